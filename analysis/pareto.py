@@ -1,0 +1,76 @@
+"""Fronts and hypervolumes on arrays of costs, (points, objectives), lower is better. pymoo does the sorting and measuring."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pymoo.indicators.hv import HV
+from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
+
+Floats = NDArray[np.float64]
+
+
+def as_costs(costs: ArrayLike) -> Floats:
+    """(points, objectives). Raises ValueError for another shape or a value that is not finite, which pymoo would drop."""
+    array = np.asarray(costs, dtype=np.float64)
+    if array.ndim != 2:
+        raise ValueError(f"costs must have the shape (points, objectives), not {array.shape}")
+    if not np.isfinite(array).all():
+        row = int(np.nonzero(~np.isfinite(array).all(axis=1))[0][0])
+        raise ValueError(f"costs must be finite; row {row} is {array[row].tolist()}")
+    return array
+
+
+def non_dominated(costs: ArrayLike) -> list[int]:
+    """Indices of the points that no other dominates, ascending. Equal points do not dominate each other."""
+    array = as_costs(costs)
+    if not len(array):
+        return []
+    return sorted(int(i) for i in NonDominatedSorting().do(array, only_non_dominated_front=True))
+
+
+def ranked(costs: ArrayLike) -> list[list[int]]:
+    """All points in fronts F0, F1, ...: F1 is non-dominated once F0 is taken away, and so on."""
+    array = as_costs(costs)
+    if not len(array):
+        return []
+    return [sorted(int(i) for i in front) for front in NonDominatedSorting().do(array)]
+
+
+def hypervolume(costs: ArrayLike, reference: Sequence[float]) -> float:
+    """The share of the box between 0 and `reference` that the points dominate, in 0..1.
+
+    The ideal point is 0 in every objective: errors, counts and times cannot fall below it. A point that is not better than
+    the reference in every objective adds nothing.
+    """
+    if not all(r > 0 for r in reference):
+        raise ValueError(f"the reference point must be positive in every objective; it is {tuple(reference)}")
+    array = as_costs(costs)
+    if not len(array):
+        return 0.0
+    return float(HV(ref_point=np.ones(len(reference)))(array / np.asarray(reference, dtype=np.float64)))
+
+
+def spread_out(costs: ArrayLike, count: int) -> list[int]:
+    """At most `count` points that lie far from each other: the best in each objective, then farthest point first.
+
+    Distances are between costs scaled to 0..1 over the points. Returned in ascending order of index.
+    """
+    array = as_costs(costs)
+    if count >= len(array):
+        return list(range(len(array)))
+    extent = np.ptp(array, axis=0)
+    scaled = (array - array.min(axis=0)) / np.where(extent > 0, extent, 1.0)
+    chosen: list[int] = []
+    for column in range(array.shape[1]):
+        best = int(np.lexsort([scaled.sum(axis=1), scaled[:, column]])[0])
+        if best not in chosen:
+            chosen.append(best)
+    chosen = chosen[:count]
+    while len(chosen) < count:
+        distance = np.linalg.norm(scaled[:, None] - scaled[None, chosen], axis=-1).min(axis=1)
+        distance[chosen] = -1.0
+        chosen.append(int(distance.argmax()))
+    return sorted(chosen)

@@ -1,0 +1,151 @@
+"""Pictures: each function fills axes that it is given, from arrays or tables that are computed already."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch
+from matplotlib.ticker import EngFormatter
+
+from analysis.records import SAMPLE, VALIDATION
+
+INK, FAINT, FRONT, HONEST = "#222222", "#b8bcc4", "#c0392b", "#1f7a4d"
+OPTIONS = ("#c9ccd1", "#e0a458", "#7fb2d9", "#27618f", "#9ac29b", "#8e6bad", "#d98c8c", "#5b7a70", "#c7b446", "#a0522d")
+
+STYLE = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#ececec",
+    "axes.axisbelow": True,
+    "axes.edgecolor": "#888888",
+    "legend.frameon": False,
+    "figure.dpi": 110,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "paretoray",
+}
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """A figure of our style, in inches, outside pyplot, so that nothing global is touched."""
+    with mpl.rc_context(STYLE):
+        return Figure(figsize=(width, height), layout="constrained")
+
+
+def draw_front(
+    ax: Axes,
+    evaluations: pd.DataFrame,
+    front: pd.DataFrame,
+    retrained: pd.DataFrame | None,
+    x: str,
+    y: str,
+    titles: Mapping[str, str],
+) -> None:
+    """Column `y` against column `x`: all samples, what was measured again, the front among those, and its retrained members.
+
+    The line is the staircase of the points that are non-dominated in these two columns alone.
+    """
+    samples, measured = (evaluations[evaluations["kind"] == kind] for kind in (SAMPLE, VALIDATION))
+    ax.scatter(samples[x], samples[y], s=9, color=FAINT, alpha=0.5, linewidths=0, label="sample, one batch", rasterized=True)
+    ax.scatter(measured[x], measured[y], s=14, color="#6a8fb5", linewidths=0, label="measured on the whole validation part")
+    ax.scatter(front[x], front[y], s=26, color=FRONT, zorder=3, linewidths=0, label="front")
+    stairs = _staircase(front[[x, y]].to_numpy())
+    ax.plot(stairs[:, 0], stairs[:, 1], color=FRONT, lw=1.2, drawstyle="steps-post", zorder=2)
+    if retrained is not None and y == "error_percent":
+        ax.scatter(
+            retrained[x],
+            retrained["test_error_percent"],
+            s=70,
+            marker="*",
+            color=HONEST,
+            zorder=4,
+            linewidths=0,
+            label="trained from scratch, test part",
+        )
+        for _, row in retrained.iterrows():
+            ax.plot([row[x]] * 2, [row[y], row["test_error_percent"]], color=HONEST, lw=0.8, ls=":", zorder=1)
+        _cut_outliers(ax, [*measured[y], *retrained["test_error_percent"]])
+    elif y == "error_percent":
+        _cut_outliers(ax, list(measured[y]))
+    ax.set_xlabel(titles[x])
+    ax.set_ylabel(titles[y])
+    for axis, column in ((ax.xaxis, x), (ax.yaxis, y)):
+        if not column.endswith(("_percent", "_ms")):
+            axis.set_major_formatter(EngFormatter(sep=" "))
+
+
+def _staircase(points: np.ndarray) -> np.ndarray:
+    ordered = points[np.lexsort([points[:, 1], points[:, 0]])]
+    best = np.minimum.accumulate(ordered[:, 1])
+    keep = np.r_[True, best[1:] < best[:-1]] if len(ordered) else np.zeros(0, dtype=bool)
+    return ordered[keep]
+
+
+def _cut_outliers(ax: Axes, values: Sequence[float]) -> None:
+    """Samples by hardly trained weights may be far off; the axis shows what was measured properly, and a little more."""
+    if values:
+        low, high = min(values), max(values)
+        margin = max(0.15 * (high - low), 0.5)
+        ax.set_ylim(max(-0.02 * high, low - margin), high + 2 * margin)
+
+
+def draw_hypervolume(ax: Axes, spent: np.ndarray, values: np.ndarray, label: str) -> None:
+    """The share of the reference box that all samples so far dominate, against what was spent."""
+    ax.plot(spent, values, color=FRONT, lw=1.6, drawstyle="steps-post")
+    ax.set_xlabel(label)
+    ax.set_ylabel("hypervolume of samples (share of box)")
+    ax.set_xlim(left=0)
+
+
+def draw_policy(axes: Sequence[Axes], policy: pd.DataFrame, choices: Mapping[str, Sequence[str]]) -> None:
+    """One panel per choice: the probability of each option over the weight steps, stacked; lines mark new stages."""
+    boundaries = policy["step"][policy["stage"].diff() > 0]
+    for ax, (choice, options) in zip(axes, choices.items(), strict=True):
+        shares = [policy[f"{choice}/{option}"].to_numpy() for option in options]
+        ax.stackplot(policy["step"], shares, colors=[OPTIONS[i % len(OPTIONS)] for i in range(len(options))], linewidth=0)
+        for step in boundaries:
+            ax.axvline(step, color=INK, lw=0.8, ls=":")
+        ax.set_title(choice, fontsize=9)
+        ax.set_xlim(policy["step"].min(), policy["step"].max())
+        ax.set_ylim(0, 1)
+        ax.grid(False)
+
+
+def draw_graph(ax: Axes, edges: Sequence[tuple[str, str, str]]) -> None:
+    """A small directed acyclic graph, its edges labelled: nodes on a line in order, longer edges as wider arcs."""
+    nodes = sorted({node for source, target, _ in edges for node in (source, target)}, key=_natural)
+    position = {node: float(i) for i, node in enumerate(nodes)}
+    ax.set_axis_off()
+    ax.set_xlim(-0.4, max(1, len(nodes) - 1) + 0.4)
+    ax.set_ylim(-1.0, 1.25)
+    spans: dict[int, int] = {}
+    for source, target, label in sorted(edges, key=lambda e: (position[e[1]] - position[e[0]], position[e[0]])):
+        x0, x1 = position[source], position[target]
+        span = int(x1 - x0)
+        side = 1 if spans.get(span, 0) % 2 == 0 else -1  # edges of the same length take turns above and below
+        spans[span] = spans.get(span, 0) + 1
+        bend = 0.0 if span == 1 else side * (0.42 if span == 2 else 0.40 + 0.02 * span)
+        arrow = FancyArrowPatch(
+            (x0, 0), (x1, 0), connectionstyle=f"arc3,rad={-bend}", arrowstyle="-|>", mutation_scale=11,
+            shrinkA=9, shrinkB=9, color="#555555", lw=1.1,
+        )  # fmt: skip
+        ax.add_patch(arrow)
+        ax.text(
+            (x0 + x1) / 2, bend * span / 2, label, ha="center", va="center", fontsize=7, color=INK,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0},
+        )  # fmt: skip
+    for node, x in position.items():
+        ax.scatter([x], [0], s=230, color="#f3efe6", edgecolors=INK, linewidths=0.9, zorder=3)
+        ax.text(x, 0, node, ha="center", va="center", fontsize=8, zorder=4)
+    if not edges:
+        ax.text(0.5, 0.1, "no edges", ha="center", color="#777777")
+
+
+def _natural(name: str) -> tuple[int, int, str]:
+    return (0, int(name), "") if name.isdigit() else (1, 0, name)

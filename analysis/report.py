@@ -1,0 +1,220 @@
+"""One HTML file that opens offline, with the same pictures as PNG beside it."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from analysis import plots
+from analysis.curves import hypervolume_curve
+from analysis.records import SAMPLE
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished or interrupted run, as tables.
+
+    summary: summary.json. evaluations, front, retrained, policy: the tables of `analysis.records`; the last two may be
+    missing. choices: the names of each choice's options. drawings: per architecture of the front, under a title for each
+    cell, edges as (source, target, label). experiment: experiment.toml, for the appendix.
+    """
+
+    title: str
+    lead: str
+    summary: dict[str, Any]
+    evaluations: pd.DataFrame
+    front: pd.DataFrame
+    retrained: pd.DataFrame | None
+    policy: pd.DataFrame | None
+    choices: Mapping[str, Sequence[str]]
+    drawings: Mapping[str, Mapping[str, Sequence[tuple[str, str, str]]]]
+    experiment: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    name: str
+    title: str
+    caption: str
+    figure: Figure
+
+
+def write(run: Run, directory: Path) -> Path:
+    """Writes report.html and plots/*.png into `directory`; returns the page's path."""
+    pictures = [p for p in (_fronts(run), _hypervolume(run), _policy(run), _cells(run)) if p is not None]
+    folder = directory / "plots"
+    folder.mkdir(exist_ok=True)
+    for picture in pictures:
+        picture.figure.savefig(folder / f"{picture.name}.png", dpi=150)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    summary, spent = run.summary, run.summary["spent"]
+    page = environment.get_template("report.html").render(
+        title=run.title,
+        lead=run.lead,
+        notes=[] if summary["finished"] else ["This search was interrupted: what follows is its state at that moment."],
+        facts=[
+            (f"{summary['hypervolume']:.3f}", "hypervolume of the front"),
+            (str(len(run.front)), "networks on the front"),
+            (f"{spent['evaluations']:,}", "samples measured"),
+            (f"{spent['architectures']:,}", "different architectures"),
+            (f"{spent['images_trained_on']:,}", "images trained on"),
+            (f"{spent['seconds']:.0f} s", "of search"),
+        ],
+        heads=[*summary["objectives"].values()] + ([] if run.retrained is None else ["test error (%), from scratch"]),
+        rows=_rows(run),
+        table_note=_table_note(run),
+        figures=[{"title": p.title, "caption": p.caption, "svg": _svg(p.figure)} for p in pictures],
+        protocol=_protocol(summary),
+        experiment=run.experiment,
+    )
+    path = directory / "report.html"
+    path.write_text(page)
+    return path
+
+
+def number(column: str, value: float) -> str:
+    """A cost as people read it: counts in full, percentages and times with the digits that mean something."""
+    if column.endswith("_percent"):
+        return f"{value:.2f}"
+    if column.endswith("_ms"):
+        return f"{value:.2f}" if value < 100 else f"{value:.0f}"
+    return f"{value:,.0f}"
+
+
+def _rows(run: Run) -> list[dict[str, Any]]:
+    columns = list(run.summary["objectives"])
+    spreads = {c: c.replace("_ms", "_iqr_ms") for c in columns if c.replace("_ms", "_iqr_ms") in run.summary["spreads"]}
+    tested = {} if run.retrained is None else dict(zip(run.retrained["arch"], run.retrained["test_error_percent"], strict=True))
+    rows = []
+    for _, point in run.front.iterrows():
+        cells = [(number(c, point[c]), number(c, point[spreads[c]]) if c in spreads else "") for c in columns]
+        if run.retrained is not None:
+            cells.append((f"{tested[point['arch']]:.2f}" if point["arch"] in tested else "", ""))
+        rows.append({"arch": point["arch"], "cells": cells, "retrained": point["arch"] in tested})
+    return rows
+
+
+def _table_note(run: Run) -> str:
+    note = (
+        "The error is an estimate with shared weights on the validation part, which the search has used for its decisions. "
+        "It ranks networks; it is not what they reach when trained alone."
+    )
+    if run.summary["spreads"]:
+        note += " ± is the interquartile range of repeated timings."
+    if run.retrained is not None:
+        note += (
+            " Shaded networks were trained from scratch on the train and validation parts; their test error is from images "
+            "that the search has never touched."
+        )
+    return note
+
+
+def _protocol(summary: dict[str, Any]) -> list[str]:
+    reference = ", ".join(f"{c} = {number(c, v)}" for c, v in summary["reference_point"].items())
+    hardware, workers = summary["hardware"], summary["workers"]
+    data, versions = summary["data"], summary["versions"]
+    where = f"{workers['count']} Ray actor{'s' * (workers['count'] > 1)}" if workers["ray"] else "one process, without Ray"
+    return [
+        f"Hypervolume: share of the box between 0 and the reference point ({reference}), computed by pymoo.",
+        "The front is taken among architectures measured on the whole validation part at the end of a stage; samples share one "
+        "batch a round and guide the search only.",
+        f"Images: {data['train']:,} for weights, {data['valid']:,} for architecture decisions, {data['test']:,} for the test.",
+        f"Seed {summary['seed']}; {where}, {workers['cpus']} CPU thread{'s' * (workers['cpus'] > 1)} and {workers['gpus']:g} GPUs each.",
+        f"{hardware['cpu']}, {hardware['cores']} cores{', ' + hardware['gpu'] if 'gpu' in hardware else ''}; {hardware['system']}.",
+        ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
+    ]
+
+
+def _fronts(run: Run) -> Picture:
+    titles = run.summary["objectives"]
+    pairs = [(b, a) for a, b in itertools.combinations(titles, 2)]
+    across = min(2, len(pairs))
+    down = math.ceil(len(pairs) / across)
+    figure = plots.new_figure(4.6 * across, 3.7 * down + 0.4)
+    axes = figure.subplots(down, across, squeeze=False).ravel()
+    for ax, (x, y) in itertools.zip_longest(axes, pairs, fillvalue=(None, None)):
+        if x is None:
+            ax.set_axis_off()
+        else:
+            plots.draw_front(ax, run.evaluations, run.front, run.retrained, x, y, titles)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8)
+    caption = "Each pair of objectives; lower left is better. The line joins what is non-dominated in the two objectives shown"
+    caption += "; dotted lines lead from the inherited estimate to the test error after training from scratch."
+    return Picture("front", "The front, pair by pair", caption, figure)
+
+
+def _hypervolume(run: Run) -> Picture | None:
+    samples = run.evaluations[run.evaluations["kind"] == SAMPLE]
+    if samples.empty:
+        return None
+    columns = list(run.summary["objectives"])
+    reference = [run.summary["reference_point"][c] for c in columns]
+    values = hypervolume_curve(samples[columns].to_numpy(), reference, samples["step"].to_numpy())
+    figure = plots.new_figure(8.4, 3.0)
+    left, right = figure.subplots(1, 2, sharey=True)
+    plots.draw_hypervolume(left, samples["seconds"].to_numpy(), values, "seconds of search")
+    plots.draw_hypervolume(right, range(1, len(samples) + 1), values, "samples measured")
+    right.set_ylabel("")
+    caption = (
+        "Of all samples so far. They are judged on one batch each, so this runs ahead of the front's own hypervolume "
+        f"({run.summary['hypervolume']:.3f}); it shows when the search found something new."
+    )
+    return Picture("hypervolume", "Hypervolume over the search", caption, figure)
+
+
+def _policy(run: Run) -> Picture | None:
+    if run.policy is None or run.policy.empty:
+        return None
+    across = min(3, len(run.choices))
+    down = math.ceil(len(run.choices) / across)
+    figure = plots.new_figure(8.4, 1.7 * down + 0.7)
+    axes = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True).ravel()
+    plots.draw_policy(axes[: len(run.choices)], run.policy, run.choices)
+    for ax in axes[len(run.choices) :]:
+        ax.set_axis_off()
+    figure.supxlabel("weight steps", fontsize=9)
+    figure.supylabel("probability", fontsize=9)
+    options = next(iter(run.choices.values()))
+    handles = [Patch(color=plots.OPTIONS[i % len(plots.OPTIONS)], label=name) for i, name in enumerate(options)]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(options)), fontsize=8)
+    caption = "Probability of each option, one panel per choice. Dotted lines: a stage ends, its weakest options are dropped."
+    return Picture("policy", "The policy over time", caption, figure)
+
+
+def _cells(run: Run) -> Picture | None:
+    shown = [a for a in (run.front if run.retrained is None else run.retrained)["arch"][:6] if a in run.drawings]
+    cells = [(arch, title, edges) for arch in shown for title, edges in run.drawings[arch].items()]
+    if not cells:
+        return None
+    across = min(2, len(cells))
+    down = math.ceil(len(cells) / across)
+    figure = plots.new_figure(4.4 * across, 2.1 * down)
+    axes = figure.subplots(down, across, squeeze=False).ravel()
+    rank = {arch: i + 1 for i, arch in enumerate(run.front["arch"])}
+    errors = dict(zip(run.front["arch"], run.front[next(iter(run.summary["objectives"]))], strict=True))
+    for ax, (arch, title, edges) in zip(axes, cells, strict=False):
+        plots.draw_graph(ax, edges)
+        ax.set_title(f"network {rank.get(arch, '-')} of the front, {title}; error {errors.get(arch, math.nan):.2f} %", fontsize=8)
+    for ax in axes[len(cells) :]:
+        ax.set_axis_off()
+    return Picture("cells", "The chosen cells", "Edges without an operation are left out. Node 0 is the input.", figure)
+
+
+def _svg(figure: Figure) -> str:
+    text = io.StringIO()
+    figure.savefig(text, format="svg")
+    svg = text.getvalue()
+    return svg[svg.index("<svg") :]

@@ -1,0 +1,147 @@
+"""Replicas of one supernet in Ray actors, kept in step, behind the interface of a single one."""
+
+from __future__ import annotations
+
+import datetime
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+import torch
+import torch.distributed as dist
+
+from orchestrator.data import Dataset
+from orchestrator.errors import InputError, RunError
+from orchestrator.evaluators.base import Differentiable
+from orchestrator.experiment import Experiment
+from orchestrator.objectives.base import Metrics
+from searchers import Architecture, Cotangents, Mixture, Stage
+
+
+class WorkersLost(RunError):
+    """An actor, or its node, is gone, and with it the weights since the last checkpoint."""
+
+
+@ray.remote
+class Replica:
+    """Hosts one `Supernet`, built in place. All it adds is the process group."""
+
+    def __init__(self, experiment: dict[str, Any], data: Dataset, rank: int) -> None:
+        resolved = Experiment.from_dict(experiment)
+        workers = resolved.workers
+        torch.set_num_threads(workers.cpus)
+        if 0 < workers.gpus < 1:
+            torch.cuda.set_per_process_memory_fraction(workers.gpus)
+        self.workers, self.rank = workers, rank
+        self.supernet = resolved.build_supernet(data, rank=rank, world=workers.count)
+
+    def meeting_point(self) -> str:
+        """An address on this node where the replicas can find each other."""
+        with socket.socket() as probe:
+            probe.bind(("", 0))
+            return f"tcp://{ray.util.get_node_ip_address()}:{probe.getsockname()[1]}"
+
+    def join(self, address: str) -> None:
+        # NCCL refuses two ranks on one GPU; gloo carries tensors of shared GPUs through host memory.
+        backend = "nccl" if self.workers.gpus >= 1 else "gloo"
+        dist.init_process_group(
+            backend,
+            init_method=address,
+            rank=self.rank,
+            world_size=self.workers.count,
+            timeout=datetime.timedelta(minutes=5),
+        )
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        return getattr(self.supernet, method)(*arguments)
+
+    def ping(self) -> None:
+        pass
+
+
+class Replicas(Differentiable):
+    """`workers.count` actors: weight steps and cotangents are shared out by images, measurements by architectures.
+
+    Inside a Tune trial the actors land in the trial's placement group. Raises RunError where they cannot be placed within
+    `patience` seconds, and WorkersLost from any call once one of them is gone.
+    """
+
+    def __init__(self, experiment: Experiment, data: Dataset, patience: float = 120.0) -> None:
+        workers = experiment.workers
+        shared = ray.put(data)
+        options = {"num_cpus": workers.cpus, "num_gpus": workers.gpus}
+        plain = experiment.to_dict()
+        self.step = 0
+        self._actors = [Replica.options(**options).remote(plain, shared, rank) for rank in range(workers.count)]  # type: ignore[attr-defined]
+        try:
+            address = ray.get([a.meeting_point.remote() for a in self._actors], timeout=patience)[0]
+            if workers.count > 1:
+                ray.get([a.join.remote(address) for a in self._actors], timeout=patience)
+        except ray.exceptions.GetTimeoutError as error:
+            self.close()
+            raise RunError(
+                f"{workers.count} workers of {workers.cpus} CPUs and {workers.gpus} GPUs could not be placed within {patience:.0f} s; "
+                "lower workers.count, workers.cpus or workers.gpus, or wait for the cluster to have room"
+            ) from error
+        except ray.exceptions.RayActorError as error:
+            self.close()
+            raise WorkersLost(f"a worker died while it started: {_first_line(error)}") from error
+
+    def build(self, stage: Stage, steps: int) -> None:
+        self._all("build", stage, steps)
+
+    def train(self, mixtures: Sequence[Mixture]) -> float:
+        loss: float = self._all("train", mixtures)
+        self.step += len(mixtures)
+        return loss
+
+    def measure(self, architectures: Sequence[Architecture], draw: int | None) -> list[Metrics]:
+        return self._shared_out("measure", architectures, draw)
+
+    def probe(self, architectures: Sequence[Architecture]) -> list[Metrics]:
+        return self._shared_out("probe", architectures)
+
+    def differentiate(self, mixture: Mixture, draw: int) -> tuple[float, Cotangents]:
+        answer: tuple[float, Cotangents] = self._all("differentiate", mixture, draw)
+        return answer
+
+    def state_dict(self) -> dict[str, Any]:
+        state: dict[str, Any] = self._get([self._actors[0].call.remote("state_dict")])[0]
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._all("load_state_dict", state)
+        self.step = state["step"]
+
+    def close(self) -> None:
+        for actor in self._actors:
+            ray.kill(actor)
+
+    def _all(self, method: str, *arguments: Any) -> Any:
+        """The same call on every replica; they agree, so the first answer is everyone's."""
+        return self._get([a.call.remote(method, *arguments) for a in self._actors])[0]
+
+    def _shared_out(self, method: str, architectures: Sequence[Architecture], *arguments: Any) -> list[Metrics]:
+        world = len(self._actors)
+        shares = [list(architectures[rank::world]) for rank in range(world)]
+        asked = [(i, a) for i, a in enumerate(self._actors) if shares[i]]
+        answers = dict(zip((i for i, _ in asked), self._get([a.call.remote(method, shares[i], *arguments) for i, a in asked]), strict=True))
+        return [answers[i % world][i // world] for i in range(len(architectures))]
+
+    def _get(self, answers: Sequence[Any]) -> list[Any]:
+        try:
+            return list(ray.get(list(answers)))
+        except (RunError, InputError):
+            raise
+        except ray.exceptions.RayError as error:
+            # A replica whose peer died fails in the all-reduce: ask who is left before deciding what happened.
+            try:
+                ray.get([a.ping.remote() for a in self._actors], timeout=10)
+            except (ray.exceptions.RayError, TimeoutError) as gone:
+                raise WorkersLost(f"a worker died: {_first_line(gone)}") from error
+            raise
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

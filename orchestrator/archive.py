@@ -1,0 +1,26 @@
+"""What is non-dominated now among the architectures measured alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from analysis.pareto import hypervolume, non_dominated
+from searchers import Evaluation
+
+
+class Archive:
+    """The front of all samples so far, kept up to date as they come; all there ever was stays in the records."""
+
+    def __init__(self, reference: Sequence[float]) -> None:
+        self.reference = tuple(reference)
+        self.front: list[Evaluation] = []
+        self.hypervolume = 0.0
+
+    def add(self, evaluations: Sequence[Evaluation]) -> None:
+        if not evaluations:
+            return
+        merged = self.front + list(evaluations)
+        front = [merged[i] for i in non_dominated([e.costs for e in merged])]
+        if front != self.front:
+            self.front = front
+            self.hypervolume = hypervolume([e.costs for e in front], self.reference)

@@ -1,0 +1,54 @@
+"""The one file from which a search goes on: written atomically, plain data, the one before it kept."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from orchestrator.errors import RunError
+
+FORMAT = 1
+
+
+class Checkpoints:
+    """`latest.pt` and `previous.pt` of a run directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.latest, self.previous = directory / "latest.pt", directory / "previous.pt"
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Raises RunError where it cannot be written; the checkpoint before it is then untouched."""
+        temporary = self.latest.with_name("writing.pt")
+        try:
+            self.latest.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                torch.save({"format": FORMAT, **state}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            if self.latest.exists():
+                os.replace(self.latest, self.previous)
+            os.replace(temporary, self.latest)
+        except (OSError, RuntimeError) as error:  # torch raises RuntimeError for a write that fails half-way
+            temporary.unlink(missing_ok=True)
+            raise RunError(f"cannot write a checkpoint to {self.latest.parent}: {error}; make room, then resume") from error
+
+    def load(self) -> dict[str, Any] | None:
+        """The latest checkpoint, or None before the first. Raises RunError for one that is damaged or of another format."""
+        if not self.latest.exists():
+            # The process died between the two renames of `save`.
+            if not self.previous.exists():
+                return None
+            os.replace(self.previous, self.latest)
+        try:
+            state = torch.load(self.latest, map_location="cpu", weights_only=True)
+            version = state["format"]
+        except Exception as error:  # zip, pickle, EOF, key and type errors: whatever damage looks like
+            hint = f"; to go on from the one before it, delete it and resume" if self.previous.exists() else ""
+            raise RunError(f"the checkpoint {self.latest} is damaged ({type(error).__name__}){hint}") from error
+        if version != FORMAT:
+            raise RunError(f"the checkpoint {self.latest} has format {version}; this version of paretoray reads format {FORMAT}")
+        assert isinstance(state, dict)
+        return state

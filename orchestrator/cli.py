@@ -1,0 +1,162 @@
+"""The command line. Exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted with the state saved."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from orchestrator.errors import InputError, Interrupted, RunError
+
+# Everything heavy is imported inside the commands, so that --help answers at once.
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="paretoray")
+def main() -> None:
+    """Multi-objective neural architecture search on a Ray cluster."""
+    # torch warns on machines that have a CUDA compiler and no GPU; nothing here compiles.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+
+
+def _guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """Turns the errors that we expect into one message and an exit code."""
+
+    @wraps(command)
+    def run(*arguments: Any, **options: Any) -> None:
+        try:
+            command(*arguments, **options)
+        except InputError as error:
+            click.echo(f"error: {error}", err=True)
+            sys.exit(2)
+        except RunError as error:
+            click.echo(f"error: {error}", err=True)
+            sys.exit(1)
+
+    return run
+
+
+@main.command()
+@click.argument("settings", nargs=-1, metavar="[RUN.toml] [section.key=value ...]")
+@click.option("--out", type=click.Path(path_type=Path), help="Run directory; the default is runs/ and the time of day.")
+@click.option("--dry-run", is_flag=True, help="Check everything, print what would run and for about how long; start nothing.")
+@_guarded
+def search(settings: tuple[str, ...], out: Path | None, dry_run: bool) -> None:
+    """Search for a front, retrain some of it, and write a report.
+
+    Without RUN.toml it is the built-in experiment: TND-NAS over NAS-Bench-201 cells on scikit-learn's digits.
+
+    \b
+    paretoray search
+    paretoray search data.name=folder data.path=photos data.size=32 --out runs/photos
+    paretoray search objectives.macs={} searcher.exponents=-0.07,-0.1,-0.07
+    paretoray search workers.ray=false workers.count=1 --dry-run
+    """
+    from orchestrator import experiment as experiments
+    from orchestrator import run
+
+    files = [s for s in settings if "=" not in s]
+    if len(files) > 1 or (files and settings[0] != files[0]):
+        raise InputError(f"expected one RUN.toml, first, then section.key=value; got {' '.join(settings)}")
+    chosen = experiments.read(Path(files[0]) if files else None, [s for s in settings if "=" in s])
+    if dry_run:
+        if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise InputError(f"--out {out} exists already; choose another name")
+        _print_plan(run.estimate(chosen))
+        return
+    directory = out or Path("runs") / f"{chosen.searcher['name']}-{chosen.data['name'].replace(':', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
+    run.check(chosen)
+    run.create(chosen, directory)
+    _go(chosen, directory)
+
+
+@main.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+@_guarded
+def resume(directory: Path) -> None:
+    """Continue the run in DIRECTORY from its last checkpoint."""
+    from orchestrator import run
+
+    _go(run.open_run(directory), directory)
+
+
+@main.command()
+@click.argument("directories", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DIR ...")
+@_guarded
+def report(directories: tuple[Path, ...]) -> None:
+    """Write report.html of each run directory anew."""
+    from orchestrator import run
+    from orchestrator.reporting import write_report
+
+    for directory in directories:
+        click.echo(str(write_report(run.open_run(directory), directory)))
+
+
+@main.command("list")
+@click.argument("what", type=click.Choice(["searchers", "spaces", "objectives", "datasets"]))
+def list_names(what: str) -> None:
+    """Print the names that an experiment may use."""
+    from orchestrator import data, names
+
+    known = list(data.LOADERS) if what == "datasets" else names.known(what.removesuffix("s"))
+    click.echo("\n".join(known))
+
+
+def _go(experiment: Any, directory: Path) -> None:
+    from orchestrator import run
+
+    console = Console()
+    try:
+        run.go(experiment, directory, console)
+    except (Interrupted, KeyboardInterrupt):
+        console.print(f"interrupted; continue with: paretoray resume {directory}", soft_wrap=True, highlight=False)
+        sys.exit(130)
+    _print_front(console, directory)
+
+
+def _print_front(console: Console, directory: Path) -> None:
+    import json
+
+    from analysis import records
+    from analysis.report import number
+
+    summary = json.loads((directory / records.SUMMARY).read_text())
+    columns = list(summary["objectives"])
+    front = records.read(directory / records.FRONT, columns)
+    retrained = directory / records.RETRAINED
+    if retrained.exists():
+        tested = records.read(retrained)[["arch", "test_error_percent"]]
+        front = front.merge(tested, on="arch", how="left")
+        columns.append("test_error_percent")
+    table = Table(title=f"The front: hypervolume {summary['hypervolume']:.3f}", title_justify="left")
+    table.add_column("#", justify="right")
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    for i, row in front.iterrows():
+        cells = [number(c, row[c]) if row[c] == row[c] else "" for c in columns]
+        table.add_row(str(i + 1), *cells)
+    console.print(table)
+    for i, arch in enumerate(front["arch"]):
+        console.print(f"{i + 1:>3}  {arch}", soft_wrap=True, highlight=False, markup=False)
+    console.print(f"report: {directory / 'report.html'}", soft_wrap=True, highlight=False)
+
+
+def _print_plan(plan: dict[str, Any]) -> None:
+    from orchestrator.progress import duration
+
+    seconds = plan.pop("seconds")
+    for key, value in plan.items():
+        click.echo(f"{key:<11} {value}")
+    click.echo(f"{'time':<11} about {duration(seconds)} on this machine, start-up excluded; nothing was started")
+
+
+if __name__ == "__main__":
+    main()

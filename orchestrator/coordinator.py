@@ -1,0 +1,334 @@
+"""The loop of a search: rounds in; archive, records, checkpoints and progress out. Knows neither Ray nor any method."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from analysis import pareto, records
+from orchestrator.archive import Archive
+from orchestrator.checkpoint import Checkpoints
+from orchestrator.data import Dataset
+from orchestrator.errors import RunError
+from orchestrator.evaluators.base import Evaluator
+from orchestrator.experiment import Experiment
+from orchestrator.objectives.base import Metrics
+from orchestrator.rounds import rounds
+from searchers import Architecture, Evaluation, Stage
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a search stands. fraction: share of the budget that is spent, in 0..1. seconds: of search so far."""
+
+    stage: int
+    warming_up: bool
+    round: int
+    rounds: int
+    evaluations: int
+    best_error: float | None
+    hypervolume: float
+    fraction: float
+    seconds: float
+
+    @property
+    def seconds_left(self) -> float | None:
+        """By the pace so far."""
+        return self.seconds * (1 / self.fraction - 1) if self.fraction > 0.01 else None
+
+
+class Coordinator:
+    """Runs one search in `directory`, from its start or from its last checkpoint.
+
+    evaluator: the shared weights, here or on a cluster. Raises RunError for a damaged checkpoint, a full disk, a loss that
+    is not finite, or a directory that another process is working in.
+    """
+
+    def __init__(self, experiment: Experiment, directory: Path, data: Dataset, evaluator: Evaluator) -> None:
+        self.experiment, self.directory, self.evaluator = experiment, directory, evaluator
+        self.budget = experiment.budget
+        self.space = experiment.build_space(data)
+        self.objectives = experiment.build_objectives(self.space)
+        batch = min(experiment.training["batch"], len(data.train))
+        steps = self.budget.epochs * (len(data.train) // batch)
+        self.rounds = max(1, math.ceil(steps / self.budget.interval))
+        self.searcher = experiment.build_searcher(self.space, self.rounds)
+        self.checkpoints = Checkpoints(directory / "checkpoints")
+        self._columns = [o.column for o in self.objectives]
+        self._spreads = [o.spread for o in self.objectives if o.spread is not None]
+        self._policy_columns = ["step", "stage"] + [f"{c.name}/{o}" for c in self.space.choices for o in c.options]
+        self._images = {"train": len(data.train), "valid": len(data.valid), "test": len(data.test), "batch": batch}
+
+    def run(self, stop: Callable[[], bool], report: Callable[[Progress], None]) -> bool:
+        """True when the search is finished, False when `stop` ended it; its state is saved either way."""
+        with _alone_in(self.directory):
+            state = self.checkpoints.load()
+            if state is None:
+                self._start()
+            else:
+                self._restore(state)
+            saved = time.monotonic()
+            endless = rounds(self.searcher, self.evaluator, self._assess, self.budget.interval, self._room)
+            stopping = False
+            while not self.finished and not stopping:
+                told = next(endless)
+                self.round += 1
+                self.archive.add(told)
+                self._record_policy()
+                self.finished = self._spent() >= 1
+                if self.finished or self.searcher.stage.index != self.stage.index:
+                    self._validate()
+                    if not self.finished:
+                        self._build()
+                report(self.progress())
+                stopping = stop()
+                if self.finished or stopping or time.monotonic() - saved > self.budget.checkpoint:
+                    self.checkpoints.save(self.state_dict())
+                    saved = time.monotonic()
+            self._write_results()
+            return self.finished
+
+    def progress(self) -> Progress:
+        return Progress(
+            stage=self.stage.index,
+            warming_up=self.round - self._stage_began < self.stage.warmup,
+            round=self.round,
+            rounds=self.rounds,
+            evaluations=self.evaluations,
+            best_error=min((e.costs[0] for e in self.archive.front), default=None),
+            hypervolume=self.archive.hypervolume,
+            fraction=min(1.0, self._spent()),
+            seconds=self.seconds(),
+        )
+
+    def seconds(self) -> float:
+        return self._before + time.monotonic() - self._clock
+
+    def _spent(self) -> float:
+        """The share of the budget, whichever of its limits is nearest."""
+        spent = [self.round / self.rounds]
+        if self.budget.seconds is not None:
+            spent.append(self.seconds() / self.budget.seconds)
+        if self.budget.evaluations is not None:
+            spent.append(self.evaluations / self.budget.evaluations)
+        return max(spent)
+
+    def _room(self) -> int:
+        return 2**31 if self.budget.evaluations is None else max(0, self.budget.evaluations - self.evaluations)
+
+    def _start(self) -> None:
+        self.round, self.evaluations, self.finished = 0, 0, False
+        self._before, self._clock = 0.0, time.monotonic()
+        self._probed: dict[Architecture, Metrics] = {}
+        self._samples: dict[Architecture, list[tuple[float, ...]]] = {}
+        self._table = records.Table(
+            self.directory / records.EVALUATIONS, records.evaluation_columns(self._columns, self._spreads)
+        )
+        self._policy = records.Table(self.directory / records.POLICY, self._policy_columns)
+        self._build()
+        largest = self._probe([self.space.largest()])[0] | {"accuracy": 0.0}
+        self.archive = Archive([o.reference(largest) for o in self.objectives])
+
+    def _build(self) -> None:
+        self.stage: Stage = self.searcher.stage
+        self._stage_began = self.round
+        self._samples = {}
+        self.evaluator.build(self.stage, self.stage.rounds * self.budget.interval)
+
+    def _probe(self, architectures: Sequence[Architecture]) -> list[Metrics]:
+        """The metrics of standalone networks; each is measured once in a search."""
+        new = [a for a in dict.fromkeys(architectures) if a not in self._probed]
+        self._probed |= dict(zip(new, self.evaluator.probe(new), strict=True))
+        return [self._probed[a] for a in architectures]
+
+    def _assess(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
+        """Sampled architectures on one shared validation batch. One that was drawn twice is measured and recorded once."""
+        unique = list(dict.fromkeys(architectures))
+        evaluations = self._evaluate(unique, records.SAMPLE, draw=self.evaluator.step)
+        for e in evaluations:
+            self._samples.setdefault(e.architecture, []).append(e.costs)
+        self.evaluations += len(unique)
+        found = {e.architecture: e for e in evaluations}
+        return [found[a] for a in architectures]
+
+    def _evaluate(self, architectures: Sequence[Architecture], kind: str, draw: int | None) -> list[Evaluation]:
+        if not architectures:
+            return []
+        measured = self.evaluator.measure(architectures, draw)
+        evaluations, rows = [], []
+        for a, accuracy, probed in zip(architectures, measured, self._probe(architectures), strict=True):
+            metrics = accuracy | probed
+            evaluation = Evaluation(a, tuple(o.cost(a, metrics) for o in self.objectives))
+            evaluations.append(evaluation)
+            rows.append(
+                {
+                    "seed": self.experiment.seed,
+                    "step": self.evaluator.step,
+                    "stage": self.stage.index,
+                    "kind": kind,
+                    "arch": self.space.format(a),
+                    **dict(zip(self._columns, evaluation.costs, strict=True)),
+                    **{spread: metrics[spread] for spread in self._spreads},
+                    "seconds": round(self.seconds(), 3),
+                }
+            )
+        with _writing(self._table.path):
+            self._table.append(rows)
+        return evaluations
+
+    def _validate(self) -> None:
+        """Measures the best of the stage that ends again, on the whole validation part, while its weights still exist.
+
+        A sample is judged on one batch, so the front of all samples favours the lucky. Repeated samples count with their mean.
+        """
+        sampled = list(self._samples)
+        costs = np.array([np.mean(self._samples[a], axis=0) for a in sampled]).reshape(len(sampled), len(self.objectives))
+        chosen: list[Architecture] = self.searcher.derive() if self.searcher.stage.index == self.stage.index else []
+        room = self.budget.validate
+        for front in pareto.ranked(costs):
+            picked = [front[i] for i in pareto.spread_out(costs[front], min(room, len(front)))]
+            chosen += [sampled[i] for i in picked]
+            room -= len(picked)
+            if room == 0:
+                break
+        self._evaluate(list(dict.fromkeys(chosen)), records.VALIDATION, draw=None)
+
+    def _record_policy(self) -> None:
+        rows = self.searcher.probabilities()
+        if rows is not None:
+            values = [self.evaluator.step, self.searcher.stage.index, *(round(p, 6) for row in rows for p in row)]
+            with _writing(self._policy.path):
+                self._policy.append([dict(zip(self._policy_columns, values, strict=True))])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "searcher": self.searcher.state_dict(),
+            "evaluator": self.evaluator.state_dict(),
+            "round": self.round,
+            "stage_began": self._stage_began,
+            "finished": self.finished,
+            "evaluations": self.evaluations,
+            "seconds": self.seconds(),
+            "reference": list(self.archive.reference),
+            "probed": [[list(a), m] for a, m in self._probed.items()],
+            "rows": [self._table.rows, self._policy.rows],
+        }
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.searcher.load_state_dict(state["searcher"])
+        self.evaluator.load_state_dict(state["evaluator"])
+        self.stage = self.searcher.stage
+        self.round, self._stage_began = state["round"], state["stage_began"]
+        self.finished, self.evaluations = state["finished"], state["evaluations"]
+        self._before, self._clock = state["seconds"], time.monotonic()
+        self._probed = {tuple(a): m for a, m in state["probed"]}
+        try:
+            self._table = records.Table(
+                self.directory / records.EVALUATIONS,
+                records.evaluation_columns(self._columns, self._spreads),
+                state["rows"][0],
+            )
+            self._policy = records.Table(self.directory / records.POLICY, self._policy_columns, state["rows"][1])
+        except (OSError, ValueError) as error:
+            raise RunError(f"the records do not fit the checkpoint: {error}") from error
+        # The archive and the samples of this stage are read back from the records, which hold every digit.
+        self.archive = Archive(state["reference"])
+        self._samples = {}
+        told = []
+        for row in self._table.read():
+            if row["kind"] != records.SAMPLE:
+                continue
+            evaluation = Evaluation(self.space.parse(row["arch"]), tuple(float(row[c]) for c in self._columns))
+            told.append(evaluation)
+            if int(row["stage"]) == self.stage.index:
+                self._samples.setdefault(evaluation.architecture, []).append(evaluation.costs)
+        self.archive.add(told)
+
+    def _write_results(self) -> None:
+        """front.csv and summary.json."""
+        table = records.read(self._table.path, self._columns)
+        if table.empty:
+            if not self.finished:
+                return
+            raise RunError("the budget ended while weights were still warming up, so nothing was measured; raise budget.epochs")
+        front = records.front_of(table, self._columns)
+        costs = front[self._columns].to_numpy()
+        summary = {
+            "finished": self.finished,
+            "hypervolume": pareto.hypervolume(costs, self.archive.reference),
+            "hypervolume_of_samples": self.archive.hypervolume,
+            "reference_point": dict(zip(self._columns, self.archive.reference, strict=True)),
+            "objectives": {o.column: o.title for o in self.objectives},
+            "spreads": self._spreads,
+            "derived": [self.space.format(a) for a in self.searcher.derive()],
+            "spent": {
+                "rounds": self.round,
+                "weight_steps": self.evaluator.step,
+                "images_trained_on": self.evaluator.step * self._images["batch"],
+                "evaluations": self.evaluations,
+                "architectures": int(table["arch"].nunique()),
+                "seconds": round(self.seconds(), 1),
+            },
+            "data": self._images,
+            "seed": self.experiment.seed,
+            "workers": asdict(self.experiment.workers),
+            "hardware": _hardware(self.experiment.workers.device),
+            "versions": {name: version(name) for name in ("torch", "torchvision", "ray", "pymoo", "numpy")}
+            | {"python": platform.python_version()},
+        }
+        with _writing(self.directory):
+            front.to_csv(self.directory / records.FRONT, index=False)
+            (self.directory / records.SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
+
+
+def _hardware(device: str) -> dict[str, Any]:
+    model = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
+    except OSError:
+        pass
+    found: dict[str, Any] = {"cpu": model, "cores": os.cpu_count(), "system": platform.platform()}
+    if device == "cuda":
+        found["gpu"] = torch.cuda.get_device_name()
+    return found
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"cannot write to {path}: {error.strerror}; the last checkpoint is safe, make room, then resume") from error
+
+
+@contextmanager
+def _alone_in(directory: Path, patience: float = 30.0) -> Iterator[None]:
+    """Holds the directory's lock, so that no second process writes to the same records.
+
+    patience: seconds to wait for a process that is about to end, as the workers of a killed search are.
+    """
+    with (directory / "checkpoints" / "lock").open("w") as file:
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if time.monotonic() > deadline:
+                    raise RunError(f"another process is searching in {directory}; wait for it, or stop it") from error
+                time.sleep(0.2)
+        yield

@@ -1,0 +1,1 @@
+"""What answers a searcher's questions: shared weights, or training from scratch. None of it knows Ray."""

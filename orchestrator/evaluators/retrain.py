@@ -1,0 +1,85 @@
+"""The honest answer: one architecture, trained from scratch, tested on images that no search has seen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from orchestrator.data import Batches, Dataset, Part
+from orchestrator.errors import RunError
+from searchers.base import Architecture
+
+
+def retrain(
+    network: nn.Module,
+    architecture: Architecture,
+    data: Dataset,
+    *,
+    epochs: int,
+    batch: int,
+    lr: float,
+    momentum: float,
+    weight_decay: float,
+    clip: float,
+    seed: int = 0,
+    device: str = "cpu",
+    progress: Callable[[int], None] = lambda epoch: None,
+) -> dict[str, float]:
+    """Trains `network` in place on the train and validation parts and tests it once, at the end, on the test part.
+
+    architecture: seeds the order of the images and the initial weights, together with `seed`. progress: called with the
+    number of epochs done. Returns `test_error_percent` and the last epoch's mean `train_loss`. Raises RunError where the
+    loss is not finite.
+    """
+    chance = [seed, *architecture]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(np.random.SeedSequence(chance).generate_state(1)[0]))
+        for module in network.modules():
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()
+    network.to(device)
+    part = Part(
+        torch.cat([data.train.images, data.valid.images]).to(device), torch.cat([data.train.labels, data.valid.labels]).to(device)
+    )
+    batches = Batches(len(part), batch, (*chance, 0))
+    optimizer = torch.optim.SGD(network.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * batches.per_epoch)
+    loss_sum = torch.zeros((), device=device)
+    for epoch in range(epochs):
+        network.train()
+        loss_sum = torch.zeros((), device=device)
+        for step in range(epoch * batches.per_epoch, (epoch + 1) * batches.per_epoch):
+            indices = torch.from_numpy(batches[step]).to(device)
+            rng = np.random.default_rng([*chance, 1, step])
+            x = data.normalise(data.augment(part.images[indices], rng))
+            loss = nn.functional.cross_entropy(network(x), part.labels[indices])
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(network.parameters(), clip)
+            optimizer.step()
+            schedule.step()
+            loss_sum += loss.detach()
+        if not math.isfinite(float(loss_sum)):
+            raise RunError(f"retraining diverged in epoch {epoch}; lower retrain.lr (now {lr})")
+        progress(epoch + 1)
+    wrong = test_errors(network, data, device)
+    return {"test_error_percent": 100.0 * wrong / len(data.test), "train_loss": float(loss_sum) / batches.per_epoch}
+
+
+@torch.no_grad()
+def test_errors(network: nn.Module, data: Dataset, device: str) -> int:
+    """How many images of the test part `network` gets wrong."""
+    network.eval()
+    test = data.test.to(device)
+    pieces = zip(test.images.split(512), test.labels.split(512), strict=True)
+    return int(sum(int((network(data.normalise(x)).argmax(dim=1) != y).sum()) for x, y in pieces))
+
+
+def portable(network: nn.Module) -> dict[str, Any]:
+    """The weights on the CPU, for `torch.save`."""
+    return {k: v.detach().cpu() for k, v in network.state_dict().items()}

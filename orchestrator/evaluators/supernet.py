@@ -1,0 +1,236 @@
+"""Shared weights: one supernet, trained on mixtures, asked about single architectures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from orchestrator.data import Batches, Dataset
+from orchestrator.errors import InputError, RunError
+from orchestrator.evaluators.base import Differentiable
+from orchestrator.objectives.base import Metrics, Probe
+from orchestrator.spaces.base import SearchSpace, SkipDropout, Weights
+from searchers.base import Architecture, Cotangents, Mixture, Stage
+
+# Each kind of chance has a stream of its own, so that what one draws never moves another.
+_WEIGHTS, _TRAIN, _AUGMENT, _VALID, _DROPOUT, _PROBE = range(6)
+
+
+class Supernet(Differentiable):
+    """A supernet with its optimizer and its data: SGD with a cosine to 0 over a stage (DARTS, section 3.1; P-DARTS).
+
+    batch: images per weight step, over all replicas together. valid_batch: images per validation batch. lr, momentum,
+    weight_decay, clip: SGD, with gradients clipped to this L2 norm. skip_dropout: rate at the start of each stage (TND-NAS
+    used 0.3, 0.6, 0.8; the last number serves further stages); it falls to 0 over the stage as in P-DARTS.
+
+    rank, world: this replica and their number. Replicas hold the same weights, take disjoint shares of every batch, and sum
+    their gradients over torch.distributed; the caller sets up the process group. Normalisation uses each share's own
+    statistics, so the number of replicas is part of the experiment.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        data: Dataset,
+        probes: Sequence[Probe] = (),
+        *,
+        batch: int = 64,
+        valid_batch: int = 256,
+        lr: float = 0.025,
+        momentum: float = 0.9,
+        weight_decay: float = 3e-4,
+        clip: float = 5.0,
+        skip_dropout: tuple[float, ...] = (0.3, 0.6, 0.8),
+        seed: int = 0,
+        device: str = "cpu",
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        if batch < world or valid_batch < 1 or lr <= 0 or clip <= 0:
+            raise InputError(
+                f"training: batch = {batch}, valid_batch = {valid_batch}, lr = {lr}, clip = {clip} for {world} workers; all "
+                "must be positive, and every worker needs an image of each batch"
+            )
+        if any(not 0 <= rate < 1 for rate in skip_dropout):
+            raise InputError(f"training.skip_dropout = {skip_dropout}; rates are at least 0 and below 1")
+        self.space, self.data, self.probes = space, data, list(probes)
+        self.lr, self.momentum, self.weight_decay, self.clip = lr, momentum, weight_decay, clip
+        self.skip_dropout = skip_dropout
+        self.valid_batch = valid_batch
+        self.seed, self.device, self.rank, self.world = seed, device, rank, world
+        self._train, self._valid = data.train.to(device), data.valid.to(device)
+        self._batches = Batches(len(self._train), batch, (seed, _TRAIN))
+        self._drawn = Batches(len(self._valid), valid_batch, (seed, _VALID))
+        self._chance = torch.Generator(device)
+        self.step = 0
+
+    def build(self, stage: Stage, steps: int) -> None:
+        self.stage, self.steps, self._begun = stage, steps, self.step
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(_number(self.seed, _WEIGHTS, stage.index))
+            self.model: nn.Module = self.space.supernet(stage.index, stage.options).to(self.device)
+        self._skips = [m for m in self.model.modules() if isinstance(m, SkipDropout)]
+        for skip in self._skips:
+            skip.chance = self._chance
+        self._optimizer = torch.optim.SGD(
+            self.model.parameters(), lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay
+        )
+
+    def train(self, mixtures: Sequence[Mixture]) -> float:
+        self.model.train()
+        total = torch.zeros((), device=self.device)
+        for mixture in mixtures:
+            self._schedule()
+            indices = self._batches[self.step]
+            rng = np.random.default_rng([self.seed, _AUGMENT, self.step])
+            x = self.data.normalise(self.data.augment(self._train.images[self._share(indices)], rng))
+            loss = self._loss(x, self._train.labels[self._share(indices)], Weights(mixture.weights), len(indices))
+            self._optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            parameters = [p for p in self.model.parameters() if p.grad is not None]
+            self._sum_over_replicas([p.grad for p in parameters if p.grad is not None])
+            nn.utils.clip_grad_norm_(parameters, self.clip)
+            self._optimizer.step()
+            total += loss.detach()
+            self.step += 1
+        self._sum_over_replicas([total])
+        mean = float(total) / max(1, len(mixtures))
+        if not math.isfinite(mean):
+            raise RunError(f"the training loss became {mean} by weight step {self.step}; lower training.lr (now {self.lr})")
+        return mean
+
+    def _schedule(self) -> None:
+        done = (self.step - self._begun) / max(1, self.steps)
+        for group in self._optimizer.param_groups:
+            group["lr"] = 0.5 * self.lr * (1 + math.cos(math.pi * min(1.0, done)))
+        warmup = self.stage.warmup / max(1, self.stage.rounds)
+        # P-DARTS: linear while warming up, then exp(-0.2) an epoch; its stages have 25 epochs, ours are measured in stages.
+        fall = 1 - done if done < warmup else math.exp(-0.2 * 25 * (done - warmup))
+        start = self.skip_dropout[min(self.stage.index, len(self.skip_dropout) - 1)] if self.skip_dropout else 0.0
+        for skip in self._skips:
+            skip.rate = start * fall
+        self._chance.manual_seed(_number(self.seed, _DROPOUT, self.step, self.rank))
+
+    def _share(self, indices: NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(indices[self.rank :: self.world]).to(self.device)
+
+    def _loss(self, x: Tensor, y: Tensor, weights: Weights, images: int) -> Tensor:
+        """This replica's part of the mean cross-entropy over `images` images."""
+        return nn.functional.cross_entropy(self.model(x, weights), y, reduction="sum") / images
+
+    def _sum_over_replicas(self, tensors: Sequence[Tensor]) -> None:
+        if self.world == 1 or not tensors:
+            return
+        flat = torch.cat([t.reshape(-1) for t in tensors])  # one message a step, however many parameters
+        dist.all_reduce(flat)
+        for tensor, piece in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+            tensor.copy_(piece.view_as(tensor))
+
+    @torch.no_grad()
+    def measure(self, architectures: Sequence[Architecture], draw: int | None) -> list[Metrics]:
+        self.model.eval()
+        if draw is None:
+            count = len(self._valid)
+            batches = np.array_split(np.arange(count), math.ceil(count / self.valid_batch))
+        else:
+            batches = [self._drawn[draw]]
+        images = [
+            (self.data.normalise(self._valid.images[i]), self._valid.labels[i])
+            for i in (torch.from_numpy(b).to(self.device) for b in batches)
+        ]
+        total = sum(len(b) for b in batches)
+        found: list[Metrics] = []
+        for architecture in architectures:
+            weights = Weights(Mixture.one_hot(architecture, self.space.sizes).weights)
+            right = sum((self.model(x, weights).argmax(dim=1) == y).sum() for x, y in images)
+            found.append({"accuracy": 100.0 * int(right) / total})
+        return found
+
+    def probe(self, architectures: Sequence[Architecture]) -> list[Metrics]:
+        if not self.probes:
+            return [{} for _ in architectures]
+        image = self.data.normalise(self._valid.images[:1])
+        found: list[Metrics] = []
+        for architecture in architectures:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(_number(self.seed, _PROBE))
+                network = self.space.network(architecture).to(self.device)
+            found.append({k: v for probe in self.probes for k, v in probe.probe(network, image).items()})
+        return found
+
+    def differentiate(self, mixture: Mixture, draw: int) -> tuple[float, Cotangents]:
+        self.model.eval()
+        active = mixture.active()
+        rows: list[list[float | Tensor]] = [list(row) for row in mixture.weights]
+        inactive: list[tuple[tuple[int, ...], Tensor] | None] = []
+        leaves: list[Tensor] = []
+        places: list[tuple[int, tuple[int, ...]]] = []
+        for choice, row in enumerate(rows):
+            wanted = active[choice] if mixture.wanted is None else [i for i, w in enumerate(mixture.wanted[choice]) if w]
+            for option in (i for i in wanted if i in active[choice]):
+                row[option] = leaf = torch.tensor(mixture.weights[choice][option], device=self.device, requires_grad=True)
+                leaves.append(leaf)
+                places.append((choice, (option,)))
+            alone = tuple(i for i in wanted if i not in active[choice] and i in self.stage.options[choice])
+            inactive.append(None)
+            if alone:
+                leaf = torch.zeros(len(alone), device=self.device, requires_grad=True)
+                inactive[-1] = (alone, leaf)
+                leaves.append(leaf)
+                places.append((choice, alone))
+        indices = self._drawn[draw]
+        mine = self._share(indices)
+        x = self.data.normalise(self._valid.images[mine])
+        loss = self._loss(x, self._valid.labels[mine], Weights(rows, inactive), len(indices))
+        gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
+        answer = torch.cat([loss.detach().reshape(1)] + [
+            (torch.zeros_like(leaf) if g is None else g).reshape(-1) for leaf, g in zip(leaves, gradients, strict=True)
+        ])
+        self._sum_over_replicas([answer])
+        numbers = iter(answer.tolist())
+        value = next(numbers)
+        cotangents = [[0.0] * len(row) for row in mixture.weights]
+        for choice, options in places:
+            for option in options:
+                cotangents[choice][option] = next(numbers)
+        return value, tuple(tuple(row) for row in cotangents)
+
+    def state_dict(self) -> dict[str, Any]:
+        stage = self.stage
+        return {
+            "stage": [stage.index, [list(o) for o in stage.options], stage.rounds, stage.warmup],
+            "steps": self.steps,
+            "begun": self._begun,
+            "step": self.step,
+            "model": {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()},
+            "optimizer": _to_cpu(self._optimizer.state_dict()),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        index, options, rounds, warmup = state["stage"]
+        self.build(Stage(index, tuple(tuple(o) for o in options), rounds, warmup), state["steps"])
+        self._begun, self.step = state["begun"], state["step"]
+        self.model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+
+
+def _number(*seed: int) -> int:
+    """A 64-bit seed from several numbers."""
+    return int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _to_cpu(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().cpu().clone()
+    if isinstance(value, dict):
+        return {k: _to_cpu(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_to_cpu(v) for v in value]
+    return value

@@ -1,0 +1,258 @@
+"""An experiment: names and keywords of everything, a budget and a seed, read from one TOML file and the command line."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from orchestrator import data, names
+from orchestrator.data import Dataset
+from orchestrator.errors import InputError
+from orchestrator.evaluators.supernet import Supernet
+from orchestrator.objectives.base import Objective, Probe
+from orchestrator.spaces.base import SearchSpace
+from searchers import Searcher
+
+# What the orchestrator fills in itself; a file cannot set it.
+_SEARCHER = ("sizes", "rounds", "seed")
+_SPACE = ("image", "classes")
+_TRAINING = ("space", "data", "probes", "seed", "device", "rank", "world")
+
+DEFAULT: dict[str, Any] = {
+    "data": {"name": "digits"},
+    "space": {"name": "nas-bench-201", "channels": 8, "cells": 3},
+    "searcher": {"name": "tnd-nas"},
+    "objectives": {"error": {}, "parameters": {}, "latency": {}},
+}
+"""The built-in experiment: real scans that scikit-learn ships, small enough for two cores and a few minutes."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """epochs: passes over the train part, over the whole search. interval: weight steps per round; each round asks the
+    searcher once. seconds, evaluations: stop sooner, once so much time has passed or so many architectures were measured.
+    validate: how many of a stage's best are measured again on the whole validation part at its end. checkpoint: seconds
+    between checkpoints."""
+
+    epochs: float = 90.0
+    interval: int = 4
+    seconds: float | None = None
+    evaluations: int | None = None
+    validate: int = 32
+    checkpoint: float = 20.0
+
+    def __post_init__(self) -> None:
+        if self.epochs <= 0 or self.interval < 1 or self.validate < 1 or self.checkpoint <= 0:
+            raise InputError(
+                f"[budget] epochs = {self.epochs}, interval = {self.interval}, validate = {self.validate}, checkpoint = "
+                f"{self.checkpoint}; all must be positive"
+            )
+        for name, limit in (("seconds", self.seconds), ("evaluations", self.evaluations)):
+            if limit is not None and limit <= 0:
+                raise InputError(f"budget.{name} = {limit}; it must be positive, or be left out")
+
+
+@dataclass(frozen=True)
+class Workers:
+    """ray: host the supernets in Ray actors; false runs all in this process. count: replicas. cpus: threads of each. gpus:
+    GPUs of each, fractions allowed. address: of a running Ray cluster; without it a private one is started here."""
+
+    ray: bool = True
+    count: int = 2
+    cpus: int = 1
+    gpus: float = 0.0
+    address: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or self.cpus < 1 or self.gpus < 0:
+            raise InputError(f"[workers] count = {self.count}, cpus = {self.cpus}, gpus = {self.gpus}: cannot run with these")
+        if self.gpus > 1 and self.gpus != int(self.gpus):
+            raise InputError(f"workers.gpus = {self.gpus}; above 1 it must be a whole number")
+        if not self.ray and self.count != 1:
+            raise InputError("workers.ray = false runs one replica in this process; write workers.count=1, or use Ray")
+
+    @property
+    def device(self) -> str:
+        return "cuda" if self.gpus else "cpu"
+
+
+@dataclass(frozen=True)
+class Retraining:
+    """members: how many networks of the front are trained from scratch at the end, on the train and validation parts, and
+    tested on the test part; 0 for none. The rest: SGD with a cosine to 0, as for the supernet."""
+
+    members: int = 5
+    epochs: int = 40
+    batch: int = 64
+    lr: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 3e-4
+    clip: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.members < 0 or self.epochs < 1 or self.batch < 1 or self.lr <= 0 or self.clip <= 0:
+            raise InputError(
+                f"[retrain] members = {self.members}, epochs = {self.epochs}, batch = {self.batch}, lr = {self.lr}, clip = "
+                f"{self.clip}: cannot train with these"
+            )
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The resolved experiment: every keyword has a value. Keywords are checked here, once."""
+
+    data: dict[str, Any]
+    space: dict[str, Any]
+    searcher: dict[str, Any]
+    objectives: dict[str, dict[str, Any]]
+    training: dict[str, Any] = field(default_factory=dict)
+    budget: Budget = field(default_factory=Budget)
+    workers: Workers = field(default_factory=Workers)
+    retrain: Retraining = field(default_factory=Retraining)
+    seed: int = 0
+
+    @classmethod
+    def from_dict(cls, given: dict[str, Any]) -> Experiment:
+        """Raises InputError for whatever cannot be run, and says what to write instead."""
+        top = names.keywords(cls, {k: v for k, v in given.items() if k in ("seed",)}, "experiment", supplied=_SECTIONS)
+        for key, section in given.items():
+            if key not in (*_SECTIONS, "seed"):
+                raise InputError(f"unknown section or key {key!r}{names.nearest(key, (*_SECTIONS, 'seed'))}")
+            if key in _SECTIONS and not isinstance(section, dict):
+                raise InputError(f"{key} = {section!r}; it is a section, write for example {key}.name=...")
+        if top["seed"] < 0:
+            raise InputError(f"seed = {top['seed']}; seeds count from 0")
+        merged = {name: given.get(name, DEFAULT.get(name, {})) for name in _SECTIONS}
+
+        def named(section: str, kind: str, supplied: Sequence[str]) -> dict[str, Any]:
+            values = dict(merged[section])
+            name = _name(values, section)
+            return {"name": name} | names.keywords(names.find(kind, name), values, section, supplied=supplied)
+
+        own = dict(merged["data"])
+        dataset = _name(own, "data")
+        objectives = {}
+        for name, values in merged["objectives"].items():
+            if not isinstance(values, dict):
+                raise InputError(f"objectives.{name} = {values!r}; write objectives.{name}.KEY=..., or {{}} for the defaults")
+            checked = names.keywords(names.find("objective", name), values, f"objectives.{name}", supplied=("space",))
+            objectives[name] = checked
+        if not objectives or next(iter(objectives)) != "error":
+            raise InputError("objectives must begin with error, and name at least one cost, as in error, parameters, latency")
+        if len(objectives) < 2:
+            raise InputError("objectives names error alone; a trade-off needs a second, as in objectives.macs={}")
+        return cls(
+            data={"name": dataset} | data.settings(dataset, own),
+            space=named("space", "space", _SPACE),
+            searcher=named("searcher", "searcher", _SEARCHER),
+            objectives=objectives,
+            training=names.keywords(Supernet, merged["training"], "training", supplied=_TRAINING),
+            budget=Budget(**names.keywords(Budget, merged["budget"], "budget")),
+            workers=Workers(**names.keywords(Workers, merged["workers"], "workers")),
+            retrain=Retraining(**names.keywords(Retraining, merged["retrain"], "retrain")),
+            seed=top["seed"],
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, without those that are None: TOML has no such value."""
+        plain = _without_none(asdict(self))
+        assert isinstance(plain, dict)
+        return {"seed": plain.pop("seed")} | plain
+
+    def to_toml(self) -> str:
+        return tomli_w.dumps(self.to_dict())
+
+    def load_data(self) -> Dataset:
+        return data.load(self.data["name"], _rest(self.data))
+
+    def build_space(self, dataset: Dataset) -> SearchSpace:
+        made = names.build(
+            names.find("space", self.space["name"]),
+            _rest(self.space),
+            "space",
+            image=dataset.image,
+            classes=len(dataset.classes),
+        )
+        assert isinstance(made, SearchSpace)
+        return made
+
+    def build_objectives(self, space: SearchSpace) -> list[Objective]:
+        return [names.build(names.find("objective", n), k, f"objectives.{n}", space) for n, k in self.objectives.items()]
+
+    def build_searcher(self, space: SearchSpace, rounds: int) -> Searcher:
+        cls = names.find("searcher", self.searcher["name"])
+        made = names.build(cls, _rest(self.searcher), "searcher", space.sizes, rounds=rounds, seed=self.seed)
+        assert isinstance(made, Searcher)
+        return made
+
+    def build_supernet(self, dataset: Dataset, *, rank: int = 0, world: int = 1) -> Supernet:
+        """One replica, on this process's device."""
+        space = self.build_space(dataset)
+        probes = [o for o in self.build_objectives(space) if isinstance(o, Probe)]
+        return Supernet(
+            space, dataset, probes, **self.training, seed=self.seed, device=self.workers.device, rank=rank, world=world
+        )
+
+
+_SECTIONS = ("data", "space", "searcher", "objectives", "training", "budget", "workers", "retrain")
+
+
+def read(path: Path | None, overrides: Sequence[str]) -> Experiment:
+    """The experiment of a TOML file (None: the built-in one) with `section.key=value` overrides. Raises InputError."""
+    given: dict[str, Any] = {k: dict(v) for k, v in DEFAULT.items()} if path is None else {}
+    if path is not None:
+        try:
+            given = tomllib.loads(path.read_text())
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error.strerror}") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"{path} is not valid TOML: {error}") from error
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise InputError(f"{override!r} is not of the form section.key=value, as in searcher.samples=20")
+        _set(given, key.split("."), _value(text), override)
+    if isinstance(given.get("objectives"), list):
+        given["objectives"] = {str(name): {} for name in given["objectives"]}
+    return Experiment.from_dict(given)
+
+
+def _set(given: dict[str, Any], path: list[str], value: Any, override: str) -> None:
+    section, last = given, path[-1]
+    for key in path[:-1]:
+        section = section.setdefault(key, {})
+        if not isinstance(section, dict):
+            raise InputError(f"{override!r}: {key} is not a section")
+    if last == "name" and section.get("name") != value:
+        section.clear()  # the keywords belonged to another name
+    section[last] = value
+
+
+def _value(text: str) -> Any:
+    """A value as TOML would read it; whatever it cannot read is a string, and a bare comma makes a list."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return [_value(part) for part in text.split(",")] if "," in text and text[0] not in "[{\"'" else text
+
+
+def _name(values: dict[str, Any], section: str) -> str:
+    name = values.pop("name", None)
+    if not isinstance(name, str):
+        raise InputError(f"{section}.name has no value; write {section}.name=..., as `paretoray list` shows them")
+    return name
+
+
+def _rest(values: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in values.items() if k != "name"}
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_none(v) for k, v in value.items() if v is not None}
+    return [_without_none(v) for v in value] if isinstance(value, (list, tuple)) else value

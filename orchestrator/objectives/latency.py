@@ -1,0 +1,37 @@
+"""Time of a forward pass, measured here and now, where the search runs."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from hw_profiles import measure_latency
+from orchestrator.objectives.base import Metrics, Objective, Probe
+from orchestrator.spaces.base import SearchSpace
+from searchers.base import Architecture
+
+
+class Latency(Objective, Probe):
+    """Median milliseconds of the standalone network in inference mode, on the device of the supernet's workers.
+
+    batch: images per pass. threads: CPU threads within an operation. seconds: least time spent on timing a network.
+    While a search runs, other workers load the machine; rank networks by these figures, and time the few that you choose
+    again on a quiet machine.
+    """
+
+    column = "latency_ms"
+    spread = "latency_iqr_ms"
+
+    def __init__(self, space: SearchSpace, *, batch: int = 1, threads: int = 1, seconds: float = 0.05) -> None:
+        super().__init__(space)
+        if batch < 1 or threads < 1 or seconds <= 0:
+            raise ValueError(f"latency: batch = {batch}, threads = {threads}, seconds = {seconds}; all must be positive")
+        self.batch, self.threads, self.seconds = batch, threads, seconds
+        self.title = f"latency (ms, batch {batch}, {threads} thread{'s' * (threads > 1)})"
+
+    def probe(self, network: nn.Module, image: Tensor) -> Metrics:
+        example = image.expand(self.batch, -1, -1, -1).contiguous()
+        measured = measure_latency(network, example, threads=self.threads, seconds=self.seconds)
+        return {self.column: measured.median_ms, self.spread: measured.iqr_ms}
+
+    def cost(self, architecture: Architecture, metrics: Metrics) -> float:
+        return metrics[self.column]

@@ -1,0 +1,20 @@
+"""Multiply-accumulate operations of the standalone network."""
+
+from __future__ import annotations
+
+from orchestrator.objectives.base import Metrics, Objective
+from orchestrator.spaces.base import SearchSpace
+from searchers.base import Architecture
+
+
+class Macs(Objective):
+    """A count for one image, of convolutions and classifier; half of what torch's FlopCounterMode counts for them."""
+
+    column = "macs"
+
+    def __init__(self, space: SearchSpace) -> None:
+        super().__init__(space)
+        self.title = "MACs (count, one image)"
+
+    def cost(self, architecture: Architecture, metrics: Metrics) -> float:
+        return float(sum(operation.macs for operation in self.space.operations(architecture)))

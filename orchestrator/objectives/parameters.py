@@ -1,0 +1,20 @@
+"""Weights of the standalone network."""
+
+from __future__ import annotations
+
+from orchestrator.objectives.base import Metrics, Objective
+from orchestrator.spaces.base import SearchSpace
+from searchers.base import Architecture
+
+
+class Parameters(Objective):
+    """A count, by arithmetic on the operations: convolutions, normalisation and classifier with its bias, all of them."""
+
+    column = "parameters"
+
+    def __init__(self, space: SearchSpace) -> None:
+        super().__init__(space)
+        self.title = "parameters (count)"
+
+    def cost(self, architecture: Architecture, metrics: Metrics) -> float:
+        return float(sum(operation.parameters for operation in self.space.operations(architecture)))

@@ -1,0 +1,70 @@
+"""What the user sees while work goes on: a live panel on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from orchestrator.coordinator import Progress
+
+LINE_EVERY = 10.0
+
+
+class Display:
+    """A context manager; `search` and `retrain` may be called as often as there is news."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+        self._last = 0.0
+        self._members: dict[str, float] = {}
+
+    def __enter__(self) -> Display:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._live:
+            self._live.stop()
+
+    def search(self, p: Progress) -> None:
+        phase = "weights only" if p.warming_up else "searching"
+        error = "-" if p.best_error is None else f"{p.best_error:.2f} %"
+        left = "?" if p.seconds_left is None else duration(p.seconds_left)
+        facts = {
+            "stage": f"{p.stage + 1} ({phase})",
+            "budget": f"{100 * p.fraction:.0f} %, round {p.round} of {p.rounds}",
+            "measured": f"{p.evaluations} samples",
+            "best error": f"{error} on one batch",
+            "hypervolume": f"{p.hypervolume:.3f}",
+            "time left": f"{left} (spent {duration(p.seconds)})",
+        }
+        self._show("search", facts, p.fraction, final=p.fraction >= 1)
+
+    def retrain(self, arch: str, fraction: float, members: int) -> None:
+        self._members[arch] = fraction
+        done = sum(f >= 1 for f in self._members.values())
+        share = sum(self._members.values()) / members
+        self._show("retrain", {"retrained from scratch": f"{done} of {members}"}, share, final=fraction >= 1)
+
+    def _show(self, title: str, facts: dict[str, str], fraction: float, final: bool) -> None:
+        if self._live:
+            table = Table.grid(padding=(0, 2))
+            for key, value in facts.items():
+                table.add_row(f"[dim]{key}[/dim]", value)
+            self._live.update(Group(ProgressBar(total=1.0, completed=fraction, width=60), table), refresh=True)
+        elif final or time.monotonic() - self._last > LINE_EVERY:
+            self._last = time.monotonic()
+            self.console.print(f"{title}: " + ", ".join(f"{k} {v}" for k, v in facts.items()), highlight=False, soft_wrap=True)
+
+
+def duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

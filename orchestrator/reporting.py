@@ -1,0 +1,44 @@
+"""From a run directory to its report: gathers the tables, and what the space knows of its architectures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from analysis import records, report
+from orchestrator.errors import InputError
+from orchestrator.experiment import Experiment
+
+
+def write_report(experiment: Experiment, directory: Path) -> Path:
+    """Writes report.html of a run. Raises InputError where the run has no results yet, or its tables are damaged."""
+    if not (directory / records.SUMMARY).exists():
+        raise InputError(f"{directory} has no results yet; finish it with: paretoray resume {directory}")
+    space = experiment.build_space(experiment.load_data())
+    try:
+        summary = json.loads((directory / records.SUMMARY).read_text())
+        columns = list(summary["objectives"])
+        evaluations = records.read(directory / records.EVALUATIONS, [*columns, "step", "seconds", "kind", "arch"])
+        front = records.read(directory / records.FRONT, [*columns, "arch"])
+        retrained, policy = (directory / records.RETRAINED, directory / records.POLICY)
+        run = report.Run(
+            title=f"{experiment.searcher['name']} on {experiment.space['name']}, {experiment.data['name']}",
+            lead=f"Trade-off of {', '.join(experiment.objectives)} among {space.architectures:,} architectures.",
+            summary=summary,
+            evaluations=evaluations,
+            front=front,
+            retrained=records.read(retrained, [*columns, "test_error_percent"]) if retrained.exists() else None,
+            policy=records.read(policy, ["step", "stage"]) if policy.exists() else None,
+            choices={choice.name: choice.options for choice in space.choices},
+            drawings={
+                arch: {
+                    title: [(e.source, e.target, e.label) for e in edges]
+                    for title, edges in space.drawing(space.parse(arch)).items()
+                }
+                for arch in front["arch"]
+            },
+            experiment=experiment.to_toml(),
+        )
+    except (ValueError, KeyError, OSError) as error:
+        raise InputError(f"cannot make a report of {directory}: {error}") from error
+    return report.write(run, directory)

@@ -1,0 +1,207 @@
+"""The Ray Tune side: a search is a trial with its actors in one placement group, a retraining is a trial of its own."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from ray import tune
+
+from orchestrator.actors import Replicas, WorkersLost
+from orchestrator.coordinator import Coordinator, Progress
+from orchestrator.data import Dataset
+from orchestrator.errors import InputError, Interrupted, RunError
+from orchestrator.experiment import Experiment, Workers
+
+REPORT_EVERY = 1.0
+RESTARTS = 3
+
+
+@contextmanager
+def cluster(workers: Workers) -> Iterator[None]:
+    """A connection to the cluster at `workers.address`, or a private one on this machine, for as long as it is needed.
+
+    Raises InputError where the workers do not fit, before anything is started on this machine.
+    """
+    if ray.is_initialized():
+        check_fit(workers, ray.cluster_resources())
+        yield
+        return
+    # Tune's own handler would kill the trial before it can save; the driver's handler asks it to stop instead.
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    if workers.address is None:
+        check_fit(workers, local_resources())
+        ray.init(num_cpus=workers.count * workers.cpus, include_dashboard=False, **quiet)
+    else:
+        try:
+            ray.init(address=workers.address, **quiet)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise InputError(f"workers.address = {workers.address!r}: no Ray cluster answers there ({error})") from error
+        check_fit(workers, ray.cluster_resources())
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def local_resources() -> dict[str, float]:
+    return {"CPU": float(len(os.sched_getaffinity(0))), "GPU": float(torch.cuda.device_count())}
+
+
+def check_fit(workers: Workers, resources: dict[str, float]) -> None:
+    """Raises InputError where `workers` need more than there is: Ray itself would wait for ever without a word."""
+    for name, each, key in (("CPU", workers.cpus, "cpus"), ("GPU", workers.gpus, "gpus")):
+        need, have = each * workers.count, resources.get(name, 0.0)
+        if need > have:
+            raise InputError(
+                f"{workers.count} workers of {each:g} {name}s need {need:g}; there are {have:g}. Lower workers.count or workers.{key}"
+            )
+
+
+def search(experiment: Experiment, directory: Path, show: Callable[[Progress], None]) -> bool:
+    """Runs or continues the search of `directory` as a Tune trial; False when it was asked to stop. Raises RunError."""
+    workers = experiment.workers
+    bundle = {"CPU": workers.cpus} | ({"GPU": workers.gpus} if workers.gpus else {})
+    # The coordinator mostly waits, so its bundle is empty; the actors' bundles are counted here, one each.
+    resources = tune.PlacementGroupFactory([{}, *[bundle] * workers.count])
+    results = _fit(
+        tune.with_resources(_search_trial, resources),
+        {"experiment": experiment.to_dict(), "directory": str(directory)},
+        directory,
+        "search",
+        lambda result: show(Progress(**result["progress"])) if "progress" in result else None,
+        failures=1,
+    )
+    return bool(results[0].metrics and results[0].metrics.get("finished"))
+
+
+def _search_trial(config: dict[str, Any]) -> None:
+    experiment, directory = Experiment.from_dict(config["experiment"]), Path(config["directory"])
+    data = experiment.load_data()
+    last = 0.0
+
+    def report(progress: Progress) -> None:
+        nonlocal last
+        if time.monotonic() - last > REPORT_EVERY:
+            tune.report(_metrics(progress))
+            last = time.monotonic()
+
+    coordinator, finished = resilient(experiment, directory, data, report)
+    tune.report(_metrics(coordinator.progress()) | {"finished": finished})
+
+
+def resilient(
+    experiment: Experiment, directory: Path, data: Dataset, report: Callable[[Progress], None]
+) -> tuple[Coordinator, bool]:
+    """Runs the search over actors; when one dies, all begin again from the last checkpoint, up to RESTARTS times."""
+    for attempt in range(RESTARTS + 1):
+        replicas = None
+        try:
+            replicas = Replicas(experiment, data)
+            coordinator = Coordinator(experiment, directory, data, replicas)
+            return coordinator, coordinator.run(lambda: stop_file(directory).exists(), report)
+        except WorkersLost as error:
+            if attempt == RESTARTS:
+                raise RunError(f"workers died {attempt + 1} times ({error}); the last checkpoint is safe") from error
+        finally:
+            if replicas is not None:
+                replicas.close()
+    raise AssertionError("unreachable")
+
+
+def stop_file(directory: Path) -> Path:
+    """Its presence asks the search in `directory` to save and stop."""
+    return directory / ".stop"
+
+
+def _metrics(progress: Progress) -> dict[str, Any]:
+    # One scalar for Tune's schedulers, and a counter of our own that never goes back (Tune's restarts with a trial).
+    return {"hypervolume": progress.hypervolume, "evaluations": progress.evaluations, "progress": asdict(progress)}
+
+
+def retrain(experiment: Experiment, directory: Path, members: list[dict[str, Any]], done: Callable[[str, float], None]) -> None:
+    """Trains each of `members` ({"arch", "result", "weights"}: notation and the files to write) as a trial, in parallel.
+
+    done: called with a notation and the share of its training that is over. Raises RunError.
+    """
+    workers = experiment.workers
+    resources = {"cpu": workers.cpus} | ({"gpu": min(workers.gpus, 1)} if workers.gpus else {})
+    _fit(
+        tune.with_resources(_retrain_trial, resources),
+        {"experiment": experiment.to_dict(), "directory": str(directory), "members": members, "member": tune.grid_search(list(range(len(members))))},
+        directory,
+        "retrain",
+        lambda result: done(result["arch"], result["fraction"]) if "fraction" in result else None,
+        failures=0,
+    )
+
+
+def _retrain_trial(config: dict[str, Any]) -> None:
+    from orchestrator.run import retrain_member
+
+    experiment, member = Experiment.from_dict(config["experiment"]), config["members"][config["member"]]
+    torch.set_num_threads(experiment.workers.cpus)
+    stop = stop_file(Path(config["directory"]))
+    last = time.monotonic()
+
+    def progress(fraction: float) -> None:
+        nonlocal last
+        if stop.exists():
+            raise Interrupted
+        if time.monotonic() - last > REPORT_EVERY:
+            tune.report({"arch": member["arch"], "fraction": fraction})
+            last = time.monotonic()
+
+    try:
+        retrain_member(experiment, member, experiment.load_data(), progress)
+    except Interrupted:
+        return  # the driver sees that the result is missing
+    tune.report({"arch": member["arch"], "fraction": 1.0} | json.loads(Path(member["result"]).read_text()))
+
+
+class _Show(tune.Callback):
+    def __init__(self, show: Callable[[dict[str, Any]], None]) -> None:
+        self.show = show
+
+    def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
+        self.show(result)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune pickles its callbacks for Tuner.restore. We go on from our own checkpoint, and a terminal cannot be pickled.
+        return {}
+
+
+def _fit(
+    trainable: Any, space: dict[str, Any], directory: Path, name: str, show: Callable[[dict[str, Any]], None], failures: int
+) -> tune.ResultGrid:
+    tuner = tune.Tuner(
+        trainable,
+        param_space=space,
+        tune_config=tune.TuneConfig(trial_dirname_creator=lambda trial: f"trial-{trial.trial_id}"),
+        run_config=tune.RunConfig(
+            name=f"{name}-{time.strftime('%Y%m%d-%H%M%S')}",
+            storage_path=str(directory / "tune"),
+            failure_config=tune.FailureConfig(max_failures=failures),
+            callbacks=[_Show(show)],
+            verbose=0,
+        ),
+    )
+    results = tuner.fit()
+    for result in results:
+        if result.error is not None:
+            cause = getattr(result.error, "cause", None) or result.error
+            if isinstance(cause, (InputError, RunError)):
+                raise cause
+            raise RunError(f"the trial failed: {result.error}; its files are in {result.path}")
+    return results

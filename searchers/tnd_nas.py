@@ -1,0 +1,206 @@
+"""TND-NAS: policy gradient on architecture parameters in discrete space, over a progressively shrinking space.
+
+Sources: arXiv 2111.03892, ICAART 2022 and Information Sciences 661 (2024) 120186 for what the method is: a supernet
+differentiable in its weights, architecture parameters optimised by policy gradient without a controller network, objectives
+that need not be differentiable, a space shrunk according to the architecture parameters. No official code is public; the
+update rules and settings below are those of the author's earlier repository (blyucs/pdarts, 2021), which reproduces the
+published parameter counts. They may differ from the article in detail.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+
+from searchers.base import Architecture, Evaluation, Mixture, Searcher, Stage
+from searchers.categorical import Categorical
+
+
+class TndNas(Searcher):
+    """REINFORCE on `accuracy * prod((cost / base) ** exponent)`; the first objective must be the error in percent.
+
+    rounds: rounds of the whole search, shared out evenly over the stages; given by the budget.
+    samples: one-hot samples per policy step, which share one validation batch.
+    keep: share of a choice's options that survives each stage but the last; the number of stages is one more. The default
+        gives the schedules of the source, 10 -> 6 -> 3 and 6 -> 4 -> 2, and 5 -> 3 -> 2 for NAS-Bench-201.
+    warmup: share of each stage that only trains weights (15 of 25 epochs in the source; 5 collapsed to one operation).
+    train: "mixture" trains weights on the softmax mixture of the surviving options, as published; "paths" on architectures
+        sampled from the policy, which takes the memory of one network.
+    exponents: a power per cost after the error, one number for all of them, a list per cost, or a list of such lists per
+        stage; below zero, so that cheaper is better. The source used -0.45, -0.20 and -0.25 for the parameters, where the
+        best and the worst network are a factor of three apart; spaces whose costs span a factor of thirty collapse to the
+        cheapest network at that, hence our default, MnasNet's -0.07 (arXiv 1807.11626, section 3).
+    bases: the cost at which a reward equals the accuracy, in the same forms as `exponents`, in the objectives' own units.
+        None takes the mean of the first samples of each stage; the source gave numbers by hand, which nobody has for a new
+        space. A base scales all rewards of a stage alike.
+    lr, betas, weight_decay, clip: Adam on the logits, gradient clipped to this L2 norm.
+    baseline_step: b <- b + step * (mean reward - b), before it is used. With the batch's own mean inside it the expected
+        gradient shrinks by 1 - step / samples; its direction is unbiased.
+    scale: logits start each stage at scale * N(0, 1).
+
+    Raises ValueError for settings outside these bounds.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        *,
+        rounds: int,
+        samples: int = 10,
+        keep: Sequence[float] = (0.6, 0.3),
+        warmup: float = 0.6,
+        train: Literal["mixture", "paths"] = "mixture",
+        exponents: float | list[float] | list[list[float]] = -0.07,
+        bases: float | list[float] | list[list[float]] | None = None,
+        lr: float = 6e-3,
+        betas: tuple[float, float] = (0.5, 0.999),
+        weight_decay: float = 1e-3,
+        clip: float = 5.0,
+        baseline_step: float = 0.95,
+        scale: float = 1e-3,
+        seed: int = 0,
+    ) -> None:
+        stages = len(keep) + 1
+        if rounds < stages:
+            raise ValueError(f"{rounds} rounds cannot be shared out over {stages} stages; raise the budget or shorten `keep`")
+        if samples < 1:
+            raise ValueError(f"samples = {samples}; at least 1 is needed")
+        if not 0 <= warmup < 1:
+            raise ValueError(f"warmup = {warmup}; it is a share of each stage, at least 0 and below 1")
+        if any(not 0 < k <= 1 for k in keep) or list(keep) != sorted(keep, reverse=True):
+            raise ValueError(f"keep = {tuple(keep)}; it must be falling shares of the options, above 0 and at most 1")
+        if train not in ("mixture", "paths"):
+            raise ValueError(f"train = {train!r}; it must be 'mixture' or 'paths'")
+        self.sizes = tuple(sizes)
+        self.samples = samples
+        self.keep = tuple(keep)
+        self.train = train
+        self.exponents = _per_stage(exponents, stages, "exponents")
+        self.bases = None if bases is None else _per_stage(bases, stages, "bases")
+        self.lr, self.betas, self.weight_decay = lr, betas, weight_decay
+        self.clip, self.baseline_step, self.scale = clip, baseline_step, scale
+
+        bounds = [round(rounds * i / stages) for i in range(stages + 1)]
+        self._lengths = [b - a for a, b in zip(bounds, bounds[1:], strict=False)]
+        self._warmups = [min(int(warmup * n), n - 1) for n in self._lengths]
+        self._generator = torch.Generator().manual_seed(seed)
+        self.policy = Categorical(sizes)
+        self._told: list[Evaluation] = []
+        self._begin(0)
+
+    def _begin(self, index: int) -> None:
+        # New logits, Adam moments and baseline at every stage, as in the source: the reward changes its scale with the net.
+        self._index, self._round, self._asked = index, 0, 0
+        self.baseline: float | None = None
+        self._base: list[float] | None = None
+        self.policy.initialise(self.scale, self._generator)
+        self._adam = torch.optim.Adam([self.policy.logits], lr=self.lr, betas=self.betas, weight_decay=self.weight_decay)
+
+    @property
+    def stage(self) -> Stage:
+        return Stage(self._index, self.policy.options(), self._lengths[self._index], self._warmups[self._index])
+
+    def train_on(self, steps: int) -> list[Mixture]:
+        self._round += 1
+        if self.train == "paths":
+            return [Mixture.one_hot(a, self.sizes) for a in self.policy.sample(steps, self._generator)]
+        return [Mixture(tuple(tuple(row) for row in self.policy.rows()))] * steps
+
+    def ask(self, n: int) -> list[Architecture]:
+        if self._round <= self._warmups[self._index]:
+            return []
+        asked = self.policy.sample(min(n, self.samples), self._generator)
+        self._asked = len(asked)
+        return asked
+
+    def tell(self, evaluations: Sequence[Evaluation]) -> None:
+        self._told += evaluations
+        if len(self._told) < self._asked:
+            return
+        # Sorted, so that the sums below do not depend on the order of arrival.
+        told = sorted(self._told, key=lambda e: (e.architecture, e.costs))
+        self._told, self._asked = [], 0
+        self._learn(told)
+        if self._round == self._lengths[self._index] and self._index < len(self.keep):
+            share = self.keep[self._index]
+            left = [len(options) for options in self.policy.options()]
+            self.policy.keep([min(n, max(1, math.floor(share * s + 0.5))) for s, n in zip(self.sizes, left, strict=True)])
+            self._begin(self._index + 1)
+
+    def reward(self, evaluation: Evaluation) -> float:
+        """Accuracy in percent times the costs' ratios to their bases, each raised to its exponent."""
+        error, *costs = evaluation.costs
+        exponents = _match(self.exponents[self._index], len(costs), "exponents")
+        assert self._base is not None
+        ratios = (max(c, 1e-12) / b for c, b in zip(costs, self._base, strict=True))
+        return (100.0 - error) * math.prod(r**e for r, e in zip(ratios, exponents, strict=True))
+
+    def _learn(self, told: list[Evaluation]) -> None:
+        if self._base is None:
+            costs = [e.costs[1:] for e in told]
+            if self.bases is None:
+                self._base = [max(sum(column) / len(column), 1e-12) for column in zip(*costs, strict=True)]
+            else:
+                self._base = _match(self.bases[self._index], len(costs[0]), "bases")
+        rewards = torch.tensor([self.reward(e) for e in told], dtype=torch.float64)
+        mean = float(rewards.mean())
+        self.baseline = mean if self.baseline is None else self.baseline + self.baseline_step * (mean - self.baseline)
+        loss = -((rewards - self.baseline) * self.policy.log_prob([e.architecture for e in told])).mean()
+        self._adam.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_([self.policy.logits], self.clip)
+        self._adam.step()
+
+    def probabilities(self) -> list[list[float]]:
+        return self.policy.rows()
+
+    def derive(self) -> list[Architecture]:
+        """The best option of each choice; a `none` that wins stands, as the source deletes such edges and selects no others."""
+        return [self.policy.mode()]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "index": self._index,
+            "round": self._round,
+            "asked": self._asked,
+            "told": [(list(e.architecture), list(e.costs)) for e in self._told],
+            "baseline": self.baseline,
+            "base": self._base,
+            "logits": self.policy.logits.detach().clone(),
+            "alive": self.policy.alive.clone(),
+            "adam": self._adam.state_dict(),
+            "generator": self._generator.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._begin(state["index"])
+        self._round, self._asked = state["round"], state["asked"]
+        self._told = [Evaluation(tuple(a), tuple(c)) for a, c in state["told"]]
+        self.baseline, self._base = state["baseline"], state["base"]
+        with torch.no_grad():
+            self.policy.logits.copy_(state["logits"])
+        self.policy.alive.copy_(state["alive"])
+        self._adam.load_state_dict(state["adam"])
+        self._generator.set_state(state["generator"])
+
+
+def _per_stage(value: float | list[float] | list[list[float]], stages: int, name: str) -> list[list[float]]:
+    """One list of numbers per stage; a list of one number stands for every cost."""
+    if isinstance(value, (int, float)):
+        return [[float(value)]] * stages
+    if all(isinstance(v, (int, float)) for v in value):
+        return [list(value)] * stages  # type: ignore[arg-type]
+    if len(value) != stages:
+        raise ValueError(f"{name} has {len(value)} lists; one for each of the {stages} stages is needed")
+    return [list(v) for v in value]  # type: ignore[arg-type]
+
+
+def _match(values: list[float], costs: int, name: str) -> list[float]:
+    if len(values) == 1:
+        return values * costs
+    if len(values) != costs:
+        raise ValueError(f"{name} has {len(values)} numbers; the {costs} objectives after the error need one each")
+    return values
