@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,8 +24,8 @@ def hypervolume_curve(costs: ArrayLike, reference: Sequence[float], groups: Arra
     curve = np.zeros(len(array))
     front = array[:0]
     value = 0.0
-    starts = np.flatnonzero(np.r_[True, labels[1:] != labels[:-1]]) if len(array) else []
-    for start, end in zip(starts, [*starts[1:], len(array)], strict=True):
+    bounds = [0, *(np.flatnonzero(labels[1:] != labels[:-1]) + 1).tolist(), len(array)]
+    for start, end in itertools.pairwise(bounds):
         merged = np.concatenate([front, array[start:end]])
         kept = non_dominated(merged)
         if kept != list(range(len(front))):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 
 import matplotlib as mpl
 import numpy as np
@@ -32,10 +33,14 @@ STYLE = {
 }
 
 
+def style() -> AbstractContextManager[None]:
+    """Our look, for as long as figures are made, drawn and saved."""
+    return mpl.rc_context(STYLE)  # type: ignore[arg-type]
+
+
 def new_figure(width: float, height: float) -> Figure:
-    """A figure of our style, in inches, outside pyplot, so that nothing global is touched."""
-    with mpl.rc_context(STYLE):
-        return Figure(figsize=(width, height), layout="constrained")
+    """A figure in inches, outside pyplot, so that nothing global is touched."""
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def draw_front(
@@ -122,26 +127,27 @@ def draw_graph(ax: Axes, edges: Sequence[tuple[str, str, str]]) -> None:
     nodes = sorted({node for source, target, _ in edges for node in (source, target)}, key=_natural)
     position = {node: float(i) for i, node in enumerate(nodes)}
     ax.set_axis_off()
-    ax.set_xlim(-0.4, max(1, len(nodes) - 1) + 0.4)
-    ax.set_ylim(-1.0, 1.25)
+    ax.set_aspect("equal")
+    ax.set_xlim(-0.3, max(1, len(nodes) - 1) + 0.3)
+    ax.set_ylim(-0.6, 0.85)
     spans: dict[int, int] = {}
     for source, target, label in sorted(edges, key=lambda e: (position[e[1]] - position[e[0]], position[e[0]])):
         x0, x1 = position[source], position[target]
         span = int(x1 - x0)
         side = 1 if spans.get(span, 0) % 2 == 0 else -1  # edges of the same length take turns above and below
         spans[span] = spans.get(span, 0) + 1
-        bend = 0.0 if span == 1 else side * (0.42 if span == 2 else 0.40 + 0.02 * span)
+        bend = 0.0 if span == 1 else side * (0.36 if span == 2 else 0.46)
         arrow = FancyArrowPatch(
-            (x0, 0), (x1, 0), connectionstyle=f"arc3,rad={-bend}", arrowstyle="-|>", mutation_scale=11,
-            shrinkA=9, shrinkB=9, color="#555555", lw=1.1,
+            (x0, 0), (x1, 0), connectionstyle=f"arc3,rad={-bend}", arrowstyle="-|>", mutation_scale=10,
+            shrinkA=8, shrinkB=8, color="#555555", lw=1.1,
         )  # fmt: skip
         ax.add_patch(arrow)
-        ax.text(
-            (x0 + x1) / 2, bend * span / 2, label, ha="center", va="center", fontsize=7, color=INK,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0},
-        )  # fmt: skip
+        # A quadratic curve reaches half the height of its control point.
+        height = 0.08 if span == 1 else bend * span / 2
+        box = None if span == 1 else {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
+        ax.text((x0 + x1) / 2, height, label, ha="center", va="center", fontsize=6.5, color=INK, bbox=box)
     for node, x in position.items():
-        ax.scatter([x], [0], s=230, color="#f3efe6", edgecolors=INK, linewidths=0.9, zorder=3)
+        ax.scatter([x], [0], s=200, color="#f3efe6", edgecolors=INK, linewidths=0.9, zorder=3)
         ax.text(x, 0, node, ha="center", va="center", fontsize=8, zorder=4)
     if not edges:
         ax.text(0.5, 0.1, "no edges", ha="center", color="#777777")

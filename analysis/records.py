@@ -56,7 +56,6 @@ class Table:
             file.write(_csv(lines))
         self.rows += len(lines)
 
-
     def read(self) -> Iterator[dict[str, str]]:
         """The rows as text, as they were written."""
         with self.path.open(newline="") as file:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -43,6 +44,8 @@ class Run:
 
 @dataclass(frozen=True)
 class Picture:
+    """A figure, the name of its file, and what the page says of it."""
+
     name: str
     title: str
     caption: str
@@ -51,6 +54,11 @@ class Picture:
 
 def write(run: Run, directory: Path) -> Path:
     """Writes report.html and plots/*.png into `directory`; returns the page's path."""
+    with plots.style():
+        return _write(run, directory)
+
+
+def _write(run: Run, directory: Path) -> Path:
     pictures = [p for p in (_fronts(run), _hypervolume(run), _policy(run), _cells(run)) if p is not None]
     folder = directory / "plots"
     folder.mkdir(exist_ok=True)
@@ -125,14 +133,16 @@ def _protocol(summary: dict[str, Any]) -> list[str]:
     reference = ", ".join(f"{c} = {number(c, v)}" for c, v in summary["reference_point"].items())
     hardware, workers = summary["hardware"], summary["workers"]
     data, versions = summary["data"], summary["versions"]
+    gpu = f", {hardware['gpu']}" if "gpu" in hardware else ""
+    threads = f"{workers['cpus']} CPU thread{'s' * (workers['cpus'] > 1)} and {workers['gpus']:g} GPUs each"
     where = f"{workers['count']} Ray actor{'s' * (workers['count'] > 1)}" if workers["ray"] else "one process, without Ray"
     return [
         f"Hypervolume: share of the box between 0 and the reference point ({reference}), computed by pymoo.",
         "The front is taken among architectures measured on the whole validation part at the end of a stage; samples share one "
         "batch a round and guide the search only.",
         f"Images: {data['train']:,} for weights, {data['valid']:,} for architecture decisions, {data['test']:,} for the test.",
-        f"Seed {summary['seed']}; {where}, {workers['cpus']} CPU thread{'s' * (workers['cpus'] > 1)} and {workers['gpus']:g} GPUs each.",
-        f"{hardware['cpu']}, {hardware['cores']} cores{', ' + hardware['gpu'] if 'gpu' in hardware else ''}; {hardware['system']}.",
+        f"Seed {summary['seed']}; {where}, {threads}.",
+        f"{hardware['cpu']}, {hardware['cores']} cores{gpu}; {hardware['system']}.",
         ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
     ]
 
@@ -143,12 +153,11 @@ def _fronts(run: Run) -> Picture:
     across = min(2, len(pairs))
     down = math.ceil(len(pairs) / across)
     figure = plots.new_figure(4.6 * across, 3.7 * down + 0.4)
-    axes = figure.subplots(down, across, squeeze=False).ravel()
-    for ax, (x, y) in itertools.zip_longest(axes, pairs, fillvalue=(None, None)):
-        if x is None:
-            ax.set_axis_off()
-        else:
-            plots.draw_front(ax, run.evaluations, run.front, run.retrained, x, y, titles)
+    axes = list(figure.subplots(down, across, squeeze=False).ravel())
+    for ax, (x, y) in zip(axes, pairs, strict=False):
+        plots.draw_front(ax, run.evaluations, run.front, run.retrained, x, y, titles)
+    for ax in axes[len(pairs) :]:
+        ax.set_axis_off()
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8)
     caption = "Each pair of objectives; lower left is better. The line joins what is non-dominated in the two objectives shown"
@@ -166,7 +175,7 @@ def _hypervolume(run: Run) -> Picture | None:
     figure = plots.new_figure(8.4, 3.0)
     left, right = figure.subplots(1, 2, sharey=True)
     plots.draw_hypervolume(left, samples["seconds"].to_numpy(), values, "seconds of search")
-    plots.draw_hypervolume(right, range(1, len(samples) + 1), values, "samples measured")
+    plots.draw_hypervolume(right, np.arange(1, len(samples) + 1), values, "samples measured")
     right.set_ylabel("")
     caption = (
         "Of all samples so far. They are judged on one batch each, so this runs ahead of the front's own hypervolume "
@@ -181,12 +190,14 @@ def _policy(run: Run) -> Picture | None:
     across = min(3, len(run.choices))
     down = math.ceil(len(run.choices) / across)
     figure = plots.new_figure(8.4, 1.7 * down + 0.7)
-    axes = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True).ravel()
+    axes = list(figure.subplots(down, across, squeeze=False, sharex=True, sharey=True).ravel())
     plots.draw_policy(axes[: len(run.choices)], run.policy, run.choices)
     for ax in axes[len(run.choices) :]:
         ax.set_axis_off()
-    figure.supxlabel("weight steps", fontsize=9)
-    figure.supylabel("probability", fontsize=9)
+    for ax in axes[max(0, len(run.choices) - across) : len(run.choices)]:
+        ax.set_xlabel("weight steps")
+    for ax in axes[::across]:
+        ax.set_ylabel("probability")
     options = next(iter(run.choices.values()))
     handles = [Patch(color=plots.OPTIONS[i % len(plots.OPTIONS)], label=name) for i, name in enumerate(options)]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(options)), fontsize=8)
@@ -207,7 +218,9 @@ def _cells(run: Run) -> Picture | None:
     errors = dict(zip(run.front["arch"], run.front[next(iter(run.summary["objectives"]))], strict=True))
     for ax, (arch, title, edges) in zip(axes, cells, strict=False):
         plots.draw_graph(ax, edges)
-        ax.set_title(f"network {rank.get(arch, '-')} of the front, {title}; error {errors.get(arch, math.nan):.2f} %", fontsize=8)
+        ax.set_title(
+            f"network {rank.get(arch, '-')} of the front, {title}; error {errors.get(arch, math.nan):.2f} %", fontsize=8
+        )
     for ax in axes[len(cells) :]:
         ax.set_axis_off()
     return Picture("cells", "The chosen cells", "Edges without an operation are left out. Node 0 is the input.", figure)

@@ -21,7 +21,9 @@ class Latency:
     runs: int
 
 
-def measure_latency(network: nn.Module, example: Tensor, *, threads: int = 1, seconds: float = 0.05, warmup: int = 3) -> Latency:
+def measure_latency(
+    network: nn.Module, example: Tensor, *, threads: int = 1, seconds: float = 0.02, warmup: int = 3
+) -> Latency:
     """Times `network(example)` in inference mode on the example's device.
 
     example: a whole batch, (batch, channels, height, width). threads: torch's threads within an operation. seconds: the

@@ -81,8 +81,8 @@ class Replicas(Differentiable):
         except ray.exceptions.GetTimeoutError as error:
             self.close()
             raise RunError(
-                f"{workers.count} workers of {workers.cpus} CPUs and {workers.gpus} GPUs could not be placed within {patience:.0f} s; "
-                "lower workers.count, workers.cpus or workers.gpus, or wait for the cluster to have room"
+                f"{workers.count} workers of {workers.cpus} CPUs and {workers.gpus} GPUs could not be placed within "
+                f"{patience:.0f} s; lower workers.count, workers.cpus or workers.gpus, or wait for the cluster to have room"
             ) from error
         except ray.exceptions.RayActorError as error:
             self.close()
@@ -126,7 +126,9 @@ class Replicas(Differentiable):
         world = len(self._actors)
         shares = [list(architectures[rank::world]) for rank in range(world)]
         asked = [(i, a) for i, a in enumerate(self._actors) if shares[i]]
-        answers = dict(zip((i for i, _ in asked), self._get([a.call.remote(method, shares[i], *arguments) for i, a in asked]), strict=True))
+        answers = dict(
+            zip((i for i, _ in asked), self._get([a.call.remote(method, shares[i], *arguments) for i, a in asked]), strict=True)
+        )
         return [answers[i % world][i // world] for i in range(len(architectures))]
 
     def _get(self, answers: Sequence[Any]) -> list[Any]:

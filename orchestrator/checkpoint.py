@@ -46,9 +46,11 @@ class Checkpoints:
             state = torch.load(self.latest, map_location="cpu", weights_only=True)
             version = state["format"]
         except Exception as error:  # zip, pickle, EOF, key and type errors: whatever damage looks like
-            hint = f"; to go on from the one before it, delete it and resume" if self.previous.exists() else ""
+            hint = "; to go on from the one before it, delete it and resume" if self.previous.exists() else ""
             raise RunError(f"the checkpoint {self.latest} is damaged ({type(error).__name__}){hint}") from error
         if version != FORMAT:
-            raise RunError(f"the checkpoint {self.latest} has format {version}; this version of paretoray reads format {FORMAT}")
+            raise RunError(
+                f"the checkpoint {self.latest} has format {version}; this version of paretoray reads format {FORMAT}"
+            )
         assert isinstance(state, dict)
         return state

@@ -72,7 +72,10 @@ def search(settings: tuple[str, ...], out: Path | None, dry_run: bool) -> None:
             raise InputError(f"--out {out} exists already; choose another name")
         _print_plan(run.estimate(chosen))
         return
-    directory = out or Path("runs") / f"{chosen.searcher['name']}-{chosen.data['name'].replace(':', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
+    directory = (
+        out
+        or Path("runs") / f"{chosen.searcher['name']}-{chosen.data['name'].replace(':', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
+    )
     run.check(chosen)
     run.create(chosen, directory)
     _go(chosen, directory)
@@ -140,7 +143,7 @@ def _print_front(console: Console, directory: Path) -> None:
     table.add_column("#", justify="right")
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
-    for i, row in front.iterrows():
+    for i, (_, row) in enumerate(front.iterrows()):
         cells = [number(c, row[c]) if row[c] == row[c] else "" for c in columns]
         table.add_row(str(i + 1), *cells)
     console.print(table)

@@ -70,6 +70,9 @@ class Coordinator:
         self._columns = [o.column for o in self.objectives]
         self._spreads = [o.spread for o in self.objectives if o.spread is not None]
         self._policy_columns = ["step", "stage"] + [f"{c.name}/{o}" for c in self.space.choices for o in c.options]
+        self.finished = False
+        self.archive: Archive
+        self._before = self._clock = 0.0
         self._images = {"train": len(data.train), "valid": len(data.valid), "test": len(data.test), "batch": batch}
 
     def run(self, stop: Callable[[], bool], report: Callable[[Progress], None]) -> bool:
@@ -115,7 +118,7 @@ class Coordinator:
         )
 
     def seconds(self) -> float:
-        return self._before + time.monotonic() - self._clock
+        return float(self._before + time.monotonic() - self._clock)
 
     def _spent(self) -> float:
         """The share of the budget, whichever of its limits is nearest."""
@@ -312,7 +315,9 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RunError(f"cannot write to {path}: {error.strerror}; the last checkpoint is safe, make room, then resume") from error
+        raise RunError(
+            f"cannot write to {path}: {error.strerror}; the last checkpoint is safe, make room, then resume"
+        ) from error
 
 
 @contextmanager

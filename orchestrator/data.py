@@ -260,8 +260,8 @@ def _read_folder(root: Path, size: int) -> tuple[Pixels, Labels, tuple[str, ...]
 
     def pixels(item: tuple[str, int]) -> Pixels:
         try:
-            with Image.open(item[0]) as image:
-                image = image.convert("RGB")
+            with Image.open(item[0]) as file:
+                image = file.convert("RGB")
                 if image.size != (size, size):
                     image = image.resize((size, size), Image.Resampling.BILINEAR)
                 return np.asarray(image, dtype=np.uint8)
@@ -341,4 +341,3 @@ def _arrays(source: Any, name: str) -> tuple[Pixels, Labels]:
     if labels.min() < 0:
         raise InputError(f"data.name = {name!r} returned the label {labels.min()}; labels count from 0")
     return images, labels.astype(np.int64)
-

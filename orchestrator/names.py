@@ -53,7 +53,9 @@ def nearest(word: str, words: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(options)}"
 
 
-def keywords(function: Callable[..., Any], given: dict[str, Any], section: str, *, supplied: Iterable[str] = ()) -> dict[str, Any]:
+def keywords(
+    function: Callable[..., Any], given: dict[str, Any], section: str, *, supplied: Iterable[str] = ()
+) -> dict[str, Any]:
     """`given` checked and converted by the signature of `function`, and completed with its defaults.
 
     supplied: parameters that the orchestrator fills in itself and that are not for the user to set. Raises InputError for

@@ -45,7 +45,9 @@ def create(experiment: Experiment, directory: Path) -> None:
         (directory / "checkpoints").mkdir(parents=True, exist_ok=True)
         (directory / EXPERIMENT).write_text(experiment.to_toml())
     except OSError as error:
-        raise InputError(f"cannot write to --out {directory}: {error.strerror}; choose a folder that you may write to") from error
+        raise InputError(
+            f"cannot write to --out {directory}: {error.strerror}; choose a folder that you may write to"
+        ) from error
 
 
 def open_run(directory: Path) -> Experiment:
@@ -123,9 +125,7 @@ def _done(member: dict[str, Any]) -> bool:
         return False
 
 
-def retrain_member(
-    experiment: Experiment, member: dict[str, Any], data: Dataset, progress: Callable[[float], None]
-) -> None:
+def retrain_member(experiment: Experiment, member: dict[str, Any], data: Dataset, progress: Callable[[float], None]) -> None:
     """Trains one network of the front; writes its weights, then its result."""
     space = experiment.build_space(data)
     architecture = space.parse(member["arch"])

@@ -56,6 +56,7 @@ def cluster(workers: Workers) -> Iterator[None]:
 
 
 def local_resources() -> dict[str, float]:
+    """What a private cluster on this machine would have."""
     return {"CPU": float(len(os.sched_getaffinity(0))), "GPU": float(torch.cuda.device_count())}
 
 
@@ -65,7 +66,8 @@ def check_fit(workers: Workers, resources: dict[str, float]) -> None:
         need, have = each * workers.count, resources.get(name, 0.0)
         if need > have:
             raise InputError(
-                f"{workers.count} workers of {each:g} {name}s need {need:g}; there are {have:g}. Lower workers.count or workers.{key}"
+                f"{workers.count} workers of {each:g} {name}s need {need:g}; there are {have:g}. "
+                f"Lower workers.count or workers.{key}"
             )
 
 
@@ -139,7 +141,12 @@ def retrain(experiment: Experiment, directory: Path, members: list[dict[str, Any
     resources = {"cpu": workers.cpus} | ({"gpu": min(workers.gpus, 1)} if workers.gpus else {})
     _fit(
         tune.with_resources(_retrain_trial, resources),
-        {"experiment": experiment.to_dict(), "directory": str(directory), "members": members, "member": tune.grid_search(list(range(len(members))))},
+        {
+            "experiment": experiment.to_dict(),
+            "directory": str(directory),
+            "members": members,
+            "member": tune.grid_search(list(range(len(members)))),
+        },
         directory,
         "retrain",
         lambda result: done(result["arch"], result["fraction"]) if "fraction" in result else None,
@@ -170,7 +177,7 @@ def _retrain_trial(config: dict[str, Any]) -> None:
     tune.report({"arch": member["arch"], "fraction": 1.0} | json.loads(Path(member["result"]).read_text()))
 
 
-class _Show(tune.Callback):
+class _Show(tune.Callback):  # type: ignore[misc]
     def __init__(self, show: Callable[[dict[str, Any]], None]) -> None:
         self.show = show
 

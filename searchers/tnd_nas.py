@@ -9,6 +9,7 @@ published parameter counts. They may differ from the article in detail.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -36,7 +37,9 @@ class TndNas(Searcher):
     bases: the cost at which a reward equals the accuracy, in the same forms as `exponents`, in the objectives' own units.
         None takes the mean of the first samples of each stage; the source gave numbers by hand, which nobody has for a new
         space. A base scales all rewards of a stage alike.
-    lr, betas, weight_decay, clip: Adam on the logits, gradient clipped to this L2 norm.
+    lr, betas, weight_decay, clip: Adam on the logits, gradient clipped to this L2 norm. lr None stands for the source's
+        6e-3 over its 980 policy steps a stage (10 epochs of 98 batches): a stage of fewer steps gets a proportionally larger
+        one, up to 0.1, since Adam moves a logit by at most about lr a step and 6e-3 would leave a short search uniform.
     baseline_step: b <- b + step * (mean reward - b), before it is used. With the batch's own mean inside it the expected
         gradient shrinks by 1 - step / samples; its direction is unbiased.
     scale: logits start each stage at scale * N(0, 1).
@@ -55,7 +58,7 @@ class TndNas(Searcher):
         train: Literal["mixture", "paths"] = "mixture",
         exponents: float | list[float] | list[list[float]] = -0.07,
         bases: float | list[float] | list[list[float]] | None = None,
-        lr: float = 6e-3,
+        lr: float | None = None,
         betas: tuple[float, float] = (0.5, 0.999),
         weight_decay: float = 1e-3,
         clip: float = 5.0,
@@ -80,12 +83,16 @@ class TndNas(Searcher):
         self.train = train
         self.exponents = _per_stage(exponents, stages, "exponents")
         self.bases = None if bases is None else _per_stage(bases, stages, "bases")
-        self.lr, self.betas, self.weight_decay = lr, betas, weight_decay
+        if self.bases is not None and any(b <= 0 for row in self.bases for b in row):
+            raise ValueError(f"bases = {bases}; costs are divided by them, so they must be positive")
+        self.betas, self.weight_decay = betas, weight_decay
         self.clip, self.baseline_step, self.scale = clip, baseline_step, scale
 
         bounds = [round(rounds * i / stages) for i in range(stages + 1)]
-        self._lengths = [b - a for a, b in zip(bounds, bounds[1:], strict=False)]
+        self._lengths = [b - a for a, b in itertools.pairwise(bounds)]
         self._warmups = [min(int(warmup * n), n - 1) for n in self._lengths]
+        policy_steps = min(n - w for n, w in zip(self._lengths, self._warmups, strict=True))
+        self.lr = min(0.1, max(6e-3, 6e-3 * 980 / policy_steps)) if lr is None else lr
         self._generator = torch.Generator().manual_seed(seed)
         self.policy = Categorical(sizes)
         self._told: list[Evaluation] = []
@@ -136,7 +143,7 @@ class TndNas(Searcher):
         exponents = _match(self.exponents[self._index], len(costs), "exponents")
         assert self._base is not None
         ratios = (max(c, 1e-12) / b for c, b in zip(costs, self._base, strict=True))
-        return (100.0 - error) * math.prod(r**e for r, e in zip(ratios, exponents, strict=True))
+        return (100.0 - error) * math.prod(math.pow(r, e) for r, e in zip(ratios, exponents, strict=True))
 
     def _learn(self, told: list[Evaluation]) -> None:
         if self._base is None:

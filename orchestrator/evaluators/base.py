@@ -40,9 +40,6 @@ class Evaluator(ABC):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state` was taken."""
 
-    def close(self) -> None:
-        """Give back what is held outside this process."""
-
 
 class Differentiable(Evaluator):
     """An evaluator that also answers for the mixture itself."""

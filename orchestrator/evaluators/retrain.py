@@ -40,11 +40,13 @@ def retrain(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(np.random.SeedSequence(chance).generate_state(1)[0]))
         for module in network.modules():
-            if hasattr(module, "reset_parameters"):
-                module.reset_parameters()
+            reset = getattr(module, "reset_parameters", None)
+            if callable(reset):
+                reset()
     network.to(device)
     part = Part(
-        torch.cat([data.train.images, data.valid.images]).to(device), torch.cat([data.train.labels, data.valid.labels]).to(device)
+        torch.cat([data.train.images, data.valid.images]).to(device),
+        torch.cat([data.train.labels, data.valid.labels]).to(device),
     )
     batches = Batches(len(part), batch, (*chance, 0))
     optimizer = torch.optim.SGD(network.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay)
@@ -76,7 +78,7 @@ def test_errors(network: nn.Module, data: Dataset, device: str) -> int:
     """How many images of the test part `network` gets wrong."""
     network.eval()
     test = data.test.to(device)
-    pieces = zip(test.images.split(512), test.labels.split(512), strict=True)
+    pieces = zip(test.images.split(512), test.labels.split(512), strict=True)  # type: ignore[no-untyped-call]
     return int(sum(int((network(data.normalise(x)).argmax(dim=1) != y).sum()) for x, y in pieces))
 
 

@@ -130,7 +130,7 @@ class Supernet(Differentiable):
             return
         flat = torch.cat([t.reshape(-1) for t in tensors])  # one message a step, however many parameters
         dist.all_reduce(flat)
-        for tensor, piece in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+        for tensor, piece in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):  # type: ignore[no-untyped-call]
             tensor.copy_(piece.view_as(tensor))
 
     @torch.no_grad()
@@ -168,6 +168,7 @@ class Supernet(Differentiable):
     def differentiate(self, mixture: Mixture, draw: int) -> tuple[float, Cotangents]:
         self.model.eval()
         active = mixture.active()
+        dtype = next(self.model.parameters()).dtype
         rows: list[list[float | Tensor]] = [list(row) for row in mixture.weights]
         inactive: list[tuple[tuple[int, ...], Tensor] | None] = []
         leaves: list[Tensor] = []
@@ -175,13 +176,13 @@ class Supernet(Differentiable):
         for choice, row in enumerate(rows):
             wanted = active[choice] if mixture.wanted is None else [i for i, w in enumerate(mixture.wanted[choice]) if w]
             for option in (i for i in wanted if i in active[choice]):
-                row[option] = leaf = torch.tensor(mixture.weights[choice][option], device=self.device, requires_grad=True)
+                row[option] = leaf = torch.tensor(mixture.weights[choice][option], dtype=dtype, device=self.device, requires_grad=True)
                 leaves.append(leaf)
                 places.append((choice, (option,)))
             alone = tuple(i for i in wanted if i not in active[choice] and i in self.stage.options[choice])
             inactive.append(None)
             if alone:
-                leaf = torch.zeros(len(alone), device=self.device, requires_grad=True)
+                leaf = torch.zeros(len(alone), dtype=dtype, device=self.device, requires_grad=True)
                 inactive[-1] = (alone, leaf)
                 leaves.append(leaf)
                 places.append((choice, alone))
@@ -190,9 +191,10 @@ class Supernet(Differentiable):
         x = self.data.normalise(self._valid.images[mine])
         loss = self._loss(x, self._valid.labels[mine], Weights(rows, inactive), len(indices))
         gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
-        answer = torch.cat([loss.detach().reshape(1)] + [
-            (torch.zeros_like(leaf) if g is None else g).reshape(-1) for leaf, g in zip(leaves, gradients, strict=True)
-        ])
+        answer = torch.cat(
+            [loss.detach().reshape(1)]
+            + [(torch.zeros_like(leaf) if g is None else g).reshape(-1) for leaf, g in zip(leaves, gradients, strict=True)]
+        )
         self._sum_over_replicas([answer])
         numbers = iter(answer.tolist())
         value = next(numbers)

@@ -32,7 +32,7 @@ class Objective(ABC):
         """Lower is better, in the unit of `column`."""
 
     def reference(self, metrics: Metrics) -> float:
-        """The cost where hypervolume begins to count: 1.1 times that of the space's largest network, whose metrics these are."""
+        """The cost where hypervolume begins to count: 1.1 times that of the largest network, which has these metrics."""
         return 1.1 * max(self.cost(self.space.largest(), metrics), 1e-12)
 
 

@@ -21,7 +21,7 @@ class Latency(Objective, Probe):
     column = "latency_ms"
     spread = "latency_iqr_ms"
 
-    def __init__(self, space: SearchSpace, *, batch: int = 1, threads: int = 1, seconds: float = 0.05) -> None:
+    def __init__(self, space: SearchSpace, *, batch: int = 1, threads: int = 1, seconds: float = 0.02) -> None:
         super().__init__(space)
         if batch < 1 or threads < 1 or seconds <= 0:
             raise ValueError(f"latency: batch = {batch}, threads = {threads}, seconds = {seconds}; all must be positive")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -186,10 +186,11 @@ class SearchSpace(ABC):
 
     def largest(self) -> Architecture:
         """The architecture of most MACs, found choice by choice as they add up."""
-        start = [0] * len(self.sizes)
+        best = [0] * len(self.sizes)
+
+        def macs(choice: int, option: int) -> int:
+            return sum(o.macs for o in self.operations((*best[:choice], option, *best[choice + 1 :])))
+
         for choice, size in enumerate(self.sizes):
-            macs: Callable[[int], int] = lambda option, c=choice: sum(  # type: ignore[misc]  # noqa: E731
-                o.macs for o in self.operations((*start[:c], option, *start[c + 1 :]))
-            )
-            start[choice] = max(range(size), key=macs)
-        return tuple(start)
+            best[choice] = max(range(size), key=lambda option, c=choice: macs(c, option))  # type: ignore[misc]
+        return tuple(best)

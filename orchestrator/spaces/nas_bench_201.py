@@ -180,8 +180,10 @@ class _Network(nn.Module):
         self.layers = nn.ModuleList()
         for group in range(3):
             if group:
-                residual = nn.Sequential(relu_conv_norm(channels, 2 * channels, 3, 2), relu_conv_norm(2 * channels, 2 * channels, 3))
-                # The shortcut of the benchmark pools without padding; ceil_mode keeps odd image sizes in step with the other branch.
+                residual = nn.Sequential(
+                    relu_conv_norm(channels, 2 * channels, 3, 2), relu_conv_norm(2 * channels, 2 * channels, 3)
+                )
+                # The benchmark's shortcut pools without padding; ceil_mode keeps odd sizes in step with the other branch.
                 pool = nn.AvgPool2d(2, 2, ceil_mode=True)
                 self.layers.append(_Residual(residual, nn.Sequential(pool, nn.Conv2d(channels, 2 * channels, 1, bias=False))))
                 channels *= 2
@@ -222,9 +224,7 @@ class _Cell(nn.Module):
 class _MixedCell(nn.Module):
     def __init__(self, edges: Sequence[dict[int, nn.Module]]) -> None:
         super().__init__()
-        self.edges = nn.ModuleList(
-            MixedOperation(choice, options) for choice, options in enumerate(edges)
-        )
+        self.edges = nn.ModuleList(MixedOperation(choice, options) for choice, options in enumerate(edges))
 
     def forward(self, x: Tensor, weights: Weights) -> Tensor:
         nodes = [x]

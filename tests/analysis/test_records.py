@@ -1,0 +1,62 @@
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from analysis.records import SAMPLE, VALIDATION, Table, front_of, read
+
+
+def filled(path: Path) -> Table:
+    table = Table(path, ["arch", "cost"])
+    table.append([{"arch": "|a~0|,x", "cost": 0.1 + 0.2}, {"arch": "b", "cost": 2.0}])
+    table.append([{"arch": "c", "cost": 3.0}])
+    return table
+
+
+def test_numbers_come_back_to_the_last_digit(tmp_path: Path) -> None:
+    rows = list(filled(tmp_path / "t.csv").read())
+    assert float(rows[0]["cost"]) == 0.1 + 0.2 and rows[0]["arch"] == "|a~0|,x"
+
+
+def test_a_resumed_table_is_cut_back_to_the_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    filled(path)
+    with path.open("a") as file:
+        file.write("half a ro")  # killed while it wrote
+    table = Table(path, ["arch", "cost"], rows=2)
+    table.append([{"arch": "d", "cost": 4.0}])
+    assert [row["arch"] for row in table.read()] == ["|a~0|,x", "b", "d"]
+
+
+def test_a_table_that_does_not_fit_is_refused_and_kept(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    filled(path)
+    before = path.read_text()
+    with pytest.raises(ValueError, match="3 rows; the checkpoint knows of 4"):
+        Table(path, ["arch", "cost"], rows=4)
+    with pytest.raises(ValueError, match="other columns"):
+        Table(path, ["arch", "price"], rows=1)
+    assert path.read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("", "not a readable"), ("arch\nx\n", "no column cost"), ("arch,cost\nx,1\ny,\n", "line 3"), ("arch,cost\nx,abc\n", "line 2")],
+)
+def test_damaged_tables_are_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "bad.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read(path, ["arch", "cost"])
+
+
+def test_the_front_is_taken_among_validated_architectures_and_last_measurements() -> None:
+    rows = [
+        ("lucky", SAMPLE, 1.0, 1.0),
+        ("a", VALIDATION, 9.0, 2.0),
+        ("a", VALIDATION, 5.0, 2.0),
+        ("b", VALIDATION, 6.0, 1.0),
+        ("c", VALIDATION, 7.0, 3.0),
+    ]
+    front = front_of(pd.DataFrame(rows, columns=["arch", "kind", "error_percent", "macs"]), ["error_percent", "macs"])
+    assert list(front["arch"]) == ["a", "b"]

@@ -1,0 +1,66 @@
+"""One Ray for the whole session, and small real data."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from orchestrator import data
+from orchestrator.experiment import Experiment
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+TINY: dict[str, Any] = {
+    "data": {"name": "digits", "limit": 200},
+    "space": {"name": "nas-bench-201", "channels": 4, "cells": 2, "supernet_cells": [1, 1, 2]},
+    "searcher": {"name": "tnd-nas", "samples": 4},
+    "objectives": {"error": {}, "parameters": {}, "macs": {}},
+    "training": {"batch": 32},
+    "budget": {"epochs": 8, "interval": 2, "validate": 6},
+    "workers": {"ray": False, "count": 1},
+    "retrain": {"members": 0},
+}
+"""A whole search of three stages on real scans in a few seconds; every objective is computed, so it can be repeated."""
+
+
+def tiny(**sections: Any) -> Experiment:
+    """TINY with some sections' keys replaced."""
+    merged = {key: dict(value) for key, value in TINY.items()}
+    for key, value in sections.items():
+        merged[key] = merged[key] | value if isinstance(value, dict) else value
+    return Experiment.from_dict(merged)
+
+
+@pytest.fixture(scope="session")
+def digits() -> data.Dataset:
+    return data.load("digits", data.settings("digits", {"limit": 200}))
+
+
+@pytest.fixture(scope="session")
+def table() -> Any:
+    """The NAS-Bench-201 table beside the project, where there is one."""
+    import pandas as pd
+
+    path = SHARED / "nas-bench-201.parquet"
+    if not path.exists():
+        pytest.skip(f"{path.name} is not beside the project")
+    return pd.read_parquet(path)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[None]:
+    import ray
+
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
