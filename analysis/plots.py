@@ -75,9 +75,8 @@ def draw_front(
         )
         for _, row in retrained.iterrows():
             ax.plot([row[x]] * 2, [row[y], row["test_error_percent"]], color=HONEST, lw=0.8, ls=":", zorder=1)
-        _cut_outliers(ax, [*measured[y], *retrained["test_error_percent"]])
-    elif y == "error_percent":
-        _cut_outliers(ax, list(measured[y]))
+    if y == "error_percent":
+        _zoom(ax, [*front[y], *([] if retrained is None else retrained["test_error_percent"])])
     ax.set_xlabel(titles[x])
     ax.set_ylabel(titles[y])
     for axis, column in ((ax.xaxis, x), (ax.yaxis, y)):
@@ -92,12 +91,12 @@ def _staircase(points: np.ndarray) -> np.ndarray:
     return ordered[keep]
 
 
-def _cut_outliers(ax: Axes, values: Sequence[float]) -> None:
-    """Samples by hardly trained weights may be far off; the axis shows what was measured properly, and a little more."""
+def _zoom(ax: Axes, values: Sequence[float]) -> None:
+    """What hardly trained weights say reaches up to guessing; the axis shows the front and as much again above it."""
     if values:
         low, high = min(values), max(values)
-        margin = max(0.15 * (high - low), 0.5)
-        ax.set_ylim(max(-0.02 * high, low - margin), high + 2 * margin)
+        extent = max(high - low, 1.0)
+        ax.set_ylim(max(-0.05 * extent, low - 0.15 * extent), high + extent)
 
 
 def draw_hypervolume(ax: Axes, spent: np.ndarray, values: np.ndarray, label: str) -> None:

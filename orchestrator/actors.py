@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import datetime
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import ray
+import ray.util
 import torch
 import torch.distributed as dist
 
@@ -123,17 +125,23 @@ class Replicas(Differentiable):
         return self._get([a.call.remote(method, *arguments) for a in self._actors])[0]
 
     def _shared_out(self, method: str, architectures: Sequence[Architecture], *arguments: Any) -> list[Metrics]:
-        world = len(self._actors)
-        shares = [list(architectures[rank::world]) for rank in range(world)]
-        asked = [(i, a) for i, a in enumerate(self._actors) if shares[i]]
-        answers = dict(
-            zip((i for i, _ in asked), self._get([a.call.remote(method, shares[i], *arguments) for i, a in asked]), strict=True)
-        )
-        return [answers[i % world][i // world] for i in range(len(architectures))]
+        """One call per architecture, given to whichever replica is free: they cost very different amounts of time."""
+        if len(self._actors) == 1:
+            found: list[Metrics] = self._all(method, list(architectures), *arguments)
+            return found
+        pool = ray.util.ActorPool(self._actors)
+        with self._noticing_the_dead():
+            answers = pool.map(lambda actor, a: actor.call.remote(method, [a], *arguments), architectures)
+            return [metrics for (metrics,) in answers]
 
     def _get(self, answers: Sequence[Any]) -> list[Any]:
-        try:
+        with self._noticing_the_dead():
             return list(ray.get(list(answers)))
+
+    @contextmanager
+    def _noticing_the_dead(self) -> Iterator[None]:
+        try:
+            yield
         except (RunError, InputError):
             raise
         except ray.exceptions.RayError as error:

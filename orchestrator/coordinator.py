@@ -64,13 +64,13 @@ class Coordinator:
         self.objectives = experiment.build_objectives(self.space)
         batch = min(experiment.training["batch"], len(data.train))
         steps = self.budget.epochs * (len(data.train) // batch)
-        self.rounds = max(1, math.ceil(steps / self.budget.interval))
+        self.rounds: int = max(1, math.ceil(steps / self.budget.interval))
         self.searcher = experiment.build_searcher(self.space, self.rounds)
         self.checkpoints = Checkpoints(directory / "checkpoints")
         self._columns = [o.column for o in self.objectives]
         self._spreads = [o.spread for o in self.objectives if o.spread is not None]
         self._policy_columns = ["step", "stage"] + [f"{c.name}/{o}" for c in self.space.choices for o in c.options]
-        self.finished = False
+        self.round, self.evaluations, self.finished = 0, 0, False
         self.archive: Archive
         self._before = self._clock = 0.0
         self._images = {"train": len(data.train), "valid": len(data.valid), "test": len(data.test), "batch": batch}
@@ -118,7 +118,7 @@ class Coordinator:
         )
 
     def seconds(self) -> float:
-        return float(self._before + time.monotonic() - self._clock)
+        return self._before + time.monotonic() - self._clock
 
     def _spent(self) -> float:
         """The share of the budget, whichever of its limits is nearest."""
@@ -133,7 +133,6 @@ class Coordinator:
         return 2**31 if self.budget.evaluations is None else max(0, self.budget.evaluations - self.evaluations)
 
     def _start(self) -> None:
-        self.round, self.evaluations, self.finished = 0, 0, False
         self._before, self._clock = 0.0, time.monotonic()
         self._probed: dict[Architecture, Metrics] = {}
         self._samples: dict[Architecture, list[tuple[float, ...]]] = {}
@@ -199,7 +198,8 @@ class Coordinator:
         """
         sampled = list(self._samples)
         costs = np.array([np.mean(self._samples[a], axis=0) for a in sampled]).reshape(len(sampled), len(self.objectives))
-        chosen: list[Architecture] = self.searcher.derive() if self.searcher.stage.index == self.stage.index else []
+        here = sampled and self.searcher.stage.index == self.stage.index
+        chosen: list[Architecture] = self.searcher.derive() if here else []
         room = self.budget.validate
         for front in pareto.ranked(costs):
             picked = [front[i] for i in pareto.spread_out(costs[front], min(room, len(front)))]
@@ -236,7 +236,7 @@ class Coordinator:
         self.stage = self.searcher.stage
         self.round, self._stage_began = state["round"], state["stage_began"]
         self.finished, self.evaluations = state["finished"], state["evaluations"]
-        self._before, self._clock = state["seconds"], time.monotonic()
+        self._before, self._clock = float(state["seconds"]), time.monotonic()
         self._probed = {tuple(a): m for a, m in state["probed"]}
         try:
             self._table = records.Table(

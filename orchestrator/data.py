@@ -299,7 +299,9 @@ def settings(name: str, given: dict[str, Any]) -> dict[str, Any]:
         if key not in shared and key not in own:
             raise InputError(f"unknown key data.{key}{nearest(key, [*own, *shared])}")
     mine = keywords(loader, {k: v for k, v in given.items() if k not in shared}, "data")
-    return mine | keywords(Split, {k: v for k, v in given.items() if k in shared}, "data")
+    split = keywords(Split, {k: v for k, v in given.items() if k in shared}, "data")
+    Split(**split)  # refuses impossible shares before anything is read
+    return mine | split
 
 
 def load(name: str, given: dict[str, Any]) -> Dataset:

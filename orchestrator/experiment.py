@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import tomllib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -25,9 +26,12 @@ _TRAINING = ("space", "data", "probes", "seed", "device", "rank", "world")
 
 DEFAULT: dict[str, Any] = {
     "data": {"name": "digits"},
-    "space": {"name": "nas-bench-201", "channels": 8, "cells": 3},
+    "space": {"name": "nas-bench-201", "channels": 4, "cells": 2},
     "searcher": {"name": "tnd-nas"},
     "objectives": {"error": {}, "parameters": {}, "latency": {}},
+    "training": {"batch": 32, "lr": 0.1},
+    "budget": {"epochs": 90.0, "interval": 8},
+    "retrain": {"epochs": 20, "batch": 32, "lr": 0.1},
 }
 """The built-in experiment: real scans that scikit-learn ships, small enough for two cores and a few minutes."""
 
@@ -39,7 +43,7 @@ class Budget:
     validate: how many of a stage's best are measured again on the whole validation part at its end. checkpoint: seconds
     between checkpoints."""
 
-    epochs: float = 90.0
+    epochs: float = 75.0
     interval: int = 4
     seconds: float | None = None
     evaluations: int | None = None
@@ -87,9 +91,9 @@ class Retraining:
     tested on the test part; 0 for none. The rest: SGD with a cosine to 0, as for the supernet."""
 
     members: int = 5
-    epochs: int = 40
-    batch: int = 64
-    lr: float = 0.05
+    epochs: int = 100
+    batch: int = 96
+    lr: float = 0.025
     momentum: float = 0.9
     weight_decay: float = 3e-4
     clip: float = 5.0
@@ -127,7 +131,7 @@ class Experiment:
                 raise InputError(f"{key} = {section!r}; it is a section, write for example {key}.name=...")
         if top["seed"] < 0:
             raise InputError(f"seed = {top['seed']}; seeds count from 0")
-        merged = {name: given.get(name, DEFAULT.get(name, {})) for name in _SECTIONS}
+        merged = {name: given.get(name, {}) for name in _SECTIONS}
 
         def named(section: str, kind: str, supplied: Sequence[str]) -> dict[str, Any]:
             values = dict(merged[section])
@@ -204,7 +208,7 @@ _SECTIONS = ("data", "space", "searcher", "objectives", "training", "budget", "w
 
 def read(path: Path | None, overrides: Sequence[str]) -> Experiment:
     """The experiment of a TOML file (None: the built-in one) with `section.key=value` overrides. Raises InputError."""
-    given: dict[str, Any] = {k: dict(v) for k, v in DEFAULT.items()} if path is None else {}
+    given: dict[str, Any] = copy.deepcopy(DEFAULT) if path is None else {}
     if path is not None:
         try:
             given = tomllib.loads(path.read_text())

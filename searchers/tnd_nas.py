@@ -53,7 +53,7 @@ class TndNas(Searcher):
         *,
         rounds: int,
         samples: int = 10,
-        keep: Sequence[float] = (0.6, 0.3),
+        keep: tuple[float, ...] = (0.6, 0.3),
         warmup: float = 0.6,
         train: Literal["mixture", "paths"] = "mixture",
         exponents: float | list[float] | list[list[float]] = -0.07,
@@ -74,12 +74,12 @@ class TndNas(Searcher):
         if not 0 <= warmup < 1:
             raise ValueError(f"warmup = {warmup}; it is a share of each stage, at least 0 and below 1")
         if any(not 0 < k <= 1 for k in keep) or list(keep) != sorted(keep, reverse=True):
-            raise ValueError(f"keep = {tuple(keep)}; it must be falling shares of the options, above 0 and at most 1")
+            raise ValueError(f"keep = {keep}; it must be falling shares of the options, above 0 and at most 1")
         if train not in ("mixture", "paths"):
             raise ValueError(f"train = {train!r}; it must be 'mixture' or 'paths'")
         self.sizes = tuple(sizes)
         self.samples = samples
-        self.keep = tuple(keep)
+        self.keep = keep
         self.train = train
         self.exponents = _per_stage(exponents, stages, "exponents")
         self.bases = None if bases is None else _per_stage(bases, stages, "bases")

@@ -61,6 +61,7 @@ def cluster() -> Iterator[None]:
     ray.shutdown()
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
+    """As a worker of the tests' experiments has it: the order of a sum depends on the number of threads."""
     torch.set_num_threads(1)

@@ -176,7 +176,9 @@ class Supernet(Differentiable):
         for choice, row in enumerate(rows):
             wanted = active[choice] if mixture.wanted is None else [i for i, w in enumerate(mixture.wanted[choice]) if w]
             for option in (i for i in wanted if i in active[choice]):
-                row[option] = leaf = torch.tensor(mixture.weights[choice][option], dtype=dtype, device=self.device, requires_grad=True)
+                row[option] = leaf = torch.tensor(
+                    mixture.weights[choice][option], dtype=dtype, device=self.device, requires_grad=True
+                )
                 leaves.append(leaf)
                 places.append((choice, (option,)))
             alone = tuple(i for i in wanted if i not in active[choice] and i in self.stage.options[choice])

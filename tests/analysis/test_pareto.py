@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 
@@ -17,7 +19,7 @@ def test_sorting_equals_brute_force(objectives: int) -> None:
     fronts = ranked(costs)
     assert sorted(i for front in fronts for i in front) == list(range(60))
     assert fronts[0] == expected
-    for earlier, later in zip(fronts, fronts[1:], strict=False):
+    for earlier, later in itertools.pairwise(fronts):
         assert all(any(dominates(costs[i], costs[j]) for i in earlier) for j in later)
 
 

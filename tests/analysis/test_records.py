@@ -41,7 +41,12 @@ def test_a_table_that_does_not_fit_is_refused_and_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("", "not a readable"), ("arch\nx\n", "no column cost"), ("arch,cost\nx,1\ny,\n", "line 3"), ("arch,cost\nx,abc\n", "line 2")],
+    [
+        ("", "not a readable"),
+        ("arch\nx\n", "no column cost"),
+        ("arch,cost\nx,1\ny,\n", "line 3"),
+        ("arch,cost\nx,abc\n", "line 2"),
+    ],
 )
 def test_damaged_tables_are_named(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "bad.csv"

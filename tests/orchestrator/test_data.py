@@ -117,7 +117,12 @@ def test_a_corrupt_image_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("classes", "message"),
-    [({}, "one folder of images per class"), ({"cat": 5}, "one class only"), ({"cat": 5, "dog": 0}, "dog"), ({"a": 5, "b": 2}, "'b' has 2")],
+    [
+        ({}, "one folder of images per class"),
+        ({"cat": 5}, "one class only"),
+        ({"cat": 5, "dog": 0}, "dog"),
+        ({"a": 5, "b": 2}, "'b' has 2"),
+    ],
 )
 def test_folders_that_cannot_be_learnt_from(tmp_path: Path, classes: dict[str, int], message: str) -> None:
     write_images(tmp_path, classes)
@@ -172,7 +177,9 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         ("dataset", {"valid": 0.4}, [6, 4, 2], (1, 6, 6)),
     ],
 )
-def test_your_own_function(module: str, function: str, keywords: dict[str, Any], sizes: list[int], image: tuple[int, ...]) -> None:
+def test_your_own_function(
+    module: str, function: str, keywords: dict[str, Any], sizes: list[int], image: tuple[int, ...]
+) -> None:
     name = f"{module}:{function}"
     made = data.load(name, data.settings(name, keywords))
     assert [len(p) for p in (made.train, made.valid, made.test)] == sizes and made.image == image

@@ -56,7 +56,7 @@ def expected_reward_gradient() -> torch.Tensor:
 
 
 def probability(architecture: tuple[int, ...]) -> float:
-    return float(ready(1).policy.log_prob([architecture]).exp())
+    return float(ready(1).policy.log_prob([architecture]).exp().detach())
 
 
 def test_estimator_is_unbiased_for_any_constant_baseline() -> None:

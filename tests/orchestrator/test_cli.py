@@ -1,0 +1,264 @@
+"""The command line as its user meets it: exit codes, one clear message, nothing started, nothing overwritten."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+
+from analysis import records
+from orchestrator.cli import main
+from tests.conftest import tiny
+
+ROOT = Path(__file__).resolve().parents[2]
+IN_PROCESS = ["workers.ray=false", "workers.count=1"]
+
+
+def call(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+def toml(directory: Path, **sections: object) -> Path:
+    path = directory / "run.toml"
+    path.write_text(tiny(**sections).to_toml())
+    return path
+
+
+def refused(result: Result, *parts: str, code: int = 2) -> None:
+    assert result.exit_code == code, result.output
+    assert result.output.startswith("error: ") and result.output.count("\n") <= 2, result.output
+    for part in parts:
+        assert part in result.output
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole run in process, with timed latency and two networks retrained."""
+    folder = tmp_path_factory.mktemp("cli")
+    objectives = {"latency": {"seconds": 0.001}}
+    path = toml(folder, objectives=objectives, retrain={"members": 2, "epochs": 2})
+    result = call("search", path, "--out", folder / "run")
+    assert result.exit_code == 0, result.output
+    assert "The front: hypervolume" in result.output and "report:" in result.output
+    assert "stage 1" in result.output and "best error" in result.output and "time left" in result.output
+    return folder / "run"
+
+
+def test_the_run_directory_holds_what_is_promised(done: Path) -> None:
+    for name in ("experiment.toml", "evaluations.csv", "front.csv", "summary.json", "report.html", "checkpoints/latest.pt"):
+        assert (done / name).is_file(), name
+    assert {p.name for p in (done / "plots").iterdir()} == {"front.png", "hypervolume.png", "policy.png", "cells.png"}
+    summary = json.loads((done / "summary.json").read_text())
+    assert summary["finished"] and 0 < summary["hypervolume"] <= 1
+    assert summary["versions"]["torch"] and summary["hardware"]["cpu"] and summary["spent"]["evaluations"] > 0
+    assert "batch 1, 1 thread" in summary["objectives"]["latency_ms"]
+    rows = pd.read_csv(done / "evaluations.csv")
+    assert (rows["latency_ms"] > 0).all() and (rows["latency_iqr_ms"] >= 0).all()
+
+
+def test_retrained_networks_are_tested_and_kept(done: Path) -> None:
+    retrained = pd.read_csv(done / records.RETRAINED)
+    front = pd.read_csv(done / records.FRONT)
+    assert len(retrained) == min(2, len(front)) and set(retrained["arch"]) <= set(front["arch"])
+    assert retrained["test_error_percent"].between(0, 100).all()
+    assert (done / "networks" / "0.pt").is_file()
+
+
+def test_the_report_opens_offline_and_shows_everything(done: Path) -> None:
+    page = (done / "report.html").read_text()
+    for absent in ("http://", "https://"):
+        links = [part[:40] for part in page.split(absent)[1:] if "w3.org" not in part[:40] and "purl.org" not in part[:40]]
+        assert not [link for link in links if not link.startswith(("matplotlib.org", "creativecommons"))], links
+    assert "<script" not in page and page.count("<svg") == 4
+    for arch in pd.read_csv(done / records.FRONT)["arch"]:
+        assert arch in page
+    assert "from scratch" in page and "Hypervolume over the search" in page and "policy over time" in page
+
+
+def test_report_can_be_made_anew(done: Path) -> None:
+    (done / "report.html").unlink()
+    result = call("report", done)
+    assert result.exit_code == 0 and (done / "report.html").is_file()
+
+
+def test_resuming_a_finished_run_changes_no_record(done: Path) -> None:
+    before = {n: (done / n).read_text() for n in ("evaluations.csv", "retrained.csv", "front.csv")}
+    assert call("resume", done).exit_code == 0
+    assert before == {n: (done / n).read_text() for n in before}
+
+
+def test_a_run_directory_that_exists_is_not_touched(done: Path, tmp_path: Path) -> None:
+    before = (done / "evaluations.csv").read_text()
+    refused(call("search", *IN_PROCESS, "--out", done), "exists already", f"paretoray resume {done}")
+    assert (done / "evaluations.csv").read_text() == before
+    refused(call("search", *IN_PROCESS, "--dry-run", "--out", done), "exists already")
+    (tmp_path / "notes.txt").write_text("mine")
+    refused(call("search", *IN_PROCESS, "--out", tmp_path), "it is not empty")
+    refused(call("search", *IN_PROCESS, "--out", tmp_path / "notes.txt"), "exists already")
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    # A file in the path stands for any refusal of the system; permissions do not bind root.
+    (tmp_path / "file").write_text("")
+    refused(call("search", *IN_PROCESS, "--out", tmp_path / "file" / "run"), "cannot write to --out", "may write to")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_folder(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    refused(call("search", *IN_PROCESS, "--out", tmp_path / "run"), "Permission denied")
+
+
+@pytest.mark.parametrize(
+    ("settings", "parts"),
+    [
+        (["searcher.name=tdn-nas"], ["unknown searcher 'tdn-nas'", "'tnd-nas'"]),
+        (["searcher.warmup=2"], ["[searcher] warmup = 2.0"]),
+        (["space.cells=0"], ["[space]", "cells = 0"]),
+        (["training.batch=none"], ["training.batch = 'none'"]),
+        (["data.name=folder", "data.path=/nowhere"], ["data.path = '/nowhere' is not a folder"]),
+        (["data.name=folder"], ["data.path has no value", "data.path=..."]),
+        (["data.limit=5"], []),
+        (["budget.epochs=0.01"], ["3 stages"]),
+        (["nowhere.toml"], ["cannot read nowhere.toml"]),
+        (["a.toml", "b.toml"], ["expected one RUN.toml"]),
+    ],
+)
+def test_wrong_input_starts_nothing(tmp_path: Path, settings: list[str], parts: list[str]) -> None:
+    files = [s for s in settings if "=" not in s]
+    result = call("search", *files, *IN_PROCESS, *[s for s in settings if "=" in s], "--out", tmp_path / "run")
+    if parts:
+        refused(result, *parts)
+        assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "word"), [("workers.count=9999", "9999 workers of 1 CPUs need 9999"), ("workers.gpus=99", "GPUs need")]
+)
+def test_more_workers_than_fit(tmp_path: Path, key: str, word: str) -> None:
+    refused(call("search", key, "--out", tmp_path / "run"), word, "Lower workers.")
+    assert not (tmp_path / "run").exists()
+
+
+def test_dry_run_checks_all_says_how_long_and_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    monkeypatch.chdir(tmp_path)
+    before = ray.is_initialized()
+    path = toml(tmp_path)
+    result = call("search", path, "--dry-run")
+    assert result.exit_code == 0, result.output
+    for part in ("15,625 architectures", "tnd-nas", "rounds of 2 weight steps", "about", "nothing was started", "100 images"):
+        assert part in result.output
+    assert [p.name for p in tmp_path.iterdir()] == ["run.toml"] and ray.is_initialized() == before
+    refused(call("search", path, "--dry-run", "searcher.warmup=7"), "warmup = 7")
+
+
+def test_directories_that_are_no_runs(tmp_path: Path) -> None:
+    refused(call("resume", tmp_path), "is not a run directory")
+    refused(call("report", tmp_path), "is not a run directory")
+    (tmp_path / "experiment.toml").write_text(tiny().to_toml())
+    refused(call("report", tmp_path), "has no results yet", "paretoray resume")
+
+
+def test_a_damaged_checkpoint_is_exit_1_and_overwrites_nothing(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "experiment.toml").write_text(tiny().to_toml())
+    (tmp_path / "checkpoints" / "latest.pt").write_bytes(b"damaged")
+    refused(call("resume", tmp_path), "latest.pt is damaged", code=1)
+    assert (tmp_path / "checkpoints" / "latest.pt").read_bytes() == b"damaged"
+
+
+def test_a_damaged_table_of_results(done: Path, tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(done, copy)
+    (copy / "evaluations.csv").write_text((done / "evaluations.csv").read_text().replace("error_percent", "mistake"))
+    refused(call("report", copy), "has no column error_percent")
+
+
+def test_names_can_be_listed() -> None:
+    assert call("list", "searchers").output.split() == ["random-search", "tnd-nas"]
+    assert "nas-bench-201" in call("list", "spaces").output
+    assert call("list", "objectives").output.split() == ["error", "latency", "macs", "parameters"]
+    assert "fashion-mnist" in call("list", "datasets").output
+
+
+def spawn(*arguments: str | Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "orchestrator", *map(str, arguments)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,  # a process group of its own, as a terminal gives it
+    )
+
+
+def wait_for_rows(directory: Path, rows: int, process: subprocess.Popen[str], checkpoint: bool = True) -> None:
+    """Until the search has measured so much, and saved once."""
+    table = directory / "evaluations.csv"
+    for _ in range(1200):
+        if process.poll() is not None:
+            raise AssertionError(f"ended too early: {process.communicate()[0]}")
+        saved = not checkpoint or (directory / "checkpoints" / "latest.pt").exists()
+        if saved and table.exists() and table.read_text().count("\n") > rows:
+            return
+        time.sleep(0.05)
+    raise AssertionError("no progress within a minute")
+
+
+LONG = {"epochs": 40, "interval": 1, "checkpoint": 0.5}
+
+
+def timeless(directory: Path) -> str:
+    return pd.read_csv(directory / "evaluations.csv").drop(columns="seconds").to_csv()
+
+
+@pytest.fixture(scope="module")
+def never_killed(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("straight")
+    assert call("search", toml(folder, budget=LONG), "--out", folder / "run").exit_code == 0
+    return timeless(folder / "run")
+
+
+@pytest.mark.parametrize("ray", [False, True])
+def test_killed_in_the_middle_and_resumed_gives_the_same_records(tmp_path: Path, never_killed: str, ray: bool) -> None:
+    path = toml(tmp_path, budget=LONG, workers={"ray": ray, "count": 1})
+    process = spawn("search", path, "--out", tmp_path / "run")
+    wait_for_rows(tmp_path / "run", 30, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    killed_at = (tmp_path / "run" / "evaluations.csv").read_text().count("\n")
+    assert not (tmp_path / "run" / "summary.json").exists()
+    resumed = spawn("resume", tmp_path / "run")
+    output, _ = resumed.communicate(timeout=300)
+    assert resumed.returncode == 0, output
+    assert timeless(tmp_path / "run") == never_killed
+    assert killed_at < never_killed.count("\n")
+
+
+@pytest.mark.parametrize("ray", [False, True])
+def test_ctrl_c_saves_says_how_to_go_on_and_exits_130(tmp_path: Path, never_killed: str, ray: bool) -> None:
+    path = toml(tmp_path, budget=LONG | {"checkpoint": 1000.0}, workers={"ray": ray, "count": 1})
+    process = spawn("search", path, "--out", tmp_path / "run")
+    wait_for_rows(tmp_path / "run", 30, process, checkpoint=False)
+    os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the whole group
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, output
+    assert f"paretoray resume {tmp_path / 'run'}" in output and "Traceback" not in output
+    assert (tmp_path / "run" / "checkpoints" / "latest.pt").is_file()
+    assert not json.loads((tmp_path / "run" / "summary.json").read_text())["finished"]
+    assert call("report", tmp_path / "run").exit_code == 0
+    assert "interrupted" in (tmp_path / "run" / "report.html").read_text()
+    resumed = spawn("resume", tmp_path / "run")
+    output, _ = resumed.communicate(timeout=300)
+    assert resumed.returncode == 0, output
+    assert timeless(tmp_path / "run") == never_killed

@@ -1,0 +1,208 @@
+"""A whole search in process: what it records, when it stops, and that stopping changes nothing."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import records
+from analysis.pareto import non_dominated
+from orchestrator.coordinator import Coordinator, Progress
+from orchestrator.errors import RunError
+from orchestrator.experiment import Experiment
+from searchers import Cotangents, GradientSearcher, Mixture
+from searchers.random_search import RandomSearch
+from tests.conftest import tiny
+
+
+def start(experiment: Experiment, directory: Path) -> Coordinator:
+    (directory / "checkpoints").mkdir(parents=True, exist_ok=True)
+    data = experiment.load_data()
+    return Coordinator(experiment, directory, data, experiment.build_supernet(data))
+
+
+def run(experiment: Experiment, directory: Path, stop: Any = lambda: False) -> tuple[bool, list[Progress]]:
+    seen: list[Progress] = []
+    return start(experiment, directory).run(stop, seen.append), seen
+
+
+def table(directory: Path) -> pd.DataFrame:
+    return pd.read_csv(directory / records.EVALUATIONS)
+
+
+def timeless(directory: Path) -> str:
+    return table(directory).drop(columns="seconds").to_csv()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Progress]]:
+    directory = tmp_path_factory.mktemp("whole")
+    finished, seen = run(tiny(), directory)
+    assert finished
+    return directory, seen
+
+
+def test_every_sample_is_recorded_with_true_costs(whole: tuple[Path, list[Progress]]) -> None:
+    directory, seen = whole
+    rows = table(directory)
+    assert list(rows.columns) == ["seed", "step", "stage", "kind", "arch", "error_percent", "parameters", "macs", "seconds"]
+    assert sum(rows["kind"] == records.SAMPLE) == seen[-1].evaluations > 10
+    assert rows["stage"].unique().tolist() == [0, 1, 2] and rows["step"].is_monotonic_increasing
+    experiment = tiny()
+    space = experiment.build_space(experiment.load_data())
+    for _, row in rows.iterrows():
+        assert row["parameters"] == sum(o.parameters for o in space.operations(space.parse(row["arch"])))
+        assert 0 <= row["error_percent"] <= 100
+
+
+def test_warm_up_measures_nothing_and_each_stage_ends_with_validation(whole: tuple[Path, list[Progress]]) -> None:
+    directory, seen = whole
+    rows = table(directory)
+    assert {p.evaluations for p in seen if p.warming_up and p.stage == 0} == {0}
+    for _, stage in rows.groupby("stage"):
+        kinds = stage["kind"].tolist()
+        assert kinds[0] == records.SAMPLE and kinds[-1] == records.VALIDATION
+        validated = stage[stage["kind"] == records.VALIDATION]
+        assert len(validated) <= 7 and validated["arch"].is_unique  # six, and the derived one at the end
+
+
+def test_progress_never_goes_back(whole: tuple[Path, list[Progress]]) -> None:
+    _, seen = whole
+    for name in ("round", "evaluations", "hypervolume", "fraction", "seconds"):
+        values = [getattr(p, name) for p in seen]
+        assert values == sorted(values), name
+    assert seen[-1].fraction == 1 and seen[-1].round == seen[-1].rounds == len(seen)
+
+
+def test_the_front_is_the_non_dominated_set_of_what_was_validated(whole: tuple[Path, list[Progress]]) -> None:
+    directory, _ = whole
+    columns = ["error_percent", "parameters", "macs"]
+    rows = table(directory)
+    pool = rows[rows["kind"] == records.VALIDATION].drop_duplicates("arch", keep="last")
+    front = pd.read_csv(directory / records.FRONT)
+    assert set(front["arch"]) == set(pool["arch"].iloc[non_dominated(pool[columns].to_numpy())])
+    assert len(front) >= 2
+
+
+def test_policy_rows_are_probabilities(whole: tuple[Path, list[Progress]]) -> None:
+    directory, seen = whole
+    policy = pd.read_csv(directory / records.POLICY)
+    assert len(policy) == len(seen)
+    options = policy.drop(columns=["step", "stage"]).to_numpy()
+    assert np.allclose(options.reshape(len(policy), 6, 5).sum(axis=2), 1, atol=1e-4)
+
+
+def test_same_seed_same_records_and_another_seed_others(whole: tuple[Path, list[Progress]], tmp_path: Path) -> None:
+    run(tiny(), tmp_path / "again")
+    assert timeless(tmp_path / "again") == timeless(whole[0])
+    run(tiny(seed=1), tmp_path / "other")
+    assert timeless(tmp_path / "other") != timeless(whole[0])
+
+
+@pytest.mark.parametrize("rounds", [1, 3, 5])
+def test_stopped_and_continued_it_is_as_if_never_stopped(
+    whole: tuple[Path, list[Progress]], tmp_path: Path, rounds: int
+) -> None:
+    """Stopped again and again, each time in another process's memory."""
+    directory, continued = tmp_path, 0
+    while True:
+        count = iter(range(10**6))
+        finished, _ = run(tiny(), directory, lambda count=count: next(count) + 1 >= rounds)
+        if finished:
+            break
+        continued += 1
+    assert continued >= 2
+    assert timeless(directory) == timeless(whole[0])
+    assert (directory / records.POLICY).read_text() == (whole[0] / records.POLICY).read_text()
+    assert (directory / records.FRONT).read_text().count("\n") == (whole[0] / records.FRONT).read_text().count("\n")
+
+
+def test_a_finished_search_is_left_as_it_is(whole: tuple[Path, list[Progress]]) -> None:
+    before = timeless(whole[0])
+    finished, seen = run(tiny(), whole[0])
+    assert finished and not seen and timeless(whole[0]) == before
+
+
+@pytest.mark.parametrize(("budget", "limit"), [({"evaluations": 9}, 9), ({"seconds": 1e-9}, 0)])
+def test_other_budgets_stop_sooner(tmp_path: Path, budget: dict[str, Any], limit: int) -> None:
+    if limit == 0:
+        with pytest.raises(RunError, match=r"nothing was measured; raise budget\.epochs"):
+            run(tiny(budget=budget), tmp_path)
+    else:
+        finished, seen = run(tiny(budget=budget), tmp_path)
+        assert finished and seen[-1].evaluations == limit
+
+
+def test_records_that_do_not_fit_the_checkpoint(tmp_path: Path) -> None:
+    count = iter(range(100))
+    run(tiny(), tmp_path, lambda: next(count) > 10)
+    (tmp_path / records.EVALUATIONS).write_text("seed\n")
+    with pytest.raises(RunError, match="records do not fit the checkpoint"):
+        run(tiny(), tmp_path)
+
+
+def test_two_processes_cannot_search_in_one_directory(tmp_path: Path) -> None:
+    import fcntl
+
+    from orchestrator import coordinator
+
+    held = start(tiny(), tmp_path)
+    with (tmp_path / "checkpoints" / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(RunError, match="another process is searching"), coordinator._alone_in(tmp_path, patience=0.3):
+            raise AssertionError
+    assert held.run(lambda: True, lambda progress: None) is False
+
+
+class Descent(GradientSearcher):
+    """The plainest gradient method, to see that the seam carries it: weights on the simplex, moved down the slope."""
+
+    def __init__(self, sizes: tuple[int, ...], rounds: int) -> None:
+        self._random = RandomSearch(sizes, rounds=rounds, warmup=0.0)
+        self.sizes, self.stage_, self.slopes = tuple(sizes), self._random.stage, []  # type: ignore[var-annotated]
+        self.rows = [np.full(n, 1 / n) for n in sizes]
+
+    @property
+    def stage(self) -> Any:
+        return self.stage_
+
+    def relax(self) -> Mixture:
+        return Mixture(tuple(tuple(row.tolist()) for row in self.rows))
+
+    def descend(self, cotangents: Cotangents) -> None:
+        self.slopes.append(cotangents)
+        for row, slope in zip(self.rows, cotangents, strict=True):
+            row *= np.exp(-np.clip(slope, -1, 1))
+            row /= row.sum()
+
+    def train_on(self, steps: int) -> list[Mixture]:
+        return [self.relax()] * steps
+
+    def ask(self, n: int) -> list[tuple[int, ...]]:
+        return [tuple(int(row.argmax()) for row in self.rows)][:n]
+
+    def tell(self, evaluations: Any) -> None:
+        pass
+
+    def derive(self) -> list[tuple[int, ...]]:
+        return self.ask(1)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": [row.tolist() for row in self.rows]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.rows = [np.array(row) for row in state["rows"]]
+
+
+def test_a_gradient_searcher_gets_cotangents_over_the_same_seam(tmp_path: Path) -> None:
+    coordinator = start(tiny(), tmp_path)
+    searcher = Descent(coordinator.space.sizes, coordinator.rounds)
+    coordinator.searcher = searcher
+    assert coordinator.run(lambda: False, lambda progress: None)
+    assert len(searcher.slopes) == coordinator.rounds * coordinator.budget.interval
+    assert len(searcher.slopes[0]) == 6 and any(s != 0 for row in searcher.slopes[0] for s in row)
+    rows = table(tmp_path)
+    validated = rows[rows["kind"] == records.VALIDATION]
+    assert validated["arch"].iloc[0] == coordinator.space.format(searcher.derive()[0])

@@ -1,0 +1,94 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.errors import InputError
+from orchestrator.experiment import DEFAULT, Experiment, read
+from tests.conftest import TINY
+
+
+def test_the_resolved_experiment_runs_again_as_it_is(tmp_path: Path) -> None:
+    first = read(None, ["seed=3", "searcher.lr=0.01", "objectives.latency.batch=8", "data.limit=300"])
+    (tmp_path / "experiment.toml").write_text(first.to_toml())
+    again = read(tmp_path / "experiment.toml", [])
+    assert again == first and again.seed == 3 and again.objectives["latency"]["batch"] == 8
+    assert 'name = "tnd-nas"' in first.to_toml() and "samples = 10" in first.to_toml()
+
+
+def test_overrides_win_over_the_file_and_lists_need_no_brackets(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    sections = {"data": "digits", "space": "nas-bench-201", "searcher": "tnd-nas"}
+    path.write_text('objectives = ["error", "macs"]\n' + "".join(f'[{s}]\nname = "{n}"\n' for s, n in sections.items()))
+
+    made = read(path, ["searcher.exponents=-0.1", "searcher.keep=0.8,0.6", "space.supernet_cells=[1, 2]"])
+    assert list(made.objectives) == ["error", "macs"]
+    assert made.searcher["keep"] == (0.8, 0.6) and made.searcher["exponents"] == -0.1 and made.space["supernet_cells"] == [1, 2]
+
+
+def test_another_name_takes_its_own_keywords() -> None:
+    made = read(None, ["searcher.name=random-search", "searcher.samples=3"])
+    assert made.searcher == {"name": "random-search", "samples": 3, "warmup": 0.6}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("searcher.name=tnd", "unknown searcher 'tnd'; did you mean 'tnd-nas'"),
+        ("space.name=nasbench", "unknown space"),
+        ("data.name=digit", "did you mean 'digits'"),
+        ("objectives.latencyy={}", "unknown objective 'latencyy'; did you mean 'latency'"),
+        ("searcher.sample=3", "unknown key searcher.sample; did you mean 'samples'"),
+        ("space.channel=3", r"unknown key space.channel; did you mean 'channels'"),
+        ("trainin.lr=3", "unknown section or key 'trainin'; did you mean 'training'"),
+        ("data.lim=3", "unknown key data.lim; did you mean 'limit'"),
+        ("objectives.latency.bach=3", r"unknown key objectives.latency.bach; did you mean 'batch'"),
+        ("training.lr=fast", r"training.lr = 'fast': input should be a valid number"),
+        ("searcher.samples=2.5", "searcher.samples = 2.5"),
+        ("searcher.train=both", "searcher.train = 'both'"),
+        ("space.channels=wide", "space.channels = 'wide'"),
+        ("workers.ray=perhaps", "workers.ray = 'perhaps'"),
+        ("seed=-1", "seed = -1"),
+        ("seed=x", "experiment.seed = 'x'"),
+        ("budget=3", "budget = 3; it is a section"),
+        ("budget.epochs=0", r"\[budget\] epochs = 0"),
+        ("budget.seconds=-1", "budget.seconds = -1"),
+        ("workers.gpus=1.5", "workers.gpus = 1.5"),
+        ("workers.count=0", r"\[workers\] count = 0"),
+        ("workers.ray=false", r"workers.ray = false runs one replica in this process; write workers.count=1"),
+        ("retrain.epochs=0", r"\[retrain\] members = 5, epochs = 0"),
+        ("data.valid=2", "data.valid = 2"),
+        ("nonsense", "not of the form section.key=value"),
+        ("searcher.name.first=3", "name is not a section"),
+    ],
+)
+def test_wrong_settings_name_the_key_the_value_and_the_fix(override: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read(None, [override])
+
+
+@pytest.mark.parametrize(
+    ("objectives", "message"),
+    [
+        ({"macs": {}}, "must begin with error"),
+        ({"error": {}}, "needs a second"),
+        ({}, "must begin with error"),
+        ({"error": 3}, "error = 3"),
+    ],
+)
+def test_a_trade_off_needs_the_error_and_a_cost(objectives: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Experiment.from_dict({**TINY, "objectives": objectives})
+
+
+def test_unreadable_files(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot read .*No such file"):
+        read(tmp_path / "nowhere.toml", [])
+    (tmp_path / "bad.toml").write_text("[searcher\n")
+    with pytest.raises(InputError, match="not valid TOML"):
+        read(tmp_path / "bad.toml", [])
+
+
+def test_the_default_is_complete() -> None:
+    made = Experiment.from_dict(DEFAULT)
+    assert made.workers.count == 2 and list(made.objectives) == ["error", "parameters", "latency"]
