@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import ray
 from rich.console import Console
 
 from orchestrator import run
@@ -39,7 +40,7 @@ def search(with_ray: bool) -> tuple[float, float]:
         directory = Path(folder) / "run"
         run.create(experiment, directory)
         began = time.perf_counter()
-        run.go(experiment, directory, Console(quiet=True))
+        run.go(experiment, directory, experiment.load_data(), Console(quiet=True))
         whole = time.perf_counter() - began
         return json.loads((directory / "summary.json").read_text())["spent"]["seconds"], whole
 

@@ -76,9 +76,9 @@ def search(settings: tuple[str, ...], out: Path | None, dry_run: bool) -> None:
         out
         or Path("runs") / f"{chosen.searcher['name']}-{chosen.data['name'].replace(':', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
     )
-    run.check(chosen)
+    data = run.check(chosen)
     run.create(chosen, directory)
-    _go(chosen, directory)
+    _go(chosen, directory, data)
 
 
 @main.command()
@@ -88,7 +88,8 @@ def resume(directory: Path) -> None:
     """Continue the run in DIRECTORY from its last checkpoint."""
     from orchestrator import run
 
-    _go(run.open_run(directory), directory)
+    experiment = run.open_run(directory)
+    _go(experiment, directory, run.check(experiment))
 
 
 @main.command()
@@ -100,7 +101,8 @@ def report(directories: tuple[Path, ...]) -> None:
     from orchestrator.reporting import write_report
 
     for directory in directories:
-        click.echo(str(write_report(run.open_run(directory), directory)))
+        experiment = run.open_run(directory)
+        click.echo(str(write_report(experiment, directory, experiment.load_data())))
 
 
 @main.command("list")
@@ -113,12 +115,12 @@ def list_names(what: str) -> None:
     click.echo("\n".join(known))
 
 
-def _go(experiment: Any, directory: Path) -> None:
+def _go(experiment: Any, directory: Path, data: Any) -> None:
     from orchestrator import run
 
     console = Console()
     try:
-        run.go(experiment, directory, console)
+        run.go(experiment, directory, data, console)
     except (Interrupted, KeyboardInterrupt):
         console.print(f"interrupted; continue with: paretoray resume {directory}", soft_wrap=True, highlight=False)
         sys.exit(130)

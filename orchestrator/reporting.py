@@ -6,15 +6,16 @@ import json
 from pathlib import Path
 
 from analysis import records, report
+from orchestrator.data import Dataset
 from orchestrator.errors import InputError
 from orchestrator.experiment import Experiment
 
 
-def write_report(experiment: Experiment, directory: Path) -> Path:
+def write_report(experiment: Experiment, directory: Path, data: Dataset) -> Path:
     """Writes report.html of a run. Raises InputError where the run has no results yet, or its tables are damaged."""
     if not (directory / records.SUMMARY).exists():
         raise InputError(f"{directory} has no results yet; finish it with: paretoray resume {directory}")
-    space = experiment.build_space(experiment.load_data())
+    space = experiment.build_space(data)
     try:
         summary = json.loads((directory / records.SUMMARY).read_text())
         columns = list(summary["objectives"])

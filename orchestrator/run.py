@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +22,20 @@ from orchestrator.coordinator import Coordinator
 from orchestrator.data import Dataset
 from orchestrator.errors import InputError, Interrupted
 from orchestrator.evaluators.retrain import portable, retrain
-from orchestrator.experiment import Experiment, read
+from orchestrator.experiment import Experiment, Workers, read
 from orchestrator.progress import Display
 from orchestrator.reporting import write_report
 
 EXPERIMENT = "experiment.toml"
 
 
-def check(experiment: Experiment) -> None:
-    """Raises InputError for what can only be known with the data, the space and this machine at hand."""
-    if experiment.workers.ray and experiment.workers.address is None:
+def check(experiment: Experiment) -> Dataset:
+    """Reads the data, once for the whole run, and tries out all that depends on it and on this machine. Raises InputError."""
+    if experiment.workers.address is None:
         tune.check_fit(experiment.workers, tune.local_resources())
     data = experiment.load_data()
-    Coordinator(experiment, Path(), data, experiment.build_supernet(data))
+    Coordinator(experiment, Path(), data, replace(experiment, workers=Workers(ray=False, count=1)).build_supernet(data))
+    return data
 
 
 def create(experiment: Experiment, directory: Path) -> None:
@@ -57,34 +59,33 @@ def open_run(directory: Path) -> Experiment:
     return read(directory / EXPERIMENT, [])
 
 
-def go(experiment: Experiment, directory: Path, console: Console) -> None:
+def go(experiment: Experiment, directory: Path, data: Dataset, console: Console) -> None:
     """Does whatever of the run is not done yet. Raises Interrupted once Ctrl-C has been heeded and the state is saved."""
     directory = directory.resolve()  # trials change their working directory
     stop = tune.stop_file(directory)
     stop.unlink(missing_ok=True)
     with _ctrl_c(lambda: stop.touch(), console), tune.cluster(experiment.workers) if experiment.workers.ray else nullcontext():
         with Display(console) as display:
-            finished = _search(experiment, directory, display)
+            finished = _search(experiment, directory, data, display)
         if not finished:
             raise Interrupted
         with Display(console) as display:
-            _retrain_front(experiment, directory, display)
-    write_report(experiment, directory)
+            _retrain_front(experiment, directory, data, display)
+    write_report(experiment, directory, data)
 
 
-def _search(experiment: Experiment, directory: Path, display: Display) -> bool:
+def _search(experiment: Experiment, directory: Path, data: Dataset, display: Display) -> bool:
     if experiment.workers.ray:
-        return tune.search(experiment, directory, display.search)
-    data = experiment.load_data()
+        return tune.search(experiment, directory, data, display.search)
     with _threads(experiment.workers.cpus):
         evaluator = experiment.build_supernet(data)
         coordinator = Coordinator(experiment, directory, data, evaluator)
         return coordinator.run(lambda: tune.stop_file(directory).exists(), display.search)
 
 
-def _retrain_front(experiment: Experiment, directory: Path, display: Display) -> None:
+def _retrain_front(experiment: Experiment, directory: Path, data: Dataset, display: Display) -> None:
     """Trains up to `retrain.members` of the front from scratch, and writes retrained.csv and networks/."""
-    columns = [o.column for o in experiment.build_objectives(experiment.build_space(experiment.load_data()))]
+    columns = [o.column for o in experiment.build_objectives(experiment.build_space(data))]
     front = records.read(directory / records.FRONT, columns)
     if not experiment.retrain.members or front.empty:
         return
@@ -100,9 +101,8 @@ def _retrain_front(experiment: Experiment, directory: Path, display: Display) ->
         for member in members:
             display.retrain(member["arch"], float(member not in missing), len(members))
         if experiment.workers.ray:
-            tune.retrain(experiment, directory, missing, lambda arch, f: display.retrain(arch, f, len(members)))
+            tune.retrain(experiment, directory, data, missing, lambda arch, f: display.retrain(arch, f, len(members)))
         else:
-            data = experiment.load_data()
             with _threads(experiment.workers.cpus):
                 for member in missing:
 
@@ -182,8 +182,7 @@ def _threads(count: int) -> Iterator[None]:
 
 def estimate(experiment: Experiment) -> dict[str, Any]:
     """What a run would do and for about how long, from a few timed steps in this process. Starts no Ray, writes no file."""
-    check(experiment)
-    data = experiment.load_data()
+    data = check(experiment)
     with _threads(experiment.workers.cpus):
         supernet = experiment.build_supernet(data)
         plan = Coordinator(experiment, Path(), data, supernet)

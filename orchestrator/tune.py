@@ -71,14 +71,14 @@ def check_fit(workers: Workers, resources: dict[str, float]) -> None:
             )
 
 
-def search(experiment: Experiment, directory: Path, show: Callable[[Progress], None]) -> bool:
+def search(experiment: Experiment, directory: Path, data: Dataset, show: Callable[[Progress], None]) -> bool:
     """Runs or continues the search of `directory` as a Tune trial; False when it was asked to stop. Raises RunError."""
     workers = experiment.workers
     bundle = {"CPU": workers.cpus} | ({"GPU": workers.gpus} if workers.gpus else {})
     # The coordinator mostly waits, so its bundle is empty; the actors' bundles are counted here, one each.
     resources = tune.PlacementGroupFactory([{}, *[bundle] * workers.count])
     results = _fit(
-        tune.with_resources(_search_trial, resources),
+        tune.with_resources(tune.with_parameters(_search_trial, data=data), resources),
         {"experiment": experiment.to_dict(), "directory": str(directory)},
         directory,
         "search",
@@ -88,9 +88,8 @@ def search(experiment: Experiment, directory: Path, show: Callable[[Progress], N
     return bool(results[0].metrics and results[0].metrics.get("finished"))
 
 
-def _search_trial(config: dict[str, Any]) -> None:
+def _search_trial(config: dict[str, Any], data: Dataset) -> None:
     experiment, directory = Experiment.from_dict(config["experiment"]), Path(config["directory"])
-    data = experiment.load_data()
     last = 0.0
 
     def report(progress: Progress) -> None:
@@ -99,7 +98,11 @@ def _search_trial(config: dict[str, Any]) -> None:
             tune.report(_metrics(progress))
             last = time.monotonic()
 
-    coordinator, finished = resilient(experiment, directory, data, report)
+    try:
+        coordinator, finished = resilient(experiment, directory, data, report)
+    except (InputError, RunError) as error:
+        tune.report(_failure(error))
+        return
     tune.report(_metrics(coordinator.progress()) | {"finished": finished})
 
 
@@ -132,7 +135,13 @@ def _metrics(progress: Progress) -> dict[str, Any]:
     return {"hypervolume": progress.hypervolume, "evaluations": progress.evaluations, "progress": asdict(progress)}
 
 
-def retrain(experiment: Experiment, directory: Path, members: list[dict[str, Any]], done: Callable[[str, float], None]) -> None:
+def retrain(
+    experiment: Experiment,
+    directory: Path,
+    data: Dataset,
+    members: list[dict[str, Any]],
+    done: Callable[[str, float], None],
+) -> None:
     """Trains each of `members` ({"arch", "result", "weights"}: notation and the files to write) as a trial, in parallel.
 
     done: called with a notation and the share of its training that is over. Raises RunError.
@@ -140,7 +149,7 @@ def retrain(experiment: Experiment, directory: Path, members: list[dict[str, Any
     workers = experiment.workers
     resources = {"cpu": workers.cpus} | ({"gpu": min(workers.gpus, 1)} if workers.gpus else {})
     _fit(
-        tune.with_resources(_retrain_trial, resources),
+        tune.with_resources(tune.with_parameters(_retrain_trial, data=data), resources),
         {
             "experiment": experiment.to_dict(),
             "directory": str(directory),
@@ -154,7 +163,7 @@ def retrain(experiment: Experiment, directory: Path, members: list[dict[str, Any
     )
 
 
-def _retrain_trial(config: dict[str, Any]) -> None:
+def _retrain_trial(config: dict[str, Any], data: Dataset) -> None:
     from orchestrator.run import retrain_member
 
     experiment, member = Experiment.from_dict(config["experiment"]), config["members"][config["member"]]
@@ -171,10 +180,18 @@ def _retrain_trial(config: dict[str, Any]) -> None:
             last = time.monotonic()
 
     try:
-        retrain_member(experiment, member, experiment.load_data(), progress)
+        retrain_member(experiment, member, data, progress)
     except Interrupted:
         return  # the driver sees that the result is missing
+    except (InputError, RunError) as error:
+        tune.report(_failure(error))
+        return
     tune.report({"arch": member["arch"], "fraction": 1.0} | json.loads(Path(member["result"]).read_text()))
+
+
+def _failure(error: Exception) -> dict[str, Any]:
+    """An expected error as a result: raised, it would make Tune try again what must fail again."""
+    return {"failed": str(error), "wrong_input": isinstance(error, InputError)}
 
 
 class _Show(tune.Callback):  # type: ignore[misc]
@@ -207,8 +224,7 @@ def _fit(
     results = tuner.fit()
     for result in results:
         if result.error is not None:
-            cause = getattr(result.error, "cause", None) or result.error
-            if isinstance(cause, (InputError, RunError)):
-                raise cause
             raise RunError(f"the trial failed: {result.error}; its files are in {result.path}")
+        if result.metrics and "failed" in result.metrics:
+            raise (InputError if result.metrics["wrong_input"] else RunError)(result.metrics["failed"])
     return results

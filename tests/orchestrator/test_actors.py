@@ -34,9 +34,10 @@ def in_process(directory: Path) -> str:
 
 def test_a_tune_trial_with_one_actor_gives_the_records_of_one_process(tmp_path: Path) -> None:
     shown: list[Any] = []
+    experiment = tiny(workers={"ray": True, "count": 1})
     directory = tmp_path / "ray"
     (directory / "checkpoints").mkdir(parents=True)
-    assert tune.search(tiny(workers={"ray": True, "count": 1}), directory, shown.append)
+    assert tune.search(experiment, directory, experiment.load_data(), shown.append)
     assert timeless(directory) == in_process(tmp_path / "here")
     assert shown and shown[-1].fraction == 1 and shown[-1].hypervolume > 0
     assert list(directory.glob("tune/search-*/trial-*/result.json"))
@@ -146,6 +147,14 @@ def test_our_own_errors_come_back_from_an_actor() -> None:
         replicas.close()
 
 
+def test_a_failing_search_is_one_clear_error_and_not_tried_twice(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    experiment = tiny(workers={"ray": True, "count": 1}, training={"lr": 1e30, "clip": 1e30})
+    with pytest.raises(RunError, match=r"^the training loss became .* lower training\.lr"):
+        tune.search(experiment, tmp_path, experiment.load_data(), lambda progress: None)
+    assert len(list(tmp_path.glob("tune/search-*/trial-*/result.json"))) == 1
+
+
 def test_members_of_a_front_are_retrained_as_parallel_trials(tmp_path: Path) -> None:
     experiment = tiny(workers={"ray": True, "count": 2}, retrain={"epochs": 2})
     space = experiment.build_space(experiment.load_data())
@@ -154,7 +163,7 @@ def test_members_of_a_front_are_retrained_as_parallel_trials(tmp_path: Path) -> 
         for i, a in enumerate([(3,) * 6, (1,) * 6])
     ]
     seen: dict[str, float] = {}
-    tune.retrain(experiment, tmp_path, members, seen.__setitem__)
+    tune.retrain(experiment, tmp_path, experiment.load_data(), members, seen.__setitem__)
     assert set(seen) == {m["arch"] for m in members} and set(seen.values()) == {1.0}
     for member in members:
         result = pd.read_json(member["result"], typ="series")
