@@ -56,6 +56,11 @@ class Table:
             file.write(_csv(lines))
         self.rows += len(lines)
 
+    def sync(self) -> None:
+        """Returns once the rows are on the disk, so that a checkpoint never knows of rows that a power cut took."""
+        with self.path.open("a") as file:
+            os.fsync(file.fileno())
+
     def read(self) -> Iterator[dict[str, str]]:
         """The rows as text, as they were written."""
         with self.path.open(newline="") as file:

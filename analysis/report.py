@@ -136,7 +136,9 @@ def _protocol(summary: dict[str, Any]) -> list[str]:
     gpu = f", {hardware['gpu']}" if "gpu" in hardware else ""
     threads = f"{workers['cpus']} CPU thread{'s' * (workers['cpus'] > 1)} and {workers['gpus']:g} GPUs each"
     where = f"{workers['count']} Ray actor{'s' * (workers['count'] > 1)}" if workers["ray"] else "one process, without Ray"
+    derived = [f"The method itself ended at {' and '.join(summary['derived'])}."] if summary["derived"] else []
     return [
+        *derived,
         f"Hypervolume: share of the box between 0 and the reference point ({reference}), computed by pymoo.",
         "The front is taken among architectures measured on the whole validation part at the end of a stage; samples share one "
         "batch a round and guide the search only.",

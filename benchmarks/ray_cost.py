@@ -38,9 +38,8 @@ def search(with_ray: bool) -> tuple[float, float]:
     experiment = read(None, [*OVERRIDES, f"workers.ray={str(with_ray).lower()}", "workers.count=1"])
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder) / "run"
-        run.create(experiment, directory)
         began = time.perf_counter()
-        run.go(experiment, directory, experiment.load_data(), Console(quiet=True))
+        run.go(experiment, directory, experiment.load_data(), Console(quiet=True), new=True)
         whole = time.perf_counter() - began
         return json.loads((directory / "summary.json").read_text())["spent"]["seconds"], whole
 
@@ -97,7 +96,7 @@ def main() -> None:
         print(f"{title}: one actor over in process, median {statistics.median(ratios):.3f} (of {found})", flush=True)
     print("two one-thread actors over one:")
     # Three logical CPUs, so that both groups exist at once and take turns; the one that waits uses none.
-    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     throughput("digits, C=4, 1 cell, batch 32", [], read(None, []).load_data(), 2 * arguments.steps, arguments.repeats)
     for channels, batch in ((16, 64), (16, 128)):
         overrides = [f"space.channels={channels}", "space.cells=5", f"training.batch={batch}"]

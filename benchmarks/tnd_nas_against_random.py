@@ -35,8 +35,7 @@ BASE = ["workers.ray=false", "workers.count=1"]
 
 def search(overrides: list[str], directory: Path) -> dict[str, Any]:
     experiment = read(None, [*BASE, *overrides])
-    run.create(experiment, directory)
-    run.go(experiment, directory, run.check(experiment), Console(quiet=True))
+    run.go(experiment, directory, run.check(experiment), Console(quiet=True), new=True)
     summary: dict[str, Any] = pd.read_json(directory / "summary.json", typ="series").to_dict()
     retrained = directory / "retrained.csv"
     return {
@@ -65,6 +64,8 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("overrides", nargs="*", metavar="section.key=value")
     arguments = parser.parse_args()
+    if arguments.seeds < 2:
+        parser.error("--seeds: a comparison needs two or more")
     torch.set_num_threads(1)
     spawn = get_context("spawn")  # torch's threads do not survive a fork
     with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(arguments.processes, spawn) as pool:

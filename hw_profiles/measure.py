@@ -37,7 +37,8 @@ def measure_latency(
     try:
         with torch.inference_mode():
             timer = Timer(stmt="network(example)", globals={"network": network, "example": example}, num_threads=threads)
-            one = timer.timeit(max(1, warmup)).median
+            timer.timeit(max(1, warmup))
+            one = timer.timeit(1).median
             # blocked_autorange often settles for a single block, which has no spread; five blocks always have one.
             number = max(1, math.ceil(seconds / BLOCKS / one))
             (measured,) = Measurement.merge(timer.timeit(number) for _ in range(BLOCKS))

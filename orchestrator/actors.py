@@ -70,8 +70,8 @@ class Replicas(Differentiable):
     """
 
     def __init__(self, experiment: Experiment, data: Dataset, patience: float = 120.0) -> None:
+        shared = ray.put(data)  # once, for all actors
         workers = experiment.workers
-        shared = ray.put(data)
         options = {"num_cpus": workers.cpus, "num_gpus": workers.gpus}
         plain = experiment.to_dict()
         self.step = 0
@@ -88,7 +88,7 @@ class Replicas(Differentiable):
             ) from error
         except ray.exceptions.RayActorError as error:
             self.close()
-            raise WorkersLost(f"a worker died while it started: {_first_line(error)}") from error
+            raise WorkersLost(f"a worker died while it started: {last_line(error)}") from error
 
     def build(self, stage: Stage, steps: int) -> None:
         self._all("build", stage, steps)
@@ -142,16 +142,19 @@ class Replicas(Differentiable):
     def _noticing_the_dead(self) -> Iterator[None]:
         try:
             yield
-        except (RunError, InputError):
-            raise
         except ray.exceptions.RayError as error:
+            cause = getattr(error, "cause", None)
+            if isinstance(cause, (RunError, InputError)):
+                raise cause from None  # Ray's own version of it would print the worker's whole traceback
             # A replica whose peer died fails in the all-reduce: ask who is left before deciding what happened.
             try:
                 ray.get([a.ping.remote() for a in self._actors], timeout=10)
             except (ray.exceptions.RayError, TimeoutError) as gone:
-                raise WorkersLost(f"a worker died: {_first_line(gone)}") from error
+                raise WorkersLost(f"a worker died: {last_line(gone)} (seen first: {last_line(error)})") from error
             raise
 
 
-def _first_line(error: BaseException) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+def last_line(error: BaseException) -> str:
+    """What happened, without the traceback that Ray puts before it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -19,7 +19,7 @@ class Archive:
     def add(self, evaluations: Sequence[Evaluation]) -> None:
         if not evaluations:
             return
-        merged = self.front + list(evaluations)
+        merged = list(dict.fromkeys([*self.front, *evaluations]))  # a converged policy repeats itself
         front = [merged[i] for i in non_dominated([e.costs for e in merged])]
         if front != self.front:
             self.front = front

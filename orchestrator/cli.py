@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -37,7 +38,7 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
         except InputError as error:
             click.echo(f"error: {error}", err=True)
             sys.exit(2)
-        except RunError as error:
+        except (RunError, OSError) as error:
             click.echo(f"error: {error}", err=True)
             sys.exit(1)
 
@@ -67,18 +68,16 @@ def search(settings: tuple[str, ...], out: Path | None, dry_run: bool) -> None:
     if len(files) > 1 or (files and settings[0] != files[0]):
         raise InputError(f"expected one RUN.toml, first, then section.key=value; got {' '.join(settings)}")
     chosen = experiments.read(Path(files[0]) if files else None, [s for s in settings if "=" in s])
+    if out is not None:
+        run.check_out(out)
     if dry_run:
-        if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise InputError(f"--out {out} exists already; choose another name")
         _print_plan(run.estimate(chosen))
         return
     directory = (
         out
         or Path("runs") / f"{chosen.searcher['name']}-{chosen.data['name'].replace(':', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
     )
-    data = run.check(chosen)
-    run.create(chosen, directory)
-    _go(chosen, directory, data)
+    _go(chosen, directory, run.check(chosen), new=True)
 
 
 @main.command()
@@ -115,14 +114,15 @@ def list_names(what: str) -> None:
     click.echo("\n".join(known))
 
 
-def _go(experiment: Any, directory: Path, data: Any) -> None:
+def _go(experiment: Any, directory: Path, data: Any, new: bool = False) -> None:
     from orchestrator import run
 
     console = Console()
+    plain: dict[str, Any] = {"soft_wrap": True, "highlight": False, "markup": False}
     try:
-        run.go(experiment, directory, data, console)
+        run.go(experiment, directory, data, console, new=new)
     except (Interrupted, KeyboardInterrupt):
-        console.print(f"interrupted; continue with: paretoray resume {directory}", soft_wrap=True, highlight=False)
+        console.print(f"interrupted; continue with: paretoray resume {shlex.quote(str(directory))}", **plain)
         sys.exit(130)
     _print_front(console, directory)
 
@@ -151,7 +151,7 @@ def _print_front(console: Console, directory: Path) -> None:
     console.print(table)
     for i, arch in enumerate(front["arch"]):
         console.print(f"{i + 1:>3}  {arch}", soft_wrap=True, highlight=False, markup=False)
-    console.print(f"report: {directory / 'report.html'}", soft_wrap=True, highlight=False)
+    console.print(f"report: {directory / 'report.html'}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _print_plan(plan: dict[str, Any]) -> None:

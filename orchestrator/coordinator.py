@@ -77,9 +77,12 @@ class Coordinator:
 
     def run(self, stop: Callable[[], bool], report: Callable[[Progress], None]) -> bool:
         """True when the search is finished, False when `stop` ended it; its state is saved either way."""
-        with _alone_in(self.directory):
+        with alone_in(self.directory, "search.lock"):
             state = self.checkpoints.load()
             if state is None:
+                table = self.directory / records.EVALUATIONS
+                if table.exists() and table.read_text().count("\n") > 1:
+                    os.replace(table, table.with_name("evaluations-without-checkpoint.csv"))
                 self._start()
             else:
                 self._restore(state)
@@ -99,6 +102,8 @@ class Coordinator:
                 report(self.progress())
                 stopping = stop()
                 if self.finished or stopping or time.monotonic() - saved > self.budget.checkpoint:
+                    self._table.sync()
+                    self._policy.sync()
                     self.checkpoints.save(self.state_dict())
                     saved = time.monotonic()
             self._write_results()
@@ -218,6 +223,7 @@ class Coordinator:
 
     def state_dict(self) -> dict[str, Any]:
         return {
+            "made_by": self._identity(),
             "searcher": self.searcher.state_dict(),
             "evaluator": self.evaluator.state_dict(),
             "round": self.round,
@@ -230,7 +236,20 @@ class Coordinator:
             "rows": [self._table.rows, self._policy.rows],
         }
 
+    def _identity(self) -> dict[str, Any]:
+        """What must be the same when a search goes on."""
+        plain = self.experiment.to_dict()
+        return {name: plain[name] for name in ("seed", "space", "searcher", "objectives", "training")} | {
+            "images": self._images
+        }
+
     def _restore(self, state: dict[str, Any]) -> None:
+        for name, saved in state["made_by"].items():
+            if saved != self._identity()[name]:
+                raise RunError(
+                    f"the checkpoint was made with another {name}: {saved}, now {self._identity()[name]}; put it back as it "
+                    "was, or start a new run"
+                )
         self.searcher.load_state_dict(state["searcher"])
         self.evaluator.load_state_dict(state["evaluator"])
         self.stage = self.searcher.stage
@@ -251,13 +270,16 @@ class Coordinator:
         self.archive = Archive(state["reference"])
         self._samples = {}
         told = []
-        for row in self._table.read():
-            if row["kind"] != records.SAMPLE:
-                continue
-            evaluation = Evaluation(self.space.parse(row["arch"]), tuple(float(row[c]) for c in self._columns))
-            told.append(evaluation)
-            if int(row["stage"]) == self.stage.index:
-                self._samples.setdefault(evaluation.architecture, []).append(evaluation.costs)
+        try:
+            for row in self._table.read():
+                if row["kind"] != records.SAMPLE:
+                    continue
+                evaluation = Evaluation(self.space.parse(row["arch"]), tuple(float(row[c]) for c in self._columns))
+                told.append(evaluation)
+                if int(row["stage"]) == self.stage.index:
+                    self._samples.setdefault(evaluation.architecture, []).append(evaluation.costs)
+        except (ValueError, TypeError) as error:
+            raise RunError(f"{self._table.path} is damaged: {error}") from error
         self.archive.add(told)
 
     def _write_results(self) -> None:
@@ -266,7 +288,9 @@ class Coordinator:
         if table.empty:
             if not self.finished:
                 return
-            raise RunError("the budget ended while weights were still warming up, so nothing was measured; raise budget.epochs")
+            limit = "evaluations" if self.budget.seconds is None else "seconds"
+            limit = "epochs" if self.round >= self.rounds else limit
+            raise RunError(f"the budget ended before anything was measured; raise budget.{limit}, or lower searcher.warmup")
         front = records.front_of(table, self._columns)
         costs = front[self._columns].to_numpy()
         summary = {
@@ -306,7 +330,8 @@ def _hardware(device: str) -> dict[str, Any]:
         pass
     found: dict[str, Any] = {"cpu": model, "cores": os.cpu_count(), "system": platform.platform()}
     if device == "cuda":
-        found["gpu"] = torch.cuda.get_device_name()
+        # The coordinator may sit on a node without one; its workers do not.
+        found["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "on the workers' nodes"
     return found
 
 
@@ -321,12 +346,13 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _alone_in(directory: Path, patience: float = 30.0) -> Iterator[None]:
-    """Holds the directory's lock, so that no second process writes to the same records.
+def alone_in(directory: Path, name: str, patience: float = 30.0) -> Iterator[None]:
+    """Holds the directory's lock of that name, so that no second process writes to the same files.
 
     patience: seconds to wait for a process that is about to end, as the workers of a killed search are.
     """
-    with (directory / "checkpoints" / "lock").open("w") as file:
+    (directory / "checkpoints").mkdir(exist_ok=True)
+    with (directory / "checkpoints" / name).open("w") as file:
         deadline = time.monotonic() + patience
         while True:
             try:
@@ -334,6 +360,6 @@ def _alone_in(directory: Path, patience: float = 30.0) -> Iterator[None]:
                 break
             except OSError as error:
                 if time.monotonic() > deadline:
-                    raise RunError(f"another process is searching in {directory}; wait for it, or stop it") from error
+                    raise RunError(f"another process is working in {directory}; wait for it, or stop it") from error
                 time.sleep(0.2)
         yield

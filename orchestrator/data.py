@@ -120,9 +120,9 @@ class Split:
     """How images are shared out; the keywords that every dataset has.
 
     valid: share of the training images for architecture decisions. test: share set apart where there is no official test
-    part. limit: use only so many training images, an equal share of each class. flip, crop: override the dataset's
-    augmentation. split_seed: draws the parts; it is not the search's seed, so that all searches of a comparison see the
-    same parts.
+    part. limit: use only so many training images, an equal share of each class and at least two. flip, crop: override the
+    dataset's augmentation. split_seed: draws the parts; it is not the search's seed, so that all searches of a
+    comparison see the same parts.
     """
 
     valid: float = 0.5
@@ -137,6 +137,8 @@ class Split:
             raise InputError(f"data.valid = {self.valid}, data.test = {self.test}: both are shares between 0 and 1")
         if self.limit is not None and self.limit < 1:
             raise InputError(f"data.limit = {self.limit}; it is a number of images")
+        if self.split_seed < 0 or (self.crop is not None and self.crop < 0):
+            raise InputError(f"data.split_seed = {self.split_seed}, data.crop = {self.crop}: neither may be negative")
 
     def apply(self, raw: Raw) -> Dataset:
         """Raises InputError where a class has too few images for every part."""
@@ -233,7 +235,8 @@ def folder(*, path: str, size: int = 32) -> Raw:
         raise InputError(f"data.path = {path!r} is not a folder")
     if size < 1:
         raise InputError(f"data.size = {size}; it is the side of an image in pixels")
-    if not (root / "train").is_dir():
+    # A class may be called train, too; a training part holds folders.
+    if not any(p.is_dir() for p in (root / "train").glob("*")):
         images, labels, classes = _read_folder(root, size)
         return Raw(images, labels, None, classes, flip=True, crop=size // 8)
     held = next((root / name for name in ("test", "val") if (root / name).is_dir()), None)
@@ -265,7 +268,7 @@ def _read_folder(root: Path, size: int) -> tuple[Pixels, Labels, tuple[str, ...]
                 if image.size != (size, size):
                     image = image.resize((size, size), Image.Resampling.BILINEAR)
                 return np.asarray(image, dtype=np.uint8)
-        except (OSError, SyntaxError, ValueError) as error:
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise InputError(f"{item[0]} is not a readable image ({error}); repair it or take it away") from error
 
     with ThreadPoolExecutor() as pool:  # decoding runs outside the interpreter's lock
@@ -301,6 +304,8 @@ def settings(name: str, given: dict[str, Any]) -> dict[str, Any]:
     mine = keywords(loader, {k: v for k, v in given.items() if k not in shared}, "data")
     split = keywords(Split, {k: v for k, v in given.items() if k in shared}, "data")
     Split(**split)  # refuses impossible shares before anything is read
+    for key in {"path", "root"} & mine.keys():  # a run is resumed from any folder, and trials change theirs
+        mine[key] = str(Path(mine[key]).expanduser().absolute())
     return mine | split
 
 
@@ -320,6 +325,8 @@ def _own(made: Any, name: str) -> Raw:
     train, test = made if two else (made, None)
     images, labels = _arrays(train, name)
     held = None if test is None else _arrays(test, name)
+    if held is not None and held[0].shape[1:] != images.shape[1:]:
+        raise InputError(f"data.name = {name!r}: images of {images.shape[1:]} to train on, of {held[0].shape[1:]} to test on")
     count = int(max(labels.max(), -1 if held is None else held[1].max())) + 1
     if count < 2:
         raise InputError(f"data.name = {name!r} returned one class only; a classifier needs two or more")
@@ -327,15 +334,20 @@ def _own(made: Any, name: str) -> Raw:
 
 
 def _arrays(source: Any, name: str) -> tuple[Pixels, Labels]:
+    if not hasattr(source, "__getitem__") or not hasattr(source, "__len__"):
+        raise InputError(f"data.name = {name!r} returned {type(source).__name__}; wanted are arrays, or a map-style dataset")
     if not isinstance(source, tuple):
         items = [source[i] for i in range(len(source))]
         source = (np.stack([np.asarray(x) for x, _ in items]), np.array([int(y) for _, y in items]))
+    if len(source) != 2:
+        raise InputError(f"data.name = {name!r} returned {len(source)} things; wanted are images and labels")
     images, labels = np.asarray(source[0]), np.asarray(source[1])
     if images.ndim == 3:
         images = images[:, None]
     if images.ndim == 4 and images.shape[1] not in (1, 3) and images.shape[-1] in (1, 3):
         images = images.transpose(0, 3, 1, 2)
-    if images.ndim != 4 or images.dtype != np.uint8 or labels.shape != (len(images),) or not len(images):
+    whole = np.issubdtype(labels.dtype, np.integer)
+    if images.ndim != 4 or images.dtype != np.uint8 or labels.shape != (len(images),) or not len(images) or not whole:
         raise InputError(
             f"data.name = {name!r} returned images of shape {images.shape} and type {images.dtype} with labels of shape "
             f"{labels.shape}; wanted are uint8 images (n, channels, height, width) and integer labels (n,)"

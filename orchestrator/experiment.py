@@ -20,7 +20,7 @@ from orchestrator.spaces.base import SearchSpace
 from searchers import Searcher
 
 # What the orchestrator fills in itself; a file cannot set it.
-_SEARCHER = ("sizes", "rounds", "seed")
+_SEARCHER = ("sizes", "rounds", "costs", "seed")
 _SPACE = ("image", "classes")
 _TRAINING = ("space", "data", "probes", "seed", "device", "rank", "world")
 
@@ -99,10 +99,11 @@ class Retraining:
     clip: float = 5.0
 
     def __post_init__(self) -> None:
-        if self.members < 0 or self.epochs < 1 or self.batch < 1 or self.lr <= 0 or self.clip <= 0:
+        positive = self.epochs >= 1 and self.batch >= 1 and self.lr > 0 and self.clip > 0
+        if self.members < 0 or not positive or not 0 <= self.momentum < 1 or self.weight_decay < 0:
             raise InputError(
                 f"[retrain] members = {self.members}, epochs = {self.epochs}, batch = {self.batch}, lr = {self.lr}, clip = "
-                f"{self.clip}: cannot train with these"
+                f"{self.clip}, momentum = {self.momentum}, weight_decay = {self.weight_decay}: cannot train with these"
             )
 
 
@@ -190,7 +191,8 @@ class Experiment:
 
     def build_searcher(self, space: SearchSpace, rounds: int) -> Searcher:
         cls = names.find("searcher", self.searcher["name"])
-        made = names.build(cls, _rest(self.searcher), "searcher", space.sizes, rounds=rounds, seed=self.seed)
+        costs = len(self.objectives) - 1
+        made = names.build(cls, _rest(self.searcher), "searcher", space.sizes, rounds=rounds, costs=costs, seed=self.seed)
         assert isinstance(made, Searcher)
         return made
 
@@ -216,7 +218,10 @@ def read(path: Path | None, overrides: Sequence[str]) -> Experiment:
             raise InputError(f"cannot read {path}: {error.strerror}") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise InputError(f"{path} is not valid TOML: {error}") from error
-    for override in overrides:
+    if isinstance(given.get("objectives"), list):
+        given["objectives"] = {str(name): {} for name in given["objectives"]}
+    # Names first: naming another searcher, say, drops the keywords of the one before it, not those beside it.
+    for override in sorted(overrides, key=lambda o: not o.partition("=")[0].endswith(".name")):
         key, equals, text = override.partition("=")
         if not equals or not key:
             raise InputError(f"{override!r} is not of the form section.key=value, as in searcher.samples=20")

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from orchestrator.errors import InputError
 
 FOLDERS = {"searcher": "searchers", "space": "orchestrator.spaces", "objective": "orchestrator.objectives"}
+_FINITE = ConfigDict(allow_inf_nan=False)
 _NOT_METHODS = {"base", "categorical"}
 
 
@@ -38,11 +39,13 @@ def find(kind: str, name: str) -> Callable[..., Any]:
 def import_from(reference: str, section: str) -> Any:
     """The object behind `module:name`, with the current folder importable. Raises InputError where there is none."""
     module, _, name = reference.partition(":")
+    if not module or not name:
+        raise InputError(f"{section} = {reference!r}: write module:function")
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
         return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, SyntaxError) as error:
         raise InputError(f"{section} = {reference!r}: cannot import it ({error}); write module:function") from error
 
 
@@ -75,7 +78,7 @@ def keywords(
     for name, parameter in parameters.items():
         if name in given:
             try:
-                values[name] = TypeAdapter(hints.get(name, Any)).validate_python(given[name])
+                values[name] = TypeAdapter(hints.get(name, Any), config=_FINITE).validate_python(given[name])
             except ValidationError as error:
                 problem = error.errors()[0]["msg"]
                 raise InputError(f"{section}.{name} = {given[name]!r}: {problem[0].lower() + problem[1:]}") from error

@@ -21,7 +21,7 @@ class Display:
     def __init__(self, console: Console) -> None:
         self.console = console
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
-        self._last = 0.0
+        self._last, self._line = 0.0, ""
         self._members: dict[str, float] = {}
 
     def __enter__(self) -> Display:
@@ -60,8 +60,10 @@ class Display:
                 table.add_row(f"[dim]{key}[/dim]", value)
             self._live.update(Group(ProgressBar(total=1.0, completed=fraction, width=60), table), refresh=True)
         elif final or time.monotonic() - self._last > LINE_EVERY:
-            self._last = time.monotonic()
-            self.console.print(f"{title}: " + ", ".join(f"{k} {v}" for k, v in facts.items()), highlight=False, soft_wrap=True)
+            line = f"{title}: " + ", ".join(f"{k} {v}" for k, v in facts.items())
+            if line != self._line:
+                self.console.print(line, highlight=False, soft_wrap=True)
+            self._last, self._line = time.monotonic(), line
 
 
 def duration(seconds: float) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from analysis import records, report
 from orchestrator.data import Dataset
-from orchestrator.errors import InputError
+from orchestrator.errors import InputError, RunError
 from orchestrator.experiment import Experiment
 
 
@@ -40,6 +40,7 @@ def write_report(experiment: Experiment, directory: Path, data: Dataset) -> Path
             },
             experiment=experiment.to_toml(),
         )
-    except (ValueError, KeyError, OSError) as error:
-        raise InputError(f"cannot make a report of {directory}: {error}") from error
-    return report.write(run, directory)
+        return report.write(run, directory)
+    except (ValueError, KeyError, TypeError) as error:
+        problem = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise RunError(f"cannot make a report of {directory}, its files are damaged: {problem}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import time
@@ -18,13 +19,14 @@ from rich.console import Console
 
 from analysis import pareto, records
 from orchestrator import tune
-from orchestrator.coordinator import Coordinator
+from orchestrator.coordinator import Coordinator, alone_in
 from orchestrator.data import Dataset
 from orchestrator.errors import InputError, Interrupted
 from orchestrator.evaluators.retrain import portable, retrain
 from orchestrator.experiment import Experiment, Workers, read
 from orchestrator.progress import Display
 from orchestrator.reporting import write_report
+from searchers import Mixture
 
 EXPERIMENT = "experiment.toml"
 
@@ -38,18 +40,29 @@ def check(experiment: Experiment) -> Dataset:
     return data
 
 
-def create(experiment: Experiment, directory: Path) -> None:
-    """Makes the run directory with its experiment.toml. Raises InputError where it exists or cannot be made."""
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+def check_out(directory: Path) -> None:
+    """Raises InputError where a new run cannot have `directory`: it is taken, or may not be made."""
+    try:
+        taken = directory.exists() and (not directory.is_dir() or any(directory.iterdir()))
+        parent = next(p for p in (directory, *directory.absolute().parents) if p.exists())
+        allowed = parent.is_dir() and os.access(parent, os.W_OK)
+    except OSError as error:
+        raise InputError(f"cannot write to --out {directory}: {error.strerror}; choose another folder") from error
+    if taken:
         hint = f"continue it with: paretoray resume {directory}" if (directory / EXPERIMENT).exists() else "it is not empty"
         raise InputError(f"--out {directory} exists already; choose another name, or {hint}")
+    if not allowed:
+        raise InputError(f"cannot write to --out {directory}: choose a folder that you may write to")
+
+
+def create(experiment: Experiment, directory: Path) -> None:
+    """Makes the run directory with its experiment.toml. Raises InputError where it is taken or cannot be made."""
+    check_out(directory)
     try:
         (directory / "checkpoints").mkdir(parents=True, exist_ok=True)
         (directory / EXPERIMENT).write_text(experiment.to_toml())
     except OSError as error:
-        raise InputError(
-            f"cannot write to --out {directory}: {error.strerror}; choose a folder that you may write to"
-        ) from error
+        raise InputError(f"cannot write to --out {directory}: {error.strerror}; choose another folder") from error
 
 
 def open_run(directory: Path) -> Experiment:
@@ -59,19 +72,25 @@ def open_run(directory: Path) -> Experiment:
     return read(directory / EXPERIMENT, [])
 
 
-def go(experiment: Experiment, directory: Path, data: Dataset, console: Console) -> None:
-    """Does whatever of the run is not done yet. Raises Interrupted once Ctrl-C has been heeded and the state is saved."""
+def go(experiment: Experiment, directory: Path, data: Dataset, console: Console, *, new: bool = False) -> None:
+    """Does whatever of the run is not done yet; a `new` one is made first, once the workers are known to have a place.
+
+    Raises Interrupted once Ctrl-C has been heeded and the state is saved.
+    """
     directory = directory.resolve()  # trials change their working directory
     stop = tune.stop_file(directory)
-    stop.unlink(missing_ok=True)
-    with _ctrl_c(lambda: stop.touch(), console), tune.cluster(experiment.workers) if experiment.workers.ray else nullcontext():
-        with Display(console) as display:
-            finished = _search(experiment, directory, data, display)
-        if not finished:
-            raise Interrupted
-        with Display(console) as display:
-            _retrain_front(experiment, directory, data, display)
-    write_report(experiment, directory, data)
+    with _ctrl_c(stop, console), tune.cluster(experiment.workers) if experiment.workers.ray else nullcontext():
+        if new:
+            create(experiment, directory)
+        with alone_in(directory, "run.lock"):
+            stop.unlink(missing_ok=True)
+            with Display(console) as display:
+                finished = _search(experiment, directory, data, display)
+            if not finished:
+                raise Interrupted
+            with Display(console) as display:
+                _retrain_front(experiment, directory, data, display)
+            write_report(experiment, directory, data)
 
 
 def _search(experiment: Experiment, directory: Path, data: Dataset, display: Display) -> bool:
@@ -154,13 +173,15 @@ def retrain_member(experiment: Experiment, member: dict[str, Any], data: Dataset
 
 
 @contextmanager
-def _ctrl_c(ask_to_stop: Callable[[], None], console: Console) -> Iterator[None]:
-    """The first Ctrl-C asks the work to save and stop; the second one ends it at once."""
+def _ctrl_c(stop: Path, console: Console) -> Iterator[None]:
+    """The first Ctrl-C asks the work to save and stop; the second one, or one before there is any work, ends it at once."""
 
     def heed(signum: int, frame: Any) -> None:
-        ask_to_stop()
-        console.print("stopping: saving the state first (Ctrl-C again ends at once)")
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        if not stop.parent.exists():
+            raise KeyboardInterrupt
+        stop.touch()
+        console.print("stopping: saving the state first (Ctrl-C again ends at once)")
 
     previous = signal.signal(signal.SIGINT, heed)
     try:
@@ -183,32 +204,48 @@ def _threads(count: int) -> Iterator[None]:
 def estimate(experiment: Experiment) -> dict[str, Any]:
     """What a run would do and for about how long, from a few timed steps in this process. Starts no Ray, writes no file."""
     data = check(experiment)
+    settings, workers = experiment.retrain, experiment.workers.count
+    alone = replace(experiment, workers=replace(experiment.workers, count=1))
+    if not torch.cuda.is_available():
+        alone = replace(alone, workers=replace(alone.workers, gpus=0.0))
+
+    def timed(work: Callable[[], Any]) -> float:
+        work()  # allocations and kernel choices of the first pass do not repeat
+        began = time.perf_counter()
+        work()
+        return time.perf_counter() - began
+
     with _threads(experiment.workers.cpus):
-        supernet = experiment.build_supernet(data)
+        supernet = alone.build_supernet(data)
         plan = Coordinator(experiment, Path(), data, supernet)
-        stage = plan.searcher.stage
-        supernet.build(stage, 1)
-        mixtures = plan.searcher.train_on(3)
-        largest = plan.space.largest()
-
-        def timed(work: Callable[[], Any]) -> float:
-            work()  # allocations and kernel choices of the first pass do not repeat
-            began = time.perf_counter()
-            work()
-            return time.perf_counter() - began
-
-        step = timed(lambda: supernet.train(mixtures)) / len(mixtures)
-        measuring = timed(lambda: supernet.measure([largest], 0))
-        probing = timed(lambda: supernet.probe([largest]))
-    samples = int(experiment.searcher.get("samples", 1))
-    asking = (1 - stage.warmup / stage.rounds) * plan.rounds
-    workers = experiment.workers.count
-    steps = plan.rounds * experiment.budget.interval
-    search = (steps * step + asking * samples * (measuring + probing)) / workers
+        stage, largest = plan.searcher.stage, plan.space.largest()
+        mixtures = plan.searcher.train_on(2)
+        samples = int(experiment.searcher.get("samples", 1))
+        asking = (1 - stage.warmup / stage.rounds) * plan.rounds
+        search = asking * samples * timed(lambda: supernet.probe([largest]))
+        for index in range(stage.stages):
+            # Later stages are deeper and hold fewer options; which ones survive makes little difference to the time.
+            share = [1.0, *experiment.searcher.get("keep", ())][index]
+            options = tuple(tuple(range(n))[-max(1, math.floor(share * n + 0.5)) :] for n in plan.space.sizes)
+            supernet.build(replace(stage, index=index, options=options), 1)
+            left = [
+                Mixture(
+                    tuple(tuple(w * (o in kept) for o, w in enumerate(r)) for r, kept in zip(m.weights, options, strict=True))
+                )
+                for m in mixtures
+            ]
+            step = timed(lambda left=left: supernet.train(left)) / len(left)  # type: ignore[misc]
+            survivor = tuple(kept[-1] for kept in options)
+            measuring = timed(lambda a=survivor: supernet.measure([a], 0))  # type: ignore[misc]
+            search += (plan.rounds * experiment.budget.interval * step + asking * samples * measuring) / stage.stages
+        network = plan.space.network(largest).to(alone.workers.device)
+        x = data.normalise(data.train.images[: settings.batch].to(alone.workers.device))
+        one = timed(lambda: network(x).sum().backward())
+    search /= workers
     if experiment.budget.seconds is not None:
         search = min(search, experiment.budget.seconds)
-    images = len(data.train) + len(data.valid)
-    retraining = experiment.retrain.members * experiment.retrain.epochs * images / experiment.training["batch"] * step / 2
+    steps = settings.epochs * (len(data.train) + len(data.valid)) / settings.batch
+    retraining = math.ceil(settings.members / workers) * steps * one
     return {
         "data": f"{experiment.data['name']}: {len(data.train)} images for weights, {len(data.valid)} for architectures, "
         f"{len(data.test)} for the final test; {len(data.classes)} classes of {'x'.join(map(str, data.image))}",
@@ -217,6 +254,6 @@ def estimate(experiment: Experiment) -> dict[str, Any]:
         "objectives": ", ".join(o.title for o in plan.objectives),
         "search": f"{plan.rounds} rounds of {experiment.budget.interval} weight steps, about {asking * samples:.0f} samples",
         "workers": f"{workers} " + ("Ray actors" if experiment.workers.ray else "replica, in this process"),
-        "retraining": f"{experiment.retrain.members} networks of the front, {experiment.retrain.epochs} epochs each",
-        "seconds": search + retraining / workers,
+        "retraining": f"{settings.members} networks of the front, {settings.epochs} epochs each",
+        "seconds": search + retraining,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import ray.tune.error
+import ray.util
 import torch
 from ray import tune
 
-from orchestrator.actors import Replicas, WorkersLost
+from orchestrator.actors import Replicas, WorkersLost, last_line
 from orchestrator.coordinator import Coordinator, Progress
 from orchestrator.data import Dataset
 from orchestrator.errors import InputError, Interrupted, RunError
@@ -34,6 +37,7 @@ def cluster(workers: Workers) -> Iterator[None]:
     """
     if ray.is_initialized():
         check_fit(workers, ray.cluster_resources())
+        _check_room(workers)
         yield
         return
     # Tune's own handler would kill the trial before it can save; the driver's handler asks it to stop instead.
@@ -42,22 +46,46 @@ def cluster(workers: Workers) -> Iterator[None]:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     if workers.address is None:
         check_fit(workers, local_resources())
-        ray.init(num_cpus=workers.count * workers.cpus, include_dashboard=False, **quiet)
+        ray.init(address="local", num_cpus=workers.count * workers.cpus, include_dashboard=False, **quiet)
     else:
         try:
+            host, _, port = workers.address.rpartition(":")
+            if host and port.isdigit():  # Ray itself would try for minutes
+                socket.create_connection((host, int(port)), timeout=10).close()
             ray.init(address=workers.address, **quiet)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise InputError(f"workers.address = {workers.address!r}: no Ray cluster answers there ({error})") from error
-        check_fit(workers, ray.cluster_resources())
     try:
+        check_fit(workers, ray.cluster_resources())
+        _check_room(workers)
         yield
     finally:
         ray.shutdown()
 
 
+def _check_room(workers: Workers, patience: float = 120.0) -> None:
+    """Raises InputError where the bundles of a search find no place: the totals may suffice and no node have room."""
+    group = ray.util.placement_group(_bundles(workers))
+    try:
+        if not group.wait(patience):
+            raise InputError(
+                f"{workers.count} workers of {workers.cpus} CPUs and {workers.gpus:g} GPUs found no place within "
+                f"{patience:.0f} s: no node has room for one, or the cluster is busy; lower workers.cpus or workers.gpus, or "
+                "try again later"
+            )
+    finally:
+        ray.util.remove_placement_group(group)
+
+
+def _bundles(workers: Workers) -> list[dict[str, float]]:
+    """What each actor of a search needs."""
+    return [{"CPU": float(workers.cpus)} | ({"GPU": workers.gpus} if workers.gpus else {})] * workers.count
+
+
 def local_resources() -> dict[str, float]:
     """What a private cluster on this machine would have."""
-    return {"CPU": float(len(os.sched_getaffinity(0))), "GPU": float(torch.cuda.device_count())}
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return {"CPU": float(cores), "GPU": float(torch.cuda.device_count())}
 
 
 def check_fit(workers: Workers, resources: dict[str, float]) -> None:
@@ -73,10 +101,8 @@ def check_fit(workers: Workers, resources: dict[str, float]) -> None:
 
 def search(experiment: Experiment, directory: Path, data: Dataset, show: Callable[[Progress], None]) -> bool:
     """Runs or continues the search of `directory` as a Tune trial; False when it was asked to stop. Raises RunError."""
-    workers = experiment.workers
-    bundle = {"CPU": workers.cpus} | ({"GPU": workers.gpus} if workers.gpus else {})
-    # The coordinator mostly waits, so its bundle is empty; the actors' bundles are counted here, one each.
-    resources = tune.PlacementGroupFactory([{}, *[bundle] * workers.count])
+    # The coordinator mostly waits, so its bundle is empty; then one for each actor.
+    resources = tune.PlacementGroupFactory([{}, *_bundles(experiment.workers)])
     results = _fit(
         tune.with_resources(tune.with_parameters(_search_trial, data=data), resources),
         {"experiment": experiment.to_dict(), "directory": str(directory)},
@@ -131,7 +157,7 @@ def stop_file(directory: Path) -> Path:
 
 
 def _metrics(progress: Progress) -> dict[str, Any]:
-    # One scalar for Tune's schedulers, and a counter of our own that never goes back (Tune's restarts with a trial).
+    # One scalar for Tune's schedulers, and a counter of our own (Tune's restarts with a trial).
     return {"hypervolume": progress.hypervolume, "evaluations": progress.evaluations, "progress": asdict(progress)}
 
 
@@ -221,10 +247,13 @@ def _fit(
             verbose=0,
         ),
     )
-    results = tuner.fit()
+    try:
+        results = tuner.fit()
+    except (ray.exceptions.RayError, ray.tune.error.TuneError) as error:
+        raise RunError(f"Ray gave up: {last_line(error)}; resume goes on from the last checkpoint") from error
     for result in results:
         if result.error is not None:
-            raise RunError(f"the trial failed: {result.error}; its files are in {result.path}")
+            raise RunError(f"the trial failed: {last_line(result.error)}; its files are in {result.path}")
         if result.metrics and "failed" in result.metrics:
             raise (InputError if result.metrics["wrong_input"] else RunError)(result.metrics["failed"])
     return results

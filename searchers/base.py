@@ -64,13 +64,15 @@ class Stage:
     """The life of one set of shared weights.
 
     options: the surviving options per choice. rounds: how long the stage lasts. warmup: how many of its first rounds train
-    weights only. A searcher that moves to a stage of another `index` asks for a new supernet over `options`.
+    weights only. stages: how many there will be; the last one's supernet has the full depth, so that of a method with a
+    single stage does too. A searcher that moves to a stage of another `index` asks for a new supernet over `options`.
     """
 
     index: int
     options: tuple[tuple[int, ...], ...]
     rounds: int
     warmup: int = 0
+    stages: int = 1
 
 
 class Searcher(ABC):

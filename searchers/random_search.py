@@ -19,7 +19,9 @@ class RandomSearch(Searcher):
     weights that have seen nothing yet.
     """
 
-    def __init__(self, sizes: Sequence[int], *, rounds: int, samples: int = 10, warmup: float = 0.6, seed: int = 0) -> None:
+    def __init__(
+        self, sizes: Sequence[int], *, rounds: int, costs: int = 1, samples: int = 10, warmup: float = 0.6, seed: int = 0
+    ) -> None:
         if samples < 1:
             raise ValueError(f"samples = {samples}; at least 1 is needed")
         if not 0 <= warmup < 1:

@@ -24,6 +24,7 @@ class TndNas(Searcher):
     """REINFORCE on `accuracy * prod((cost / base) ** exponent)`; the first objective must be the error in percent.
 
     rounds: rounds of the whole search, shared out evenly over the stages; given by the budget.
+    costs: how many objectives there are besides the error; given by the experiment.
     samples: one-hot samples per policy step, which share one validation batch.
     keep: share of a choice's options that survives each stage but the last; the number of stages is one more. The default
         gives the schedules of the source, 10 -> 6 -> 3 and 6 -> 4 -> 2, and 5 -> 3 -> 2 for NAS-Bench-201.
@@ -52,6 +53,7 @@ class TndNas(Searcher):
         sizes: Sequence[int],
         *,
         rounds: int,
+        costs: int = 1,
         samples: int = 10,
         keep: tuple[float, ...] = (0.6, 0.3),
         warmup: float = 0.6,
@@ -75,14 +77,19 @@ class TndNas(Searcher):
             raise ValueError(f"warmup = {warmup}; it is a share of each stage, at least 0 and below 1")
         if any(not 0 < k <= 1 for k in keep) or list(keep) != sorted(keep, reverse=True):
             raise ValueError(f"keep = {keep}; it must be falling shares of the options, above 0 and at most 1")
+        if not (lr is None or lr > 0) or clip <= 0 or weight_decay < 0 or not 0 <= baseline_step <= 1 or scale < 0:
+            raise ValueError(
+                f"lr = {lr}, clip = {clip}, weight_decay = {weight_decay}, baseline_step = {baseline_step}, scale = {scale}: "
+                "lr and clip must be positive, the step in 0..1, the others not negative"
+            )
         if train not in ("mixture", "paths"):
             raise ValueError(f"train = {train!r}; it must be 'mixture' or 'paths'")
         self.sizes = tuple(sizes)
         self.samples = samples
         self.keep = keep
         self.train = train
-        self.exponents = _per_stage(exponents, stages, "exponents")
-        self.bases = None if bases is None else _per_stage(bases, stages, "bases")
+        self.exponents = _per_stage(exponents, stages, costs, "exponents")
+        self.bases = None if bases is None else _per_stage(bases, stages, costs, "bases")
         if self.bases is not None and any(b <= 0 for row in self.bases for b in row):
             raise ValueError(f"bases = {bases}; costs are divided by them, so they must be positive")
         self.betas, self.weight_decay = betas, weight_decay
@@ -108,7 +115,8 @@ class TndNas(Searcher):
 
     @property
     def stage(self) -> Stage:
-        return Stage(self._index, self.policy.options(), self._lengths[self._index], self._warmups[self._index])
+        index = self._index
+        return Stage(index, self.policy.options(), self._lengths[index], self._warmups[index], len(self._lengths))
 
     def train_on(self, steps: int) -> list[Mixture]:
         self._round += 1
@@ -140,7 +148,7 @@ class TndNas(Searcher):
     def reward(self, evaluation: Evaluation) -> float:
         """Accuracy in percent times the costs' ratios to their bases, each raised to its exponent."""
         error, *costs = evaluation.costs
-        exponents = _match(self.exponents[self._index], len(costs), "exponents")
+        exponents = self.exponents[self._index]
         assert self._base is not None
         ratios = (max(c, 1e-12) / b for c, b in zip(costs, self._base, strict=True))
         return (100.0 - error) * math.prod(math.pow(r, e) for r, e in zip(ratios, exponents, strict=True))
@@ -151,7 +159,7 @@ class TndNas(Searcher):
             if self.bases is None:
                 self._base = [max(sum(column) / len(column), 1e-12) for column in zip(*costs, strict=True)]
             else:
-                self._base = _match(self.bases[self._index], len(costs[0]), "bases")
+                self._base = self.bases[self._index]
         rewards = torch.tensor([self.reward(e) for e in told], dtype=torch.float64)
         mean = float(rewards.mean())
         self.baseline = mean if self.baseline is None else self.baseline + self.baseline_step * (mean - self.baseline)
@@ -194,20 +202,17 @@ class TndNas(Searcher):
         self._generator.set_state(state["generator"])
 
 
-def _per_stage(value: float | list[float] | list[list[float]], stages: int, name: str) -> list[list[float]]:
-    """One list of numbers per stage; a list of one number stands for every cost."""
+def _per_stage(value: float | list[float] | list[list[float]], stages: int, costs: int, name: str) -> list[list[float]]:
+    """A number per cost, per stage; one number stands for every cost, one list for every stage."""
     if isinstance(value, (int, float)):
-        return [[float(value)]] * stages
+        return [[float(value)] * costs] * stages
+    rows: list[list[float]] = [list(v) if isinstance(v, (list, tuple)) else [] for v in value]
     if all(isinstance(v, (int, float)) for v in value):
-        return [list(value)] * stages  # type: ignore[arg-type]
-    if len(value) != stages:
-        raise ValueError(f"{name} has {len(value)} lists; one for each of the {stages} stages is needed")
-    return [list(v) for v in value]  # type: ignore[arg-type]
-
-
-def _match(values: list[float], costs: int, name: str) -> list[float]:
-    if len(values) == 1:
-        return values * costs
-    if len(values) != costs:
-        raise ValueError(f"{name} has {len(values)} numbers; the {costs} objectives after the error need one each")
-    return values
+        rows = [list(value)] * stages  # type: ignore[arg-type]
+    if len(rows) != stages:
+        raise ValueError(f"{name} has {len(rows)} lists; one for each of the {stages} stages is needed")
+    rows = [row * costs if len(row) == 1 else row for row in rows]
+    for row in rows:
+        if len(row) != costs:
+            raise ValueError(f"{name} has {len(row)} numbers; the {costs} objectives after the error need one each")
+    return rows

@@ -53,10 +53,11 @@ class Supernet(Differentiable):
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        if batch < world or valid_batch < 1 or lr <= 0 or clip <= 0:
+        if batch < world or valid_batch < 1 or lr <= 0 or clip <= 0 or not 0 <= momentum < 1 or weight_decay < 0:
             raise InputError(
-                f"training: batch = {batch}, valid_batch = {valid_batch}, lr = {lr}, clip = {clip} for {world} workers; all "
-                "must be positive, and every worker needs an image of each batch"
+                f"[training] batch = {batch}, valid_batch = {valid_batch}, lr = {lr}, clip = {clip}, momentum = {momentum}, "
+                f"weight_decay = {weight_decay} for {world} workers: the first four must be positive, momentum in 0..1, and "
+                "every worker needs an image of each batch"
             )
         if any(not 0 <= rate < 1 for rate in skip_dropout):
             raise InputError(f"training.skip_dropout = {skip_dropout}; rates are at least 0 and below 1")
@@ -75,7 +76,7 @@ class Supernet(Differentiable):
         self.stage, self.steps, self._begun = stage, steps, self.step
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_number(self.seed, _WEIGHTS, stage.index))
-            self.model: nn.Module = self.space.supernet(stage.index, stage.options).to(self.device)
+            self.model: nn.Module = self.space.supernet(stage.stages - stage.index - 1, stage.options).to(self.device)
         self._skips = [m for m in self.model.modules() if isinstance(m, SkipDropout)]
         for skip in self._skips:
             skip.chance = self._chance
@@ -87,7 +88,7 @@ class Supernet(Differentiable):
         self.model.train()
         total = torch.zeros((), device=self.device)
         for mixture in mixtures:
-            self._schedule()
+            self._schedule(one_hot=all(len(active) == 1 for active in mixture.active()))
             indices = self._batches[self.step]
             rng = np.random.default_rng([self.seed, _AUGMENT, self.step])
             x = self.data.normalise(self.data.augment(self._train.images[self._share(indices)], rng))
@@ -106,7 +107,7 @@ class Supernet(Differentiable):
             raise RunError(f"the training loss became {mean} by weight step {self.step}; lower training.lr (now {self.lr})")
         return mean
 
-    def _schedule(self) -> None:
+    def _schedule(self, one_hot: bool) -> None:
         done = (self.step - self._begun) / max(1, self.steps)
         for group in self._optimizer.param_groups:
             group["lr"] = 0.5 * self.lr * (1 + math.cos(math.pi * min(1.0, done)))
@@ -114,8 +115,9 @@ class Supernet(Differentiable):
         # P-DARTS: linear while warming up, then exp(-0.2) an epoch; its stages have 25 epochs, ours are measured in stages.
         fall = 1 - done if done < warmup else math.exp(-0.2 * 25 * (done - warmup))
         start = self.skip_dropout[min(self.stage.index, len(self.skip_dropout) - 1)] if self.skip_dropout else 0.0
+        # It is against mixtures that lean on skips; a path that consists of them would merely be spoilt.
         for skip in self._skips:
-            skip.rate = start * fall
+            skip.rate = 0.0 if one_hot else start * fall
         self._chance.manual_seed(_number(self.seed, _DROPOUT, self.step, self.rank))
 
     def _share(self, indices: NDArray[np.int64]) -> Tensor:
@@ -209,7 +211,7 @@ class Supernet(Differentiable):
     def state_dict(self) -> dict[str, Any]:
         stage = self.stage
         return {
-            "stage": [stage.index, [list(o) for o in stage.options], stage.rounds, stage.warmup],
+            "stage": [stage.index, [list(o) for o in stage.options], stage.rounds, stage.warmup, stage.stages],
             "steps": self.steps,
             "begun": self._begun,
             "step": self.step,
@@ -218,8 +220,8 @@ class Supernet(Differentiable):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        index, options, rounds, warmup = state["stage"]
-        self.build(Stage(index, tuple(tuple(o) for o in options), rounds, warmup), state["steps"])
+        index, options, *rest = state["stage"]
+        self.build(Stage(index, tuple(tuple(o) for o in options), *rest), state["steps"])
         self._begun, self.step = state["begun"], state["step"]
         self.model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])

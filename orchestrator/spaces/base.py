@@ -165,8 +165,11 @@ class SearchSpace(ABC):
         """The inverse of `format`. Raises ValueError that says where `text` goes wrong."""
 
     @abstractmethod
-    def supernet(self, stage: int, options: Sequence[Sequence[int]]) -> nn.Module:
-        """A network over the surviving `options` of each choice, as deep as `stage` wants it: `supernet(x, weights)`."""
+    def supernet(self, before_last: int, options: Sequence[Sequence[int]]) -> nn.Module:
+        """A network over the surviving `options` of each choice: `supernet(x, weights)`.
+
+        before_last: how many stages of the search are still to come; in the last one, 0, it has its full depth.
+        """
 
     @abstractmethod
     def network(self, architecture: Architecture) -> nn.Module:

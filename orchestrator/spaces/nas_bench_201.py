@@ -19,9 +19,9 @@ class NasBench201(SearchSpace):
     """15,625 cells: any of five operations on each of the six edges between four nodes.
 
     channels: width of the first of three groups of cells; it doubles from group to group. cells: cells per group (N).
-    supernet_cells: cells per group of the supernet in each stage of a search that deepens it; the default scales the 5, 11
-        and 17 cells of P-DARTS and TND-NAS to this depth. A single number serves all stages, and a search of more stages than
-        numbers stays at the last. Objectives are always those of the network with all `cells`.
+    supernet_cells: cells per group of the supernet in the last stages of a search that deepens it; the default scales the 5,
+        11 and 17 cells of P-DARTS and TND-NAS to this depth. A search of one stage has the last number, and one of more stages
+        than numbers begins with the first. Objectives are always those of the network with all `cells`.
     """
 
     def __init__(
@@ -78,8 +78,8 @@ class NasBench201(SearchSpace):
             raise ValueError(f"{text!r}: there is something left over at position {position}")
         return tuple(found)
 
-    def supernet(self, stage: int, options: Sequence[Sequence[int]]) -> nn.Module:
-        cells = self.supernet_cells[min(stage, len(self.supernet_cells) - 1)]
+    def supernet(self, before_last: int, options: Sequence[Sequence[int]]) -> nn.Module:
+        cells = self.supernet_cells[max(0, len(self.supernet_cells) - 1 - before_last)]
         return _Network(self, cells, affine=False, options=options)
 
     def network(self, architecture: Architecture) -> nn.Module:

@@ -124,7 +124,15 @@ def test_a_read_only_folder(tmp_path: Path) -> None:
         (["training.batch=none"], ["training.batch = 'none'"]),
         (["data.name=folder", "data.path=/nowhere"], ["data.path = '/nowhere' is not a folder"]),
         (["data.name=folder"], ["data.path has no value", "data.path=..."]),
-        (["data.limit=5"], []),
+        (["data.limit=0"], ["data.limit = 0"]),
+        (["data.split_seed=-1"], ["data.split_seed = -1"]),
+        (["data.name=:f"], ["write module:function"]),
+        (["training.momentum=-1"], ["momentum = -1"]),
+        (["retrain.weight_decay=-1"], ["weight_decay = -1"]),
+        (["budget.epochs=inf"], ["budget.epochs = inf"]),
+        (["searcher.exponents=nan"], ["searcher.exponents = nan"]),
+        (["searcher.exponents=-0.1,-0.2,-0.3"], ["exponents has 3 numbers; the 2 objectives"]),
+        (["searcher.clip=-5"], ["clip = -5"]),
         (["budget.epochs=0.01"], ["3 stages"]),
         (["nowhere.toml"], ["cannot read nowhere.toml"]),
         (["a.toml", "b.toml"], ["expected one RUN.toml"]),
@@ -133,9 +141,8 @@ def test_a_read_only_folder(tmp_path: Path) -> None:
 def test_wrong_input_starts_nothing(tmp_path: Path, settings: list[str], parts: list[str]) -> None:
     files = [s for s in settings if "=" not in s]
     result = call("search", *files, *IN_PROCESS, *[s for s in settings if "=" in s], "--out", tmp_path / "run")
-    if parts:
-        refused(result, *parts)
-        assert not (tmp_path / "run").exists()
+    refused(result, *parts)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
@@ -181,7 +188,10 @@ def test_a_damaged_table_of_results(done: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(done, copy)
     (copy / "evaluations.csv").write_text((done / "evaluations.csv").read_text().replace("error_percent", "mistake"))
-    refused(call("report", copy), "has no column error_percent")
+    refused(call("report", copy), "has no column error_percent", code=1)
+    (copy / "evaluations.csv").write_text((done / "evaluations.csv").read_text())
+    (copy / "summary.json").write_text("{}")
+    refused(call("report", copy), "objectives", code=1)
 
 
 def test_names_can_be_listed() -> None:
@@ -229,9 +239,22 @@ def never_killed(tmp_path_factory: pytest.TempPathFactory) -> str:
     return timeless(folder / "run")
 
 
-@pytest.mark.parametrize("ray", [False, True])
-def test_killed_in_the_middle_and_resumed_gives_the_same_records(tmp_path: Path, never_killed: str, ray: bool) -> None:
-    path = toml(tmp_path, budget=LONG, workers={"ray": ray, "count": 1})
+def test_a_cluster_that_does_not_answer_leaves_nothing_behind(tmp_path: Path) -> None:
+    process = spawn("search", toml(tmp_path), "workers.ray=true", "workers.address=127.0.0.1:1", "--out", tmp_path / "run")
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 2 and "no Ray cluster answers there" in output and "Traceback" not in output, output
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("ray", "count"), [(False, 1), (True, 1), (True, 2)])
+def test_killed_in_the_middle_and_resumed_gives_the_same_records(
+    tmp_path: Path, never_killed: str, ray: bool, count: int
+) -> None:
+    path = toml(tmp_path, budget=LONG, workers={"ray": ray, "count": count})
+    if count == 2:  # another number of replicas is another search
+        straight = spawn("search", path, "--out", tmp_path / "straight")
+        assert straight.wait(timeout=300) == 0
+        never_killed = timeless(tmp_path / "straight")
     process = spawn("search", path, "--out", tmp_path / "run")
     wait_for_rows(tmp_path / "run", 30, process)
     process.send_signal(signal.SIGKILL)

@@ -128,7 +128,7 @@ def test_a_finished_search_is_left_as_it_is(whole: tuple[Path, list[Progress]]) 
 @pytest.mark.parametrize(("budget", "limit"), [({"evaluations": 9}, 9), ({"seconds": 1e-9}, 0)])
 def test_other_budgets_stop_sooner(tmp_path: Path, budget: dict[str, Any], limit: int) -> None:
     if limit == 0:
-        with pytest.raises(RunError, match=r"nothing was measured; raise budget\.epochs"):
+        with pytest.raises(RunError, match=r"before anything was measured; raise budget\.seconds, or lower"):
             run(tiny(budget=budget), tmp_path)
     else:
         finished, seen = run(tiny(budget=budget), tmp_path)
@@ -149,9 +149,9 @@ def test_two_processes_cannot_search_in_one_directory(tmp_path: Path) -> None:
     from orchestrator import coordinator
 
     held = start(tiny(), tmp_path)
-    with (tmp_path / "checkpoints" / "lock").open("w") as file:
+    with (tmp_path / "checkpoints" / "search.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(RunError, match="another process is searching"), coordinator._alone_in(tmp_path, patience=0.3):
+        with pytest.raises(RunError, match="another process is working"), coordinator.alone_in(tmp_path, "search.lock", 0.3):
             raise AssertionError
     assert held.run(lambda: True, lambda progress: None) is False
 

@@ -19,6 +19,7 @@ def test_the_resolved_experiment_runs_again_as_it_is(tmp_path: Path) -> None:
 def test_overrides_win_over_the_file_and_lists_need_no_brackets(tmp_path: Path) -> None:
     path = tmp_path / "run.toml"
     sections = {"data": "digits", "space": "nas-bench-201", "searcher": "tnd-nas"}
+    assert list(read(None, ['objectives=["error", "macs"]']).objectives) == ["error", "macs"]
     path.write_text('objectives = ["error", "macs"]\n' + "".join(f'[{s}]\nname = "{n}"\n' for s, n in sections.items()))
 
     made = read(path, ["searcher.exponents=-0.1", "searcher.keep=0.8,0.6", "space.supernet_cells=[1, 2]"])
@@ -29,6 +30,7 @@ def test_overrides_win_over_the_file_and_lists_need_no_brackets(tmp_path: Path) 
 def test_another_name_takes_its_own_keywords() -> None:
     made = read(None, ["searcher.name=random-search", "searcher.samples=3"])
     assert made.searcher == {"name": "random-search", "samples": 3, "warmup": 0.6}
+    assert read(None, ["searcher.samples=3", "searcher.name=random-search"]) == made
 
 
 @pytest.mark.parametrize(

@@ -127,13 +127,13 @@ def test_dropped_options_hold_no_parameters_and_stages_deepen() -> None:
     space = NasBench201(channels=4, cells=5)
     assert space.supernet_cells == [1, 3, 5]
 
-    def convolutions(stage: int, options: list[list[int]]) -> int:
-        return sum(isinstance(m, torch.nn.Conv2d) for m in space.supernet(stage, options).modules())
+    def convolutions(before_last: int, options: list[list[int]]) -> int:
+        return sum(isinstance(m, torch.nn.Conv2d) for m in space.supernet(before_last, options).modules())
 
     fixed = 1 + 2 * 3
-    assert convolutions(0, ALL) == fixed + 3 * 1 * 6 * 2
+    assert convolutions(7, ALL) == convolutions(2, ALL) == fixed + 3 * 1 * 6 * 2
     assert convolutions(1, [[0, 3]] * 6) == fixed + 3 * 3 * 6
-    assert convolutions(7, [[3]] * 6) == fixed + 3 * 5 * 6
+    assert convolutions(0, [[3]] * 6) == fixed + 3 * 5 * 6
 
 
 def test_a_space_can_be_sent_to_a_worker() -> None:

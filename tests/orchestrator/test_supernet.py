@@ -140,6 +140,8 @@ def test_learning_rate_falls_to_zero_and_skip_dropout_with_it(digits: Dataset) -
         learning.append(supernet._optimizer.param_groups[0]["lr"])
     assert rates[0] == pytest.approx(0.4) and rates[10] == pytest.approx(0.2)
     assert rates[12] == pytest.approx(0.4) and rates[16] == pytest.approx(0.4 * np.exp(-5 * 0.2))
+    supernet.train([path(1, 1, 1, 1, 1, 1)])
+    assert supernet._skips[0].rate == 0  # a path is not a mixture that could lean on its skips
     assert learning[0] == pytest.approx(0.025) and learning[-1] < 0.025 * 0.01 and learning == sorted(learning, reverse=True)
 
 

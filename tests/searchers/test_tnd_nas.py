@@ -75,7 +75,7 @@ def test_gradients_of_a_choice_sum_to_zero() -> None:
 
 
 def test_reward_is_the_accuracy_at_the_base_and_falls_with_cost() -> None:
-    searcher = TndNas(SIZES, rounds=30, warmup=0.0, exponents=[-0.25, -0.1], bases=[2.0, 5.0])
+    searcher = TndNas(SIZES, rounds=30, costs=2, warmup=0.0, exponents=[-0.25, -0.1], bases=[2.0, 5.0])
     searcher.train_on(1)
     searcher.ask(10)
     searcher.tell([Evaluation((0, 0), (20.0, 2.0, 5.0))] * 10)
@@ -179,6 +179,8 @@ def test_order_and_portions_of_telling_do_not_matter() -> None:
         {"rounds": 30, "train": "both"},
         {"rounds": 30, "exponents": [[-0.1], [-0.1]]},
         {"rounds": 30, "bases": [0.0]},
+        {"rounds": 30, "exponents": []},
+        {"rounds": 30, "clip": -1.0},
     ],
 )
 def test_impossible_settings_are_refused(keywords: dict[str, Any]) -> None:
@@ -187,11 +189,10 @@ def test_impossible_settings_are_refused(keywords: dict[str, Any]) -> None:
 
 
 def test_exponents_must_fit_the_costs() -> None:
-    searcher = TndNas(SIZES, rounds=30, warmup=0.0, samples=1, exponents=[-0.1, -0.2, -0.3])
-    searcher.train_on(1)
-    asked = searcher.ask(1)
-    with pytest.raises(ValueError, match="exponents has 3 numbers; the 1 objectives"):
-        searcher.tell([Evaluation(a, (10.0, 1.0)) for a in asked])
+    with pytest.raises(ValueError, match="exponents has 3 numbers; the 2 objectives"):
+        TndNas(SIZES, rounds=30, costs=2, exponents=[-0.1, -0.2, -0.3])
+    staged = TndNas(SIZES, rounds=30, costs=2, exponents=[[-0.1], [-0.2, -0.3], [-0.4]])
+    assert staged.exponents == [[-0.1, -0.1], [-0.2, -0.3], [-0.4, -0.4]]
 
 
 def test_on_the_real_table_it_ends_near_the_best_reward_of_15625(table: Any) -> None:
