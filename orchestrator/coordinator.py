@@ -99,6 +99,8 @@ class Coordinator:
                     self._validate()
                     if not self.finished:
                         self._build()
+                if self.finished and not self._table.rows:
+                    raise RunError(f"the budget ended before anything was measured; raise {self._limit()}")
                 report(self.progress())
                 stopping = stop()
                 if self.finished or stopping or time.monotonic() - saved > self.budget.checkpoint:
@@ -133,6 +135,12 @@ class Coordinator:
         if self.budget.evaluations is not None:
             spent.append(self.evaluations / self.budget.evaluations)
         return max(spent)
+
+    def _limit(self) -> str:
+        """The key of the limit that ended the search."""
+        if self.round >= self.rounds:
+            return "budget.epochs"
+        return "budget.evaluations" if self.budget.seconds is None else "budget.seconds"
 
     def _room(self) -> int:
         return 2**31 if self.budget.evaluations is None else max(0, self.budget.evaluations - self.evaluations)
@@ -239,9 +247,9 @@ class Coordinator:
     def _identity(self) -> dict[str, Any]:
         """What must be the same when a search goes on."""
         plain = self.experiment.to_dict()
-        return {name: plain[name] for name in ("seed", "space", "searcher", "objectives", "training")} | {
-            "images": self._images
-        }
+        sections = ("seed", "space", "searcher", "objectives", "training")
+        schedule = {"rounds": self.rounds, "interval": self.budget.interval, "workers": self.experiment.workers.count}
+        return {name: plain[name] for name in sections} | {"images": self._images, "schedule": schedule}
 
     def _restore(self, state: dict[str, Any]) -> None:
         for name, saved in state["made_by"].items():
@@ -286,11 +294,7 @@ class Coordinator:
         """front.csv and summary.json."""
         table = records.read(self._table.path, self._columns)
         if table.empty:
-            if not self.finished:
-                return
-            limit = "evaluations" if self.budget.seconds is None else "seconds"
-            limit = "epochs" if self.round >= self.rounds else limit
-            raise RunError(f"the budget ended before anything was measured; raise budget.{limit}, or lower searcher.warmup")
+            return  # interrupted while warming up
         front = records.front_of(table, self._columns)
         costs = front[self._columns].to_numpy()
         summary = {

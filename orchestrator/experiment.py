@@ -151,14 +151,18 @@ class Experiment:
             raise InputError("objectives must begin with error, and name at least one cost, as in error, parameters, latency")
         if len(objectives) < 2:
             raise InputError("objectives names error alone; a trade-off needs a second, as in objectives.macs={}")
+        workers = Workers(**names.keywords(Workers, merged["workers"], "workers"))
+        training = names.keywords(Supernet, merged["training"], "training", supplied=_TRAINING)
+        if training["batch"] < workers.count:
+            raise InputError(f"training.batch = {training['batch']}: {workers.count} workers need an image of each batch")
         return cls(
             data={"name": dataset} | data.settings(dataset, own),
             space=named("space", "space", _SPACE),
             searcher=named("searcher", "searcher", _SEARCHER),
             objectives=objectives,
-            training=names.keywords(Supernet, merged["training"], "training", supplied=_TRAINING),
+            training=training,
             budget=Budget(**names.keywords(Budget, merged["budget"], "budget")),
-            workers=Workers(**names.keywords(Workers, merged["workers"], "workers")),
+            workers=workers,
             retrain=Retraining(**names.keywords(Retraining, merged["retrain"], "retrain")),
             seed=top["seed"],
         )

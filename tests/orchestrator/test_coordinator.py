@@ -128,11 +128,29 @@ def test_a_finished_search_is_left_as_it_is(whole: tuple[Path, list[Progress]]) 
 @pytest.mark.parametrize(("budget", "limit"), [({"evaluations": 9}, 9), ({"seconds": 1e-9}, 0)])
 def test_other_budgets_stop_sooner(tmp_path: Path, budget: dict[str, Any], limit: int) -> None:
     if limit == 0:
-        with pytest.raises(RunError, match=r"before anything was measured; raise budget\.seconds, or lower"):
+        with pytest.raises(RunError, match=r"before anything was measured; raise budget\.seconds"):
             run(tiny(budget=budget), tmp_path)
     else:
         finished, seen = run(tiny(budget=budget), tmp_path)
         assert finished and seen[-1].evaluations == limit
+
+
+def test_a_checkpoint_of_another_experiment_is_refused(tmp_path: Path) -> None:
+    count = iter(range(100))
+    run(tiny(), tmp_path, lambda: next(count) > 5)
+    before = timeless(tmp_path)
+    for section, change in (("space", {"channels": 5}), ("searcher", {"samples": 5}), ("data", {"limit": 100})):
+        with pytest.raises(RunError, match="the checkpoint was made with another"):
+            run(tiny(**{section: change}), tmp_path)
+    assert timeless(tmp_path) == before
+
+
+def test_records_without_a_checkpoint_are_put_aside_not_overwritten(whole: tuple[Path, list[Progress]], tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    kept = (whole[0] / records.EVALUATIONS).read_text()
+    (tmp_path / records.EVALUATIONS).write_text(kept)
+    run(tiny(), tmp_path, lambda: True)
+    assert (tmp_path / "evaluations-without-checkpoint.csv").read_text() == kept
 
 
 def test_records_that_do_not_fit_the_checkpoint(tmp_path: Path) -> None:

@@ -60,6 +60,7 @@ def test_another_name_takes_its_own_keywords() -> None:
         ("workers.ray=false", r"workers.ray = false runs one replica in this process; write workers.count=1"),
         ("retrain.epochs=0", r"\[retrain\] members = 5, epochs = 0"),
         ("data.valid=2", "data.valid = 2"),
+        ("training.batch=1", "training.batch = 1: 2 workers need"),
         ("nonsense", "not of the form section.key=value"),
         ("searcher.name.first=3", "name is not a section"),
     ],
