@@ -152,16 +152,16 @@ def _protocol(summary: dict[str, Any]) -> list[str]:
 def _fronts(run: Run) -> Picture:
     titles = run.summary["objectives"]
     pairs = [(b, a) for a, b in itertools.combinations(titles, 2)]
-    across = min(2, len(pairs))
+    across = min(3, len(pairs))
     down = math.ceil(len(pairs) / across)
-    figure = plots.new_figure(4.6 * across, 3.7 * down + 0.4)
+    figure = plots.new_figure(4.0 * across, 3.4 * down + 0.5)
     axes = list(figure.subplots(down, across, squeeze=False).ravel())
     for ax, (x, y) in zip(axes, pairs, strict=False):
         plots.draw_front(ax, run.evaluations, run.front, run.retrained, x, y, titles)
     for ax in axes[len(pairs) :]:
         ax.set_axis_off()
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8)
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8)
     caption = "Each pair of objectives; lower left is better. The line joins what is non-dominated in the two objectives shown"
     caption += "; dotted lines lead from the inherited estimate to the test error after training from scratch."
     return Picture("front", "The front, pair by pair", caption, figure)

@@ -74,6 +74,10 @@ class Stage:
     warmup: int = 0
     stages: int = 1
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.index < self.stages or not 0 <= self.warmup <= self.rounds:
+            raise ValueError(f"stage {self.index} of {self.stages} with {self.warmup} of {self.rounds} rounds of warm-up")
+
 
 class Searcher(ABC):
     """Proposes architectures and learns from their costs.

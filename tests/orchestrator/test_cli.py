@@ -146,7 +146,7 @@ def test_wrong_input_starts_nothing(tmp_path: Path, settings: list[str], parts: 
 
 
 @pytest.mark.parametrize(
-    ("key", "word"), [("workers.count=9999", "9999 workers of 1 CPUs need 9999"), ("workers.gpus=99", "GPUs need")]
+    ("key", "word"), [("workers.cpus=9999", "2 workers of 9999 CPUs need 19998"), ("workers.gpus=99", "GPUs need")]
 )
 def test_more_workers_than_fit(tmp_path: Path, key: str, word: str) -> None:
     refused(call("search", key, "--out", tmp_path / "run"), word, "Lower workers.")

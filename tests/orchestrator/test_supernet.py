@@ -126,7 +126,7 @@ def test_a_new_stage_has_new_and_fewer_weights(digits: Dataset) -> None:
     supernet = made(digits)
     many = sum(p.numel() for p in supernet.model.parameters())
     supernet.train([UNIFORM])
-    supernet.build(Stage(1, ((1, 3),) * 6, rounds=10), 20)
+    supernet.build(Stage(1, ((1, 3),) * 6, rounds=10, stages=2), 20)
     assert sum(p.numel() for p in supernet.model.parameters()) < many and supernet.step == 1
     assert not supernet._optimizer.state
 
