@@ -91,10 +91,11 @@ def read(path: Path, needed: Sequence[str] = ()) -> pd.DataFrame:
 
 def front_of(evaluations: pd.DataFrame, objectives: Sequence[str]) -> pd.DataFrame:
     """The non-dominated architectures among those measured on the whole validation part, the best of the first objective
-    first. An architecture measured in several stages counts with its last measurement: its weights were trained longest.
-    Before any stage has ended, the samples stand in."""
+    first; of several with the same costs the first. One that was measured in several stages counts with its last measurement,
+    as its weights were trained longest. Before any stage has ended, the samples stand in."""
     final = evaluations[evaluations["kind"] == VALIDATION]
     pool = final if len(final) else evaluations
     pool = pool.drop_duplicates("arch", keep="last").reset_index(drop=True)
     front = pool.iloc[non_dominated(pool[list(objectives)].to_numpy())]
-    return front.sort_values(list(objectives), ignore_index=True)
+    # Equal in every cost is, nearly always, the same network in another notation: one of them stands for all.
+    return front.drop_duplicates(list(objectives)).sort_values(list(objectives), ignore_index=True)

@@ -19,8 +19,9 @@ class Archive:
     def add(self, evaluations: Sequence[Evaluation]) -> None:
         if not evaluations:
             return
-        merged = list(dict.fromkeys([*self.front, *evaluations]))  # a converged policy repeats itself
+        # A converged policy repeats itself, in the same notation or in another.
+        merged = list({e.costs: e for e in [*evaluations[::-1], *self.front[::-1]]}.values())[::-1]
         front = [merged[i] for i in non_dominated([e.costs for e in merged])]
-        if front != self.front:
+        if [e.costs for e in front] != [e.costs for e in self.front]:
             self.front = front
             self.hypervolume = hypervolume([e.costs for e in front], self.reference)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from types import TracebackType
 
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -56,9 +56,10 @@ class Display:
     def _show(self, title: str, facts: dict[str, str], fraction: float, final: bool) -> None:
         if self._live:
             table = Table.grid(padding=(0, 2))
+            table.add_row(f"[dim]{title}[/dim]", ProgressBar(total=1.0, completed=fraction, width=50))
             for key, value in facts.items():
                 table.add_row(f"[dim]{key}[/dim]", value)
-            self._live.update(Group(ProgressBar(total=1.0, completed=fraction, width=60), table), refresh=True)
+            self._live.update(table, refresh=True)
         elif final or time.monotonic() - self._last > LINE_EVERY:
             line = f"{title}: " + ", ".join(f"{k} {v}" for k, v in facts.items())
             if line != self._line:

@@ -61,6 +61,7 @@ def test_the_front_is_taken_among_validated_architectures_and_last_measurements(
         ("a", VALIDATION, 9.0, 2.0),
         ("a", VALIDATION, 5.0, 2.0),
         ("b", VALIDATION, 6.0, 1.0),
+        ("b in another notation", VALIDATION, 6.0, 1.0),
         ("c", VALIDATION, 7.0, 3.0),
     ]
     front = front_of(pd.DataFrame(rows, columns=["arch", "kind", "error_percent", "macs"]), ["error_percent", "macs"])
