@@ -215,14 +215,14 @@ def spawn(*arguments: str | Path) -> subprocess.Popen[str]:
 def wait_for_rows(directory: Path, rows: int, process: subprocess.Popen[str], checkpoint: bool = True) -> None:
     """Until the search has measured so much, and saved once."""
     table = directory / "evaluations.csv"
-    for _ in range(1200):
+    for _ in range(3600):
         if process.poll() is not None:
             raise AssertionError(f"ended too early: {process.communicate()[0]}")
         saved = not checkpoint or (directory / "checkpoints" / "latest.pt").exists()
         if saved and table.exists() and table.read_text().count("\n") > rows:
             return
         time.sleep(0.05)
-    raise AssertionError("no progress within a minute")
+    raise AssertionError("no progress within three minutes")
 
 
 LONG = {"epochs": 40, "interval": 1, "checkpoint": 0.5}
