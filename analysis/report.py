@@ -180,8 +180,8 @@ def _hypervolume(run: Run) -> Picture | None:
     plots.draw_hypervolume(right, np.arange(1, len(samples) + 1), values, "samples measured")
     right.set_ylabel("")
     caption = (
-        "Of all samples so far. They are judged on one batch each, so this runs ahead of the front's own hypervolume "
-        f"({run.summary['hypervolume']:.3f}); it shows when the search found something new."
+        "Of all samples so far. They are judged on one batch each, so this need not agree with the front's own "
+        f"hypervolume ({run.summary['hypervolume']:.3f}); it shows when the search found something new."
     )
     return Picture("hypervolume", "Hypervolume over the search", caption, figure)
 
