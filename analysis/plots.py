@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch
 from matplotlib.ticker import EngFormatter
 
 from analysis.records import SAMPLE, VALIDATION
@@ -119,38 +118,3 @@ def draw_policy(axes: Sequence[Axes], policy: pd.DataFrame, choices: Mapping[str
         ax.set_xlim(policy["step"].min(), policy["step"].max())
         ax.set_ylim(0, 1)
         ax.grid(False)
-
-
-def draw_graph(ax: Axes, edges: Sequence[tuple[str, str, str]]) -> None:
-    """A small directed acyclic graph, its edges labelled: nodes on a line in order, longer edges as wider arcs."""
-    nodes = sorted({node for source, target, _ in edges for node in (source, target)}, key=_natural)
-    position = {node: float(i) for i, node in enumerate(nodes)}
-    ax.set_axis_off()
-    ax.set_aspect("equal")
-    ax.set_xlim(-0.3, max(1, len(nodes) - 1) + 0.3)
-    ax.set_ylim(-0.6, 0.85)
-    spans: dict[int, int] = {}
-    for source, target, label in sorted(edges, key=lambda e: (position[e[1]] - position[e[0]], position[e[0]])):
-        x0, x1 = position[source], position[target]
-        span = int(x1 - x0)
-        side = 1 if spans.get(span, 0) % 2 == 0 else -1  # edges of the same length take turns above and below
-        spans[span] = spans.get(span, 0) + 1
-        bend = 0.0 if span == 1 else side * (0.36 if span == 2 else 0.46)
-        arrow = FancyArrowPatch(
-            (x0, 0), (x1, 0), connectionstyle=f"arc3,rad={-bend}", arrowstyle="-|>", mutation_scale=10,
-            shrinkA=8, shrinkB=8, color="#555555", lw=1.1,
-        )  # fmt: skip
-        ax.add_patch(arrow)
-        # A quadratic curve reaches half the height of its control point.
-        height = 0.08 if span == 1 else bend * span / 2
-        box = None if span == 1 else {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
-        ax.text((x0 + x1) / 2, height, label, ha="center", va="center", fontsize=6.5, color=INK, bbox=box)
-    for node, x in position.items():
-        ax.scatter([x], [0], s=200, color="#f3efe6", edgecolors=INK, linewidths=0.9, zorder=3)
-        ax.text(x, 0, node, ha="center", va="center", fontsize=8, zorder=4)
-    if not edges:
-        ax.text(0.5, 0.1, "no edges", ha="center", color="#777777")
-
-
-def _natural(name: str) -> tuple[int, int, str]:
-    return (0, int(name), "") if name.isdigit() else (1, 0, name)

@@ -6,7 +6,7 @@ import io
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from analysis import plots
+from analysis import drawing, plots
 from analysis.curves import hypervolume_curve
+from analysis.graphs import Graph
 from analysis.records import SAMPLE
 
 
@@ -26,8 +27,8 @@ class Run:
     """A finished or interrupted run, as tables.
 
     summary: summary.json. evaluations, front, retrained, policy: the tables of `analysis.records`; the last two may be
-    missing. choices: the names of each choice's options. drawings: per architecture of the front, under a title for each
-    cell, edges as (source, target, label). experiment: experiment.toml, for the appendix.
+    missing. choices: the names of each choice's options. drawings: per architecture of the front, a graph
+    under the title of each of its parts. experiment: experiment.toml, for the appendix.
     """
 
     title: str
@@ -38,18 +39,19 @@ class Run:
     retrained: pd.DataFrame | None
     policy: pd.DataFrame | None
     choices: Mapping[str, Sequence[str]]
-    drawings: Mapping[str, Mapping[str, Sequence[tuple[str, str, str]]]]
+    drawings: Mapping[str, Mapping[str, Graph]]
     experiment: str
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure, the name of its file, and what the page says of it."""
+    """A figure, the name of its file, and what the page says of it; a drawn graph is written in Graphviz's language too."""
 
     name: str
     title: str
     caption: str
     figure: Figure
+    graph: Graph | None = None
 
 
 def write(run: Run, directory: Path) -> Path:
@@ -59,11 +61,13 @@ def write(run: Run, directory: Path) -> Path:
 
 
 def _write(run: Run, directory: Path) -> Path:
-    pictures = [p for p in (_fronts(run), _hypervolume(run), _policy(run), _cells(run)) if p is not None]
+    pictures = [p for p in (_fronts(run), _hypervolume(run), _policy(run), *_networks(run)) if p is not None]
     folder = directory / "plots"
     folder.mkdir(exist_ok=True)
     for picture in pictures:
         picture.figure.savefig(folder / f"{picture.name}.png", dpi=150)
+        if picture.graph is not None:
+            (folder / f"{picture.name}.dot").write_text(picture.graph.dot(picture.name))
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
@@ -207,25 +211,21 @@ def _policy(run: Run) -> Picture | None:
     return Picture("policy", "The policy over time", caption, figure)
 
 
-def _cells(run: Run) -> Picture | None:
-    shown = [a for a in (run.front if run.retrained is None else run.retrained)["arch"][:6] if a in run.drawings]
-    cells = [(arch, title, edges) for arch in shown for title, edges in run.drawings[arch].items()]
-    if not cells:
-        return None
-    across = min(2, len(cells))
-    down = math.ceil(len(cells) / across)
-    figure = plots.new_figure(4.4 * across, 2.1 * down)
-    axes = figure.subplots(down, across, squeeze=False).ravel()
+def _networks(run: Run) -> list[Picture]:
+    """Up to six networks, and of a network with more than three parts the first three."""
+    shown = [a for a in (run.front if run.retrained is None else run.retrained)["arch"] if a in run.drawings][:6]
     rank = {arch: i + 1 for i, arch in enumerate(run.front["arch"])}
     errors = dict(zip(run.front["arch"], run.front[next(iter(run.summary["objectives"]))], strict=True))
-    for ax, (arch, title, edges) in zip(axes, cells, strict=False):
-        plots.draw_graph(ax, edges)
-        ax.set_title(
-            f"network {rank.get(arch, '-')} of the front, {title}; error {errors.get(arch, math.nan):.2f} %", fontsize=8
-        )
-    for ax in axes[len(cells) :]:
-        ax.set_axis_off()
-    return Picture("cells", "The chosen cells", "Edges without an operation are left out. Node 0 is the input.", figure)
+    pictures = []
+    for arch in shown:
+        graphs = run.drawings[arch]
+        for title, graph in list(graphs.items())[:3]:
+            name = f"network-{rank[arch]}-{title.replace(' ', '-')}"
+            caption = f"Network {rank[arch]} of the front, {title}; error {errors[arch]:.2f} %."
+            if len(graphs) > 3:
+                caption += f" One of {len(graphs)} parts."
+            pictures.append(Picture(name, "", caption, drawing.figure(graph), graph))
+    return [replace(p, title="The chosen networks" if i == 0 else "") for i, p in enumerate(pictures)]
 
 
 def _svg(figure: Figure) -> str:

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from orchestrator.spaces.base import Weights
 from orchestrator.spaces.nas_bench_201 import NasBench201
+from orchestrator.spaces.parts.choice import Weights
 from searchers import Mixture
 
 

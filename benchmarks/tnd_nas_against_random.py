@@ -79,7 +79,7 @@ def main() -> None:
     known = {a: measure_latency(space.network(space.parse(a)), image, seconds=0.2).median_ms for a in sorted(members)}
     largest = space.largest()
     slowest = measure_latency(space.network(largest), image, seconds=0.2).median_ms
-    reference = [20.0, 1.1 * sum(o.parameters for o in space.operations(largest)), 1.1 * slowest]
+    reference = [20.0, 1.1 * space.parameters(largest), 1.1 * slowest]
     print(f"reference point: {reference[0]:.0f} % test error, {reference[1]:,.0f} parameters, {reference[2]:.2f} ms")
     print(f"{'':>4}{'searcher':<16}{'seconds':>9}{'samples':>9}{'inherited':>11}{'retrained':>11}  test errors of members, %")
     final: dict[str, list[float]] = {"tnd-nas": [], "random-search": []}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import shlex
 import sys
 import time
@@ -102,6 +103,62 @@ def report(directories: tuple[Path, ...]) -> None:
     for directory in directories:
         experiment = run.open_run(directory)
         click.echo(str(write_report(experiment, directory, experiment.load_data())))
+
+
+@main.command()
+@click.argument("space")
+@click.argument("arguments", nargs=-1, metavar="[ARCHITECTURE or published name] [key=value ...]")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--out", type=click.Path(path_type=Path), help="Draw the architecture: a PNG and a DOT file for each part.")
+@_guarded
+def describe(space: str, arguments: tuple[str, ...], as_json: bool, out: Path | None) -> None:
+    """Print a space's choices and size, or an architecture's notation, parameters, MACs and structure.
+
+    \b
+    paretoray describe darts
+    paretoray describe darts DARTS_V2 channels=36 cells=20 --json
+    paretoray describe proxyless PROXYLESS_GPU --out pictures
+    paretoray describe my_network:build image=1,8,8 classes=10
+    """
+    import json
+
+    from orchestrator import describe as descriptions
+    from orchestrator import experiment as experiments
+
+    # A notation may hold an equals sign itself, as a genotype does; a setting begins with a word and one.
+    settings = [a for a in arguments if re.match(r"[A-Za-z_]\w*=", a) and "|" not in a]
+    named = [a for a in arguments if a not in settings]
+    if len(named) > 1:
+        raise InputError(f"expected one architecture and settings as key=value; got {' '.join(map(shlex.quote, named))}")
+    described = descriptions.describe(space, named[0] if named else None, experiments.settings(settings))
+    if out is not None and described.architecture is None:
+        raise InputError("--out draws an architecture: name one, or write its notation")
+    pictures = descriptions.write(described, out) if out is not None else []
+    if as_json:
+        click.echo(json.dumps(described.facts))
+        return
+    click.echo("\n".join([*descriptions.lines(described), *(f"drawn: {path}" for path in pictures)]))
+
+
+@main.command()
+@click.argument("space")
+@click.argument("architecture", metavar="ARCHITECTURE|NAME")
+@click.argument("settings", nargs=-1, metavar="[section.key=value ...]")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the weights and the result.")
+@_guarded
+def train(space: str, architecture: str, settings: tuple[str, ...], out: Path) -> None:
+    """Train one network from scratch and test it, as the members of a front are: a point to compare fronts with.
+
+    Data, space and retrain sections are those of a search; without any, it trains on scikit-learn's digits.
+
+    \b
+    paretoray train darts DARTS_V2 space.channels=8 space.cells=5 --out runs/darts-v2
+    paretoray train nas-bench-201 '|nor_conv_3x3~0|+|none~0|none~1|+|none~0|none~1|skip_connect~2|' \\
+        data.name=folder data.path=photos data.size=32 retrain.epochs=50 --out runs/one
+    """
+    from orchestrator import run
+
+    run.train_one(space, architecture, settings, out, Console())
 
 
 @main.command("list")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from orchestrator.errors import InputError
 from orchestrator.evaluators.supernet import Supernet
 from orchestrator.objectives.base import Objective, Probe
 from orchestrator.spaces.base import SearchSpace
+from orchestrator.spaces.parts.own import OwnSpace
 from searchers import Searcher
 
 # What the orchestrator fills in itself; a file cannot set it.
@@ -88,7 +90,7 @@ class Workers:
 @dataclass(frozen=True)
 class Retraining:
     """members: how many networks of the front are trained from scratch at the end, on the train and validation parts, and
-    tested on the test part; 0 for none. The rest: SGD with a cosine to 0, as for the supernet."""
+    tested on the test part; 0 for none. The rest: SGD with a cosine to 0, and the layout of images, as for the supernet."""
 
     members: int = 5
     epochs: int = 100
@@ -97,6 +99,7 @@ class Retraining:
     momentum: float = 0.9
     weight_decay: float = 3e-4
     clip: float = 5.0
+    channels_last: bool = True
 
     def __post_init__(self) -> None:
         positive = self.epochs >= 1 and self.batch >= 1 and self.lr > 0 and self.clip > 0
@@ -139,6 +142,8 @@ class Experiment:
             name = _name(values, section)
             return {"name": name} | names.keywords(names.find(kind, name), values, section, supplied=supplied)
 
+        shape = dict(merged["space"])
+        space = _name(shape, "space")
         own = dict(merged["data"])
         dataset = _name(own, "data")
         objectives = {}
@@ -157,7 +162,7 @@ class Experiment:
             raise InputError(f"training.batch = {training['batch']}: {workers.count} workers need an image of each batch")
         return cls(
             data={"name": dataset} | data.settings(dataset, own),
-            space=named("space", "space", _SPACE),
+            space={"name": space} | names.keywords(find_space(space), shape, "space", supplied=_SPACE),
             searcher=named("searcher", "searcher", _SEARCHER),
             objectives=objectives,
             training=training,
@@ -180,15 +185,7 @@ class Experiment:
         return data.load(self.data["name"], _rest(self.data))
 
     def build_space(self, dataset: Dataset) -> SearchSpace:
-        made = names.build(
-            names.find("space", self.space["name"]),
-            _rest(self.space),
-            "space",
-            image=dataset.image,
-            classes=len(dataset.classes),
-        )
-        assert isinstance(made, SearchSpace)
-        return made
+        return make_space(self.space["name"], _rest(self.space), dataset.image, len(dataset.classes))
 
     def build_objectives(self, space: SearchSpace) -> list[Objective]:
         return [names.build(names.find("objective", n), k, f"objectives.{n}", space) for n, k in self.objectives.items()]
@@ -198,6 +195,11 @@ class Experiment:
         costs = len(self.objectives) - 1
         made = names.build(cls, _rest(self.searcher), "searcher", space.sizes, rounds=rounds, costs=costs, seed=self.seed)
         assert isinstance(made, Searcher)
+        if made.mixes and not space.relaxed:
+            raise InputError(
+                f"searcher.name = {self.searcher['name']!r} mixes operations with weights, and {self.space['name']} has no "
+                "mixtures; take one that samples networks, as searcher.name=random-search does"
+            )
         return made
 
     def build_supernet(self, dataset: Dataset, *, rank: int = 0, world: int = 1) -> Supernet:
@@ -210,6 +212,28 @@ class Experiment:
 
 
 _SECTIONS = ("data", "space", "searcher", "objectives", "training", "budget", "workers", "retrain")
+
+
+def find_space(name: str) -> Callable[..., Any]:
+    """The class of a space, or the factory of a network with choices, `module:function`. Raises InputError."""
+    if ":" not in name:
+        return names.find("space", name)
+    factory = names.import_from(name, "space.name")
+    takes = inspect.signature(factory).parameters if callable(factory) else {}
+    if not {"image", "classes"} <= set(takes):
+        raise InputError(f"space.name = {name!r}: write it as a function `def {name.partition(':')[2]}(image, classes, ...)`")
+    return factory  # type: ignore[no-any-return]
+
+
+def make_space(name: str, settings: dict[str, Any], image: tuple[int, int, int], classes: int) -> SearchSpace:
+    """The space of that name (see `find_space`) with checked settings. Raises InputError for what it refuses."""
+    if ":" in name:
+        own = names.build(OwnSpace, {}, f"space.name = {name}", find_space(name), settings, image, classes)
+        assert isinstance(own, SearchSpace)
+        return own
+    made = names.build(find_space(name), settings, "space", image=image, classes=classes)
+    assert isinstance(made, SearchSpace)
+    return made
 
 
 def read(path: Path | None, overrides: Sequence[str]) -> Experiment:
@@ -233,6 +257,15 @@ def read(path: Path | None, overrides: Sequence[str]) -> Experiment:
     if isinstance(given.get("objectives"), list):
         given["objectives"] = {str(name): {} for name in given["objectives"]}
     return Experiment.from_dict(given)
+
+
+def settings(overrides: Sequence[str]) -> dict[str, Any]:
+    """From `key=value` strings, values as TOML would read them. Raises InputError."""
+    given: dict[str, Any] = {}
+    for override in overrides:
+        key, _, text = override.partition("=")
+        _set(given, key.split("."), _value(text), override)
+    return given
 
 
 def _set(given: dict[str, Any], path: list[str], value: Any, override: str) -> None:

@@ -31,13 +31,7 @@ def write_report(experiment: Experiment, directory: Path, data: Dataset) -> Path
             retrained=records.read(retrained, [*columns, "test_error_percent"]) if retrained.exists() else None,
             policy=records.read(policy, ["step", "stage"]) if policy.exists() else None,
             choices={choice.name: choice.options for choice in space.choices},
-            drawings={
-                arch: {
-                    title: [(e.source, e.target, e.label) for e in edges]
-                    for title, edges in space.drawing(space.parse(arch)).items()
-                }
-                for arch in front["arch"]
-            },
+            drawings={arch: space.drawing(space.parse(arch)) for arch in front["arch"]},
             experiment=experiment.to_toml(),
         )
         return report.write(run, directory)

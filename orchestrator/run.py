@@ -7,7 +7,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from analysis import pareto, records
 from orchestrator import tune
 from orchestrator.coordinator import Coordinator, alone_in
 from orchestrator.data import Dataset
+from orchestrator.describe import find_architecture, published
 from orchestrator.errors import InputError, Interrupted
 from orchestrator.evaluators.retrain import portable, retrain
 from orchestrator.experiment import Experiment, Workers, read
@@ -161,6 +162,7 @@ def retrain_member(experiment: Experiment, member: dict[str, Any], data: Dataset
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
         clip=settings.clip,
+        channels_last=settings.channels_last,
         seed=experiment.seed,
         device=experiment.workers.device,
         progress=lambda epoch: progress(epoch / settings.epochs),
@@ -170,6 +172,39 @@ def retrain_member(experiment: Experiment, member: dict[str, Any], data: Dataset
     temporary = Path(member["result"] + ".new")
     temporary.write_text(json.dumps(line) + "\n")
     os.replace(temporary, member["result"])
+
+
+def train_one(space: str, text: str, overrides: Sequence[str], directory: Path, console: Console) -> None:
+    """Trains an architecture or published network from scratch in this process; writes network.pt and result.json.
+
+    overrides: `section.key=value` of the data, space and retrain sections. Raises InputError.
+    """
+    if other := [o for o in overrides if o.partition(".")[0] not in ("data", "space", "retrain", "seed")]:
+        raise InputError(f"{other[0]!r}: a training has the sections data, space and retrain, and a seed")
+    known = published(space, text)
+    shape = {k: v for k, v in (known.settings if known else {}).items() if k not in ("image", "classes")}
+    fixed = [f"space.{key}={json.dumps(value)}" for key, value in shape.items()]
+    experiment = read(None, [f"space.name={space}", *fixed, *overrides])
+    data = experiment.load_data()
+    made = experiment.build_space(data)
+    architecture = find_architecture(space, made, text)
+    check_out(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / EXPERIMENT).write_text(experiment.to_toml())
+    arch = made.format(architecture)
+    member = {"arch": arch, "result": str(directory / "result.json"), "weights": str(directory / "network.pt")}
+    console.print(
+        f"{made.parameters(architecture):,} parameters, {made.macs(architecture):,} MACs; {len(data.train) + len(data.valid)} "
+        f"images, {experiment.retrain.epochs} epochs",
+        highlight=False,
+    )
+    with Display(console) as display:
+        display.retrain(arch, 0.0, 1)
+        retrain_member(experiment, member, data, lambda fraction: display.retrain(arch, fraction, 1))
+    result = json.loads(Path(member["result"]).read_text())
+    console.print(
+        f"test error {result['test_error_percent']:.2f} %; weights in {member['weights']}", highlight=False, soft_wrap=True
+    )
 
 
 @contextmanager

@@ -87,6 +87,8 @@ class Searcher(ABC):
     """
 
     sizes: tuple[int, ...]
+    mixes = False
+    """Whether it ever trains on, or asks about, a mixture of several options."""
 
     @property
     @abstractmethod
@@ -124,6 +126,8 @@ class Searcher(ABC):
 
 class GradientSearcher(Searcher):
     """A `Searcher` that asks for derivatives at a mixture of its choosing, and proposes what it would derive now."""
+
+    mixes = True
 
     @abstractmethod
     def relax(self) -> Mixture | None:

@@ -88,6 +88,7 @@ class TndNas(Searcher):
         self.samples = samples
         self.keep = keep
         self.train = train
+        self.mixes = train == "mixture"
         self.exponents = _per_stage(exponents, stages, costs, "exponents")
         self.bases = None if bases is None else _per_stage(bases, stages, costs, "bases")
         if self.bases is not None and any(b <= 0 for row in self.bases for b in row):

@@ -26,6 +26,7 @@ def retrain(
     momentum: float,
     weight_decay: float,
     clip: float,
+    channels_last: bool = True,
     seed: int = 0,
     device: str = "cpu",
     progress: Callable[[int], None] = lambda epoch: None,
@@ -43,7 +44,8 @@ def retrain(
             reset = getattr(module, "reset_parameters", None)
             if callable(reset):
                 reset()
-    network.to(device)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    network.to(device=device, memory_format=layout)  # type: ignore[call-overload]
     part = Part(
         torch.cat([data.train.images, data.valid.images]).to(device),
         torch.cat([data.train.labels, data.valid.labels]).to(device),
@@ -59,7 +61,7 @@ def retrain(
             indices = torch.from_numpy(batches[step]).to(device)
             rng = np.random.default_rng([*chance, 1, step])
             x = data.normalise(data.augment(part.images[indices], rng))
-            loss = nn.functional.cross_entropy(network(x), part.labels[indices])
+            loss = nn.functional.cross_entropy(network(x.contiguous(memory_format=layout)), part.labels[indices])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(network.parameters(), clip)
@@ -83,5 +85,5 @@ def test_errors(network: nn.Module, data: Dataset, device: str) -> int:
 
 
 def portable(network: nn.Module) -> dict[str, Any]:
-    """The weights on the CPU, for `torch.save`."""
-    return {k: v.detach().cpu() for k, v in network.state_dict().items()}
+    """The weights on the CPU, for `torch.save`, in torch's usual layout."""
+    return {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}

@@ -17,4 +17,4 @@ class Parameters(Objective):
         self.title = "parameters (count)"
 
     def cost(self, architecture: Architecture, metrics: Metrics) -> float:
-        return float(sum(operation.parameters for operation in self.space.operations(architecture)))
+        return float(self.space.parameters(architecture))

@@ -1,150 +1,70 @@
-"""What a search space offers, and the mixed operation that all supernets are made of."""
+"""What a search space offers."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from analysis.graphs import Graph
+from orchestrator.spaces.parts.choice import Decided, MixedNetwork, decided, extract, keeping
+from orchestrator.spaces.parts.prices import Operation, Prices, priced
 from searchers.base import Architecture, check_architecture
 
 
 @dataclass(frozen=True)
-class Choice:
-    """One decision: a name, and the names of its options in the order of their indices."""
+class Decision:
+    """One choice of a space: a name, and the names of its options in the order of their indices."""
 
     name: str
     options: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Operation:
-    """A piece of network at the shape where it occurs: what a device profile prices.
+class Published:
+    """A network that its authors released: its notation, the settings of the space that make it theirs, and the source."""
 
-    Shapes are (channels, height, width). `macs` counts multiplications of convolutions and linear layers for one image;
-    normalisation, activations, pooling and additions count as 0, as the field does.
-    """
-
-    name: str
-    input: tuple[int, int, int]
-    output: tuple[int, int, int]
-    parameters: int
-    macs: int
-
-
-@dataclass(frozen=True)
-class Edge:
-    """An arrow of a drawing: from node to node, and what happens on the way."""
-
+    notation: str
+    settings: Mapping[str, Any]
     source: str
-    target: str
-    label: str
-
-
-class Weights:
-    """A mixture as one supernet forward uses it: plain numbers, or tensors whose gradients are wanted.
-
-    rows: weight per option per choice. inactive: options of weight 0 whose cotangent is wanted all the same, with the leaf
-    tensors, per choice, that receive it.
-    """
-
-    def __init__(
-        self, rows: Sequence[Sequence[float | Tensor]], inactive: Sequence[tuple[tuple[int, ...], Tensor] | None] | None = None
-    ) -> None:
-        self.rows = rows
-        self.inactive = inactive or [None] * len(rows)
-
-
-class MixedOperation(nn.Module):
-    """The weighted sum of the surviving options of one choice, at one place of a network.
-
-    An option of weight 0 does not run, so it gets no gradient at all: neither momentum nor weight decay moves it. A weight
-    that is the number 1 costs no multiplication, so one path keeps no more for the backward pass than a network of its own.
-    """
-
-    def __init__(self, choice: int, options: dict[int, nn.Module]) -> None:
-        super().__init__()
-        self.choice = choice
-        self.options = nn.ModuleDict({str(index): module for index, module in options.items()})
-
-    def forward(self, x: Tensor, weights: Weights) -> Tensor | None:
-        """None where nothing is active, which adds nothing to a node."""
-        total: Tensor | None = None
-        for index, option in self.options.items():
-            weight = weights.rows[self.choice][int(index)]
-            if isinstance(option, Zero) or (not isinstance(weight, Tensor) and weight == 0):
-                continue
-            y = option(x)
-            if isinstance(weight, Tensor) or weight != 1:
-                y = weight * y
-            total = y if total is None else total + y
-        inactive = weights.inactive[self.choice]
-        if inactive is not None:
-            alone = [self.options[str(index)] for index in inactive[0]]
-            total = torch.zeros_like(x) if total is None else total
-            total = _Cotangents.apply(total, x.detach(), inactive[1], alone)
-        return total
-
-
-class _Cotangents(torch.autograd.Function):
-    """Passes y on; in the backward pass runs inactive options one at a time, without a graph, for their cotangents.
-
-    ProxylessNAS, section 3.2.1, needs d loss / d gate of every candidate at the memory of one path. It is the inner product
-    of the upstream gradient with the candidate's output, so no candidate has to be kept.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, y: Tensor, x: Tensor, leaf: Tensor, options: list[nn.Module]) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.options = options
-        return y.view_as(y)
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, Tensor, None]:
-        (x,) = ctx.saved_tensors
-        (gradient,) = upstream
-        with torch.no_grad():
-            inner = [(gradient * option(x)).sum() for option in ctx.options]
-        return gradient, None, torch.stack(inner), None
-
-
-class Zero(nn.Module):
-    """`none`: adds nothing to a node. Cells leave it out of their sums, so it is never computed; its cotangent is 0."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.new_zeros(()).expand_as(x)
-
-
-class SkipDropout(nn.Module):
-    """An identity whose elements are dropped while weights train, so that early training does not lean on skips alone
-    (P-DARTS, arXiv 1904.12760, section 3.3; TND-NAS keeps it)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.rate = 0.0
-        self.chance: torch.Generator | None = None
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.rate == 0:
-            return x
-        kept = torch.empty_like(x).bernoulli_(1 - self.rate, generator=self.chance)
-        return x * kept / (1 - self.rate)
 
 
 class SearchSpace(ABC):
     """Its choices, its notation, its supernet, its networks, and what they are made of.
 
-    image: (channels, height, width) of the input. classes: outputs of the classifier.
+    choices: what is decided. image: (channels, height, width) of the input. classes: outputs of the classifier. affine:
+    whether normalisation in the supernet has learned scales, as published; with them a mixture's weights can be undone.
+    relaxed: whether its supernet runs mixtures, or single networks only.
     """
 
-    choices: tuple[Choice, ...]
+    choices: tuple[Decision, ...]
     image: tuple[int, int, int]
     classes: int
+    affine = False
+    relaxed = True
+    published: ClassVar[Mapping[str, Published]] = {}
+
+    @abstractmethod
+    def build(self, before_last: int | None) -> nn.Module:
+        """A network with `Choice`s in it: of a stage of the search (see `supernet`), or None: as it is to be evaluated."""
+
+    @abstractmethod
+    def format(self, architecture: Architecture) -> str:
+        """The architecture in the field's own notation."""
+
+    @abstractmethod
+    def parse(self, text: str) -> Architecture:
+        """The inverse of `format`. Raises ValueError that says where `text` goes wrong."""
+
+    @abstractmethod
+    def drawing(self, architecture: Architecture) -> dict[str, Graph]:
+        """What to draw: each cell or chain, under its title."""
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -156,32 +76,48 @@ class SearchSpace(ABC):
         """How many architectures the space holds."""
         return math.prod(self.sizes)
 
-    @abstractmethod
-    def format(self, architecture: Architecture) -> str:
-        """The architecture in the field's own notation."""
-
-    @abstractmethod
-    def parse(self, text: str) -> Architecture:
-        """The inverse of `format`. Raises ValueError that says where `text` goes wrong."""
-
-    @abstractmethod
-    def supernet(self, before_last: int, options: Sequence[Sequence[int]]) -> nn.Module:
+    def supernet(self, before_last: int, options: Sequence[Sequence[int]]) -> MixedNetwork:
         """A network over the surviving `options` of each choice: `supernet(x, weights)`.
 
         before_last: how many stages of the search are still to come; in the last one, 0, it has its full depth.
         """
+        with keeping({choice.name: kept for choice, kept in zip(self.choices, options, strict=True)}):
+            return MixedNetwork(self.build(before_last), self._order)
 
-    @abstractmethod
     def network(self, architecture: Architecture) -> nn.Module:
         """The architecture as a plain module: `network(x)`."""
+        self.check(architecture)
+        with keeping({choice.name: (o,) for choice, o in zip(self.choices, architecture, strict=True)}):
+            built = MixedNetwork(self.build(None), self._order)
+        return extract(built.network, architecture)
 
-    @abstractmethod
+    @cached_property
+    def prices(self) -> Prices:
+        """What every option costs at every place; made by one run without arithmetic when it is first needed."""
+        return priced(lambda: self.build(None), self._order, self.sizes, self.image)
+
     def operations(self, architecture: Architecture) -> list[Operation]:
-        """All operations of `network(architecture)` that hold parameters or cost multiplications."""
+        """All operations of `network(architecture)`, in the order in which they run."""
+        self.check(architecture)
+        return self.prices.operations(architecture)
 
-    @abstractmethod
-    def drawing(self, architecture: Architecture) -> dict[str, list[Edge]]:
-        """What to draw: the edges of each cell, under its title."""
+    def parameters(self, architecture: Architecture) -> int:
+        """Parameters of `network(architecture)`, by adding up those of its operations."""
+        self.check(architecture)
+        return self.prices.cost("parameters", architecture)
+
+    def macs(self, architecture: Architecture) -> int:
+        """Multiplications of `network(architecture)` for one image (see `Operation`)."""
+        self.check(architecture)
+        return self.prices.cost("macs", architecture)
+
+    def derive(self, probabilities: Sequence[Sequence[float]]) -> Architecture:
+        """The architecture that stands for a policy: here, each choice's most probable option."""
+        return tuple(max(range(len(row)), key=row.__getitem__) for row in probabilities)
+
+    def canonical(self, architecture: Architecture) -> Hashable:
+        """Equal for architectures that are the same network. Here every architecture is one of its own."""
+        return architecture
 
     def check(self, architecture: Architecture) -> None:
         """Raises ValueError unless the architecture lies in the space."""
@@ -190,10 +126,34 @@ class SearchSpace(ABC):
     def largest(self) -> Architecture:
         """The architecture of most MACs, found choice by choice as they add up."""
         best = [0] * len(self.sizes)
-
-        def macs(choice: int, option: int) -> int:
-            return sum(o.macs for o in self.operations((*best[:choice], option, *best[choice + 1 :])))
-
         for choice, size in enumerate(self.sizes):
-            best[choice] = max(range(size), key=lambda option, c=choice: macs(c, option))  # type: ignore[misc]
+            best[choice] = max(range(size), key=lambda o, c=choice: self.macs((*best[:c], o, *best[c + 1 :])))  # type: ignore[misc]
         return tuple(best)
+
+    @cached_property
+    def _order(self) -> dict[str, int]:
+        return {choice.name: index for index, choice in enumerate(self.choices)}
+
+
+def read_choices(build: Callable[[], nn.Module]) -> tuple[Decision, ...]:
+    """The choices of a network that is written as a module with `Choice`s, in the order of its modules.
+
+    Raises ValueError where a choice is not part of the module, or two of the same name differ in their options.
+    """
+    with keeping(None) as made, torch.random.fork_rng(devices=[]):
+        network = build()
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"the factory returned {type(network).__name__}; it must return an nn.Module")
+    found: dict[str, tuple[str, ...]] = {}
+    places = list(decided(network))
+    for place in places:
+        for name, options in place.decisions.items():
+            if found.setdefault(name, options) != options:
+                raise ValueError(f"Choice {name!r} has the options {found[name]} at one place and {options} at another")
+    lost: list[Decided] = [place for place in made if all(place is not other for other in places)]
+    if lost:
+        names = ", ".join(repr(name) for place in lost for name in place.decisions)
+        raise ValueError(f"Choice {names} is not part of the network; keep it as an attribute, or in an nn.ModuleList")
+    if not found:
+        raise ValueError("the network has no Choice in it, so there is nothing to search")
+    return tuple(Decision(name, options) for name, options in found.items())

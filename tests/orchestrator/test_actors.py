@@ -70,6 +70,9 @@ def test_replicas_stay_in_step_and_share_out_the_work() -> None:
         replicas.close()
 
 
+BIAS = "network.classifier.2.bias"
+
+
 def test_two_replicas_take_the_gradient_of_both_halves() -> None:
     """With normalisation out of the picture, two halves sum to exactly the step that one process takes."""
     experiment = tiny(workers={"ray": True, "count": 2}, training={"skip_dropout": ()})
@@ -83,8 +86,8 @@ def test_two_replicas_take_the_gradient_of_both_halves() -> None:
         replicas.train([zero])
         alone.train([zero])
         here, there = alone.model.state_dict(), replicas.state_dict()["model"]
-        assert torch.allclose(here["classifier.bias"], there["classifier.bias"], atol=1e-6)
-        assert not torch.allclose(here["classifier.bias"], state["model"]["classifier.bias"], atol=1e-6)
+        assert torch.allclose(here[BIAS], there[BIAS], atol=1e-6)
+        assert not torch.allclose(here[BIAS], state["model"][BIAS], atol=1e-6)
     finally:
         replicas.close()
 

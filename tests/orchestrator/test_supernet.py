@@ -1,5 +1,6 @@
 """Which weights change in which step, cotangents against finite differences, and going on where it stopped."""
 
+import shutil
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from orchestrator.evaluators.supernet import Supernet
 from orchestrator.objectives.latency import Latency
 from orchestrator.spaces.nas_bench_201 import NasBench201
 from searchers import Mixture, Stage
+from tests.orchestrator.spaces.small import small
 
 SPACE = NasBench201(channels=4, cells=1, image=(1, 8, 8))
 FULL = Stage(0, ((0, 1, 2, 3, 4),) * 6, rounds=10, warmup=6)
@@ -74,32 +76,6 @@ def test_training_learns_real_digits(digits: Dataset) -> None:
     losses = [supernet.train([path(3, 1, 1, 1, 1, 3)] * 10) for _ in range(8)]
     assert losses[-1] < 0.5 * losses[0]
     assert supernet.measure([(3, 1, 1, 1, 1, 3)], None)[0]["accuracy"] > max(60, before + 30)
-
-
-def test_cotangents_by_finite_differences_active_and_inactive(digits: Dataset) -> None:
-    supernet = made(digits)
-    supernet.model.double()
-    supernet.data = type("Double", (), {"normalise": lambda self, x: digits.normalise(x).double()})()  # type: ignore[assignment]
-    one_hot = path(3, 2, 1, 4, 3, 2)
-    everything = Mixture(one_hot.weights, tuple((True,) * 5 for _ in range(6)))
-    loss, cotangents = supernet.differentiate(everything, 0)
-
-    def loss_at(rows: tuple[tuple[float, ...], ...]) -> float:
-        return supernet.differentiate(Mixture(rows), 0)[0]
-
-    assert loss == pytest.approx(loss_at(one_hot.weights))
-    rng = np.random.default_rng(0)
-    for choice, option in [(c, int(o)) for c in range(6) for o in rng.choice(5, 3, replace=False)]:
-        step = 1e-6  # small, since a ReLU may have its kink nearby
-        nudged = [
-            tuple(
-                tuple(w + sign * step * (c == choice and o == option) for o, w in enumerate(row))
-                for c, row in enumerate(one_hot.weights)
-            )
-            for sign in (1, -1)
-        ]
-        slope = (loss_at(nudged[0]) - loss_at(nudged[1])) / (2 * step)
-        assert cotangents[choice][option] == pytest.approx(slope, rel=1e-4, abs=1e-7), (choice, option)
 
 
 def test_only_wanted_cotangents_are_given(digits: Dataset) -> None:
@@ -184,3 +160,127 @@ def test_a_loss_that_explodes_is_an_error_with_advice(digits: Dataset) -> None:
 def test_impossible_settings_are_refused(digits: Dataset, bad: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         Supernet(SPACE, digits, **bad)
+
+
+def test_dropping_frees_parameters_and_optimizer_state_and_keeps_the_rest(digits: Dataset) -> None:
+    supernet = made(digits)
+    supernet.train([UNIFORM] * 2)
+    before = weights(supernet)
+    state = len(supernet._optimizer.state)
+    supernet.drop(Stage(0, ((1, 3),) * 6, rounds=10, warmup=6))
+    left = weights(supernet)
+    assert 0 < len(left) < len(before) and all(torch.equal(value, before[name]) for name, value in left.items())
+    kept = set(supernet.model.parameters())
+    assert set(supernet._optimizer.state) <= kept and len(supernet._optimizer.state) < state
+    assert {p for group in supernet._optimizer.param_groups for p in group["params"]} == kept
+    supernet.train([path(3, 1, 3, 1, 3, 1)])
+    assert any(not torch.equal(value, left[name]) for name, value in weights(supernet).items())
+    with pytest.raises(ValueError, match="choice 0 has the options"):
+        supernet.drop(Stage(0, ((1, 2),) * 6, rounds=10, warmup=6))
+
+
+def test_a_dropped_supernet_goes_on_where_it_was_saved(digits: Dataset) -> None:
+    straight = made(digits)
+    straight.train([UNIFORM])
+    straight.drop(Stage(0, ((1, 3),) * 6, rounds=10, warmup=6))
+    straight.train([path(3, 1, 3, 1, 3, 1)])
+    resumed = Supernet(SPACE, digits, batch=32)
+    resumed.load_state_dict(straight.state_dict())
+    for supernet in (straight, resumed):
+        supernet.train([path(1, 3, 1, 3, 1, 3)] * 2)
+    assert all(torch.equal(v, weights(straight)[k]) for k, v in weights(resumed).items())
+
+
+def norms(supernet: Supernet) -> list[torch.nn.BatchNorm2d]:
+    return [m for m in supernet.model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+
+
+def test_scales_of_normalisation_are_those_of_the_papers_unless_set(digits: Dataset) -> None:
+    assert not any(norm.affine for norm in norms(made(digits)))
+    assert all(norm.affine and norm.weight is not None for norm in norms(made(digits, affine=True)))
+    for name, affine in (("proxyless", True), ("proxyless-cifar", True), ("darts", False), ("ddpnas-mobile", False)):
+        space = small(name)
+        assert space.affine is affine
+        supernet = Supernet(space, digits)
+        supernet.build(Stage(0, tuple(tuple(range(n)) for n in space.sizes), rounds=10), 10)
+        assert any(norm.affine for norm in norms(supernet)) is affine
+
+
+def test_batch_statistics_keep_no_averages_and_running_ones_do(digits: Dataset) -> None:
+    batch, running = made(digits), made(digits, statistics="running")
+    assert not any("running_mean" in name for name in weights(batch))
+    start = {k: v for k, v in weights(running).items() if "running_mean" in k}
+    running.train([UNIFORM] * 2)
+    trained = weights(running)
+    assert any(not torch.equal(trained[name], value) for name, value in start.items())
+    running.differentiate(UNIFORM, 0)
+    running.measure([(3,) * 6], 0)
+    assert all(torch.equal(value, trained[name]) for name, value in weights(running).items())
+
+
+def test_running_averages_decide_what_is_measured(digits: Dataset) -> None:
+    supernet = made(digits, statistics="running", lr=0.1, skip_dropout=())
+    supernet.train([path(3, 1, 1, 1, 1, 3)] * 20)
+    good = supernet.measure([(3, 1, 1, 1, 1, 3)], None)[0]["accuracy"]
+    for norm in norms(supernet):
+        assert norm.running_mean is not None
+        norm.running_mean += 3.0
+    assert supernet.measure([(3, 1, 1, 1, 1, 3)], None)[0]["accuracy"] < good - 10
+
+
+def test_recalibration_fits_the_statistics_to_each_network(digits: Dataset) -> None:
+    one = (3, 1, 1, 1, 1, 3)
+    supernet = made(digits, statistics="recalibrated", recalibration=4, lr=0.1, skip_dropout=())
+    supernet.train([path(*one)] * 40)
+    alone = supernet.measure([one], None)
+    for norm in norms(supernet):
+        assert norm.running_mean is not None
+        norm.running_mean += 3.0  # as stale as can be
+    assert supernet.measure([(3,) * 6, one, (1,) * 6, one], None)[1::2] == alone * 2
+    assert alone[0]["accuracy"] > 30
+    indices = torch.cat([torch.from_numpy(supernet._batches[step]) for step in range(4)])
+    x = digits.normalise(supernet._train.images[indices])
+    stem, norm = supernet.model.network.stem  # type: ignore[union-attr,misc]
+    expected = torch.stack([stem(part).mean(dim=(0, 2, 3)) for part in x.split(32)]).mean(dim=0)
+    assert torch.allclose(norm.running_mean, expected, atol=1e-5)
+    with pytest.raises(InputError, match="recalibration"):
+        made(digits, recalibration=0)
+
+
+def test_layouts_train_alike(digits: Dataset) -> None:
+    last, first = made(digits, channels_last=True), made(digits, channels_last=False)
+    losses = [supernet.train([UNIFORM] * 3) for supernet in (last, first)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+    conv = next(
+        m for m in last.model.modules() if isinstance(m, torch.nn.Conv2d) and m.kernel_size == (3, 3) and m.in_channels > 1
+    )
+    assert conv.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_bfloat16_learns_in_single_precision_weights(digits: Dataset) -> None:
+    supernet = made(digits, amp=True, lr=0.1, skip_dropout=())
+    seen = []
+    for module in supernet.model.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(lambda m, x, y: seen.append(y.dtype))
+    supernet.steps = 60
+    first = supernet.train([path(3, 1, 1, 1, 1, 3)] * 5)
+    assert set(seen) == {torch.bfloat16}
+    assert supernet.train([path(3, 1, 1, 1, 1, 3)] * 40) < 0.8 * first
+    assert all(p.dtype == torch.float32 for p in supernet.model.parameters())
+    loss, cotangents = supernet.differentiate(UNIFORM, 0)
+    assert np.isfinite(loss) and any(c != 0 for row in cotangents for c in row)
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch compiles for the CPU with a C++ compiler, and there is none")
+def test_compiled_operations_compute_the_same(digits: Dataset) -> None:
+    space = small("digits-tiny")
+    stage = Stage(0, ((2,), (0,), (0,), (0,)), rounds=10)
+    plain, compiled = Supernet(space, digits, batch=32), Supernet(space, digits, batch=32, compile=True)
+    mixture = Mixture.one_hot((2, 0, 0, 0), space.sizes)
+    for supernet in (plain, compiled):
+        supernet.build(stage, 10)
+    assert compiled.train([mixture] * 2) == pytest.approx(plain.train([mixture] * 2), abs=1e-4)
+    assert compiled.measure([(2, 0, 0, 0)], None) == plain.measure([(2, 0, 0, 0)], None)
+    assert any(m._compiled_call_impl is not None for m in compiled.model.modules())
+    assert compiled.state_dict()["model"].keys() == plain.state_dict()["model"].keys()

@@ -1,6 +1,5 @@
-"""The space against published counts, the real table, torch's own counter, and its own supernet."""
+"""The space against published counts and the real table, on odd sizes, and in stages."""
 
-import pickle
 from typing import Any
 
 import numpy as np
@@ -8,9 +7,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from orchestrator.spaces.base import Weights
 from orchestrator.spaces.nas_bench_201 import OPERATIONS, NasBench201
-from searchers import Mixture
 
 SMALL = NasBench201(channels=4, cells=2, supernet_cells=[2], image=(1, 8, 8))
 ALL = [list(range(5))] * 6
@@ -58,11 +55,6 @@ def test_arithmetic_equals_counting_over_modules(image: tuple[int, int, int]) ->
         assert counter.get_total_flops() == 2 * sum(o.macs for o in operations)
 
 
-def test_notation_round_trip() -> None:
-    for architecture in random_architectures(50):
-        assert SMALL.parse(SMALL.format(architecture)) == architecture
-
-
 GOOD = "|none~0|+|skip_connect~0|nor_conv_1x1~1|+|nor_conv_3x3~0|avg_pool_3x3~1|none~2|"
 
 
@@ -76,51 +68,12 @@ GOOD = "|none~0|+|skip_connect~0|nor_conv_1x1~1|+|nor_conv_3x3~0|avg_pool_3x3~1|
         (GOOD.replace("none~2", "none~1"), 76),
         (GOOD.replace("nor_conv_1x1", "nor_conv_5x5"), 25),
         (GOOD.replace("+", "", 1), 8),
-        (GOOD.replace("none~0", "none"), 1),
+        (GOOD.replace("none~0", "none"), 5),
     ],
 )
 def test_bad_strings_are_refused_at_their_position(bad: str, position: int) -> None:
     with pytest.raises(ValueError, match=rf"position {position}\b"):
         SMALL.parse(bad)
-
-
-def inherit(network: torch.nn.Module, supernet: torch.nn.Module, architecture: tuple[int, ...]) -> None:
-    """Copies the supernet's weights for `architecture`: its options carry one index more in their names."""
-    shared = supernet.state_dict()
-    own = network.state_dict()
-    for name in own:
-        parts = name.split(".")
-        if "edges" in parts:
-            edge = parts.index("edges") + 1
-            parts[edge + 1 : edge + 1] = ["options", str(architecture[int(parts[edge])])]
-        if ".".join(parts) in shared:
-            own[name] = shared[".".join(parts)]
-        else:
-            assert "running" in name or "num_batches" in name or own[name].dim() == 1, name  # affine normalisation only
-    network.load_state_dict(own)
-
-
-def test_one_hot_supernet_is_the_standalone_network() -> None:
-    x = torch.randn(6, 1, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    supernet = SMALL.supernet(0, ALL).double()
-    for architecture in random_architectures(25):
-        network = SMALL.network(architecture).double().train()
-        inherit(network, supernet, architecture)
-        shared = supernet(x, Weights(Mixture.one_hot(architecture, SMALL.sizes).weights))
-        assert torch.allclose(shared, network(x), atol=1e-10, rtol=0)
-
-
-def test_gradients_reach_exactly_the_selected_options() -> None:
-    supernet = SMALL.supernet(0, ALL)
-    architecture = (3, 2, 3, 2, 3, 2)
-    supernet(torch.randn(4, 1, 8, 8), Weights(Mixture.one_hot(architecture, SMALL.sizes).weights)).sum().backward()
-    for name, parameter in supernet.named_parameters():
-        parts = name.split(".")
-        if "options" in parts:
-            edge, option = (int(parts[parts.index(key) + 1]) for key in ("edges", "options"))
-            assert (parameter.grad is not None) == (architecture[edge] == option), name
-        else:
-            assert parameter.grad is not None, name
 
 
 def test_dropped_options_hold_no_parameters_and_stages_deepen() -> None:
@@ -136,11 +89,6 @@ def test_dropped_options_hold_no_parameters_and_stages_deepen() -> None:
     assert convolutions(0, [[3]] * 6) == fixed + 3 * 5 * 6
 
 
-def test_a_space_can_be_sent_to_a_worker() -> None:
-    clone = pickle.loads(pickle.dumps(SMALL))
-    assert clone.format((0,) * 6) == SMALL.format((0,) * 6)
-
-
 @pytest.mark.parametrize("bad", [{"channels": 0}, {"cells": 0}, {"image": (3, 2, 2)}, {"supernet_cells": [0]}, {"classes": 1}])
 def test_impossible_spaces_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
@@ -148,10 +96,9 @@ def test_impossible_spaces_are_refused(bad: dict[str, Any]) -> None:
 
 
 def test_drawing_leaves_out_none() -> None:
-    edges = SMALL.drawing(SMALL.parse(GOOD))["cell"]
-    assert [(e.source, e.target, e.label) for e in edges] == [
-        ("0", "2", "skip_connect"),
-        ("1", "2", "nor_conv_1x1"),
-        ("0", "3", "nor_conv_3x3"),
-        ("1", "3", "avg_pool_3x3"),
+    graph = SMALL.drawing(SMALL.parse(GOOD))["cell"]
+    assert sorted(graph.kinds.values()) == ["avg_pool_3x3", "nor_conv_1x1", "nor_conv_3x3", "skip_connect"]
+    assert graph.lines() == [
+        "2 = skip_connect(0) + nor_conv_1x1(1)",
+        "3 = nor_conv_3x3(0) + avg_pool_3x3(1)",
     ]

@@ -1,0 +1,144 @@
+"""What there is to say of a space, or of one architecture in it."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator import names
+from orchestrator.errors import InputError
+from orchestrator.experiment import find_space, make_space
+from orchestrator.spaces.base import Published, SearchSpace
+from orchestrator.spaces.parts.own import OwnSpace
+from searchers.base import Architecture
+
+_OWN_IMAGE, _OWN_CLASSES = (3, 32, 32), 10
+
+
+@dataclass(frozen=True)
+class Described:
+    """A space and perhaps an architecture in it; `facts` are plain values, for JSON."""
+
+    space: SearchSpace
+    architecture: Architecture | None
+    facts: dict[str, Any]
+
+
+def published(space: str, name: str) -> Published | None:
+    """The network that ships under this name, in capitals or not."""
+    return getattr(find_space(space), "published", {}).get(name.upper().replace("-", "_"))
+
+
+def find_architecture(space: str, made: SearchSpace, text: str) -> Architecture:
+    """From a published name or the space's notation. Raises InputError."""
+    known = published(space, text)
+    try:
+        return made.parse(known.notation if known else text)
+    except ValueError as error:
+        if re.fullmatch(r"[\w-]+", text) and made.published and not re.search(r"\d{4}", text):
+            raise InputError(
+                f"{space} has no network {text!r}{names.nearest(text.upper(), made.published)}; {error}"
+            ) from error
+        raise InputError(str(error)) from error
+
+
+def describe(space: str, text: str | None, given: dict[str, Any]) -> Described:
+    """A space with the settings that are `given`, or its architecture `text`, with those of a published one unless given.
+
+    Raises InputError for an unknown name or setting, and for a text that is no architecture.
+    """
+    known = published(space, text) if text else None
+    settings = (dict(known.settings) if known else {}) | given
+    factory = find_space(space)
+    if ":" in space:
+        settings = {"image": _OWN_IMAGE, "classes": _OWN_CLASSES} | settings
+    checked = names.keywords(factory, settings, "space")
+    image, classes = tuple(checked.pop("image")), checked.pop("classes")
+    if len(image) != 3 or min(image) < 1 or classes < 1:
+        raise InputError(
+            f"image = {list(image)}, classes = {classes}; write image=channels,height,width and a number of classes"
+        )
+    made = make_space(space, checked, image, classes)
+    architecture = find_architecture(space, made, text) if text is not None else None
+    shape = {field.name: getattr(made, field.name) for field in fields(made)} if is_dataclass(made) else checked
+    facts: dict[str, Any] = {"space": space, "settings": {**shape, "image": list(image), "classes": classes}}
+    if architecture is None:
+        facts |= {
+            "choices": [{"name": c.name, "options": list(c.options)} for c in made.choices],
+            "architectures": made.architectures,
+            "published": {name: dict(p.settings) for name, p in made.published.items()},
+        }
+    else:
+        facts |= {
+            "architecture": list(architecture),
+            "notation": made.format(architecture),
+            "parameters": made.parameters(architecture),
+            "macs": made.macs(architecture),
+            "drawings": {title: graph.dot(title) for title, graph in made.drawing(architecture).items()},
+        }
+        if known:
+            facts["source"] = known.source
+    return Described(made, architecture, facts)
+
+
+def lines(described: Described) -> list[str]:
+    """The same for people."""
+    space, facts = described.space, described.facts
+    settings = ", ".join(f"{key} = {_plain(value)}" for key, value in facts["settings"].items() if value is not None)
+    told = [f"{facts['space']}: {settings}", ""]
+    if described.architecture is None:
+        doc = (space.factory if isinstance(space, OwnSpace) else type(space)).__doc__ or ""
+        told += [" ".join(line.strip() for line in doc.split("\n\n")[0].splitlines()), ""]
+        told.append(f"{space.architectures:,} architectures" if space.architectures < 1e9 else f"{_power(space)} architectures")
+        groups: dict[tuple[str, ...], list[str]] = {}
+        for choice in space.choices:
+            groups.setdefault(choice.options, []).append(choice.name)
+        for options, choices in groups.items():
+            named = ", ".join(choices) if len(choices) <= 6 else f"{', '.join(choices[:3])}, ... {choices[-1]}"
+            told.append(f"  {len(choices)} of {len(options)}: {', '.join(options)}")
+            told.append(f"      {named}")
+        if space.published:
+            told += ["", f"published: {', '.join(space.published)}"]
+        return told
+    told += [facts["notation"], ""]
+    told += [f"parameters  {facts['parameters']:>15,}", f"MACs        {facts['macs']:>15,}   for one image", ""]
+    if "source" in facts:
+        told += [f"source: {facts['source']}", ""]
+    drawings = space.drawing(described.architecture)
+    for title, graph in list(drawings.items())[:4]:
+        told += [title, *(f"  {line}" for line in graph.lines())]
+    if len(drawings) > 4:
+        told.append(f"... and {len(drawings) - 4} more parts; --out writes pictures of all")
+    return told
+
+
+def write(described: Described, folder: Path) -> list[Path]:
+    """A PNG and a DOT file of each part of an architecture."""
+    from analysis import drawing, plots
+
+    assert described.architecture is not None
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    with plots.style():
+        for title, graph in described.space.drawing(described.architecture).items():
+            path = folder / f"{title.replace(' ', '-')}.png"
+            drawing.figure(graph).savefig(path, dpi=200)
+            path.with_suffix(".dot").write_text(graph.dot(title))
+            written.append(path)
+    return written
+
+
+def _plain(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _power(space: SearchSpace) -> str:
+    """A product of powers, for numbers that nobody can read."""
+    counts: dict[int, int] = {}
+    for size in space.sizes:
+        counts[size] = counts.get(size, 0) + 1
+    product = " * ".join(f"{size}^{count}" if count > 1 else str(size) for size, count in counts.items())
+    return f"{product} = 10^{math.log10(space.architectures):.1f}"

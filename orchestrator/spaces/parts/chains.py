@@ -1,0 +1,58 @@
+"""Networks that are a chain of blocks: stem, blocks, a last 1x1 convolution, classifier."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+
+from torch import nn
+
+from analysis.graphs import Graph
+from orchestrator.spaces.parts.layers import Activation, classifier
+
+
+def chain(
+    colours: int,
+    stem: int,
+    stem_stride: int,
+    blocks: Iterable[nn.Module],
+    last: int,
+    mix: int,
+    classes: int,
+    *,
+    activation: Activation = nn.ReLU6,
+    dropout: float = 0.0,
+    epsilon: float = 1e-5,
+) -> nn.Sequential:
+    """stem, last, mix: output channels of the stem, of the last block, and of the 1x1 convolution after it. epsilon: of all
+    normalisations."""
+    network = nn.Sequential()
+    network.add_module("stem", _conv_norm(colours, stem, 3, stem_stride, activation))
+    network.add_module("blocks", nn.Sequential(*blocks))
+    network.add_module("mix", _conv_norm(last, mix, 1, 1, activation))
+    network.add_module("classifier", classifier(mix, classes, dropout))
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = epsilon
+    return network
+
+
+def _conv_norm(c_in: int, c_out: int, kernel: int, stride: int, activation: Activation) -> nn.Sequential:
+    conv = nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(c_out), activation())
+
+
+def make_divisible(channels: float, by: int = 8) -> int:
+    """The nearest multiple of `by`, and at least 0.9 of `channels`, as MobileNets round their widths."""
+    rounded = max(by, int(channels + by / 2) // by * by)
+    return rounded if rounded >= 0.9 * channels else rounded + by
+
+
+def draw_chain(blocks: Sequence[tuple[str, str]]) -> Graph:
+    """Boxes in a row, from their texts and kinds; a kind of "" is a fixed part."""
+    names = [str(i) for i in range(len(blocks))]
+    return Graph(
+        {name: text for name, (text, _) in zip(names, blocks, strict=True)},
+        list(itertools.pairwise(names)),
+        {name: kind for name, (_, kind) in zip(names, blocks, strict=True)},
+    )

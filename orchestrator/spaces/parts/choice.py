@@ -1,0 +1,263 @@
+"""`Choice`: where a network can be built in several ways, and all that follows from there being such places.
+
+A network is written once, as an ordinary module with choices in it. Built with all options it is a supernet, whose forward
+pass takes a mixture; built with one option each, and the choices taken out, it is a plain network.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from searchers.base import Architecture
+
+Made = nn.Module | Callable[[], nn.Module]
+Input = Tensor | tuple[Tensor, ...]
+Conditions = tuple[tuple[int, int, bool], ...]
+"""(choice, option, taken): all must hold; False means that the option must not be taken."""
+
+# Which options the choices that are made now are to hold, by the choice's name; None or a name that is missing: all.
+_KEPT: ContextVar[Mapping[str, Sequence[int]] | None] = ContextVar("kept", default=None)
+_MADE: ContextVar[list[Decided] | None] = ContextVar("made", default=None)
+
+
+class Weights:
+    """A mixture as one supernet forward uses it: plain numbers, or tensors whose gradients are wanted.
+
+    rows: weight per option per choice. inactive: options of weight 0 whose cotangent is wanted all the same, with the leaf
+    tensor, per choice, that receives it. everything: run whatever there is, to see what it costs.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Sequence[float | Tensor]],
+        inactive: Sequence[tuple[tuple[int, ...], Tensor] | None] | None = None,
+        everything: bool = False,
+    ) -> None:
+        self.rows = rows
+        self.inactive = inactive or [None] * len(rows)
+        self.everything = everything
+
+
+class Decided(nn.Module):
+    """A part of a network that depends on decisions: their names, and the names of the options of each."""
+
+    def __init__(self, decisions: Mapping[str, Sequence[str]]) -> None:
+        super().__init__()
+        self.decisions = {name: tuple(options) for name, options in decisions.items()}
+        self.index: dict[str, int] = {}
+        self.weights: Weights | None = None
+        if (made := _MADE.get()) is not None:
+            made.append(self)
+
+    def row(self, name: str) -> Sequence[float | Tensor]:
+        """The weights of the options of a decision, in the forward pass that is under way."""
+        if self.weights is None:
+            raise RuntimeError(f"the choice {name!r} has no weights: call the supernet, not the network inside it")
+        return self.weights.rows[self.index[name]]
+
+    def smooth_row(self, name: str) -> list[float | Tensor]:
+        """`row`, where options that merely want a cotangent are the leaves that receive it."""
+        row = list(self.row(name))
+        assert self.weights is not None
+        if inactive := self.weights.inactive[self.index[name]]:
+            for option, leaf in zip(inactive[0], inactive[1].unbind(), strict=True):
+                row[option] = leaf
+        return row
+
+    @abstractmethod
+    def select(self, architecture: Architecture) -> nn.Module:
+        """What is left of it in the network that `architecture` stands for."""
+
+    @abstractmethod
+    def parts(self) -> Iterator[tuple[str, nn.Module, Conditions]]:
+        """Its modules that not every network has: a name, the module, and what a network must have chosen to have it."""
+
+    def keep(self, options: Sequence[Sequence[int]]) -> None:
+        """Forget all options but these, per choice of the space; where weights are not held per option, nothing is done."""
+
+
+class Choice(Decided):
+    """One of several modules, to be decided by a search; in a supernet the weighted sum of all of them.
+
+    name: of the decision. Choices of the same name, at whatever places, are decided together; they need the same options.
+    options: by name, modules or functions without arguments that make one (`lambda: nn.Conv2d(...)`), which saves building
+    what a network does not use. All take the same input, a tensor or a tuple of tensors, and return tensors of one shape.
+
+    An option of weight 0 does not run, so it gets no gradient at all: neither momentum nor weight decay moves it. A weight
+    that is the number 1 costs no multiplication, so one path keeps no more for the backward pass than a network of its own.
+    """
+
+    def __init__(self, name: str, options: Mapping[str, Made]) -> None:
+        super().__init__({name: tuple(options)})
+        if not options:
+            raise ValueError(f"Choice {name!r} has no options")
+        self.name = name
+        kept = (_KEPT.get() or {}).get(name, range(len(options)))
+        made = {i: option for i, option in enumerate(options.values()) if i in kept}
+        # An nn.ModuleDict refuses names such as "keys" or "conv.3"; the index is always a good one.
+        self.options = nn.ModuleDict({str(i): m if isinstance(m, nn.Module) else m() for i, m in made.items()})
+        self._shapes: dict[tuple[int, ...], torch.Size] = {}
+
+    def forward(self, x: Input) -> Tensor:
+        """A scalar zero, which adds nothing to whatever it is added to, where no option is active."""
+        row = self.row(self.name)
+        total: Tensor | None = None
+        for index, option in self.options.items():
+            weight = row[int(index)]
+            if isinstance(option, Zero) or (not isinstance(weight, Tensor) and weight == 0):
+                continue
+            y = option(x)
+            if isinstance(weight, Tensor) or weight != 1:
+                y = weight * y
+            total = y if total is None else total + y
+        assert self.weights is not None
+        inactive = self.weights.inactive[self.index[self.name]]
+        alone = [self.options[str(i)] for i in inactive[0]] if inactive else []
+        if inactive is not None and not all(isinstance(option, Zero) for option in alone):
+            total = self._zeros(x, alone) if total is None else total
+            total = _Cotangents.apply(total, inactive[1], alone, self.weights, *(x if isinstance(x, tuple) else (x,)))
+        return (x[0] if isinstance(x, tuple) else x).new_zeros(()) if total is None else total
+
+    def _zeros(self, x: Input, options: Iterable[nn.Module]) -> Tensor:
+        """Zeros of the shape of an output, for the upstream gradient of a choice of which nothing is active."""
+        first = x[0] if isinstance(x, tuple) else x
+        shape = self._shapes.get(tuple(first.shape))
+        if shape is None:
+            with torch.no_grad():
+                y: Tensor = next(o for o in options if not isinstance(o, Zero))(x)
+            shape = self._shapes[tuple(first.shape)] = y.shape
+        return first.new_zeros(shape)
+
+    def select(self, architecture: Architecture) -> nn.Module:
+        return self.options[str(architecture[self.index[self.name]])]
+
+    def parts(self) -> Iterator[tuple[str, nn.Module, Conditions]]:
+        for index, option in self.options.items():
+            if not isinstance(option, Zero):
+                yield self.decisions[self.name][int(index)], option, ((self.index[self.name], int(index), True),)
+
+    def keep(self, options: Sequence[Sequence[int]]) -> None:
+        for index in list(self.options):
+            if int(index) not in options[self.index[self.name]]:
+                del self.options[index]
+
+
+class _Cotangents(torch.autograd.Function):
+    """Passes y on; in the backward pass runs inactive options one at a time, without a graph, for their cotangents.
+
+    ProxylessNAS, section 3.2.1, needs d loss / d gate of every candidate at the memory of one path. It is the inner product
+    of the upstream gradient with the candidate's output, so no candidate has to be kept.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, leaf: Tensor, options: list[nn.Module], weights: Weights, *x: Tensor) -> Tensor:
+        ctx.save_for_backward(*(each.detach() for each in x))
+        ctx.options, ctx.weights = options, weights
+        return y.view_as(y)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = upstream
+        x = ctx.saved_tensors if len(ctx.saved_tensors) > 1 else ctx.saved_tensors[0]
+        inner = []
+        with torch.no_grad():
+            for option in ctx.options:
+                for inside in decided(option):
+                    inside.weights = ctx.weights
+                inner.append((gradient * option(x)).sum())
+        return gradient, torch.stack(inner), None, None, *(None for _ in ctx.saved_tensors)
+
+
+class Zero(nn.Module):
+    """`none`: a scalar zero, which adds nothing. `total` and `Choice` leave it out of their sums; its cotangent is 0."""
+
+    def forward(self, x: Input) -> Tensor:
+        return (x[0] if isinstance(x, tuple) else x).new_zeros(())
+
+
+class SkipDropout(nn.Module):
+    """An identity whose elements are dropped while weights train, so that early training does not lean on skips alone
+    (P-DARTS, arXiv 1904.12760, section 3.3; TND-NAS keeps it)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rate = 0.0
+        self.chance: torch.Generator | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.rate == 0:
+            return x
+        kept = torch.empty_like(x).bernoulli_(1 - self.rate, generator=self.chance)
+        return x * kept / (1 - self.rate)
+
+
+def total(terms: Sequence[Tensor]) -> Tensor:
+    """The sum of `terms`, of which scalar zeros cost nothing; a scalar zero if there is nothing else."""
+    present = [y for y in terms if y.dim()]
+    added = present[0] if present else terms[0]
+    for y in present[1:]:
+        added = added + y
+    return added
+
+
+class MixedNetwork(nn.Module):
+    """A network with choices in it, as a function of images and a mixture."""
+
+    def __init__(self, network: nn.Module, order: Mapping[str, int]) -> None:
+        super().__init__()
+        self.network = network
+        for place in decided(network):
+            place.index = {name: order[name] for name in place.decisions}
+        self._places = list(decided(network))
+
+    def forward(self, x: Tensor, weights: Weights) -> Tensor:
+        for place in self._places:
+            place.weights = weights
+        return self.network(x)  # type: ignore[no-any-return]
+
+    def compile_parts(self) -> None:
+        """Have torch compile every operation by itself, so that another path through the network is not another program."""
+        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 256)
+        for place in self._places:
+            for _, part, _ in place.parts():
+                if not any(decided(part)) and next(part.parameters(), None) is not None:
+                    part.compile(dynamic=False)
+
+    def keep(self, options: Sequence[Sequence[int]]) -> None:
+        """Drop all options but these, and their parameters with them; what remains keeps its weights."""
+        for place in self._places:
+            place.keep(options)
+
+
+def decided(network: nn.Module) -> Iterator[Decided]:
+    """All parts of `network` that depend on decisions, in the order of its modules."""
+    return (m for m in network.modules() if isinstance(m, Decided))
+
+
+@contextmanager
+def keeping(options: Mapping[str, Sequence[int]] | None) -> Iterator[list[Decided]]:
+    """Choices made inside hold only these options; yields the list of all that were made."""
+    made: list[Decided] = []
+    kept, listed = _KEPT.set(options), _MADE.set(made)
+    try:
+        yield made
+    finally:
+        _KEPT.reset(kept)
+        _MADE.reset(listed)
+
+
+def extract(module: nn.Module, architecture: Architecture) -> nn.Module:
+    """`module`, changed in place, with every choice replaced by what `architecture` takes; choices may be nested."""
+    while isinstance(module, Decided):
+        module = module.select(architecture)
+    for name, child in module._modules.items():
+        if child is not None:
+            module._modules[name] = extract(child, architecture)
+    return module

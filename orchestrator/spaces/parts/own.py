@@ -1,0 +1,95 @@
+"""Anybody's own space: an ordinary module with `Choice`s in it, from a factory."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from analysis.graphs import Graph
+from orchestrator.spaces.base import SearchSpace, read_choices
+from orchestrator.spaces.parts.notation import Reader
+from orchestrator.spaces.parts.prices import Prices, priced
+from orchestrator.spaces.parts.trace import dataflow
+from searchers.base import Architecture
+
+
+class OwnSpace(SearchSpace):
+    """What `factory(image=..., classes=..., **settings)` builds.
+
+    Its notation is `choice=option|choice=option|...`. Normalisation keeps its learned scales. Raises ValueError where the
+    choices cannot be read, or the network does not take the images or does not return a score for each class.
+    """
+
+    affine = True
+
+    def __init__(
+        self, factory: Callable[..., nn.Module], settings: dict[str, Any], image: tuple[int, int, int], classes: int
+    ) -> None:
+        self.factory, self.settings = factory, settings
+        self.image, self.classes = image, classes
+        try:
+            self.choices = read_choices(lambda: self.build(None))
+            self._check_names()
+            network = self.network((0,) * len(self.choices)).eval()
+            with torch.no_grad():
+                scores = network(torch.zeros(2, *image))
+            shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+            if shape != (2, classes):
+                raise ValueError(f"it returns {shape} for two images; it must return (2, {classes}), a score for each class")
+            self.prices  # noqa: B018, what fails there should fail now
+        except Exception as error:  # whatever a stranger's code may raise
+            where = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == factory.__code__.co_filename]
+            place = f" ({Path(where[-1].filename).name}, line {where[-1].lineno})" if where else ""
+            kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+            raise ValueError(f"cannot search the network of this function{place}: {kind}{error}") from error
+
+    def _check_names(self) -> None:
+        for choice in self.choices:
+            for name in (choice.name, *choice.options):
+                if not name or any(sign in name for sign in "=|"):
+                    raise ValueError(f"{name!r} cannot name a choice or an option; it needs letters, none of them = or |")
+
+    @cached_property
+    def prices(self) -> Prices:
+        """As in every space; a network that cannot run on the meta device, since it looks at numbers, is run on the CPU."""
+        for device in ("meta", "cpu"):
+            try:
+                return priced(lambda: self.build(None), self._order, self.sizes, self.image, device=device)
+            except ValueError:
+                raise
+            except Exception:
+                if device == "cpu":
+                    raise
+        raise AssertionError
+
+    def build(self, before_last: int | None) -> nn.Module:
+        return self.factory(image=self.image, classes=self.classes, **self.settings)
+
+    def format(self, architecture: Architecture) -> str:
+        self.check(architecture)
+        return "|".join(f"{c.name}={c.options[o]}" for c, o in zip(self.choices, architecture, strict=True))
+
+    def parse(self, text: str) -> Architecture:
+        reader = Reader(text, "an architecture of this space", self.format((0,) * len(self.choices)))
+        found: list[int] = []
+        for choice in self.choices:
+            if found:
+                reader.expect("|")
+            reader.expect(f"{choice.name}=")
+            rest = text[reader.position :].partition("|")[0]
+            if rest not in choice.options:
+                reader.fail(f"one of {', '.join(choice.options)}")
+            reader.expect(rest)
+            found.append(choice.options.index(rest))
+        reader.end()
+        return tuple(found)
+
+    def drawing(self, architecture: Architecture) -> dict[str, Graph]:
+        self.check(architecture)
+        return {"network": dataflow(self, architecture)}

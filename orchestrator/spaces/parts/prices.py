@@ -1,0 +1,215 @@
+"""What the options of a network with choices cost: every option is run once, without arithmetic, at every place it occurs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from orchestrator.spaces.parts.choice import Choice, Conditions, Decided, Input, MixedNetwork, Weights, decided
+from searchers.base import Architecture
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A piece of network at the shape where it occurs: what a device profile prices.
+
+    Shapes are those of one image, without the batch. `macs` counts multiplications of convolutions, linear layers and
+    matrix products for one image; normalisation, activations, pooling and additions count as 0, as the field does.
+    """
+
+    name: str
+    input: tuple[int, ...]
+    output: tuple[int, ...]
+    parameters: int
+    macs: int
+
+
+@dataclass(frozen=True)
+class Priced:
+    """An operation, and what a network must have chosen to have it; nothing for a fixed part."""
+
+    operation: Operation
+    conditions: Conditions
+
+
+class Prices:
+    """The costs of every architecture of a space, as sums: what is fixed, and what each choice adds wherever it occurs."""
+
+    def __init__(self, listed: Sequence[Priced], sizes: Sequence[int]) -> None:
+        self.listed = list(listed)
+        self._tables = {}
+        for cost in ("parameters", "macs"):
+            fixed, single = 0, [[0] * size for size in sizes]
+            # Under the option that comes first in the conditions, so that only what is taken is looked at.
+            under: dict[tuple[int, int], dict[Conditions, int]] = {}
+            besides: dict[Conditions, int] = {}
+            for priced in listed:
+                value, conditions = getattr(priced.operation, cost), priced.conditions
+                if not conditions:
+                    fixed += value
+                elif not value:
+                    continue
+                elif not conditions[0][2]:
+                    besides[conditions] = besides.get(conditions, 0) + value
+                elif len(conditions) == 1:
+                    single[conditions[0][0]][conditions[0][1]] += value
+                else:
+                    table = under.setdefault(conditions[0][:2], {})
+                    table[conditions[1:]] = table.get(conditions[1:], 0) + value
+            self._tables[cost] = (fixed, single, under, besides)
+
+    def cost(self, name: str, architecture: Architecture) -> int:
+        """`parameters` or `macs` of the network."""
+        fixed, single, under, besides = self._tables[name]
+        cost = fixed + sum([row[option] for row, option in zip(single, architecture, strict=True)])
+        if under:
+            tables = [under[taken] for taken in enumerate(architecture) if taken in under]
+            cost += sum(v for table in tables for conditions, v in table.items() if _hold(conditions, architecture))
+        if besides:
+            cost += sum(v for conditions, v in besides.items() if _hold(conditions, architecture))
+        return cost
+
+    def operations(self, architecture: Architecture) -> list[Operation]:
+        """In the order in which they run."""
+        return [p.operation for p in self.listed if _hold(p.conditions, architecture)]
+
+
+def _hold(conditions: Conditions, architecture: Architecture) -> bool:
+    return all((architecture[choice] == option) is taken for choice, option, taken in conditions)
+
+
+def priced(
+    build: Callable[[], nn.Module],
+    order: Mapping[str, int],
+    sizes: Sequence[int],
+    image: Sequence[int],
+    device: str = "meta",
+) -> Prices:
+    """Builds a network with all its options and runs it once: by default on torch's meta device, which computes shapes only.
+
+    An option is one operation, and so is every layer outside of choices. Raises ValueError where the options of a choice
+    return different shapes, and whatever the network raises.
+    """
+    with torch.device(device), torch.no_grad():
+        with _Uninitialised() if device == "meta" else torch.random.fork_rng(devices=[]):
+            network = MixedNetwork(build(), order).eval()
+        for module in network.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.forward = _same  # type: ignore[method-assign,assignment]
+        with FlopCounterMode(display=False) as counter:
+            run = _Run(network, counter)
+            network(torch.zeros(1, *image), Weights([[1.0] * size for size in sizes], everything=True))
+    return Prices(run.finish(tuple(image)), sizes)
+
+
+def _same(x: Tensor) -> Tensor:
+    """Normalisation, as far as shapes and multiplications go; the meta device takes milliseconds for the real one."""
+    return x
+
+
+class _Uninitialised(TorchFunctionMode):
+    """Leaves out what torch.nn.init does, which means nothing on the meta device and takes half of the time there."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(function, "__module__", "") == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **(kwargs or {}))
+
+
+# What layers from here do can be read off how they print themselves; a user's module may keep a stride to itself.
+_PLAIN = ("torch.nn.", "orchestrator.spaces.")
+
+
+class _Run:
+    """Hooks on a network's operations, and what they saw during one forward pass."""
+
+    def __init__(self, network: MixedNetwork, counter: FlopCounterMode) -> None:
+        self.network, self.counter = network, counter
+        self.listed: list[Priced] = []
+        self._inside: list[Conditions] = []  # those of the parts that are being run
+        self._begun: list[list[int]] = []  # FLOPs and operations at the start of each, and FLOPs spent in those it contains
+        self._shapes: dict[int, tuple[str, tuple[int, ...]]] = {}  # per choice, the first option's name and output
+        self._spared = 0  # MACs of what was not run because its like had been
+        self._own: dict[int, int] = {}  # parameters that no operation has claimed yet
+        for parameter in network.parameters():
+            self._own[id(parameter)] = parameter.numel()
+        self._known: dict[tuple[str, tuple[int, ...]], tuple[list[tuple[Operation, Conditions]], tuple[int, ...]]] = {}
+        taken: set[int] = set()
+        for place in decided(network):
+            if isinstance(place, Choice) and all(type(m).__module__.startswith(_PLAIN) for m in place.modules()):
+                place.forward = partial(self._repeated, place)  # type: ignore[method-assign]
+            for name, part, conditions in place.parts():
+                taken.update(id(m) for m in part.modules() if not any(decided(m)))
+                self._watch(part, name, conditions, place)
+        for path, module in network.network.named_modules():
+            if id(module) not in taken and not module._modules:
+                self._watch(module, path, (), None)
+
+    def _watch(self, module: nn.Module, name: str, conditions: Conditions, place: Decided | None) -> None:
+        inner = {id(p) for m in decided(module) for p in m.parameters()}
+        parameters = [id(p) for p in module.parameters() if id(p) not in inner]
+
+        def before(module: nn.Module, inputs: Any) -> None:
+            self._begun.append([self.counter.get_total_flops(), len(self.listed), 0])
+            self._inside.append(conditions)
+
+        def after(module: nn.Module, inputs: Any, output: Any) -> None:
+            start, position, contained = self._begun.pop()
+            spent = self.counter.get_total_flops() - start
+            if self._begun:
+                self._begun[-1][2] += spent
+            if isinstance(place, Choice):
+                option, shape = self._shapes.setdefault(id(place), (name, _shape(output)))
+                if shape != _shape(output):
+                    raise ValueError(
+                        f"Choice {place.name!r}: option {option!r} returns the shape {shape}, {name!r} {_shape(output)}; all "
+                        "options of a choice must return the same"
+                    )
+            own = sum(self._own.pop(p, 0) for p in parameters)  # a module that runs twice holds its parameters once
+            # What choices inside it cost is theirs, under conditions of their own.
+            operation = Operation(name, _shape(inputs[0]), _shape(output), own, (spent - contained) // 2)
+            self.listed.insert(position, Priced(operation, sum(self._inside, ())))
+            self._inside.pop()
+
+        module.register_forward_pre_hook(before)
+        module.register_forward_hook(after)
+
+    def _repeated(self, place: Choice, x: Input) -> Tensor:
+        """A choice of plain layers that was run before, at this shape of input, need not be run again."""
+        # Choices inside it have conditions of their own, which are those of another place only if the names agree.
+        nested = sum(1 for _ in decided(place)) > 1
+        key = (f"{place.name if nested else ''}{place!r}", _shape(x))
+        outer: Conditions = sum(self._inside, ())
+        if key not in self._known:
+            begun = len(self.listed)
+            y = Choice.forward(place, x)
+            self._known[key] = [(p.operation, p.conditions[len(outer) :]) for p in self.listed[begun:]], _shape(y)
+            return y
+        listed, shape = self._known[key]
+        for operation, inner in listed:
+            own = ((place.index[place.name], *inner[0][1:]), *inner[1:])
+            self.listed.append(Priced(operation, outer + own))
+        for parameter in place.parameters():
+            self._own.pop(id(parameter), None)
+        self._spared += sum(operation.macs for operation, _ in listed)
+        return torch.empty(1, *shape)
+
+    def finish(self, image: tuple[int, ...]) -> list[Priced]:
+        """All operations, the last of them whatever happens outside of layers."""
+        parameters = sum(self._own.values())
+        macs = self._spared + self.counter.get_total_flops() // 2 - sum(priced.operation.macs for priced in self.listed)
+        if parameters or macs:
+            self.listed.append(Priced(Operation("elsewhere", image, image, parameters, macs), ()))
+        return self.listed
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    first = value[0] if isinstance(value, (tuple, list)) else value
+    return tuple(first.shape[1:]) if isinstance(first, Tensor) else ()

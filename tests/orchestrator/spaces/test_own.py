@@ -1,0 +1,200 @@
+"""Anybody's network: the page that explains it, and what is refused."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from orchestrator.errors import InputError
+from orchestrator.experiment import Experiment, find_space
+from orchestrator.spaces import Choice, Zero
+from orchestrator.spaces.parts.choice import Weights, extract
+from orchestrator.spaces.parts.own import OwnSpace
+from searchers import Mixture
+from tests.orchestrator.spaces.small import drawn, everything
+
+PAGE = Path(__file__).parents[3] / "docs" / "own-space.md"
+
+
+def own(factory: Any, **settings: Any) -> OwnSpace:
+    return OwnSpace(factory, settings, (1, 8, 8), 10)
+
+
+def test_the_page_does_what_it_says(tmp_path: Path) -> None:
+    page = PAGE.read_text()
+    files = re.findall(r"```python\n# (\w+\.py)\n(.*?)```", page, flags=re.S)
+    assert [name for name, _ in files] == ["my_network.py", "load.py"]
+    for name, code in files:
+        (tmp_path / name).write_text(code)
+    commands = [
+        shlex.split(line) for block in re.findall(r"```console\n(.*?)```", page, flags=re.S) for line in block.splitlines()
+    ]
+    assert len(commands) == 3
+    told = []
+    for command in [*commands, [sys.executable, "load.py"]]:
+        if command[0] == "paretoray":
+            command[:1] = [sys.executable, "-m", "orchestrator"]
+        root = str(PAGE.parents[1])
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": root, "PATH": ""})
+        assert done.returncode == 0, done.stderr
+        told.append(done.stdout)
+    assert "192 architectures" in told[0] and "A few blocks" in told[0]
+    assert "block0: conv3 > block1: skip > block2: conv5 > block3: skip" in told[1]
+    assert (tmp_path / "pictures" / "network.png").stat().st_size > 2000
+    assert "block0=" in (tmp_path / "runs/mine/front.csv").read_text()
+    assert len(list((tmp_path / "runs/mine/networks").glob("*.pt"))) == 2
+    counted = re.search(r"^(\d+) torch.Size\(\[1, 10\]\)", told[3])
+    assert counted and int(counted.group(1)) > 1000
+
+
+class Net(nn.Module):
+    """Shared names, a nested choice, a list, a residual that may vanish, and a parameter and a product of its own."""
+
+    def __init__(self, image: tuple[int, int, int], classes: int, width: int = 6) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(image[0], width, 3, padding=1)
+        self.twice = nn.ModuleList(
+            Choice("twin", {"a": lambda: nn.Conv2d(width, width, 3, padding=1), "b": lambda: nn.Conv2d(width, width, 1)})
+            for _ in range(2)
+        )
+        inner = Choice("inner", {"tanh": nn.Tanh, "conv": lambda: nn.Conv2d(width, width, 1)})
+        self.outer = Choice("outer", {"plain": nn.Identity(), "deep": nn.Sequential(nn.Conv2d(width, width, 1), inner)})
+        self.branch = Choice("branch", {"none": Zero(), "conv": nn.Conv2d(width, width, 3, padding=1)})
+        self.scale = nn.Parameter(torch.ones(width, 1, 1))
+        self.mixing = nn.Parameter(torch.eye(width))
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for layer in self.twice:
+            x = layer(x).tanh()
+        x = self.outer(x)
+        x = x + self.branch(x)
+        return self.head((x * self.scale).mean(dim=(2, 3)) @ self.mixing)  # type: ignore[no-any-return]
+
+
+def test_choices_are_read_in_order_and_same_names_are_one() -> None:
+    space = own(Net)
+    assert [choice.name for choice in space.choices] == ["twin", "outer", "inner", "branch"]
+    assert space.architectures == 16
+    assert space.format((1, 1, 0, 1)) == "twin=b|outer=deep|inner=tanh|branch=conv"
+
+
+def test_counts_of_nested_choices_and_of_what_lies_outside_of_layers() -> None:
+    space = own(Net)
+    for architecture in drawn(space, 16):
+        network = space.network(architecture)
+        assert space.parameters(architecture) == sum(p.numel() for p in network.parameters())
+    flat, deep, conv = (space.macs((0, *rest, 0)) for rest in ((0, 1), (1, 0), (1, 1)))
+    assert space.macs((0, 0, 0, 0)) == flat  # what is inside an option that is not taken costs nothing
+    assert deep - flat == conv - deep == 6 * 6 * 64
+    operations = space.operations((0, 0, 0, 0))
+    assert operations[-1].name == "elsewhere" and operations[-1].parameters == 6 + 36 and operations[-1].macs == 36
+
+
+def test_supernet_and_network_come_from_the_same_code() -> None:
+    space = own(Net)
+    supernet = space.supernet(0, everything(space)).double()
+    x = torch.randn(3, 1, 8, 8, dtype=torch.float64)
+    for architecture in drawn(space, 16):
+        network = space.network(architecture).double()
+        single = space.supernet(0, [(o,) for o in architecture]).double()
+        single.load_state_dict(supernet.state_dict(), strict=False)
+        network.load_state_dict(extract(single.network, architecture).state_dict())
+        rows = Mixture.one_hot(architecture, space.sizes).weights
+        assert torch.allclose(supernet(x, Weights(rows)), network(x), atol=1e-10, rtol=0)
+        assert type(network) is Net and not any(isinstance(m, Choice) for m in network.modules())
+
+
+def test_drawing_follows_the_data() -> None:
+    space = own(Net)
+    graph = space.drawing(space.parse("twin=a|outer=deep|inner=conv|branch=conv"))["network"]
+    assert ("in", "twin") in graph.arrows and ("twin", "twin (2)") in graph.arrows
+    assert ("outer", "branch") in graph.arrows and ("branch", "out") in graph.arrows and ("outer", "out") in graph.arrows
+    assert graph.kinds["twin (2)"] == "a"
+
+
+def test_a_network_that_looks_at_numbers_is_run_on_the_cpu() -> None:
+    class Looks(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x / max(1.0, float(x.abs().max())))
+
+    space = own(Looks)
+    assert space.parameters((0, 0, 0, 0)) == own(Net).parameters((0, 0, 0, 0))
+
+
+def _small(options: dict[str, Any], lost: bool = False, classes: int = 10) -> Any:
+    def build(image: tuple[int, int, int], classes: int = classes) -> nn.Module:
+        network = nn.Sequential(Choice("c", options), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10))
+        if lost:
+            network.extra = [Choice("lost", {"a": nn.Identity()})]  # type: ignore[assignment]
+        return network
+
+    return build
+
+
+GOOD = {"a": lambda: nn.Conv2d(1, 4, 1), "b": lambda: nn.Conv2d(1, 4, 3, padding=1)}
+
+
+@pytest.mark.parametrize(
+    ("factory", "message"),
+    [
+        (lambda image, classes: nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), "no Choice"),
+        (lambda image, classes: None, "returned NoneType"),
+        (_small(GOOD, lost=True), "Choice 'lost' is not part of the network"),
+        (_small({"a": GOOD["a"], "b": lambda: nn.Conv2d(1, 4, 3)}), "option 'a' returns the shape"),
+        (_small({"a=1": GOOD["a"]}), "cannot name a choice"),
+        (_small({}), "no options"),
+        (_small({"a": lambda: nn.Conv2d(1, 7, 1)}), "RuntimeError"),
+        (lambda image, classes: nn.Sequential(Choice("c", GOOD), nn.Flatten(), nn.Linear(256, 3)), r"\(2, 10\)"),
+        (
+            lambda image, classes: nn.Sequential(Choice("c", GOOD), Choice("c", {"x": nn.Identity}), nn.Flatten()),
+            "has the options",
+        ),
+    ],
+)
+def test_networks_that_cannot_be_searched_are_refused_with_the_reason(factory: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        own(factory)
+
+
+def test_the_error_names_the_line_of_the_users_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken_network.py").write_text("from torch import nn\n\ndef build(image, classes):\n    return nn.Missing()\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    experiment = {"data": {"name": "digits"}, "space": {"name": "broken_network:build"}, "searcher": {"name": "random-search"}}
+    read = Experiment.from_dict({**experiment, "objectives": {"error": {}, "macs": {}}})
+    with pytest.raises(InputError, match=r"broken_network\.py, line 4"):
+        read.build_space(read.load_data())
+
+
+def test_factories_are_checked_by_their_signature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "other_network.py").write_text("def build(size):\n    return size\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(InputError, match=r"def build\(image, classes"):
+        find_space("other_network:build")
+    with pytest.raises(InputError, match="module:function"):
+        find_space("other_network:nothing")
+
+
+@pytest.mark.parametrize(
+    ("text", "position"),
+    [
+        ("", 0),
+        ("twin=c", 5),
+        ("twin=a|inner=conv", 7),
+        ("twin=a|outer=deep|inner=conv|branch=none|", 40),
+        ("twin=a,outer=deep", 5),
+    ],
+)
+def test_bad_notation_is_refused_at_its_position(text: str, position: int) -> None:
+    with pytest.raises(ValueError, match=rf"position {position}\b"):
+        own(Net).parse(text)
