@@ -15,7 +15,10 @@ from matplotlib.ticker import EngFormatter
 from analysis.records import SAMPLE, VALIDATION
 
 INK, FAINT, FRONT, HONEST = "#222222", "#b8bcc4", "#c0392b", "#1f7a4d"
-OPTIONS = ("#c9ccd1", "#e0a458", "#7fb2d9", "#27618f", "#9ac29b", "#8e6bad", "#d98c8c", "#5b7a70", "#c7b446", "#a0522d")
+OPTIONS = (
+    "#c9ccd1", "#e0a458", "#7fb2d9", "#27618f", "#9ac29b", "#8e6bad", "#d98c8c", "#5b7a70",
+    "#c7b446", "#a0522d", "#e3b7d2", "#4d4d4d", "#b5d3e7", "#6a994e", "#f2cc8f", "#3d405b",
+)  # fmt: skip
 
 STYLE = {
     "font.size": 9,
@@ -106,12 +109,19 @@ def draw_hypervolume(ax: Axes, spent: np.ndarray, values: np.ndarray, label: str
     ax.set_xlim(left=0)
 
 
+def option_colours(choices: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """A colour for the name of each option, the same in all choices; they repeat beyond sixteen."""
+    names = dict.fromkeys(option for options in choices.values() for option in options)
+    return {name: OPTIONS[i % len(OPTIONS)] for i, name in enumerate(names)}
+
+
 def draw_policy(axes: Sequence[Axes], policy: pd.DataFrame, choices: Mapping[str, Sequence[str]]) -> None:
     """One panel per choice: the probability of each option over the weight steps, stacked; lines mark new stages."""
+    colours = option_colours(choices)
     boundaries = policy["step"][policy["stage"].diff() > 0]
     for ax, (choice, options) in zip(axes, choices.items(), strict=True):
         shares = [policy[f"{choice}/{option}"].to_numpy() for option in options]
-        ax.stackplot(policy["step"], shares, colors=[OPTIONS[i % len(OPTIONS)] for i in range(len(options))], linewidth=0)
+        ax.stackplot(policy["step"], shares, colors=[colours[o] for o in options], linewidth=0)
         for step in boundaries:
             ax.axvline(step, color=INK, lw=0.8, ls=":")
         ax.set_title(choice, fontsize=9)

@@ -21,6 +21,9 @@ from analysis.curves import hypervolume_curve
 from analysis.graphs import Graph
 from analysis.records import SAMPLE
 
+_PANELS = 28
+"""Choices that are shown of a policy: those of a pair of cells."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -193,21 +196,24 @@ def _hypervolume(run: Run) -> Picture | None:
 def _policy(run: Run) -> Picture | None:
     if run.policy is None or run.policy.empty:
         return None
-    across = min(3, len(run.choices))
-    down = math.ceil(len(run.choices) / across)
-    figure = plots.new_figure(8.4, 1.7 * down + 0.7)
+    choices = dict(list(run.choices.items())[:_PANELS])
+    across = min(4 if len(choices) > 9 else 3, len(choices))
+    down = math.ceil(len(choices) / across)
+    colours = plots.option_colours(choices)
+    figure = plots.new_figure(8.4, (1.7 if across < 4 else 1.3) * down + 0.5 + 0.2 * math.ceil(len(colours) / 5))
     axes = list(figure.subplots(down, across, squeeze=False, sharex=True, sharey=True).ravel())
-    plots.draw_policy(axes[: len(run.choices)], run.policy, run.choices)
-    for ax in axes[len(run.choices) :]:
+    plots.draw_policy(axes[: len(choices)], run.policy, choices)
+    for ax in axes[len(choices) :]:
         ax.set_axis_off()
-    for ax in axes[max(0, len(run.choices) - across) : len(run.choices)]:
+    for ax in axes[max(0, len(choices) - across) : len(choices)]:
         ax.set_xlabel("weight steps")
     for ax in axes[::across]:
         ax.set_ylabel("probability")
-    options = next(iter(run.choices.values()))
-    handles = [Patch(color=plots.OPTIONS[i % len(plots.OPTIONS)], label=name) for i, name in enumerate(options)]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(options)), fontsize=8)
+    handles = [Patch(color=colour, label=name) for name, colour in colours.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)), fontsize=8)
     caption = "Probability of each option, one panel per choice. Dotted lines: a stage ends, its weakest options are dropped."
+    if len(run.choices) > len(choices):
+        caption += f" The first {len(choices)} of {len(run.choices)} choices; policy.csv has all."
     return Picture("policy", "The policy over time", caption, figure)
 
 

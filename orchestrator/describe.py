@@ -92,7 +92,7 @@ def lines(described: Described) -> list[str]:
     if described.architecture is None:
         doc = (space.factory if isinstance(space, OwnSpace) else type(space)).__doc__ or ""
         told += [" ".join(line.strip() for line in doc.split("\n\n")[0].splitlines()), ""]
-        told.append(f"{space.architectures:,} architectures" if space.architectures < 1e9 else f"{_power(space)} architectures")
+        told.append(f"{size(space)} architectures")
         groups: dict[tuple[str, ...], list[str]] = {}
         for choice in space.choices:
             groups.setdefault(choice.options, []).append(choice.name)
@@ -135,8 +135,10 @@ def _plain(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
-def _power(space: SearchSpace) -> str:
-    """A product of powers, for numbers that nobody can read."""
+def size(space: SearchSpace) -> str:
+    """How many architectures there are; a product of powers for numbers that nobody can read."""
+    if space.architectures < 1e9:
+        return f"{space.architectures:,}"
     counts: dict[int, int] = {}
     for size in space.sizes:
         counts[size] = counts.get(size, 0) + 1

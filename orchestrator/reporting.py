@@ -7,6 +7,7 @@ from pathlib import Path
 
 from analysis import records, report
 from orchestrator.data import Dataset
+from orchestrator.describe import size
 from orchestrator.errors import InputError, RunError
 from orchestrator.experiment import Experiment
 
@@ -24,7 +25,7 @@ def write_report(experiment: Experiment, directory: Path, data: Dataset) -> Path
         retrained, policy = (directory / records.RETRAINED, directory / records.POLICY)
         run = report.Run(
             title=f"{experiment.searcher['name']} on {experiment.space['name']}, {experiment.data['name']}",
-            lead=f"Trade-off of {', '.join(experiment.objectives)} among {space.architectures:,} architectures.",
+            lead=f"Trade-off of {', '.join(experiment.objectives)} among {size(space)} architectures.",
             summary=summary,
             evaluations=evaluations,
             front=front,

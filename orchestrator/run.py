@@ -21,7 +21,7 @@ from analysis import pareto, records
 from orchestrator import tune
 from orchestrator.coordinator import Coordinator, alone_in
 from orchestrator.data import Dataset
-from orchestrator.describe import find_architecture, published
+from orchestrator.describe import find_architecture, published, size
 from orchestrator.errors import InputError, Interrupted
 from orchestrator.evaluators.retrain import portable, retrain
 from orchestrator.experiment import Experiment, Workers, read
@@ -284,7 +284,7 @@ def estimate(experiment: Experiment) -> dict[str, Any]:
     return {
         "data": f"{experiment.data['name']}: {len(data.train)} images for weights, {len(data.valid)} for architectures, "
         f"{len(data.test)} for the final test; {len(data.classes)} classes of {'x'.join(map(str, data.image))}",
-        "space": f"{experiment.space['name']}: {plan.space.architectures:,} architectures",
+        "space": f"{experiment.space['name']}: {size(plan.space)} architectures",
         "searcher": experiment.searcher["name"],
         "objectives": ", ".join(o.title for o in plan.objectives),
         "search": f"{plan.rounds} rounds of {experiment.budget.interval} weight steps, about {asking * samples:.0f} samples",

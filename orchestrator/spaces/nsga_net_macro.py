@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Literal
 
@@ -49,7 +49,7 @@ class NsgaNetMacro(SearchSpace):
     }
 
     nodes: int = 6
-    channels: list[int] = field(default_factory=lambda: [32, 64, 128])
+    channels: tuple[int, ...] = (32, 64, 128)
     kind: Literal["conv", "dense"] = "conv"
     image: tuple[int, int, int] = (3, 32, 32)
     classes: int = 10

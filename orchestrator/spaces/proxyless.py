@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
@@ -55,9 +55,9 @@ class Proxyless(SearchSpace):
         ),
     }
 
-    widths: list[int] = field(default_factory=lambda: [32, 16, 24, 40, 80, 96, 192, 320, 1280])
+    widths: tuple[int, ...] = (32, 16, 24, 40, 80, 96, 192, 320, 1280)
     width: float = 1.0
-    strides: list[int] = field(default_factory=lambda: [2, 2, 2, 2, 1, 2, 1])
+    strides: tuple[int, ...] = (2, 2, 2, 2, 1, 2, 1)
     dropout: float = 0.0
     image: tuple[int, int, int] = (3, 224, 224)
     classes: int = 1000

@@ -7,7 +7,7 @@ the sources leave open: the two halves that the tree has made are put side by si
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 from torch import Tensor, cat, nn
@@ -45,7 +45,7 @@ class ProxylessCifar(SearchSpace):
     affine = True
 
     blocks: int = 18
-    widths: list[int] = field(default_factory=lambda: [18, 100])
+    widths: tuple[int, ...] = (18, 100)
     stem: int = 16
     image: tuple[int, int, int] = (3, 32, 32)
     classes: int = 10

@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator import names
 from orchestrator.errors import InputError
 from orchestrator.experiment import DEFAULT, Experiment, read
 from tests.conftest import TINY
@@ -95,3 +96,12 @@ def test_unreadable_files(tmp_path: Path) -> None:
 def test_the_default_is_complete() -> None:
     made = Experiment.from_dict(DEFAULT)
     assert made.workers.count == 2 and list(made.objectives) == ["error", "parameters", "latency"]
+
+
+@pytest.mark.parametrize("space", names.known("space"))
+def test_every_space_survives_the_file(space: str, tmp_path: Path) -> None:
+    given = {"data": {"name": "digits"}, "space": {"name": space}, "searcher": {"name": "random-search"}}
+    experiment = Experiment.from_dict({**given, "objectives": {"error": {}, "macs": {}}})
+    (tmp_path / "run.toml").write_text(experiment.to_toml())
+    again = read(tmp_path / "run.toml", [])
+    assert again.to_dict() == experiment.to_dict()

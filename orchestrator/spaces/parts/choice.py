@@ -109,14 +109,21 @@ class Choice(Decided):
         """A scalar zero, which adds nothing to whatever it is added to, where no option is active."""
         row = self.row(self.name)
         total: Tensor | None = None
+        ours = False  # whether `total` is a tensor that nobody else holds, to which may be added in place
         for index, option in self.options.items():
             weight = row[int(index)]
             if isinstance(option, Zero) or (not isinstance(weight, Tensor) and weight == 0):
                 continue
             y = option(x)
-            if isinstance(weight, Tensor) or weight != 1:
+            if isinstance(weight, Tensor):
                 y = weight * y
-            total = y if total is None else total + y
+                total = y if total is None else total + y
+            elif total is None:
+                total, ours = (y, False) if weight == 1 else (weight * y, True)
+            elif ours:
+                total.add_(y, alpha=weight)
+            else:
+                total = total.add(y, alpha=weight)
         assert self.weights is not None
         inactive = self.weights.inactive[self.index[self.name]]
         alone = [self.options[str(i)] for i in inactive[0]] if inactive else []

@@ -72,7 +72,9 @@ def cell_operation(name: str, channels: int, stride: int, searching: bool) -> nn
                 pool = nn.AvgPool2d(kernel, stride, kernel // 2, count_include_pad=False)
             return nn.Sequential(pool, nn.BatchNorm2d(channels, affine=False)) if searching else pool
         case "sep_conv":
-            return nn.Sequential(*relu_separable_norm(channels, kernel, stride), *relu_separable_norm(channels, kernel, 1))
+            again = relu_separable_norm(channels, kernel, 1)
+            again[0] = nn.ReLU(inplace=True)  # on what the first normalisation made; nobody else needs it
+            return nn.Sequential(*relu_separable_norm(channels, kernel, stride), *again)
         case "dil_conv":
             return relu_separable_norm(channels, kernel, stride, dilation=2)
         case "conv":
