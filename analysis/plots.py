@@ -14,7 +14,7 @@ from matplotlib.ticker import EngFormatter
 
 from analysis.records import SAMPLE, VALIDATION
 
-INK, FAINT, FRONT, HONEST = "#222222", "#b8bcc4", "#c0392b", "#1f7a4d"
+INK, FAINT, FRONT, HONEST, OUTSIDE = "#222222", "#b8bcc4", "#c0392b", "#1f7a4d", "#7d3c98"
 OPTIONS = (
     "#c9ccd1", "#e0a458", "#7fb2d9", "#27618f", "#9ac29b", "#8e6bad", "#d98c8c", "#5b7a70",
     "#c7b446", "#a0522d", "#e3b7d2", "#4d4d4d", "#b5d3e7", "#6a994e", "#f2cc8f", "#3d405b",
@@ -86,6 +86,19 @@ def draw_front(
             axis.set_major_formatter(EngFormatter(sep=" "))
 
 
+def draw_references(ax: Axes, references: Sequence[Mapping[str, float | str]], x: str, y: str) -> None:
+    """Networks from elsewhere, where x is a cost that they have and y the error; their test errors, with their names."""
+    for reference in references:
+        if y == "error_percent" and x in reference:
+            place = (float(reference[x]), float(reference["test_error_percent"]))
+            ax.scatter(*place, s=40, marker="D", color=OUTSIDE, zorder=5, linewidths=0)
+            ax.annotate(str(reference["name"]), place, xytext=(5, 5), textcoords="offset points", fontsize=7, color=OUTSIDE)
+            ax.autoscale_view()
+            low, high = ax.get_ylim()
+            margin = 0.06 * (high - low)
+            ax.set_ylim(min(low, place[1] - margin), max(high, place[1] + margin))
+
+
 def _staircase(points: np.ndarray) -> np.ndarray:
     ordered = points[np.lexsort([points[:, 1], points[:, 0]])]
     best = np.minimum.accumulate(ordered[:, 1])
@@ -98,7 +111,7 @@ def _zoom(ax: Axes, values: Sequence[float]) -> None:
     if values:
         low, high = min(values), max(values)
         extent = max(high - low, 1.0)
-        ax.set_ylim(max(-0.05 * extent, low - 0.15 * extent), high + extent)
+        ax.set_ylim(max(-0.05 * extent, low - 0.15 * extent), min(high + extent, 102.0))
 
 
 def draw_hypervolume(ax: Axes, spent: np.ndarray, values: np.ndarray, label: str) -> None:

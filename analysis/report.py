@@ -31,7 +31,8 @@ class Run:
 
     summary: summary.json. evaluations, front, retrained, policy: the tables of `analysis.records`; the last two may be
     missing. choices: the names of each choice's options. drawings: per architecture of the front, a graph
-    under the title of each of its parts. experiment: experiment.toml, for the appendix.
+    under the title of each of its parts. references: networks from elsewhere, with their name, test_error_percent, parameters
+    and macs. experiment: experiment.toml, for the appendix.
     """
 
     title: str
@@ -44,6 +45,7 @@ class Run:
     choices: Mapping[str, Sequence[str]]
     drawings: Mapping[str, Mapping[str, Graph]]
     experiment: str
+    references: Sequence[Mapping[str, float | str]] = ()
 
 
 @dataclass(frozen=True)
@@ -165,11 +167,14 @@ def _fronts(run: Run) -> Picture:
     axes = list(figure.subplots(down, across, squeeze=False).ravel())
     for ax, (x, y) in zip(axes, pairs, strict=False):
         plots.draw_front(ax, run.evaluations, run.front, run.retrained, x, y, titles)
+        plots.draw_references(ax, run.references, x, y)
     for ax in axes[len(pairs) :]:
         ax.set_axis_off()
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8)
     caption = "Each pair of objectives; lower left is better. The line joins what is non-dominated in the two objectives shown"
+    if run.references:
+        caption += "; diamonds are networks that were trained by themselves, by their test error"
     caption += "; dotted lines lead from the inherited estimate to the test error after training from scratch."
     return Picture("front", "The front, pair by pair", caption, figure)
 

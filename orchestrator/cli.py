@@ -94,15 +94,19 @@ def resume(directory: Path) -> None:
 
 @main.command()
 @click.argument("directories", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DIR ...")
+@click.option(
+    "--with", "references", multiple=True, type=click.Path(path_type=Path), metavar="DIR",
+    help="A network made by `paretoray train`, to be shown beside the front; may be given more than once.",
+)  # fmt: skip
 @_guarded
-def report(directories: tuple[Path, ...]) -> None:
+def report(directories: tuple[Path, ...], references: tuple[Path, ...]) -> None:
     """Write report.html of each run directory anew."""
     from orchestrator import run
     from orchestrator.reporting import write_report
 
     for directory in directories:
         experiment = run.open_run(directory)
-        click.echo(str(write_report(experiment, directory, experiment.load_data())))
+        click.echo(str(write_report(experiment, directory, experiment.load_data(), references)))
 
 
 @main.command()
@@ -158,7 +162,11 @@ def train(space: str, architecture: str, settings: tuple[str, ...], out: Path) -
     """
     from orchestrator import run
 
-    run.train_one(space, architecture, settings, out, Console())
+    try:
+        run.train_one(space, architecture, settings, out, Console())
+    except KeyboardInterrupt:
+        click.echo("interrupted; nothing was kept", err=True)
+        sys.exit(130)
 
 
 @main.command("list")

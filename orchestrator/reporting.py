@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from analysis import records, report
@@ -12,8 +13,11 @@ from orchestrator.errors import InputError, RunError
 from orchestrator.experiment import Experiment
 
 
-def write_report(experiment: Experiment, directory: Path, data: Dataset) -> Path:
-    """Writes report.html of a run. Raises InputError where the run has no results yet, or its tables are damaged."""
+def write_report(experiment: Experiment, directory: Path, data: Dataset, references: Sequence[Path] = ()) -> Path:
+    """Writes report.html of a run. Raises InputError where the run has no results yet, or its tables are damaged.
+
+    references: directories of networks that `paretoray train` made, to be shown beside the front.
+    """
     if not (directory / records.SUMMARY).exists():
         raise InputError(f"{directory} has no results yet; finish it with: paretoray resume {directory}")
     space = experiment.build_space(data)
@@ -34,8 +38,17 @@ def write_report(experiment: Experiment, directory: Path, data: Dataset) -> Path
             choices={choice.name: choice.options for choice in space.choices},
             drawings={arch: space.drawing(space.parse(arch)) for arch in front["arch"]},
             experiment=experiment.to_toml(),
+            references=[_reference(path) for path in references],
         )
         return report.write(run, directory)
     except (ValueError, KeyError, TypeError) as error:
         problem = f"{error} is missing" if isinstance(error, KeyError) else error
         raise RunError(f"cannot make a report of {directory}, its files are damaged: {problem}") from error
+
+
+def _reference(directory: Path) -> dict[str, float | str]:
+    try:
+        found = json.loads((directory / "result.json").read_text())
+        return {"name": str(found["name"])} | {key: float(found[key]) for key in ("parameters", "macs", "test_error_percent")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"--with {directory}: there is no network of `paretoray train` there ({error})") from error

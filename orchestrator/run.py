@@ -190,7 +190,6 @@ def train_one(space: str, text: str, overrides: Sequence[str], directory: Path, 
     architecture = find_architecture(space, made, text)
     check_out(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / EXPERIMENT).write_text(experiment.to_toml())
     arch = made.format(architecture)
     member = {"arch": arch, "result": str(directory / "result.json"), "weights": str(directory / "network.pt")}
     console.print(
@@ -201,7 +200,10 @@ def train_one(space: str, text: str, overrides: Sequence[str], directory: Path, 
     with Display(console) as display:
         display.retrain(arch, 0.0, 1)
         retrain_member(experiment, member, data, lambda fraction: display.retrain(arch, fraction, 1))
-    result = json.loads(Path(member["result"]).read_text())
+    (directory / EXPERIMENT).write_text(experiment.to_toml())
+    counts = {"parameters": made.parameters(architecture), "macs": made.macs(architecture)}
+    result = {"name": text.upper() if known else space} | json.loads(Path(member["result"]).read_text()) | counts
+    Path(member["result"]).write_text(json.dumps(result) + "\n")
     console.print(
         f"test error {result['test_error_percent']:.2f} %; weights in {member['weights']}", highlight=False, soft_wrap=True
     )

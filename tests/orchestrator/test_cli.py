@@ -341,8 +341,20 @@ def test_train_a_published_network_as_a_point_to_compare_with(tmp_path: Path) ->
     result = call("train", "darts", "DARTS_V2", *settings, "--out", tmp_path / "v2")
     assert result.exit_code == 0, result.output
     told = json.loads((tmp_path / "v2" / "result.json").read_text())
+    assert told["name"] == "DARTS_V2" and told["parameters"] > 1000
     assert told["arch"].startswith("Genotype(") and 0 <= told["test_error_percent"] <= 100
     assert "test error" in result.output and (tmp_path / "v2" / "network.pt").exists()
     refused(call("train", "darts", "DARTS_V2", *settings, "--out", tmp_path / "v2"), "choose another name")
     refused(call("train", "darts", "DARTS_V2", "searcher.samples=3", "--out", tmp_path / "x"), "data, space and retrain")
     refused(call("train", "darts", "nonsense", "--out", tmp_path / "x"), "no network 'nonsense'")
+
+
+def test_a_report_shows_networks_from_elsewhere(done: Path, tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text(
+        json.dumps({"name": "ELSEWHERE_1", "parameters": 2000, "macs": 5000, "test_error_percent": 33.0, "arch": "x"})
+    )
+    result = call("report", done, "--with", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert "diamonds are networks" in (done / "report.html").read_text()
+    refused(call("report", done, "--with", tmp_path / "nowhere"), "--with", "paretoray train")
+    assert call("report", done).exit_code == 0
