@@ -104,8 +104,8 @@ class Replicas(Differentiable):
     def probe(self, architectures: Sequence[Architecture]) -> list[Metrics]:
         return self._shared_out("probe", architectures)
 
-    def differentiate(self, mixture: Mixture, draw: int) -> tuple[float, Cotangents]:
-        answer: tuple[float, Cotangents] = self._all("differentiate", mixture, draw)
+    def differentiate(self, mixture: Mixture, draw: int, unrolled: bool = False) -> tuple[float, Cotangents]:
+        answer: tuple[float, Cotangents] = self._all("differentiate", mixture, draw, unrolled)
         return answer
 
     def state_dict(self) -> dict[str, Any]:

@@ -65,7 +65,7 @@ class Coordinator:
         batch = min(experiment.training["batch"], len(data.train))
         steps = self.budget.epochs * (len(data.train) // batch)
         self.rounds: int = max(1, math.ceil(steps / self.budget.interval))
-        self.searcher = experiment.build_searcher(self.space, self.rounds)
+        self.searcher = experiment.build_searcher(self.space, self.objectives, self.rounds)
         self.checkpoints = Checkpoints(directory / "checkpoints")
         self._columns = [o.column for o in self.objectives]
         self._spreads = [o.spread for o in self.objectives if o.spread is not None]

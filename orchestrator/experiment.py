@@ -22,7 +22,7 @@ from orchestrator.spaces.parts.own import OwnSpace
 from searchers import Searcher
 
 # What the orchestrator fills in itself; a file cannot set it.
-_SEARCHER = ("sizes", "rounds", "costs", "seed")
+_SEARCHER = ("sizes", "rounds", "steps", "costs", "additive", "joins", "absent", "derive", "seed")
 _SPACE = ("image", "classes")
 _TRAINING = ("space", "data", "probes", "seed", "device", "rank", "world")
 
@@ -190,10 +190,23 @@ class Experiment:
     def build_objectives(self, space: SearchSpace) -> list[Objective]:
         return [names.build(names.find("objective", n), k, f"objectives.{n}", space) for n, k in self.objectives.items()]
 
-    def build_searcher(self, space: SearchSpace, rounds: int) -> Searcher:
+    def build_searcher(self, space: SearchSpace, objectives: Sequence[Objective], rounds: int) -> Searcher:
+        """With what its constructor asks for of the budget, the objectives and the space."""
         cls = names.find("searcher", self.searcher["name"])
-        costs = len(self.objectives) - 1
-        made = names.build(cls, _rest(self.searcher), "searcher", space.sizes, rounds=rounds, costs=costs, seed=self.seed)
+        takes = inspect.signature(cls).parameters
+        given: dict[str, Any] = {
+            "rounds": rounds,
+            "steps": rounds * self.budget.interval,
+            "costs": len(objectives) - 1,
+            "joins": space.joins,
+            "absent": space.absent,
+            "derive": space.derive,
+            "seed": self.seed,
+        }
+        if "additive" in takes:
+            given["additive"] = [objective.additive() for objective in objectives[1:]]
+        supplied = {key: value for key, value in given.items() if key in takes}
+        made = names.build(cls, _rest(self.searcher), "searcher", space.sizes, **supplied)
         assert isinstance(made, Searcher)
         if made.mixes and not space.relaxed:
             raise InputError(

@@ -44,7 +44,6 @@ def _descended(
         for _ in range(interval):
             relaxed = searcher.relax()
             if relaxed is not None:
-                _, cotangents = evaluator.differentiate(relaxed, evaluator.step)
-                searcher.descend(cotangents)
+                searcher.descend(*evaluator.differentiate(relaxed, evaluator.step, searcher.unrolled))
             evaluator.train(searcher.train_on(1))
-        yield assess(searcher.ask(min(1, room())))
+        yield assess(searcher.ask(room()))

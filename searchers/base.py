@@ -66,6 +66,7 @@ class Stage:
     options: the surviving options per choice. rounds: how long the stage lasts. warmup: how many of its first rounds train
     weights only. stages: how many there will be; the last one's supernet has the full depth, so that of a method with a
     single stage does too. A searcher that moves to a stage of another `index` asks for a new supernet over `options`.
+    skips: whether the skip dropout of P-DARTS is to be used, which methods on mixtures in stages need and others have not.
     """
 
     index: int
@@ -73,6 +74,7 @@ class Stage:
     rounds: int
     warmup: int = 0
     stages: int = 1
+    skips: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.index < self.stages or not 0 <= self.warmup <= self.rounds:
@@ -125,17 +127,21 @@ class Searcher(ABC):
 
 
 class GradientSearcher(Searcher):
-    """A `Searcher` that asks for derivatives at a mixture of its choosing, and proposes what it would derive now."""
+    """A `Searcher` that asks for derivatives at a mixture of its choosing. What it proposes besides is for the archive; it
+    is not told the costs."""
 
     mixes = True
+    unrolled = False
+    """Whether it wants the loss after a weight step differentiated, that step included (DARTS's second order)."""
 
     @abstractmethod
     def relax(self) -> Mixture | None:
         """The mixture at which the validation loss is to be differentiated; None while weights alone are trained."""
 
     @abstractmethod
-    def descend(self, cotangents: Cotangents) -> None:
-        """d loss / d weight at the mixture of the last `relax`; the chain rule to the method's parameters is its own."""
+    def descend(self, loss: float, cotangents: Cotangents) -> None:
+        """The loss and d loss / d weight at the mixture of the last `relax`; the chain rule to the method's own parameters is
+        its own."""
 
 
 def check_architecture(architecture: Architecture, sizes: Sequence[int]) -> None:

@@ -117,7 +117,7 @@ class TndNas(Searcher):
     @property
     def stage(self) -> Stage:
         index = self._index
-        return Stage(index, self.policy.options(), self._lengths[index], self._warmups[index], len(self._lengths))
+        return Stage(index, self.policy.options(), self._lengths[index], self._warmups[index], len(self._lengths), skips=True)
 
     def train_on(self, steps: int) -> list[Mixture]:
         self._round += 1

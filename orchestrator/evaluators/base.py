@@ -45,5 +45,8 @@ class Differentiable(Evaluator):
     """An evaluator that also answers for the mixture itself."""
 
     @abstractmethod
-    def differentiate(self, mixture: Mixture, draw: int) -> tuple[float, Cotangents]:
-        """The loss on validation batch `draw`, and d loss / d weight for every option that the mixture wants."""
+    def differentiate(self, mixture: Mixture, draw: int, unrolled: bool = False) -> tuple[float, Cotangents]:
+        """The loss on validation batch `draw`, and d loss / d weight for every option that the mixture wants.
+
+        unrolled: of the loss after one more weight step on the next training batch, that step differentiated too.
+        """

@@ -23,13 +23,16 @@ from searchers.base import Architecture, Cotangents, Mixture, Stage
 
 # Each kind of chance has a stream of its own, so that what one draws never moves another.
 _WEIGHTS, _TRAIN, _AUGMENT, _VALID, _DROPOUT, _PROBE = range(6)
+_REACH = 0.01
+"""Length of the finite difference in DARTS's second order (its footnote 2)."""
 
 
 class Supernet(Differentiable):
     """A supernet with its optimizer and its data: SGD with a cosine to 0 over a stage (DARTS, section 3.1; P-DARTS).
 
     batch: images per weight step, over all replicas together. valid_batch: images per validation batch. lr, momentum,
-    weight_decay, clip: SGD, with gradients clipped to this L2 norm. skip_dropout: rate at the start of each stage (TND-NAS
+    weight_decay, clip: SGD, with gradients clipped to this L2 norm. skip_dropout: rate at the start of each stage, for methods
+    that use it (TND-NAS
     used 0.3, 0.6, 0.8; the last number serves further stages); it falls to 0 over the stage as in P-DARTS.
 
     affine: whether normalisation in the supernet has learned scales; by default as the space's authors have it. statistics:
@@ -135,10 +138,8 @@ class Supernet(Differentiable):
         total = torch.zeros((), device=self.device)
         for mixture in mixtures:
             self._schedule(one_hot=all(len(active) == 1 for active in mixture.active()))
-            indices = self._batches[self.step]
-            rng = np.random.default_rng([self.seed, _AUGMENT, self.step])
-            x = self.data.normalise(self.data.augment(self._train.images[self._share(indices)], rng))
-            loss = self._loss(x, self._train.labels[self._share(indices)], Weights(mixture.weights), len(indices))
+            x, y, images = self._training_batch()
+            loss = self._loss(x, y, Weights(mixture.weights), images)
             self._optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             parameters = [p for p in self.model.parameters() if p.grad is not None]
@@ -153,6 +154,13 @@ class Supernet(Differentiable):
             raise RunError(f"the training loss became {mean} by weight step {self.step}; lower training.lr (now {self.lr})")
         return mean
 
+    def _training_batch(self) -> tuple[Tensor, Tensor, int]:
+        """This replica's share of the next weight step's images and labels, and how many images the whole batch has."""
+        indices = self._batches[self.step]
+        rng = np.random.default_rng([self.seed, _AUGMENT, self.step])
+        images = self._train.images[self._share(indices)]
+        return self.data.normalise(self.data.augment(images, rng)), self._train.labels[self._share(indices)], len(indices)
+
     def _schedule(self, one_hot: bool) -> None:
         done = (self.step - self._begun) / max(1, self.steps)
         for group in self._optimizer.param_groups:
@@ -163,7 +171,7 @@ class Supernet(Differentiable):
         start = self.skip_dropout[min(self.stage.index, len(self.skip_dropout) - 1)] if self.skip_dropout else 0.0
         # It is against mixtures that lean on skips; a path that consists of them would merely be spoilt.
         for skip in self._skips:
-            skip.rate = 0.0 if one_hot else start * fall
+            skip.rate = 0.0 if one_hot or not self.stage.skips else start * fall
         self._chance.manual_seed(_number(self.seed, _DROPOUT, self.step, self.rank))
 
     def _share(self, indices: NDArray[np.int64]) -> Tensor:
@@ -233,17 +241,64 @@ class Supernet(Differentiable):
             found.append({k: v for probe in self.probes for k, v in probe.probe(network, image).items()})
         return found
 
-    def differentiate(self, mixture: Mixture, draw: int) -> tuple[float, Cotangents]:
+    def differentiate(self, mixture: Mixture, draw: int, unrolled: bool = False) -> tuple[float, Cotangents]:
+        indices = self._drawn[draw]
+        mine = self._share(indices)
+        valid = (self.data.normalise(self._valid.images[mine]), self._valid.labels[mine], len(indices))
         self.model.eval()
         for norm in self._norms:  # the images' own statistics, as DARTS, NASP and ProxylessNAS have it; and no trace of them
             norm.training, norm.track_running_stats = True, False
         try:
-            return self._differentiate(mixture, draw)
+            if unrolled:
+                return self._unrolled(mixture, valid)
+            return self._cotangents(mixture, *valid)[:2]
         finally:
             for norm in self._norms:
                 norm.training, norm.track_running_stats = False, self.statistics != "batch"
 
-    def _differentiate(self, mixture: Mixture, draw: int) -> tuple[float, Cotangents]:
+    def _unrolled(self, mixture: Mixture, valid: tuple[Tensor, Tensor, int]) -> tuple[float, Cotangents]:
+        """DARTS, section 2.3: through a virtual weight step, the second derivative by a finite difference; the weights end as
+        they began, bit by bit."""
+        parameters = list(self.model.parameters())
+        before = [p.detach().clone() for p in parameters]
+        self._schedule(one_hot=True)
+        (group,) = self._optimizer.param_groups
+        train = self._training_batch()
+        loss = self._loss(train[0], train[1], Weights(mixture.weights), train[2])
+        step = self._gradients(loss, parameters)
+        try:
+            with torch.no_grad():
+                for p, g in zip(parameters, step, strict=True):
+                    velocity = self._optimizer.state[p].get("momentum_buffer")
+                    moved = g + group["weight_decay"] * p
+                    p.sub_(moved if velocity is None else moved + group["momentum"] * velocity, alpha=group["lr"])
+            value, cotangents, slope = self._cotangents(mixture, *valid, parameters=parameters)
+            reach = _REACH / max(1e-12, float(torch.cat([v.reshape(-1) for v in slope]).norm()))
+            around = []
+            for sign in (1.0, -1.0):
+                with torch.no_grad():
+                    for p, w, v in zip(parameters, before, slope, strict=True):
+                        p.copy_(w + sign * reach * v)
+                around.append(self._cotangents(mixture, *train)[1])
+        finally:
+            with torch.no_grad():
+                for p, w in zip(parameters, before, strict=True):
+                    p.copy_(w)
+        far = group["lr"] / (2 * reach)
+        rows = zip(cotangents, *around, strict=True)
+        return value, tuple(tuple(c - far * (up - down) for c, up, down in zip(*row, strict=True)) for row in rows)
+
+    def _gradients(self, loss: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
+        """Of the whole batch, zeros for what did not run."""
+        found = torch.autograd.grad(loss, parameters, allow_unused=True)
+        whole = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
+        self._sum_over_replicas(whole)
+        return whole
+
+    def _cotangents(
+        self, mixture: Mixture, x: Tensor, y: Tensor, images: int, parameters: Sequence[nn.Parameter] = ()
+    ) -> tuple[float, Cotangents, list[Tensor]]:
+        """The loss over all replicas' shares, d loss / d weight, and d loss / d parameter for those that are given."""
         active = mixture.active()
         dtype = next(self.model.parameters()).dtype
         rows: list[list[float | Tensor]] = [list(row) for row in mixture.weights]
@@ -265,28 +320,27 @@ class Supernet(Differentiable):
                 inactive[-1] = (alone, leaf)
                 leaves.append(leaf)
                 places.append((choice, alone))
-        indices = self._drawn[draw]
-        mine = self._share(indices)
-        x = self.data.normalise(self._valid.images[mine])
-        loss = self._loss(x, self._valid.labels[mine], Weights(rows, inactive), len(indices))
-        gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
+        loss = self._loss(x, y, Weights(rows, inactive), images)
+        gradients = torch.autograd.grad(loss, [*leaves, *parameters], allow_unused=True)
         answer = torch.cat(
             [loss.detach().reshape(1)]
-            + [(torch.zeros_like(leaf) if g is None else g).reshape(-1) for leaf, g in zip(leaves, gradients, strict=True)]
+            + [(torch.zeros_like(leaf) if g is None else g).reshape(-1) for leaf, g in zip(leaves, gradients, strict=False)]
         )
         self._sum_over_replicas([answer])
+        slope = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, gradients[len(leaves) :], strict=True)]
+        self._sum_over_replicas(slope)
         numbers = iter(answer.tolist())
         value = next(numbers)
         cotangents = [[0.0] * len(row) for row in mixture.weights]
         for choice, options in places:
             for option in options:
                 cotangents[choice][option] = next(numbers)
-        return value, tuple(tuple(row) for row in cotangents)
+        return value, tuple(tuple(row) for row in cotangents), slope
 
     def state_dict(self) -> dict[str, Any]:
         stage = self.stage
         return {
-            "stage": [stage.index, [list(o) for o in stage.options], stage.rounds, stage.warmup, stage.stages],
+            "stage": [stage.index, [list(o) for o in stage.options], stage.rounds, stage.warmup, stage.stages, stage.skips],
             "steps": self.steps,
             "begun": self._begun,
             "step": self.step,

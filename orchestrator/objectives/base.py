@@ -31,6 +31,10 @@ class Objective(ABC):
     def cost(self, architecture: Architecture, metrics: Metrics) -> float:
         """Lower is better, in the unit of `column`."""
 
+    def additive(self) -> tuple[float, list[list[float]]] | None:
+        """For a cost that is a sum over the operations: what is fixed, and what each option of each choice adds."""
+        return None
+
     def reference(self, metrics: Metrics) -> float:
         """The cost where hypervolume begins to count: 1.1 times that of the largest network, which has these metrics."""
         return 1.1 * max(self.cost(self.space.largest(), metrics), 1e-12)

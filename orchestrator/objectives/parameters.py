@@ -18,3 +18,6 @@ class Parameters(Objective):
 
     def cost(self, architecture: Architecture, metrics: Metrics) -> float:
         return float(self.space.parameters(architecture))
+
+    def additive(self) -> tuple[float, list[list[float]]] | None:
+        return self.space.additive("parameters")

@@ -40,7 +40,8 @@ class SearchSpace(ABC):
 
     choices: what is decided. image: (channels, height, width) of the input. classes: outputs of the classifier. affine:
     whether normalisation in the supernet has learned scales, as published; with them a mixture's weights can be undone.
-    relaxed: whether its supernet runs mixtures, or single networks only.
+    relaxed: whether its supernet runs mixtures, or single networks only. joins: for cells of which two edges into each node are
+    kept, the choices that meet in each node. absent: per choice the option that stands for no edge, if there is one.
     """
 
     choices: tuple[Decision, ...]
@@ -48,6 +49,8 @@ class SearchSpace(ABC):
     classes: int
     affine = False
     relaxed = True
+    joins: tuple[tuple[int, ...], ...] = ()
+    absent: tuple[int | None, ...] | None = None
     published: ClassVar[Mapping[str, Published]] = {}
 
     @abstractmethod
@@ -110,6 +113,10 @@ class SearchSpace(ABC):
         """Multiplications of `network(architecture)` for one image (see `Operation`)."""
         self.check(architecture)
         return self.prices.cost("macs", architecture)
+
+    def additive(self, cost: str) -> tuple[float, list[list[float]]] | None:
+        """`parameters` or `macs` as a sum over the options (see `Prices.additive`)."""
+        return self.prices.additive(cost) if self.relaxed else None
 
     def derive(self, probabilities: Sequence[Sequence[float]]) -> Architecture:
         """The architecture that stands for a policy: here, each choice's most probable option."""

@@ -47,3 +47,7 @@ class TndNas(Darts):
         f"TND_NAS_C{channels}": Published(_CELL, {"channels": channels, "cells": 20}, _SOURCE) for channels in (16, 24, 36, 48)
     }
     derive = SearchSpace.derive
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.joins = ()

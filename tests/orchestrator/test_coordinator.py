@@ -192,7 +192,7 @@ class Descent(GradientSearcher):
     def relax(self) -> Mixture:
         return Mixture(tuple(tuple(row.tolist()) for row in self.rows))
 
-    def descend(self, cotangents: Cotangents) -> None:
+    def descend(self, loss: float, cotangents: Cotangents) -> None:
         self.slopes.append(cotangents)
         for row, slope in zip(self.rows, cotangents, strict=True):
             row *= np.exp(-np.clip(slope, -1, 1))

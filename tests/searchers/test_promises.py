@@ -1,5 +1,6 @@
 """What every searcher keeps, whichever method it is."""
 
+from inspect import signature
 from typing import Any
 
 import pytest
@@ -13,7 +14,12 @@ ROUNDS = 24
 
 
 def made(name: str, seed: int = 0) -> Searcher:
-    searcher: Searcher = names.find("searcher", name)(SIZES, rounds=ROUNDS, seed=seed)
+    cls = names.find("searcher", name)
+    prices = [[10.0 * (i + 1) * o for o in range(size)] for i, size in enumerate(SIZES)]
+    hub = {"steps": 2 * ROUNDS, "additive": [(5.0, prices)]}
+    searcher: Searcher = cls(
+        SIZES, rounds=ROUNDS, seed=seed, **{k: v for k, v in hub.items() if k in signature(cls).parameters}
+    )
     return searcher
 
 
@@ -29,7 +35,7 @@ def play(searcher: Searcher, rounds: int) -> list[Any]:
         if isinstance(searcher, GradientSearcher):
             mixture = searcher.relax()
             if mixture is not None:
-                searcher.descend(tuple(tuple(0.1 * (i + 1) for i in range(len(row))) for row in mixture.weights))
+                searcher.descend(2.0, tuple(tuple(0.1 * (i + 1) for i in range(len(row))) for row in mixture.weights))
         asked = searcher.ask(10)
         said.append(asked)
         if asked:

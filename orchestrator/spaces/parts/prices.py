@@ -76,6 +76,11 @@ class Prices:
             cost += sum(v for conditions, v in besides.items() if _hold(conditions, architecture))
         return cost
 
+    def additive(self, name: str) -> tuple[float, list[list[float]]] | None:
+        """What is fixed of a cost, and what each option of each choice adds; None where choices depend on each other."""
+        fixed, single, under, besides = self._tables[name]
+        return None if under or besides else (float(fixed), [[float(value) for value in row] for row in single])
+
     def operations(self, architecture: Architecture) -> list[Operation]:
         """In the order in which they run."""
         return [p.operation for p in self.listed if _hold(p.conditions, architecture)]

@@ -1,0 +1,107 @@
+"""DARTS: gradient descent on a softmax mixture of all operations (Liu, Simonyan and Yang, ICLR 2019, arXiv 1806.09055).
+
+The baseline that the named systems improve on; it is known to end with skip connections when it runs for long (the report's
+policy shows it).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import torch
+
+from searchers.base import Architecture, Cotangents, Evaluation, GradientSearcher, Mixture, Stage
+from searchers.categorical import Categorical
+
+
+class Darts(GradientSearcher):
+    """`logits <- Adam(d validation loss / d logits)` and a weight step on the mixture, in turn.
+
+    rounds, steps, derive, seed: given by the budget and the space. derive: from probabilities to the architecture that the
+        space makes of them, in cells two edges into each node.
+    order: 2 differentiates through one step of the weights, by finite differences (section 2.3, equation 8); 1 takes the
+        weights as given, at about half of the time.
+    lr, betas, weight_decay: Adam on the logits, 3e-4, (0.5, 0.999), 1e-3 in the code. lr None stands for 3e-4 over 50 epochs of
+        390 steps: a search with fewer gets a proportionally larger one, up to 0.1.
+    scale: logits start at scale * N(0, 1), as in the code (the paper says 0).
+    samples: architectures that are proposed in a round, for the archive: what would be derived now, and samples of the softmax.
+        The method itself needs none.
+
+    Raises ValueError for settings outside these bounds.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        *,
+        rounds: int,
+        steps: int,
+        derive: Callable[[Sequence[Sequence[float]]], Architecture] | None = None,
+        order: Literal[1, 2] = 2,
+        lr: float | None = None,
+        betas: tuple[float, float] = (0.5, 0.999),
+        weight_decay: float = 1e-3,
+        scale: float = 1e-3,
+        samples: int = 2,
+        seed: int = 0,
+    ) -> None:
+        if not (lr is None or lr > 0) or weight_decay < 0 or scale < 0 or samples < 1:
+            raise ValueError(
+                f"lr = {lr}, weight_decay = {weight_decay}, scale = {scale}, samples = {samples}: positive, not negative, not "
+                "negative, at least 1"
+            )
+        self.sizes, self.unrolled, self.samples = tuple(sizes), order == 2, samples
+        self.lr = min(0.1, max(3e-4, 3e-4 * 19_500 / steps)) if lr is None else lr
+        self._derive = derive
+        self._generator = torch.Generator().manual_seed(seed)
+        self.policy = Categorical(sizes)
+        self.policy.initialise(scale, self._generator)
+        self._adam = torch.optim.Adam([self.policy.logits], lr=self.lr, betas=betas, weight_decay=weight_decay)
+        self._stage = Stage(0, self.policy.options(), rounds)
+
+    @property
+    def stage(self) -> Stage:
+        return self._stage
+
+    def train_on(self, steps: int) -> list[Mixture]:
+        return [Mixture(tuple(tuple(row) for row in self.policy.rows()))] * steps
+
+    def relax(self) -> Mixture | None:
+        return self.train_on(1)[0]
+
+    def descend(self, loss: float, cotangents: Cotangents) -> None:
+        p = self.policy.probabilities()
+        rows = [
+            torch.nn.functional.pad(torch.tensor(row, dtype=torch.float64), (0, p.shape[1] - len(row))) for row in cotangents
+        ]
+        self._adam.zero_grad()
+        (p * torch.stack(rows)).sum().backward()  # type: ignore[no-untyped-call]
+        self._adam.step()
+
+    def ask(self, n: int) -> list[Architecture]:
+        asked = self.derive() + self.policy.sample(max(0, min(n, self.samples) - 1), self._generator)
+        return asked[:n]
+
+    def tell(self, evaluations: Sequence[Evaluation]) -> None:
+        pass
+
+    def probabilities(self) -> list[list[float]]:
+        return self.policy.rows()
+
+    def derive(self) -> list[Architecture]:
+        """By the space's own rule."""
+        return [self._derive(self.policy.rows()) if self._derive else self.policy.mode()]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "logits": self.policy.logits.detach().clone(),
+            "adam": self._adam.state_dict(),
+            "generator": self._generator.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        with torch.no_grad():
+            self.policy.logits.copy_(state["logits"])
+        self._adam.load_state_dict(state["adam"])
+        self._generator.set_state(state["generator"])

@@ -1,0 +1,198 @@
+"""ProxylessNAS-G: gradients through binary gates (Cai, Zhu and Han, ICLR 2019, arXiv 1812.00332, sections 3.2 and 3.3.1).
+
+Estimators, update and latency terms are those of the authors' code (search/modules/mix_op.py, nas_manager.py). Where a residual
+block takes its `id` path the code lets the gates go without a gradient; here the output of that path is counted as 0, so its
+block learns like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from searchers.base import Architecture, Cotangents, Evaluation, GradientSearcher, Mixture, Stage
+from searchers.categorical import Categorical
+
+Additive = tuple[float, list[list[float]]]
+"""A cost that is a sum: what is fixed, and what each option of each choice adds."""
+
+
+class ProxylessG(GradientSearcher):
+    """Samples one path to train weights; moves path probabilities by d loss / d gate, times the softmax's own derivative.
+
+    rounds, steps, costs, additive, seed: given by the budget and the experiment. additive: each cost after the error as a sum
+        over the options, of which the expectation and its gradient are exact; costs that are none are refused.
+    gates: "two" samples two paths of each choice and compares these (section 3.2.1), at the memory of two; "all" computes the
+        derivative of every gate one at a time, at the memory of one path and the time of all (the released code's default).
+    term: how expected costs E with the targets T enter the loss: "mul-log", weight * CE * prod((log E / log T) ** power), or
+        "add-linear", CE + sum(strength * (E - T) / T).
+    weight, power: of "mul-log"; 0.2 and 0.3 on the authors' command line. strength: of "add-linear"; 0.1. One number for all
+        costs.
+    targets: T of each cost, in its own unit; for "mul-log" above 1. None takes the expected cost at the start.
+    warmup: share of the weight steps before the first architecture step (40 of 160 epochs). every: weight steps for each
+        architecture step (5).
+    samples: paths that are proposed, and measured for the archive, in each round. The method itself needs none.
+    lr: of Adam on the logits; None stands for 1e-3 over 120 epochs of about 1,000 architecture steps: a search with fewer
+        gets a proportionally larger one, up to 0.1. betas: the first is 0, so that paths that were not sampled stand still.
+    scale: logits start at scale * N(0, 1).
+
+    Raises ValueError for settings outside these bounds.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        *,
+        rounds: int,
+        steps: int,
+        costs: int = 1,
+        additive: Sequence[Additive | None] = (),
+        gates: Literal["two", "all"] = "two",
+        term: Literal["mul-log", "add-linear"] = "mul-log",
+        weight: float = 0.2,
+        power: float = 0.3,
+        strength: float = 0.1,
+        targets: list[float] | None = None,
+        warmup: float = 0.25,
+        every: int = 5,
+        samples: int = 2,
+        lr: float | None = None,
+        betas: tuple[float, float] = (0.0, 0.999),
+        scale: float = 1e-3,
+        seed: int = 0,
+    ) -> None:
+        if not 0 <= warmup < 1 or every < 1 or samples < 1 or not (lr is None or lr > 0) or scale < 0 or weight <= 0:
+            raise ValueError(
+                f"warmup = {warmup}, every = {every}, samples = {samples}, lr = {lr}, scale = {scale}, weight = {weight}: a "
+                "share below 1, at least 1, at least 1, positive, not negative, positive"
+            )
+        if len(additive) != costs or any(cost is None for cost in additive):
+            raise ValueError(
+                "every objective after the error must be a sum over operations, as parameters and macs are, for its "
+                "expectation to have a gradient; take proxyless-r for others"
+            )
+        self.sizes = tuple(sizes)
+        self.gates, self.term, self.weight, self.power, self.strength = gates, term, weight, power, strength
+        self.every, self.samples = every, samples
+        self._warm = int(warmup * steps)
+        self.lr = min(0.1, max(1e-3, 1e-3 * 120_000 * every / max(1, steps - self._warm))) if lr is None else lr
+        self._generator = torch.Generator().manual_seed(seed)
+        self.policy = Categorical(sizes)
+        self.policy.initialise(scale, self._generator)
+        self._adam = torch.optim.Adam([self.policy.logits], lr=self.lr, betas=betas)
+        self._costs = [(cost[0], _padded(cost[1], self.policy.logits.shape)) for cost in additive if cost is not None]
+        expected = [float(e) for e in self._expected(self.policy.probabilities().detach())]
+        self.targets = expected if targets is None else targets
+        if len(self.targets) != costs or min(self.targets, default=2.0) <= (1 if term == "mul-log" else 0):
+            raise ValueError(
+                f"targets = {self.targets}; the {costs} costs need one each, above {1 if term == 'mul-log' else 0}"
+            )
+        self._stage = Stage(0, self.policy.options(), rounds, min(int(warmup * rounds), rounds - 1))
+        self._step = self._round = 0
+        self._pairs: Tensor | None = None
+
+    @property
+    def stage(self) -> Stage:
+        return self._stage
+
+    def train_on(self, steps: int) -> list[Mixture]:
+        self._step += steps
+        return [Mixture.one_hot(a, self.sizes) for a in self.policy.sample(steps, self._generator)]
+
+    def relax(self) -> Mixture | None:
+        if self._step < self._warm or self._step % self.every:
+            return None
+        p = self.policy.probabilities().detach()
+        if self.gates == "all":
+            (active,) = self.policy.sample(1, self._generator)
+            wanted = self.policy.alive.clone()
+        else:
+            # Two without replacement; a choice of one option has only that.
+            first = torch.multinomial(p, 1, generator=self._generator)
+            rest = p.scatter(1, first, 0.0)
+            rest = torch.where(rest.sum(dim=1, keepdim=True) > 0, rest, p)
+            second = torch.multinomial(rest, 1, generator=self._generator)
+            self._pairs = torch.cat([first, second], dim=1)
+            q = self.policy.logits.detach().gather(1, self._pairs).softmax(dim=1)
+            taken = torch.multinomial(q, 1, generator=self._generator)
+            active = tuple(self._pairs.gather(1, taken).flatten().tolist())
+            wanted = torch.zeros_like(self.policy.alive).scatter(1, self._pairs, True)
+        marked = tuple(tuple(row[:n]) for row, n in zip(wanted.tolist(), self.sizes, strict=True))
+        return Mixture(Mixture.one_hot(active, self.sizes).weights, marked)
+
+    def descend(self, loss: float, cotangents: Cotangents) -> None:
+        before = self.policy.logits.detach().clone()
+        total = self._loss(loss, _padded(cotangents, before.shape))
+        self._adam.zero_grad()
+        total.backward()  # type: ignore[no-untyped-call]
+        self._adam.step()
+        if self._pairs is not None:
+            # Rescaled, so that the two share the probability that they had and the others keep theirs.
+            with torch.no_grad():
+                old, new = (logits.gather(1, self._pairs) for logits in (before, self.policy.logits))
+                shift = new.logsumexp(dim=1, keepdim=True) - old.logsumexp(dim=1, keepdim=True)
+                single = self._pairs[:, :1] == self._pairs[:, 1:]
+                self.policy.logits.scatter_(1, self._pairs, torch.where(single, old, new - shift))
+        self._pairs = None
+
+    def _loss(self, ce: float, cotangents: Tensor) -> Tensor:
+        """Something whose gradient in the logits is that of the loss: sum_j (d CE / d gate_j) p_j stands for CE."""
+        p = self.policy.probabilities()
+        if self._pairs is not None:
+            q = self.policy.logits.gather(1, self._pairs).softmax(dim=1)
+            p = torch.zeros_like(p).scatter_add(
+                1, self._pairs, q * torch.where(self._pairs[:, :1] == self._pairs[:, 1:], 0.5, 1.0)
+            )
+        surrogate = (p * cotangents).sum()
+        expected = self._expected(p)
+        if self.term == "add-linear":
+            return surrogate + sum(self.strength * (e - t) / t for e, t in zip(expected, self.targets, strict=True))
+        factor = torch.ones((), dtype=torch.float64)
+        for e, t in zip(expected, self.targets, strict=True):
+            factor = factor * (e.clamp(min=1 + 1e-9).log() / torch.tensor(t, dtype=torch.float64).log()) ** self.power
+        return self.weight * (factor.detach() * surrogate + ce * factor)
+
+    def _expected(self, p: Tensor) -> list[Tensor]:
+        """Each cost's expectation under independent choices (section 3.3.1, equation 2)."""
+        return [fixed + (p * rows).sum() for fixed, rows in self._costs]
+
+    def ask(self, n: int) -> list[Architecture]:
+        if self._step <= self._warm:
+            return []
+        return self.policy.sample(min(n, self.samples), self._generator)
+
+    def tell(self, evaluations: Sequence[Evaluation]) -> None:
+        pass
+
+    def probabilities(self) -> list[list[float]]:
+        return self.policy.rows()
+
+    def derive(self) -> list[Architecture]:
+        """The most probable option of each choice."""
+        return [self.policy.mode()]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "step": self._step,
+            "targets": list(self.targets),
+            "logits": self.policy.logits.detach().clone(),
+            "adam": self._adam.state_dict(),
+            "generator": self._generator.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._step, self.targets = state["step"], list(state["targets"])
+        with torch.no_grad():
+            self.policy.logits.copy_(state["logits"])
+        self._adam.load_state_dict(state["adam"])
+        self._generator.set_state(state["generator"])
+
+
+def _padded(rows: Sequence[Sequence[float]], shape: torch.Size) -> Tensor:
+    padded = torch.zeros(shape, dtype=torch.float64)
+    for i, row in enumerate(rows):
+        padded[i, : len(row)] = torch.tensor(row, dtype=torch.float64)
+    return padded

@@ -1,0 +1,145 @@
+"""ProxylessNAS-R: path probabilities by REINFORCE (Cai, Zhu and Han, ICLR 2019, arXiv 1812.00332, section 3.3.2, appendix D).
+
+Update rule, schedule and constants are those of the authors' code (search/nas_manager.py). What differs: a round of ours is a
+few weight steps and one architecture step, where theirs has 300 architecture steps spread over an epoch; and the learning
+rate grows when a search has fewer of them (see `lr`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from searchers.base import Architecture, Evaluation, Mixture, Searcher, Stage
+from searchers.categorical import Categorical
+
+
+class ProxylessR(Searcher):
+    """Descends on `-(reward - baseline) * log p` with the reward `accuracy * prod((target / cost) ** power)`; the first
+    objective must be the error in percent, and the accuracy counts as a fraction.
+
+    rounds, costs, seed: given by the budget and the experiment.
+    samples: paths per architecture step (10), measured on one validation batch.
+    warmup: share of the rounds that train weights on nearly uniform paths only (40 of 160 epochs).
+    targets: the cost T of each objective after the error, in its own unit, at which a reward equals the accuracy. None takes
+        the mean of the first samples.
+    power: of each ratio, 0.1 in the code, for all costs or one each. 0.07 is MnasNet's.
+    lr: of Adam on the logits. None stands for the published 1e-3 over its 36,000 steps: fewer steps get a proportionally larger
+        one, up to 0.1, since Adam moves a logit by at most about lr a step.
+    betas: of Adam; the first is 0, lest a path move by the momentum of steps in which it was not sampled.
+    baseline_step: b <- b + step * (mean reward - b), before it is used. It is called a decay of 0.99 in the code.
+    scale: logits start at scale * N(0, 1).
+
+    Raises ValueError for settings outside these bounds.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        *,
+        rounds: int,
+        costs: int = 1,
+        samples: int = 10,
+        warmup: float = 0.25,
+        targets: list[float] | None = None,
+        power: float | list[float] = 0.1,
+        lr: float | None = None,
+        betas: tuple[float, float] = (0.0, 0.999),
+        baseline_step: float = 0.99,
+        scale: float = 1e-3,
+        seed: int = 0,
+    ) -> None:
+        powers = [float(power)] * costs if isinstance(power, (int, float)) else list(power)
+        if samples < 1 or not 0 <= warmup < 1 or not (lr is None or lr > 0) or not 0 <= baseline_step <= 1 or scale < 0:
+            raise ValueError(
+                f"samples = {samples}, warmup = {warmup}, lr = {lr}, baseline_step = {baseline_step}, scale = {scale}: at "
+                "least 1, a share below 1, positive, in 0..1, not negative"
+            )
+        if len(powers) != costs or (targets is not None and len(targets) != costs):
+            raise ValueError(f"power = {power}, targets = {targets}; the {costs} objectives after the error need a number each")
+        if targets is not None and min(targets, default=1.0) <= 0:
+            raise ValueError(f"targets = {targets}; costs are compared with them, so they must be positive")
+        self.sizes = tuple(sizes)
+        self.samples, self.baseline_step, self.powers, self.targets = samples, baseline_step, powers, targets
+        warm = min(int(warmup * rounds), rounds - 1)
+        self.lr = min(0.1, max(1e-3, 1e-3 * 36_000 / (rounds - warm))) if lr is None else lr
+        self._generator = torch.Generator().manual_seed(seed)
+        self.policy = Categorical(sizes)
+        self.policy.initialise(scale, self._generator)
+        self._adam = torch.optim.Adam([self.policy.logits], lr=self.lr, betas=betas)
+        self._stage = Stage(0, self.policy.options(), rounds, warm)
+        self._round = self._asked = 0
+        self._told: list[Evaluation] = []
+        self.baseline: float | None = None
+        self._target: list[float] | None = targets
+
+    @property
+    def stage(self) -> Stage:
+        return self._stage
+
+    def train_on(self, steps: int) -> list[Mixture]:
+        self._round += 1
+        return [Mixture.one_hot(a, self.sizes) for a in self.policy.sample(steps, self._generator)]
+
+    def ask(self, n: int) -> list[Architecture]:
+        if self._round <= self._stage.warmup:
+            return []
+        asked = self.policy.sample(min(n, self.samples), self._generator)
+        self._asked = len(asked)
+        return asked
+
+    def tell(self, evaluations: Sequence[Evaluation]) -> None:
+        self._told += evaluations
+        if len(self._told) < self._asked:
+            return
+        # Sorted, so that the sums below do not depend on the order of arrival.
+        told = sorted(self._told, key=lambda e: (e.architecture, e.costs))
+        self._told, self._asked = [], 0
+        if self._target is None:
+            columns = zip(*(e.costs[1:] for e in told), strict=True)
+            self._target = [max(sum(column) / len(column), 1e-12) for column in columns]
+        rewards = torch.tensor([self.reward(e) for e in told], dtype=torch.float64)
+        mean = float(rewards.mean())
+        self.baseline = mean if self.baseline is None else self.baseline + self.baseline_step * (mean - self.baseline)
+        loss = -((rewards - self.baseline) * self.policy.log_prob([e.architecture for e in told])).mean()
+        self._adam.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._adam.step()
+
+    def reward(self, evaluation: Evaluation) -> float:
+        """The accuracy as a fraction, times each target over its cost to its power."""
+        error, *costs = evaluation.costs
+        assert self._target is not None
+        ratios = (t / max(c, 1e-12) for c, t in zip(costs, self._target, strict=True))
+        return (1.0 - error / 100.0) * math.prod(math.pow(r, w) for r, w in zip(ratios, self.powers, strict=True))
+
+    def probabilities(self) -> list[list[float]]:
+        return self.policy.rows()
+
+    def derive(self) -> list[Architecture]:
+        """The most probable option of each choice."""
+        return [self.policy.mode()]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "round": self._round,
+            "asked": self._asked,
+            "told": [(list(e.architecture), list(e.costs)) for e in self._told],
+            "baseline": self.baseline,
+            "target": self._target,
+            "logits": self.policy.logits.detach().clone(),
+            "adam": self._adam.state_dict(),
+            "generator": self._generator.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._round, self._asked = state["round"], state["asked"]
+        self._told = [Evaluation(tuple(a), tuple(c)) for a, c in state["told"]]
+        self.baseline, self._target = state["baseline"], state["target"]
+        with torch.no_grad():
+            self.policy.logits.copy_(state["logits"])
+        self._adam.load_state_dict(state["adam"])
+        self._generator.set_state(state["generator"])

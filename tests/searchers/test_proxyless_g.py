@@ -1,0 +1,158 @@
+"""Gate gradients against the softmax's own derivative, the rescaling, and the expected cost."""
+
+import itertools
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from searchers.proxyless_g import ProxylessG
+
+PRICES = [[1.0, 4.0, 2.0], [0.0, 3.0], [7.0]]
+SIZES = (3, 2, 1)
+
+
+def made(**settings: Any) -> ProxylessG:
+    given = {"rounds": 20, "steps": 40, "additive": [(10.0, PRICES)], "warmup": 0.0, "every": 1, "scale": 0.7, "seed": 2}
+    return ProxylessG(SIZES, **{**given, **settings})
+
+
+def gradient(searcher: ProxylessG) -> torch.Tensor:
+    assert searcher.policy.logits.grad is not None
+    return searcher.policy.logits.grad.clone()
+
+
+def test_all_gates_give_the_exact_gradient_of_a_linear_loss() -> None:
+    searcher = made(gates="all", term="add-linear", strength=0.0, targets=[1.0])
+    slopes = ((0.3, -0.2, 0.9), (0.5, 0.1), (2.0,))
+    p = searcher.policy.probabilities()
+    rows = torch.stack([torch.nn.functional.pad(torch.tensor(r, dtype=torch.float64), (0, 3 - len(r))) for r in slopes])
+    (expected,) = torch.autograd.grad((p * rows).sum(), searcher.policy.logits)
+    mixture = searcher.relax()
+    assert mixture is not None and mixture.wanted == ((True,) * 3, (True,) * 2, (True,))
+    assert all(len(active) == 1 for active in mixture.active())
+    searcher.descend(1.0, slopes)
+    assert torch.allclose(gradient(searcher), expected, atol=1e-12)
+    assert torch.allclose(gradient(searcher).sum(dim=1), torch.zeros(3, dtype=torch.float64), atol=1e-12)
+
+
+def test_two_paths_are_compared_by_their_own_softmax() -> None:
+    searcher = made(gates="two", term="add-linear", strength=0.0, targets=[1.0])
+    slopes = ((0.3, -0.2, 0.9), (0.5, 0.1), (2.0,))
+    mixture = searcher.relax()
+    assert mixture is not None and mixture.wanted is not None
+    (i, k) = [o for o, wanted in enumerate(mixture.wanted[0]) if wanted]
+    assert sum(mixture.wanted[1]) == 2 and sum(mixture.wanted[2]) == 1
+    assert all(
+        set(active) <= {o for o, w in enumerate(row) if w} for active, row in zip(mixture.active(), mixture.wanted, strict=True)
+    )
+    q = searcher.policy.logits.detach()[0, [i, k]].softmax(dim=0)
+    searcher.descend(1.0, slopes)
+    expected = float(q[0] * q[1]) * (slopes[0][i] - slopes[0][k])
+    found = gradient(searcher)[0]
+    assert float(found[i]) == pytest.approx(expected) and float(found[k]) == pytest.approx(-expected)
+    assert float(found.abs().sum()) == pytest.approx(2 * abs(expected))
+
+
+def test_after_the_rescaling_the_two_share_what_they_had() -> None:
+    searcher = made(gates="two", term="add-linear", strength=0.0, targets=[1.0], lr=0.3)
+    for _ in range(20):
+        before = searcher.policy.probabilities().detach()
+        mixture = searcher.relax()
+        assert mixture is not None and mixture.wanted is not None
+        searcher.descend(1.0, ((0.3, -0.2, 0.9), (0.5, 0.1), (2.0,)))
+        after = searcher.policy.probabilities().detach()
+        for choice, row in enumerate(mixture.wanted):
+            pair = [o for o, wanted in enumerate(row) if wanted]
+            others = [o for o in range(SIZES[choice]) if o not in pair]
+            assert torch.allclose(after[choice, others], before[choice, others], atol=1e-9)
+            assert float(after[choice, pair].sum()) == pytest.approx(float(before[choice, pair].sum()), abs=1e-9)
+        better, worse = 1, 0
+        assert float(after[1, better]) > float(before[1, better]) and float(after[1, worse]) < float(before[1, worse])
+
+
+def test_paths_that_were_not_sampled_stand_still_though_adam_has_moved_them_before() -> None:
+    searcher = ProxylessG(
+        (4,), rounds=20, steps=40, additive=[(1.0, [[1.0, 2.0, 3.0, 4.0]])], warmup=0.0, every=1, lr=0.1, term="add-linear"
+    )
+    for _ in range(30):
+        before = searcher.policy.logits.detach().clone()
+        mixture = searcher.relax()
+        assert mixture is not None and mixture.wanted is not None
+        searcher.descend(1.0, ((1.0, -1.0, 2.0, 0.5),))
+        out = [o for o, wanted in enumerate(mixture.wanted[0]) if not wanted]
+        assert torch.equal(searcher.policy.logits.detach()[0, out], before[0, out])
+
+
+def test_the_expected_cost_is_the_expectation() -> None:
+    searcher = made()
+    p = searcher.policy.probabilities().detach()
+    enumerated = 0.0
+    for a in itertools.product(*(range(n) for n in SIZES)):
+        chance = float(torch.stack([p[i, o] for i, o in enumerate(a)]).prod())
+        enumerated += chance * (10.0 + sum(PRICES[i][o] for i, o in enumerate(a)))
+    assert float(searcher._expected(p)[0]) == pytest.approx(enumerated) and searcher.targets[0] == pytest.approx(enumerated)
+
+
+@pytest.mark.parametrize("term", ["mul-log", "add-linear"])
+def test_the_cost_term_by_finite_differences(term: Any) -> None:
+    searcher = made(gates="all", term=term, targets=[14.0], strength=0.4)
+    ce, slopes = 1.7, ((0.3, -0.2, 0.9), (0.5, 0.1), (2.0,))
+    start = searcher.policy.logits.detach().clone()
+
+    def loss(logits: torch.Tensor) -> float:
+        p = logits.masked_fill(~searcher.policy.alive, -torch.inf).softmax(dim=1)
+        # CE moves by its gates, from the value it has at the start.
+        base = start.masked_fill(~searcher.policy.alive, -torch.inf).softmax(dim=1)
+        moved = ce + sum(float((p - base)[i, o]) * s for i, row in enumerate(slopes) for o, s in enumerate(row))
+        expected = 10.0 + sum(float(p[i, o]) * c for i, row in enumerate(PRICES) for o, c in enumerate(row))
+        if term == "add-linear":
+            return moved + 0.4 * (expected - 14.0) / 14.0
+        return 0.2 * moved * (math.log(expected) / math.log(14.0)) ** 0.3
+
+    searcher.relax()
+    searcher.descend(ce, slopes)
+    found = gradient(searcher)
+    for choice, option in ((0, 0), (0, 2), (1, 1)):
+        nudge = torch.zeros_like(start)
+        nudge[choice, option] = 1e-5
+        slope = (loss(start + nudge) - loss(start - nudge)) / 2e-5
+        assert float(found[choice, option]) == pytest.approx(slope, rel=1e-4, abs=1e-7)
+
+
+def test_it_finds_the_better_option_and_heeds_the_cost() -> None:
+    for strength, winner in ((0.0, 1), (40.0, 0)):
+        searcher = made(gates="all", term="add-linear", strength=strength, lr=0.1)
+        for _ in range(60):
+            assert searcher.relax() is not None
+            searcher.descend(1.0, ((0.5, -0.5, 0.5), (0.1, -0.1), (0.0,)))
+            searcher.train_on(1)
+        assert searcher.derive() == [(winner, 0 if strength else 1, 0)]
+
+
+def test_weights_alone_train_at_first_and_paths_are_single() -> None:
+    searcher = made(warmup=0.5, every=5)
+    asked = []
+    for step in range(40):
+        asked.append(searcher.relax() is not None)
+        assert all(len(active) == 1 for active in searcher.train_on(1)[0].active())
+        assert (searcher.ask(3) == []) == (step < 20)
+    assert [i for i, yes in enumerate(asked) if yes] == [20, 25, 30, 35]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"additive": [None]},
+        {"additive": []},
+        {"targets": [0.5]},
+        {"targets": [5.0, 5.0]},
+        {"every": 0},
+        {"warmup": 1.0},
+        {"lr": 0.0},
+    ],
+)
+def test_impossible_settings_are_refused(bad: dict[str, Any]) -> None:
+    with pytest.raises(ValueError):
+        made(**bad)
