@@ -27,7 +27,7 @@ from orchestrator.evaluators.retrain import portable, retrain
 from orchestrator.experiment import Experiment, Workers, read
 from orchestrator.progress import Display
 from orchestrator.reporting import write_report
-from searchers import Mixture
+from searchers import GradientSearcher, Mixture
 
 EXPERIMENT = "experiment.toml"
 
@@ -275,6 +275,12 @@ def estimate(experiment: Experiment) -> dict[str, Any]:
             survivor = tuple(kept[-1] for kept in options)
             measuring = timed(lambda a=survivor: supernet.measure([a], 0))  # type: ignore[misc]
             search += (plan.rounds * experiment.budget.interval * step + asking * samples * measuring) / stage.stages
+        if isinstance(plan.searcher, GradientSearcher):
+            while (relaxed := plan.searcher.relax()) is None:
+                plan.searcher.train_on(1)
+            unrolled = plan.searcher.unrolled
+            slope = timed(lambda: supernet.differentiate(relaxed, 0, unrolled))
+            search += asking * experiment.budget.interval * slope / experiment.searcher.get("every", 1)
         network = plan.space.network(largest).to(alone.workers.device)
         x = data.normalise(data.train.images[: settings.batch].to(alone.workers.device))
         one = timed(lambda: network(x).sum().backward())

@@ -227,3 +227,33 @@ def test_a_gradient_searcher_gets_cotangents_over_the_same_seam(tmp_path: Path) 
     rows = table(tmp_path)
     validated = rows[rows["kind"] == records.VALIDATION]
     assert validated["arch"].iloc[0] == coordinator.space.format(searcher.derive()[0])
+
+
+@pytest.mark.parametrize("name", ["darts", "nasp", "proxyless-g", "proxyless-r"])
+def test_every_method_searches_real_images(name: str, tmp_path: Path) -> None:
+    coordinator = start(tiny(searcher={"name": name, "samples": 2}, budget={"epochs": 4}), tmp_path)
+    before = coordinator.searcher.probabilities()
+    assert coordinator.run(lambda: False, lambda progress: None)
+    assert coordinator.searcher.probabilities() != before
+    rows = table(tmp_path)
+    assert {records.SAMPLE, records.VALIDATION} <= set(rows["kind"])
+    derived = coordinator.space.format(coordinator.searcher.derive()[0])
+    assert derived in set(rows["arch"][rows["kind"] == records.VALIDATION])
+
+
+def test_the_space_tells_what_a_method_must_know_of_it(tmp_path: Path) -> None:
+    cells = {"name": "darts", "channels": 4, "cells": 3, "supernet_channels": 2}
+    given = {"data": {"name": "digits", "limit": 64}, "space": cells, "objectives": {"error": {}, "macs": {}}}
+    data = tiny().load_data()
+    for name in ("nasp", "darts"):
+        experiment = Experiment.from_dict({**given, "searcher": {"name": name}})
+        space = experiment.build_space(data)
+        searcher = experiment.build_searcher(space, experiment.build_objectives(space), rounds=10)
+        for architecture in [*searcher.derive(), *searcher.ask(1)]:
+            assert "[[" not in space.format(architecture)  # two edges into each node
+    experiment = Experiment.from_dict({**given, "searcher": {"name": "proxyless-g"}})
+    space = experiment.build_space(data)
+    objectives = experiment.build_objectives(space)
+    assert experiment.build_searcher(space, objectives, rounds=10).stage.rounds == 10
+    fixed, rows = objectives[1].additive() or (0.0, [])
+    assert fixed + sum(row[o] for row, o in zip(rows, space.largest(), strict=True)) == space.macs(space.largest())
