@@ -201,7 +201,7 @@ def test_a_damaged_table_of_results(done: Path, tmp_path: Path) -> None:
 
 
 def test_names_can_be_listed() -> None:
-    assert call("list", "searchers").output.split() == ["random-search", "tnd-nas"]
+    assert set(call("list", "searchers").output.split()) >= {"random-search", "tnd-nas", "nasp"}
     assert "nas-bench-201" in call("list", "spaces").output
     assert call("list", "objectives").output.split() == ["error", "latency", "macs", "parameters"]
     assert "fashion-mnist" in call("list", "datasets").output
@@ -231,7 +231,7 @@ def wait_for_rows(directory: Path, rows: int, process: subprocess.Popen[str], ch
     raise AssertionError("no progress within three minutes")
 
 
-LONG = {"epochs": 40, "interval": 1, "checkpoint": 0.5}
+LONG = {"epochs": 26, "interval": 1, "checkpoint": 0.5}
 
 
 def timeless(directory: Path) -> str:
