@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -179,7 +179,7 @@ class _Run:
                     )
             own = sum(self._own.pop(p, 0) for p in parameters)  # a module that runs twice holds its parameters once
             # What choices inside it cost is theirs, under conditions of their own.
-            operation = Operation(name, _shape(inputs[0]), _shape(output), own, (spent - contained) // 2)
+            operation = Operation(name, _shape(inputs[0] if inputs else None), _shape(output), own, (spent - contained) // 2)
             self.listed.insert(position, Priced(operation, sum(self._inside, ())))
             self._inside.pop()
 
@@ -198,11 +198,12 @@ class _Run:
             self._known[key] = [(p.operation, p.conditions[len(outer) :]) for p in self.listed[begun:]], _shape(y)
             return y
         listed, shape = self._known[key]
+        # A place that is passed a second time holds its parameters once.
+        new = [self._own.pop(id(parameter), None) for parameter in place.parameters()]
         for operation, inner in listed:
             own = ((place.index[place.name], *inner[0][1:]), *inner[1:])
-            self.listed.append(Priced(operation, outer + own))
-        for parameter in place.parameters():
-            self._own.pop(id(parameter), None)
+            counted = operation if any(new) else replace(operation, parameters=0)
+            self.listed.append(Priced(counted, outer + own))
         self._spared += sum(operation.macs for operation, _ in listed)
         return torch.empty(1, *shape)
 

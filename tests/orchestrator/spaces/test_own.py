@@ -115,6 +115,22 @@ def test_supernet_and_network_come_from_the_same_code() -> None:
         assert type(network) is Net and not any(isinstance(m, Choice) for m in network.modules())
 
 
+def test_a_choice_that_is_passed_twice_holds_its_parameters_once() -> None:
+    class Twice(nn.Module):
+        def __init__(self, image: tuple[int, int, int], classes: int) -> None:
+            super().__init__()
+            self.again = Choice("again", {"conv": lambda: nn.Conv2d(1, 1, 3, padding=1), "skip": nn.Identity})
+            self.head = nn.Linear(image[1] * image[2], classes)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.again(self.again(x)).flatten(1))  # type: ignore[no-any-return]
+
+    space = own(Twice)
+    assert space.parameters((0,)) - space.parameters((1,)) == 10
+    assert space.macs((0,)) - space.macs((1,)) == 2 * 9 * 64
+    assert space.parameters((0,)) == sum(p.numel() for p in space.network((0,)).parameters())
+
+
 def test_drawing_follows_the_data() -> None:
     space = own(Net)
     graph = space.drawing(space.parse("twin=a|outer=deep|inner=conv|branch=conv"))["network"]
