@@ -14,7 +14,7 @@ from orchestrator.spaces.base import Decision, Published, SearchSpace
 from orchestrator.spaces.parts.chains import chain, draw_chain, make_divisible
 from orchestrator.spaces.parts.choice import Choice
 from orchestrator.spaces.parts.layers import MBConv, Shortcut
-from orchestrator.spaces.parts.notation import Reader
+from orchestrator.spaces.parts.notation import read_words
 from searchers.base import Architecture
 
 STAGES = ((24, 1, 1), (32, 1, 2), (56, 2, 2), (112, 2, 2), (128, 3, 1), (256, 4, 2), (432, 1, 1))
@@ -80,13 +80,8 @@ class DdpnasMobile(SearchSpace):
         return "-".join(OPTIONS[option] for option in architecture)
 
     def parse(self, text: str) -> Architecture:
-        reader = Reader(text, "a DDPNAS chain", _GPU)
-        found = [reader.one_of(OPTIONS)]
-        while len(found) < len(self.choices):
-            reader.expect("-")
-            found.append(reader.one_of(OPTIONS))
-        reader.end()
-        return tuple(found)
+        blocks = len(self.choices)
+        return read_words(text, "a DDPNAS chain", _GPU, [OPTIONS] * blocks, "-" * (blocks - 1))
 
     def drawing(self, architecture: Architecture) -> dict[str, Graph]:
         self.check(architecture)

@@ -11,7 +11,7 @@ from orchestrator.spaces.base import Decision, SearchSpace
 from orchestrator.spaces.parts.chains import draw_chain
 from orchestrator.spaces.parts.choice import Choice
 from orchestrator.spaces.parts.layers import Shortcut, classifier, relu_conv_norm, relu_separable_norm
-from orchestrator.spaces.parts.notation import Reader
+from orchestrator.spaces.parts.notation import read_words
 from searchers.base import Architecture
 
 OPTIONS = ("skip", "conv1", "conv3", "sep3", "res3")
@@ -67,14 +67,7 @@ class DigitsTiny(SearchSpace):
         return "-".join(OPTIONS[option] for option in architecture)
 
     def parse(self, text: str) -> Architecture:
-        reader = Reader(text, "a network of digits-tiny", "conv3-skip-sep3-res3")
-        found: list[int] = []
-        for _ in self.choices:
-            if found:
-                reader.expect("-")
-            found.append(reader.one_of(OPTIONS))
-        reader.end()
-        return tuple(found)
+        return read_words(text, "a network of digits-tiny", "conv3-skip-sep3-res3", [OPTIONS] * len(self.choices), "---")
 
     def drawing(self, architecture: Architecture) -> dict[str, Graph]:
         self.check(architecture)

@@ -14,7 +14,7 @@ from orchestrator.spaces.base import Decision, Published, SearchSpace
 from orchestrator.spaces.parts.chains import chain, draw_chain, make_divisible
 from orchestrator.spaces.parts.choice import Choice, Zero
 from orchestrator.spaces.parts.layers import MBConv, Shortcut
-from orchestrator.spaces.parts.notation import Reader
+from orchestrator.spaces.parts.notation import read_words
 from searchers.base import Architecture
 
 BLOCKS = (4, 4, 4, 4, 4, 1)
@@ -105,15 +105,8 @@ class Proxyless(SearchSpace):
         return ":".join("-".join(next(names) for _ in range(count)) for count in BLOCKS)
 
     def parse(self, text: str) -> Architecture:
-        reader = Reader(text, "a ProxylessNAS network", _MOBILE)
-        found: list[int] = []
-        for count in BLOCKS:
-            for place in range(count):
-                if found:
-                    reader.expect("-" if place else ":")
-                found.append(reader.one_of(self.choices[len(found)].options))
-        reader.end()
-        return tuple(found)
+        between = ":".join("-" * (count - 1) for count in BLOCKS)
+        return read_words(text, "a ProxylessNAS network", _MOBILE, [choice.options for choice in self.choices], between)
 
     def drawing(self, architecture: Architecture) -> dict[str, Graph]:
         self.check(architecture)

@@ -59,3 +59,15 @@ class Reader:
         self.at("")
         if self.position != len(self.text):
             self.fail("the end")
+
+
+def read_words(text: str, what: str, example: str, words: Sequence[Sequence[str]], between: Sequence[str]) -> tuple[int, ...]:
+    """The indices of words that follow each other, one of each of `words`, with the signs `between` them."""
+    reader = Reader(text, what, example)
+    found: list[int] = []
+    for place, options in enumerate(words):
+        if place:
+            reader.expect(between[place - 1])
+        found.append(reader.one_of(options))
+    reader.end()
+    return tuple(found)
