@@ -144,6 +144,14 @@ class GradientSearcher(Searcher):
         its own."""
 
 
+def learning_rate(published: float, over: int, steps: float) -> float:
+    """The published rate, or proportionally more where a search has fewer than the published steps, up to 0.1.
+
+    Adam moves a parameter by at most about its learning rate a step, so a short search would end where it began.
+    """
+    return min(0.1, max(published, published * over / max(1, steps)))
+
+
 def check_architecture(architecture: Architecture, sizes: Sequence[int]) -> None:
     """Raises ValueError unless `architecture` picks one existing option for each choice."""
     if len(architecture) != len(sizes):

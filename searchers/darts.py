@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 
-from searchers.base import Architecture, Cotangents, Evaluation, GradientSearcher, Mixture, Stage
+from searchers.base import Architecture, Cotangents, Evaluation, GradientSearcher, Mixture, Stage, learning_rate
 from searchers.categorical import Categorical
 
 
@@ -52,7 +52,7 @@ class Darts(GradientSearcher):
                 "negative, at least 1"
             )
         self.sizes, self.unrolled, self.samples = tuple(sizes), order == 2, samples
-        self.lr = min(0.1, max(3e-4, 3e-4 * 19_500 / steps)) if lr is None else lr
+        self.lr = learning_rate(3e-4, 19_500, steps) if lr is None else lr
         self._derive = derive
         self._generator = torch.Generator().manual_seed(seed)
         self.policy = Categorical(sizes)

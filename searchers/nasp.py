@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from searchers.base import Architecture, Cotangents, Evaluation, GradientSearcher, Mixture, Stage
+from searchers.base import Architecture, Cotangents, Evaluation, GradientSearcher, Mixture, Stage, learning_rate
 from searchers.categorical import Categorical
 from searchers.proxyless_g import Additive
 
@@ -65,7 +65,7 @@ class Nasp(GradientSearcher):
         self.joins = [list(node) for node in joins]
         self.absent = list(absent) if absent is not None else [None] * len(self.sizes)
         self.edges, self.size, self.samples = edges, size, samples
-        self.lr = min(0.1, max(3e-4, 3e-4 * 19_500 / steps)) if lr is None else lr
+        self.lr = learning_rate(3e-4, 19_500, steps) if lr is None else lr
         self._generator = torch.Generator().manual_seed(seed)
         self._alive = Categorical(sizes).alive
         for choice, option in enumerate(self.absent):

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from searchers.base import Architecture, Cotangents, Evaluation, GradientSearcher, Mixture, Stage
+from searchers.base import Architecture, Cotangents, Evaluation, GradientSearcher, Mixture, Stage, learning_rate
 from searchers.categorical import Categorical
 
 Additive = tuple[float, list[list[float]]]
@@ -78,7 +78,7 @@ class ProxylessG(GradientSearcher):
         self.gates, self.term, self.weight, self.power, self.strength = gates, term, weight, power, strength
         self.every, self.samples = every, samples
         self._warm = int(warmup * steps)
-        self.lr = min(0.1, max(1e-3, 1e-3 * 120_000 * every / max(1, steps - self._warm))) if lr is None else lr
+        self.lr = learning_rate(1e-3, 120_000, (steps - self._warm) / every) if lr is None else lr
         self._generator = torch.Generator().manual_seed(seed)
         self.policy = Categorical(sizes)
         self.policy.initialise(scale, self._generator)

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from searchers.base import Architecture, Evaluation, Mixture, Searcher, Stage
+from searchers.base import Architecture, Evaluation, Mixture, Searcher, Stage, learning_rate
 from searchers.categorical import Categorical
 
 
@@ -65,7 +65,7 @@ class ProxylessR(Searcher):
         self.sizes = tuple(sizes)
         self.samples, self.baseline_step, self.powers, self.targets = samples, baseline_step, powers, targets
         warm = min(int(warmup * rounds), rounds - 1)
-        self.lr = min(0.1, max(1e-3, 1e-3 * 36_000 / (rounds - warm))) if lr is None else lr
+        self.lr = learning_rate(1e-3, 36_000, rounds - warm) if lr is None else lr
         self._generator = torch.Generator().manual_seed(seed)
         self.policy = Categorical(sizes)
         self.policy.initialise(scale, self._generator)

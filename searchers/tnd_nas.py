@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import torch
 
-from searchers.base import Architecture, Evaluation, Mixture, Searcher, Stage
+from searchers.base import Architecture, Evaluation, Mixture, Searcher, Stage, learning_rate
 from searchers.categorical import Categorical
 
 
@@ -100,7 +100,7 @@ class TndNas(Searcher):
         self._lengths = [b - a for a, b in itertools.pairwise(bounds)]
         self._warmups = [min(int(warmup * n), n - 1) for n in self._lengths]
         policy_steps = min(n - w for n, w in zip(self._lengths, self._warmups, strict=True))
-        self.lr = min(0.1, max(6e-3, 6e-3 * 980 / policy_steps)) if lr is None else lr
+        self.lr = learning_rate(6e-3, 980, policy_steps) if lr is None else lr
         self._generator = torch.Generator().manual_seed(seed)
         self.policy = Categorical(sizes)
         self._told: list[Evaluation] = []

@@ -31,9 +31,9 @@ class Supernet(Differentiable):
     """A supernet with its optimizer and its data: SGD with a cosine to 0 over a stage (DARTS, section 3.1; P-DARTS).
 
     batch: images per weight step, over all replicas together. valid_batch: images per validation batch. lr, momentum,
-    weight_decay, clip: SGD, with gradients clipped to this L2 norm. skip_dropout: rate at the start of each stage, for methods
-    that use it (TND-NAS
-    used 0.3, 0.6, 0.8; the last number serves further stages); it falls to 0 over the stage as in P-DARTS.
+    weight_decay, clip: SGD, with gradients clipped to this L2 norm. skip_dropout: for methods that have it, the rate at the
+    start of each stage (TND-NAS used 0.3, 0.6, 0.8; the last number serves further stages); it falls to 0 over the stage as in
+    P-DARTS.
 
     affine: whether normalisation in the supernet has learned scales; by default as the space's authors have it. statistics:
     what normalisation goes by when single networks are measured: "batch", the images they are measured on (ProxylessNAS,
@@ -137,7 +137,7 @@ class Supernet(Differentiable):
         self.model.train()
         total = torch.zeros((), device=self.device)
         for mixture in mixtures:
-            self._schedule(one_hot=all(len(active) == 1 for active in mixture.active()))
+            self._schedule(one_hot=all(len(active) <= 1 for active in mixture.active()))
             x, y, images = self._training_batch()
             loss = self._loss(x, y, Weights(mixture.weights), images)
             self._optimizer.zero_grad(set_to_none=True)
@@ -197,14 +197,15 @@ class Supernet(Differentiable):
 
     def _recalibrate(self, weights: Weights) -> None:
         """Fits the statistics of normalisation to one network, on the first training batches, without augmentation."""
-        momenta = [norm.momentum for norm in self._norms]
-        for norm in self._norms:
+        tracking = [norm for norm in self._norms if norm.track_running_stats]
+        momenta = [norm.momentum for norm in tracking]
+        for norm in tracking:
             norm.reset_running_stats()
             norm.momentum, norm.training = None, True  # None: a plain average
         for step in range(self.recalibration):
             indices = torch.from_numpy(self._batches[step]).to(self.device)
             self._scores(self.data.normalise(self._train.images[indices]), weights)
-        for norm, momentum in zip(self._norms, momenta, strict=True):
+        for norm, momentum in zip(tracking, momenta, strict=True):
             norm.momentum, norm.training = momentum, False
 
     @torch.no_grad()
@@ -254,7 +255,7 @@ class Supernet(Differentiable):
             return self._cotangents(mixture, *valid)[:2]
         finally:
             for norm in self._norms:
-                norm.training, norm.track_running_stats = False, self.statistics != "batch"
+                norm.training, norm.track_running_stats = False, norm.running_mean is not None
 
     def _unrolled(self, mixture: Mixture, valid: tuple[Tensor, Tensor, int]) -> tuple[float, Cotangents]:
         """DARTS, section 2.3: through a virtual weight step, the second derivative by a finite difference; the weights end as
@@ -363,7 +364,7 @@ def _normalisation(model: nn.Module, affine: bool, tracked: bool) -> list[_Batch
         if not affine:
             norm.affine = False
             norm.weight = norm.bias = None  # type: ignore[assignment]
-        norm.track_running_stats = tracked
+        norm.track_running_stats = tracked and norm.running_mean is not None  # a user's own may keep none
         if not tracked:
             norm.running_mean = norm.running_var = norm.num_batches_tracked = None
     return found

@@ -116,7 +116,7 @@ class SearchSpace(ABC):
 
     def additive(self, cost: str) -> tuple[float, list[list[float]]] | None:
         """`parameters` or `macs` as a sum over the options (see `Prices.additive`)."""
-        return self.prices.additive(cost) if self.relaxed else None
+        return self.prices.additive(cost)
 
     def derive(self, probabilities: Sequence[Sequence[float]]) -> Architecture:
         """The architecture that stands for a policy: here, each choice's most probable option."""

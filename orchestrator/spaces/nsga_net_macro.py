@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
 from analysis.graphs import Graph
 from orchestrator.spaces.base import Decision, Published, SearchSpace
-from orchestrator.spaces.parts.choice import Conditions, Decided, total
+from orchestrator.spaces.parts.choice import Decided, total
 from orchestrator.spaces.parts.layers import classifier
 from orchestrator.spaces.parts.notation import Reader
-from orchestrator.spaces.parts.prices import Operation
+from orchestrator.spaces.parts.prices import Operation, Prices
 from searchers.base import Architecture
 
 Phase = dict[int, list[int]]
@@ -85,8 +85,13 @@ class NsgaNetMacro(SearchSpace):
     def build(self, before_last: int | None) -> nn.Module:
         return _Shared(self)
 
-    def operations(self, architecture: Architecture) -> list[Operation]:
-        self.check(architecture)
+    @cached_property
+    def prices(self) -> Prices:
+        """Counted from the decoded graphs, of each network by itself."""
+        return _Counted(self)
+
+    def count(self, architecture: Architecture) -> list[Operation]:
+        """The operations of a network, from its graphs."""
         height, width = self.image[1:]
         before = self.image[0]
         dense = self.kind == "dense"
@@ -123,12 +128,6 @@ class NsgaNetMacro(SearchSpace):
         head = before * self.classes
         listed.append(Operation("classifier", (before, height, width), (self.classes,), head + self.classes, head))
         return listed
-
-    def parameters(self, architecture: Architecture) -> int:
-        return sum(operation.parameters for operation in self.operations(architecture))
-
-    def macs(self, architecture: Architecture) -> int:
-        return sum(operation.macs for operation in self.operations(architecture))
 
     def format(self, architecture: Architecture) -> str:
         self.check(architecture)
@@ -167,6 +166,19 @@ class NsgaNetMacro(SearchSpace):
             arrows = [(names[s], names[node]) for node in sorted(graph) for s in graph[node]] or [("in", "out")]
             drawn[f"phase {phase}"] = Graph({names[node]: names[node] for node in present}, arrows)
         return drawn
+
+
+class _Counted(Prices):
+    """Prices without a table: what repair makes of a string is no sum over its bits."""
+
+    def __init__(self, space: NsgaNetMacro) -> None:
+        self.operations = space.count  # type: ignore[method-assign]
+
+    def cost(self, name: str, architecture: Architecture) -> int:
+        return sum(getattr(operation, name) for operation in self.operations(architecture))
+
+    def additive(self, name: str) -> None:
+        return None
 
 
 def decode(bits: Sequence[int], nodes: int) -> Phase:
@@ -280,9 +292,6 @@ class _Shared(Decided):
     def select(self, architecture: Architecture) -> nn.Module:
         graphs = self.space.graphs([architecture[self.index[name]] for name in self.decisions])
         return _Alone(self.space, graphs, self.layers)
-
-    def parts(self) -> Iterator[tuple[str, nn.Module, Conditions]]:
-        raise NotImplementedError("the space counts its operations itself")
 
 
 class _Alone(nn.Module):

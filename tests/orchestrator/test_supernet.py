@@ -336,3 +336,21 @@ def test_the_second_order_is_the_gradient_through_one_weight_step(digits: Datase
     off = max(abs(a - float(b)) for a, b in zip(found, exact, strict=True))
     second = max(abs(a - float(b)) for a, b in zip((c for row in first for c in row), exact, strict=True))
     assert off < 1e-3 * second, (off, second)  # without the second order it is far off
+
+
+def test_a_space_of_repaired_strings_is_compiled_as_well(digits: Dataset) -> None:
+    space = small("nsga-net-macro", image=(1, 8, 8))
+    supernet = Supernet(space, digits, compile=True)
+    supernet.build(Stage(0, ((0, 1),) * len(space.sizes), rounds=10), 10)
+    compiled = [name for name, m in supernet.model.named_modules() if m._compiled_call_impl is not None]
+    assert any("node" in name for name in compiled) and any("head" in name for name in compiled)
+
+
+def test_normalisation_of_a_user_that_keeps_no_averages_is_left_as_it_is(digits: Dataset) -> None:
+    supernet = made(digits, statistics="recalibrated")
+    norm = norms(supernet)[0]
+    norm.running_mean = norm.running_var = norm.num_batches_tracked = None
+    assert norm not in [n for n in supernets._normalisation(supernet.model, False, tracked=True) if n.track_running_stats]
+    supernet.measure([(3,) * 6], 0)
+    supernet.differentiate(UNIFORM, 0)
+    assert not norm.track_running_stats and norms(supernet)[1].track_running_stats

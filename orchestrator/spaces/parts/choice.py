@@ -75,9 +75,12 @@ class Decided(nn.Module):
     def select(self, architecture: Architecture) -> nn.Module:
         """What is left of it in the network that `architecture` stands for."""
 
-    @abstractmethod
     def parts(self) -> Iterator[tuple[str, nn.Module, Conditions]]:
-        """Its modules that not every network has: a name, the module, and what a network must have chosen to have it."""
+        """Its modules that not every network has: a name, the module, and what a network must have chosen to have it.
+
+        None where that is no conjunction of choices; a space with such a part counts its operations itself (`prices`).
+        """
+        return iter(())
 
     def keep(self, options: Sequence[Sequence[int]]) -> None:
         """Forget all options but these, per choice of the space; where weights are not held per option, nothing is done."""
@@ -233,7 +236,7 @@ class MixedNetwork(nn.Module):
         """Have torch compile every operation by itself, so that another path through the network is not another program."""
         torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 256)
         for place in self._places:
-            for _, part, _ in place.parts():
+            for part in (part for held in place.children() for part in held.children()):
                 if not any(decided(part)) and next(part.parameters(), None) is not None:
                     part.compile(dynamic=False)
 

@@ -53,7 +53,8 @@ def test_damaged_notation_is_refused_with_a_position(name: str) -> None:
             found = re.search(r"position (\d+)", str(error))
             assert found, error
             assert 0 <= int(found.group(1)) <= len(damaged)
-            assert damaged[:at] == text[:at]
+            if "?" in damaged:  # no notation has this sign, so reading ends at the token that it stands in or before
+                assert at - 16 <= int(found.group(1)) <= at, error
             refused += 1
         else:
             assert "?" not in damaged
@@ -114,7 +115,8 @@ def test_one_hot_supernet_is_the_standalone_network(name: str) -> None:
 def test_gradients_reach_exactly_the_selected_options(name: str) -> None:
     space = small(name)
     supernet = space.supernet(0, everything(space)).train()
-    for architecture in drawn(space, 5):
+    whole = next(a for a in drawn(space, 1000, seed=5) if "none" not in _taken(space, a))
+    for architecture in [whole, *drawn(space, 5)]:
         supernet.zero_grad(set_to_none=True)
         supernet(torch.randn(4, *space.image), one_hot(architecture, space.sizes)).square().sum().backward()
         parts = [
@@ -126,10 +128,9 @@ def test_gradients_reach_exactly_the_selected_options(name: str) -> None:
         assert off
         for path, parameter in supernet.named_parameters():
             assert parameter.grad is None or id(parameter) not in off, path
-        # An option that is taken may still be cut off behind a `none`; most are not.
-        on = {id(p) for p in supernet.parameters()} - off
-        reached = {id(p) for p in supernet.parameters() if p.grad is not None}
-        assert len(reached) > 0.5 * len(on)
+        if architecture == whole:  # elsewhere an option that is taken may be cut off behind a `none`
+            for part, on in parts:
+                assert not on or all(p.grad is not None or not p.requires_grad or id(p) in off for p in part.parameters())
 
 
 def _taken(space: SearchSpace, architecture: tuple[int, ...]) -> list[str]:
