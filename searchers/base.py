@@ -48,14 +48,17 @@ class Mixture:
 class Evaluation:
     """An architecture and its costs, lower is better, in the order of the experiment's objectives.
 
-    Raises ValueError where a cost is not finite: pymoo drops such rows without a word, so they are stopped here.
+    violation: by how much it breaks the experiment's constraints, as the sum of `cost / limit - 1` over the limits that are
+    exceeded; 0 where it keeps them all. Raises ValueError where a number is not finite: pymoo drops such rows without a word,
+    so they are stopped here.
     """
 
     architecture: Architecture
     costs: tuple[float, ...]
+    violation: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.costs or not all(math.isfinite(c) for c in self.costs):
+        if not self.costs or not all(math.isfinite(c) for c in (*self.costs, self.violation)):
             raise ValueError(f"architecture {self.architecture} has the costs {self.costs}; they must be finite numbers")
 
 
@@ -65,8 +68,10 @@ class Stage:
 
     options: the surviving options per choice. rounds: how long the stage lasts. warmup: how many of its first rounds train
     weights only. stages: how many there will be; the last one's supernet has the full depth, so that of a method with a
-    single stage does too. A searcher that moves to a stage of another `index` asks for a new supernet over `options`.
+    single stage does too. A searcher that moves to a stage of another `index` asks for a new supernet over `options`; one that
+    has fewer options in a stage of the same index goes on with the weights that are left.
     skips: whether the skip dropout of P-DARTS is to be used, which methods on mixtures in stages need and others have not.
+    anneal: how far the learning rate follows its half cosine during the stage; 1 is to the end, at 0.
     """
 
     index: int
@@ -75,6 +80,7 @@ class Stage:
     warmup: int = 0
     stages: int = 1
     skips: bool = False
+    anneal: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.index < self.stages or not 0 <= self.warmup <= self.rounds:
@@ -91,6 +97,12 @@ class Searcher(ABC):
     sizes: tuple[int, ...]
     mixes = False
     """Whether it ever trains on, or asks about, a mixture of several options."""
+    whole = False
+    """Whether what it asks about is to be measured on the whole validation part, as it was just trained, by the running
+    statistics of that training; otherwise on one batch, by that batch's own."""
+
+    samples: int = 1
+    """How many architectures it asks for in a round."""
 
     @property
     @abstractmethod
@@ -116,6 +128,10 @@ class Searcher(ABC):
     @abstractmethod
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state` was taken; the searcher must have been built with the same arguments."""
+
+    def expected(self, rounds: int) -> float:
+        """About how many architectures it asks for in all, in a search of so many rounds."""
+        return (1 - self.stage.warmup / self.stage.rounds) * rounds * self.samples
 
     def probabilities(self) -> list[list[float]] | None:
         """The probability of each option of each choice, or None for a method without a policy."""

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 
 from searchers.base import Architecture, Cotangents, Evaluation, GradientSearcher, Mixture, Stage, learning_rate
-from searchers.categorical import Categorical
+from searchers.parts.categorical import Categorical
 
 
 class Darts(GradientSearcher):
@@ -95,13 +95,12 @@ class Darts(GradientSearcher):
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "logits": self.policy.logits.detach().clone(),
+            "policy": self.policy.state_dict(),
             "adam": self._adam.state_dict(),
             "generator": self._generator.get_state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        with torch.no_grad():
-            self.policy.logits.copy_(state["logits"])
+        self.policy.load_state_dict(state["policy"])
         self._adam.load_state_dict(state["adam"])
         self._generator.set_state(state["generator"])

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from searchers.base import Architecture, Cotangents, Evaluation, GradientSearcher, Mixture, Stage, learning_rate
-from searchers.categorical import Categorical
-from searchers.proxyless_g import Additive
+from searchers.parts.additive import Additive
+from searchers.parts.categorical import Categorical
 
 
 class Nasp(GradientSearcher):

@@ -14,17 +14,16 @@ import torch
 from torch import Tensor
 
 from searchers.base import Architecture, Cotangents, Evaluation, GradientSearcher, Mixture, Stage, learning_rate
-from searchers.categorical import Categorical
-
-Additive = tuple[float, list[list[float]]]
-"""A cost that is a sum: what is fixed, and what each option of each choice adds."""
+from searchers.parts.additive import Additive
+from searchers.parts.categorical import Categorical
 
 
 class ProxylessG(GradientSearcher):
     """Samples one path to train weights; moves path probabilities by d loss / d gate, times the softmax's own derivative.
 
-    rounds, steps, costs, additive, seed: given by the budget and the experiment. additive: each cost after the error as a sum
-        over the options, of which the expectation and its gradient are exact; costs that are none are refused.
+    rounds, steps, costs, additive, limits, seed: given by the budget and the experiment. additive: each cost after the error as
+        a sum over the options, of which the expectation and its gradient are exact; costs that are none are refused. limits:
+        what each cost may be at most; penalty * max(0, E / limit - 1) is added to the loss for each.
     gates: "two" samples two paths of each choice and compares these (section 3.2.1), at the memory of two; "all" computes the
         derivative of every gate one at a time, at the memory of one path and the time of all (the released code's default).
     term: how expected costs E with the targets T enter the loss: "mul-log", weight * CE * prod((log E / log T) ** power), or
@@ -50,11 +49,13 @@ class ProxylessG(GradientSearcher):
         steps: int,
         costs: int = 1,
         additive: Sequence[Additive | None] = (),
+        limits: Sequence[float | None] = (),
         gates: Literal["two", "all"] = "two",
         term: Literal["mul-log", "add-linear"] = "mul-log",
         weight: float = 0.2,
         power: float = 0.3,
         strength: float = 0.1,
+        penalty: float = 1.0,
         targets: list[float] | None = None,
         warmup: float = 0.25,
         every: int = 5,
@@ -64,10 +65,17 @@ class ProxylessG(GradientSearcher):
         scale: float = 1e-3,
         seed: int = 0,
     ) -> None:
-        if not 0 <= warmup < 1 or every < 1 or samples < 1 or not (lr is None or lr > 0) or scale < 0 or weight <= 0:
+        if (
+            not 0 <= warmup < 1
+            or every < 1
+            or samples < 1
+            or not (lr is None or lr > 0)
+            or min(scale, penalty) < 0
+            or weight <= 0
+        ):
             raise ValueError(
-                f"warmup = {warmup}, every = {every}, samples = {samples}, lr = {lr}, scale = {scale}, weight = {weight}: a "
-                "share below 1, at least 1, at least 1, positive, not negative, positive"
+                f"warmup = {warmup}, every = {every}, samples = {samples}, lr = {lr}, scale = {scale}, weight = {weight}, "
+                f"penalty = {penalty}: a share below 1, at least 1, at least 1, positive, not negative, positive, not negative"
             )
         if len(additive) != costs or any(cost is None for cost in additive):
             raise ValueError(
@@ -76,7 +84,8 @@ class ProxylessG(GradientSearcher):
             )
         self.sizes = tuple(sizes)
         self.gates, self.term, self.weight, self.power, self.strength = gates, term, weight, power, strength
-        self.every, self.samples = every, samples
+        self.every, self.samples, self.penalty = every, samples, penalty
+        self._limits = list(limits) or [None] * costs
         self._warm = int(warmup * steps)
         self.lr = learning_rate(1e-3, 120_000, (steps - self._warm) / every) if lr is None else lr
         self._generator = torch.Generator().manual_seed(seed)
@@ -148,12 +157,14 @@ class ProxylessG(GradientSearcher):
             )
         surrogate = (p * cotangents).sum()
         expected = self._expected(p)
+        limited = [(e, limit) for e, limit in zip(expected, self._limits, strict=True) if limit is not None]
+        broken = self.penalty * sum(((e / limit - 1).clamp(min=0) for e, limit in limited), torch.zeros(()))
         if self.term == "add-linear":
-            return surrogate + sum(self.strength * (e - t) / t for e, t in zip(expected, self.targets, strict=True))
+            return surrogate + broken + sum(self.strength * (e - t) / t for e, t in zip(expected, self.targets, strict=True))
         factor = torch.ones((), dtype=torch.float64)
         for e, t in zip(expected, self.targets, strict=True):
             factor = factor * (e.clamp(min=1 + 1e-9).log() / torch.tensor(t, dtype=torch.float64).log()) ** self.power
-        return self.weight * (factor.detach() * surrogate + ce * factor)
+        return self.weight * (factor.detach() * surrogate + ce * factor) + broken
 
     def _expected(self, p: Tensor) -> list[Tensor]:
         """Each cost's expectation under independent choices (section 3.3.1, equation 2)."""
@@ -178,15 +189,14 @@ class ProxylessG(GradientSearcher):
         return {
             "step": self._step,
             "targets": list(self.targets),
-            "logits": self.policy.logits.detach().clone(),
+            "policy": self.policy.state_dict(),
             "adam": self._adam.state_dict(),
             "generator": self._generator.get_state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._step, self.targets = state["step"], list(state["targets"])
-        with torch.no_grad():
-            self.policy.logits.copy_(state["logits"])
+        self.policy.load_state_dict(state["policy"])
         self._adam.load_state_dict(state["adam"])
         self._generator.set_state(state["generator"])
 

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from searchers.base import Architecture, Evaluation, Mixture, Searcher, Stage, learning_rate
-from searchers.categorical import Categorical
+from searchers.parts.categorical import Categorical
+from searchers.parts.reinforce import Reinforce
 
 
 class ProxylessR(Searcher):
@@ -63,17 +64,16 @@ class ProxylessR(Searcher):
         if targets is not None and min(targets, default=1.0) <= 0:
             raise ValueError(f"targets = {targets}; costs are compared with them, so they must be positive")
         self.sizes = tuple(sizes)
-        self.samples, self.baseline_step, self.powers, self.targets = samples, baseline_step, powers, targets
+        self.samples, self.powers, self.targets = samples, powers, targets
         warm = min(int(warmup * rounds), rounds - 1)
         self.lr = learning_rate(1e-3, 36_000, rounds - warm) if lr is None else lr
         self._generator = torch.Generator().manual_seed(seed)
         self.policy = Categorical(sizes)
         self.policy.initialise(scale, self._generator)
-        self._adam = torch.optim.Adam([self.policy.logits], lr=self.lr, betas=betas)
+        self.gradient = Reinforce(self.policy, lr=self.lr, betas=betas, baseline_step=baseline_step)
         self._stage = Stage(0, self.policy.options(), rounds, warm)
         self._round = self._asked = 0
         self._told: list[Evaluation] = []
-        self.baseline: float | None = None
         self._target: list[float] | None = targets
 
     @property
@@ -101,20 +101,16 @@ class ProxylessR(Searcher):
         if self._target is None:
             columns = zip(*(e.costs[1:] for e in told), strict=True)
             self._target = [max(sum(column) / len(column), 1e-12) for column in columns]
-        rewards = torch.tensor([self.reward(e) for e in told], dtype=torch.float64)
-        mean = float(rewards.mean())
-        self.baseline = mean if self.baseline is None else self.baseline + self.baseline_step * (mean - self.baseline)
-        loss = -((rewards - self.baseline) * self.policy.log_prob([e.architecture for e in told])).mean()
-        self._adam.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._adam.step()
+        self.gradient.step([e.architecture for e in told], [self.reward(e) for e in told])
 
     def reward(self, evaluation: Evaluation) -> float:
-        """The accuracy as a fraction, times each target over its cost to its power."""
+        """The accuracy as a fraction, times each target over its cost to its power; for whoever breaks a constraint, divided
+        by 1 + the violation (MnasNet's hard constraint, arXiv 1807.11626, section 3.1: alpha = 0, beta = -1)."""
         error, *costs = evaluation.costs
         assert self._target is not None
         ratios = (t / max(c, 1e-12) for c, t in zip(costs, self._target, strict=True))
-        return (1.0 - error / 100.0) * math.prod(math.pow(r, w) for r, w in zip(ratios, self.powers, strict=True))
+        traded = math.prod(math.pow(r, w) for r, w in zip(ratios, self.powers, strict=True))
+        return (1.0 - error / 100.0) * traded / (1.0 + evaluation.violation)
 
     def probabilities(self) -> list[list[float]]:
         return self.policy.rows()
@@ -127,19 +123,15 @@ class ProxylessR(Searcher):
         return {
             "round": self._round,
             "asked": self._asked,
-            "told": [(list(e.architecture), list(e.costs)) for e in self._told],
-            "baseline": self.baseline,
+            "told": [(list(e.architecture), list(e.costs), e.violation) for e in self._told],
             "target": self._target,
-            "logits": self.policy.logits.detach().clone(),
-            "adam": self._adam.state_dict(),
+            "gradient": self.gradient.state_dict(),
             "generator": self._generator.get_state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._round, self._asked = state["round"], state["asked"]
-        self._told = [Evaluation(tuple(a), tuple(c)) for a, c in state["told"]]
-        self.baseline, self._target = state["baseline"], state["target"]
-        with torch.no_grad():
-            self.policy.logits.copy_(state["logits"])
-        self._adam.load_state_dict(state["adam"])
+        self._told = [Evaluation(tuple(a), tuple(c), v) for a, c, v in state["told"]]
+        self._target = state["target"]
+        self.gradient.load_state_dict(state["gradient"])
         self._generator.set_state(state["generator"])

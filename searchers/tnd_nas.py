@@ -17,7 +17,8 @@ from typing import Any, Literal
 import torch
 
 from searchers.base import Architecture, Evaluation, Mixture, Searcher, Stage, learning_rate
-from searchers.categorical import Categorical
+from searchers.parts.categorical import Categorical
+from searchers.parts.reinforce import Reinforce
 
 
 class TndNas(Searcher):
@@ -44,6 +45,8 @@ class TndNas(Searcher):
     baseline_step: b <- b + step * (mean reward - b), before it is used. With the batch's own mean inside it the expected
         gradient shrinks by 1 - step / samples; its direction is unbiased.
     scale: logits start each stage at scale * N(0, 1).
+    entropy: weight of the policy's entropy in nats beside the reward, which is in percentage points; off as in the source. It
+        keeps a policy from settling early.
 
     Raises ValueError for settings outside these bounds.
     """
@@ -66,6 +69,7 @@ class TndNas(Searcher):
         clip: float = 5.0,
         baseline_step: float = 0.95,
         scale: float = 1e-3,
+        entropy: float = 0.0,
         seed: int = 0,
     ) -> None:
         stages = len(keep) + 1
@@ -77,10 +81,10 @@ class TndNas(Searcher):
             raise ValueError(f"warmup = {warmup}; it is a share of each stage, at least 0 and below 1")
         if any(not 0 < k <= 1 for k in keep) or list(keep) != sorted(keep, reverse=True):
             raise ValueError(f"keep = {keep}; it must be falling shares of the options, above 0 and at most 1")
-        if not (lr is None or lr > 0) or clip <= 0 or weight_decay < 0 or not 0 <= baseline_step <= 1 or scale < 0:
+        if not (lr is None or lr > 0) or clip <= 0 or min(weight_decay, scale, entropy) < 0 or not 0 <= baseline_step <= 1:
             raise ValueError(
-                f"lr = {lr}, clip = {clip}, weight_decay = {weight_decay}, baseline_step = {baseline_step}, scale = {scale}: "
-                "lr and clip must be positive, the step in 0..1, the others not negative"
+                f"lr = {lr}, clip = {clip}, weight_decay = {weight_decay}, baseline_step = {baseline_step}, scale = {scale}, "
+                f"entropy = {entropy}: lr and clip must be positive, the step in 0..1, the others not negative"
             )
         if train not in ("mixture", "paths"):
             raise ValueError(f"train = {train!r}; it must be 'mixture' or 'paths'")
@@ -94,7 +98,7 @@ class TndNas(Searcher):
         if self.bases is not None and any(b <= 0 for row in self.bases for b in row):
             raise ValueError(f"bases = {bases}; costs are divided by them, so they must be positive")
         self.betas, self.weight_decay = betas, weight_decay
-        self.clip, self.baseline_step, self.scale = clip, baseline_step, scale
+        self.clip, self.baseline_step, self.scale, self.entropy = clip, baseline_step, scale, entropy
 
         bounds = [round(rounds * i / stages) for i in range(stages + 1)]
         self._lengths = [b - a for a, b in itertools.pairwise(bounds)]
@@ -109,10 +113,17 @@ class TndNas(Searcher):
     def _begin(self, index: int) -> None:
         # New logits, Adam moments and baseline at every stage, as in the source: the reward changes its scale with the net.
         self._index, self._round, self._asked = index, 0, 0
-        self.baseline: float | None = None
         self._base: list[float] | None = None
         self.policy.initialise(self.scale, self._generator)
-        self._adam = torch.optim.Adam([self.policy.logits], lr=self.lr, betas=self.betas, weight_decay=self.weight_decay)
+        self.gradient = Reinforce(
+            self.policy,
+            lr=self.lr,
+            betas=self.betas,
+            baseline_step=self.baseline_step,
+            weight_decay=self.weight_decay,
+            clip=self.clip,
+            entropy=self.entropy,
+        )
 
     @property
     def stage(self) -> Stage:
@@ -147,12 +158,14 @@ class TndNas(Searcher):
             self._begin(self._index + 1)
 
     def reward(self, evaluation: Evaluation) -> float:
-        """Accuracy in percent times the costs' ratios to their bases, each raised to its exponent."""
+        """Accuracy in percent times the costs' ratios to their bases, each raised to its exponent; for whoever breaks a
+        constraint, divided by 1 + the violation (MnasNet's hard constraint, arXiv 1807.11626, section 3.1)."""
         error, *costs = evaluation.costs
         exponents = self.exponents[self._index]
         assert self._base is not None
         ratios = (max(c, 1e-12) / b for c, b in zip(costs, self._base, strict=True))
-        return (100.0 - error) * math.prod(math.pow(r, e) for r, e in zip(ratios, exponents, strict=True))
+        traded = math.prod(math.pow(r, e) for r, e in zip(ratios, exponents, strict=True))
+        return (100.0 - error) * traded / (1.0 + evaluation.violation)
 
     def _learn(self, told: list[Evaluation]) -> None:
         if self._base is None:
@@ -161,14 +174,7 @@ class TndNas(Searcher):
                 self._base = [max(sum(column) / len(column), 1e-12) for column in zip(*costs, strict=True)]
             else:
                 self._base = self.bases[self._index]
-        rewards = torch.tensor([self.reward(e) for e in told], dtype=torch.float64)
-        mean = float(rewards.mean())
-        self.baseline = mean if self.baseline is None else self.baseline + self.baseline_step * (mean - self.baseline)
-        loss = -((rewards - self.baseline) * self.policy.log_prob([e.architecture for e in told])).mean()
-        self._adam.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_([self.policy.logits], self.clip)
-        self._adam.step()
+        self.gradient.step([e.architecture for e in told], [self.reward(e) for e in told])
 
     def probabilities(self) -> list[list[float]]:
         return self.policy.rows()
@@ -182,24 +188,18 @@ class TndNas(Searcher):
             "index": self._index,
             "round": self._round,
             "asked": self._asked,
-            "told": [(list(e.architecture), list(e.costs)) for e in self._told],
-            "baseline": self.baseline,
+            "told": [(list(e.architecture), list(e.costs), e.violation) for e in self._told],
             "base": self._base,
-            "logits": self.policy.logits.detach().clone(),
-            "alive": self.policy.alive.clone(),
-            "adam": self._adam.state_dict(),
+            "gradient": self.gradient.state_dict(),
             "generator": self._generator.get_state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._begin(state["index"])
         self._round, self._asked = state["round"], state["asked"]
-        self._told = [Evaluation(tuple(a), tuple(c)) for a, c in state["told"]]
-        self.baseline, self._base = state["baseline"], state["base"]
-        with torch.no_grad():
-            self.policy.logits.copy_(state["logits"])
-        self.policy.alive.copy_(state["alive"])
-        self._adam.load_state_dict(state["adam"])
+        self._told = [Evaluation(tuple(a), tuple(c), v) for a, c, v in state["told"]]
+        self._base = state["base"]
+        self.gradient.load_state_dict(state["gradient"])
         self._generator.set_state(state["generator"])
 
 

@@ -56,9 +56,9 @@ def test_the_step_is_the_formula() -> None:
 def test_the_baseline_takes_a_step_of_099_before_it_is_used() -> None:
     searcher = made(targets=[1.0])
     asked(searcher, [(0, 0)], lambda a: 1.0)
-    assert searcher.baseline == pytest.approx(0.9)
+    assert searcher.gradient.baseline == pytest.approx(0.9)
     asked(searcher, [(2, 0)], lambda a: 1.0)
-    assert searcher.baseline == pytest.approx(0.9 + 0.99 * (0.76 - 0.9))
+    assert searcher.gradient.baseline == pytest.approx(0.9 + 0.99 * (0.76 - 0.9))
 
 
 def test_the_reward_is_the_accuracy_at_the_target_and_falls_with_cost() -> None:

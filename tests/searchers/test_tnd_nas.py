@@ -32,7 +32,7 @@ def ready(samples: int, **keywords: Any) -> TndNas:
 def gradient(told: list[tuple[int, ...]], **keywords: Any) -> torch.Tensor:
     """The gradient of the step that `told` causes, from a baseline of 50."""
     searcher = ready(len(told), **keywords)
-    searcher.baseline = 50.0
+    searcher.gradient.baseline = 50.0
     searcher.tell([Evaluation(a, (error_of(a), 1.0)) for a in told])
     assert searcher.policy.logits.grad is not None
     return searcher.policy.logits.grad.clone()
@@ -140,7 +140,7 @@ def test_shrinking_keeps_the_most_probable() -> None:
     searcher.train_on(1)
     searcher.tell([Evaluation(a, (50.0, 1.0)) for a in searcher.ask(10)])
     assert searcher.stage.index == 1 and searcher.stage.options == ((1, 3),)
-    assert searcher.baseline is None  # the reward changes its scale with the network
+    assert searcher.gradient.baseline is None  # the reward changes its scale with the network
 
 
 def test_bandit_moves_mass_to_the_best_arm() -> None:

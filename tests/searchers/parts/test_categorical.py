@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from searchers.categorical import Categorical
+from searchers.parts.categorical import Categorical
 
 
 def made(*rows: list[float]) -> Categorical:

@@ -62,6 +62,14 @@ class Categorical:
         """The most probable option of each choice; the first among equals."""
         return tuple(self.probabilities().argmax(dim=-1).tolist())
 
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"logits": self.logits.detach().clone(), "alive": self.alive.clone()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        with torch.no_grad():
+            self.logits.copy_(state["logits"])
+        self.alive = state["alive"].clone()
+
     def options(self) -> tuple[tuple[int, ...], ...]:
         """The surviving options per choice."""
         return tuple(tuple(row.nonzero().flatten().tolist()) for row in self.alive)

@@ -1,0 +1,340 @@
+"""DDPNAS: dynamic distribution pruning (Zheng et al., arXiv 1905.13543, both versions; details from the authors' search code,
+distribution/Category_DDPNAS.py, train_search.py and network_generator.py).
+
+The mean validation accuracy of the networks that an operation was in becomes a distribution, and the distribution loses its
+least probable operation of every choice at fixed intervals. No gradient touches it. Afterwards networks are generated under
+constraints: a family from one search.
+
+Where sources are silent: choices of different sizes (the paper's have the same) refill the pool that empties first, and an
+operation that was used several times in a round counts with its mean; a choice whose options are of one kind is pruned down to
+`survivors` as well.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from searchers.base import Architecture, Evaluation, Mixture, Searcher, Stage
+from searchers.parts.additive import Additive, Item, front
+from searchers.parts.categorical import Categorical
+
+
+class Ddpnas(Searcher):
+    """One sampled network at a time: its weights are trained for an epoch, its accuracy on the whole validation part is
+    credited to each of its operations.
+
+    rounds, costs, additive, limits, plain, joins, absent, seed: given by the budget, the experiment and the space. additive:
+        each cost as a sum over the options, or None. limits: what each may be at most; that of the first additive one is the
+        budget of what is generated. plain: per choice, whether each option is one without weights, such as pooling or a
+        skip; the last one of either kind is never pruned. joins: choices that meet in the same node of a cell, of which two are
+        kept, node by node and cell by cell, sources in the order of the cell's states. absent: the option that stands for no
+        edge.
+    cycles: rounds over all surviving operations between prunings (3). In each, every one of them is used once.
+    survivors: operations per choice at which pruning ends (2). With 8 operations that makes 3 * (8 + 7 + ... + 3) = 99 epochs;
+        an epoch is as many rounds of the search as the budget has for it.
+    sharpness: of the softmax over accuracies, which are fractions (100: one percentage point is a factor of e).
+    momentum: of the distribution (0.5).
+    family: at most so many networks are generated at the end.
+    plain_edges, heights: for cells, the numbers of operations without weights and the heights that are generated, all cells of
+        a network alike (the authors' script has 2, 4, 6, 8 and 1, 2, 3, 4). In other spaces, or where plain_edges is empty, it
+        is the networks on the front of summed probability against the first additive cost, exactly (a knapsack for every
+        budget).
+
+    Raises ValueError for settings outside these bounds, and for a search with fewer rounds than a schedule of one cycle has
+    epochs.
+    """
+
+    whole = True
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        *,
+        rounds: int,
+        costs: int = 1,
+        additive: Sequence[Additive | None] = (),
+        limits: Sequence[float | None] = (),
+        plain: Sequence[Sequence[bool]] | None = None,
+        joins: Sequence[Sequence[int]] = (),
+        absent: Sequence[int | None] | None = None,
+        cycles: int = 3,
+        survivors: int = 2,
+        sharpness: float = 100.0,
+        momentum: float = 0.5,
+        family: int = 20,
+        plain_edges: list[int] | None = None,
+        heights: list[int] | None = None,
+        seed: int = 0,
+    ) -> None:
+        if cycles < 1 or survivors < 1 or sharpness <= 0 or not 0 <= momentum < 1 or family < 1:
+            raise ValueError(
+                f"cycles = {cycles}, survivors = {survivors}, sharpness = {sharpness}, momentum = {momentum}, family = "
+                f"{family}: at least 1, at least 1, positive, at least 0 and below 1, at least 1"
+            )
+        self.sizes = tuple(sizes)
+        self.plain = [list(row) for row in plain] if plain is not None else [[False] * n for n in self.sizes]
+        self.joins = [list(node) for node in joins]
+        self.absent = list(absent) if absent is not None else [None] * len(self.sizes)
+        self.additive = next((cost for cost in additive if cost is not None), None)
+        capped = [limit for cost, limit in zip(additive, limits, strict=False) if cost is not None]
+        self.budget = capped[0] if capped and capped[0] is not None else math.inf
+        self.survivors, self.sharpness, self.momentum, self.family = survivors, sharpness, momentum, family
+        self.heights = [1, 2, 3, 4] if heights is None else heights
+        self.plain_edges = [0, 2, 4, 6, 8] if plain_edges is None else plain_edges
+        cycle = sum(range(max(survivors, 1) + 1, max(self.sizes) + 1)) or 1
+        self.cycles = min(cycles, rounds // cycle)
+        if not self.cycles:
+            raise ValueError(
+                f"pruning {max(self.sizes)} options to {survivors}, one at a time, takes at least {cycle} epochs, and the "
+                f"budget has {rounds} rounds; raise budget.epochs or lower budget.interval"
+            )
+        self.epochs = self.cycles * cycle
+        self.rounds = rounds
+        self._generator = torch.Generator().manual_seed(seed)
+        self.policy = Categorical(sizes)
+        self.theta = self.policy.probabilities().detach()
+        self._credit: list[Tensor] = []  # of each cycle since the last pruning
+        self._sum, self._uses = torch.zeros_like(self.theta), torch.zeros_like(self.theta)
+        self._pools: list[list[int]] = [[] for _ in self.sizes]
+        self._round = self._epoch = self._in_cycle = 0
+        self._sample: Architecture | None = None
+        self._told: list[Evaluation] = []
+
+    @property
+    def stage(self) -> Stage:
+        # The authors' learning rate goes through a quarter of its half cosine: T_max = 200, a step every second epoch.
+        return Stage(0, self._at_hand(), self.rounds, anneal=0.25)
+
+    def _at_hand(self) -> tuple[tuple[int, ...], ...]:
+        """What survives; in cells also all that has no weights, as generation takes another one where `none` survives."""
+        meeting = {choice for node in self.joins for choice in node if self.absent[choice] is not None}
+        return tuple(
+            tuple(o for o in range(len(row)) if o in left or (choice in meeting and row[o]))
+            for choice, (left, row) in enumerate(zip(self.policy.options(), self.plain, strict=True))
+        )
+
+    def train_on(self, steps: int) -> list[Mixture]:
+        self._round += 1
+        if self._sample is None:
+            self._sample = self._draw()
+        return [Mixture.one_hot(self._sample, self.sizes)] * steps
+
+    def _draw(self) -> Architecture:
+        """Uniform from what this cycle has not used yet, at every choice; from all that survive once nothing is left."""
+        drawn = []
+        for pool, left in zip(self._pools, self.policy.options(), strict=True):
+            if not pool:
+                pool.extend(left)
+            drawn.append(pool.pop(int(torch.randint(len(pool), (), generator=self._generator))))
+        return tuple(drawn)
+
+    def ask(self, n: int) -> list[Architecture]:
+        """The network that was trained, once its epoch is over."""
+        over = self._round * self.epochs // self.rounds > self._epoch
+        return [self._sample] if n and over and self._sample is not None and self._epoch < self.epochs else []
+
+    def tell(self, evaluations: Sequence[Evaluation]) -> None:
+        (evaluation,) = evaluations
+        picked = torch.tensor(evaluation.architecture)[:, None]
+        accuracy = torch.full(picked.shape, 1 - evaluation.costs[0] / 100, dtype=torch.float64)
+        self._sum.scatter_add_(1, picked, accuracy)
+        self._uses.scatter_add_(1, picked, torch.ones_like(accuracy))
+        self._sample = None
+        self._epoch += 1
+        self._in_cycle += 1
+        if self._in_cycle < max(len(options) for options in self.policy.options()):
+            return
+        self._credit.append(self._sum / self._uses.clamp(min=1))
+        self._sum, self._uses = torch.zeros_like(self.theta), torch.zeros_like(self.theta)
+        self._pools = [[] for _ in self.sizes]
+        self._in_cycle = 0
+        if len(self._credit) == self.cycles:
+            self._prune()
+
+    def _prune(self) -> None:
+        """A new distribution, and one operation fewer at every choice."""
+        alive = self.policy.alive
+        evidence = torch.stack([(self.sharpness * c).masked_fill(~alive, -torch.inf).softmax(dim=1) for c in self._credit])
+        # Masked before and after, where the code leaves operations that were pruned a trace of exp(-100 * accuracy).
+        self.theta = (evidence.mean(dim=0) + self.momentum * self.theta).masked_fill(~alive, 0.0)
+        for choice, left in enumerate(self.policy.options()):
+            if len(left) <= self.survivors:
+                continue
+            kinds = [self.plain[choice][o] for o in left]
+            # The last operation of its kind stays, as long as there is another kind.
+            may_go = [o for o in left if kinds.count(self.plain[choice][o]) > 1 or len(set(kinds)) == 1]
+            worst = min(may_go, key=lambda o: float(self.theta[choice, o]))
+            self.policy.alive[choice, worst] = False
+            self.theta[choice, worst] = 0.0
+        self.theta /= self.theta.sum(dim=1, keepdim=True)
+        self._credit = []
+
+    def expected(self, rounds: int) -> float:
+        return float(self.epochs)
+
+    def probabilities(self) -> list[list[float]]:
+        return [row[:n] for row, n in zip(self.theta.tolist(), self.sizes, strict=True)]
+
+    def derive(self) -> list[Architecture]:
+        """A family of networks along the constraint, as spread out as `family` allows."""
+        if self.joins and self.plain_edges and any(any(row) for row in self.plain):
+            made = [a for h in self.heights for s in self.plain_edges for a in [self.generate(h, s)] if a is not None]
+        elif self.additive is not None:
+            made = self.knapsack()
+        else:
+            made = [self._best()]
+        unique = [a for a in dict.fromkeys(made) if self._cost(a) <= self.budget]
+        if len(unique) > self.family:
+            places = [round(i * (len(unique) - 1) / max(1, self.family - 1)) for i in range(self.family)]
+            unique = [unique[i] for i in dict.fromkeys(places)]
+        return unique
+
+    def _cost(self, architecture: Architecture) -> float:
+        """The first additive cost."""
+        if self.additive is None:
+            return 0.0
+        fixed, prices = self.additive
+        return fixed + sum(row[option] for row, option in zip(prices, architecture, strict=True))
+
+    def _best(self) -> Architecture:
+        return tuple(self.theta.argmax(dim=1).tolist())
+
+    def generate(self, height: int, plain: int) -> Architecture | None:
+        """The most probable network whose cells have at most that height and exactly `plain` operations without weights among
+        their edges (two into each node); None where there is none.
+
+        A node's height is one more than the larger one of its sources', the cell's inputs have 0 (network_generator.py). Cells
+        are
+        independent, so each is optimised by itself: over all graphs, and for each graph exactly.
+        """
+        option = [-1 if none is None else none for none in self.absent]
+        kinds = self._kinds()
+        for cell in self._cells():
+            best: tuple[float, list[tuple[int, int]]] | None = None
+            for graph in graphs(cell, height):
+                found = _filled(graph, kinds, plain)
+                if found is not None and (best is None or found[0] > best[0]):
+                    best = found
+            if best is None:
+                return None
+            for choice, taken in best[1]:
+                option[choice] = taken
+        for choice, taken in enumerate(option):  # choices outside of cells
+            if taken < 0:
+                option[choice] = int(self.theta[choice].argmax())
+        return tuple(option)
+
+    def _cells(self) -> Iterator[list[list[int]]]:
+        """The nodes of each cell; a node has one source more than the one before it."""
+        cell: list[list[int]] = []
+        for node in self.joins:
+            if cell and len(node) != len(cell[-1]) + 1:
+                yield cell
+                cell = []
+            cell.append(node)
+        if cell:
+            yield cell
+
+    def _kinds(self) -> list[tuple[tuple[float, int] | None, tuple[float, int] | None]]:
+        """Per choice the best operation with weights and the best one without, each with its probability.
+
+        `none` may be what survives of its kind: then it is the best other one, of those that were pruned.
+        """
+        theta, found = self.theta.tolist(), []
+        for choice, left in enumerate(self.policy.options()):
+            kinds: list[tuple[float, int] | None] = []
+            for kind in (False, True):
+                alike = [o for o in range(self.sizes[choice]) if self.plain[choice][o] is kind and o != self.absent[choice]]
+                options = [(theta[choice][o], -o) for o in alike if o in left] or [(theta[choice][o], -o) for o in alike]
+                best = max(options, default=None)
+                kinds.append(None if best is None else (best[0], -best[1]))
+            found.append((kinds[0], kinds[1]))
+        return found
+
+    def knapsack(self, budget: float | None = None) -> list[Architecture]:
+        """All networks of surviving operations that no other beats in both summed probability and the first additive cost, the
+        cheapest first; with a budget, the most probable one within it, or none."""
+        assert self.additive is not None
+        fixed, prices = self.additive
+        left = self.policy.options()
+        meeting = {choice for node in self.joins for choice in node}
+        groups: list[list[Item]] = [
+            [Item(float(self.theta[c, o]), prices[c][o], ((c, o),)) for o in left[c]]
+            for c in range(len(self.sizes))
+            if c not in meeting
+        ]
+        for node in self.joins:
+            rest = [(c, none) for c in node if (none := self.absent[c]) is not None]
+            pairs = []
+            for a, b in itertools.combinations(node, 2):
+                for i, j in itertools.product(left[a], left[b]):
+                    if i != self.absent[a] and j != self.absent[b]:
+                        others = tuple((c, o) for c, o in rest if c not in (a, b))
+                        cost = prices[a][i] + prices[b][j] + sum(prices[c][o] for c, o in others)
+                        pairs.append(Item(float(self.theta[a, i] + self.theta[b, j]), cost, ((a, i), (b, j), *others)))
+            groups.append(pairs)
+        found = front(groups, (self.budget if budget is None else budget) - fixed)
+        networks = [tuple(option for _, option in sorted(taken)) for _, _, taken in found]
+        return networks if budget is None else networks[-1:]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "round": self._round,
+            "epoch": self._epoch,
+            "in_cycle": self._in_cycle,
+            "theta": self.theta.clone(),
+            "alive": self.policy.alive.clone(),
+            "credit": [c.clone() for c in self._credit],
+            "sum": self._sum.clone(),
+            "uses": self._uses.clone(),
+            "pools": [list(pool) for pool in self._pools],
+            "sample": None if self._sample is None else list(self._sample),
+            "generator": self._generator.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._round, self._epoch, self._in_cycle = state["round"], state["epoch"], state["in_cycle"]
+        self.theta = state["theta"].clone()
+        self.policy.alive = state["alive"].clone()
+        self._credit = [c.clone() for c in state["credit"]]
+        self._sum, self._uses = state["sum"].clone(), state["uses"].clone()
+        self._pools = [list(pool) for pool in state["pools"]]
+        self._sample = None if state["sample"] is None else tuple(state["sample"])
+        self._generator.set_state(state["generator"])
+
+
+def graphs(cell: Sequence[Sequence[int]], height: int) -> Iterator[list[int]]:
+    """All ways of keeping two edges into each node that stay within `height`, as lists of edges: 180 for four nodes."""
+    for kept in itertools.product(*(itertools.combinations(range(len(node)), 2) for node in cell)):
+        inputs = len(cell[0])
+        heights = [0] * inputs
+        for pair in kept:
+            heights.append(1 + max(heights[source] for source in pair))
+        if max(heights) <= height:
+            yield [node[source] for node, pair in zip(cell, kept, strict=True) for source in pair]
+
+
+def _filled(
+    edges: Sequence[int], kinds: Sequence[tuple[tuple[float, int] | None, tuple[float, int] | None]], plain: int
+) -> tuple[float, list[tuple[int, int]]] | None:
+    """The best operations for these edges, exactly `plain` of them without weights; None where there are not so many."""
+    # With the rest given, each edge adds the difference between its kinds: the largest ones are taken.
+    gains = []
+    for choice in edges:
+        one, other = kinds[choice]
+        gains.append(math.inf if one is None else -math.inf if other is None else other[0] - one[0])
+    chosen = set(sorted(range(len(edges)), key=lambda i: (-gains[i], i))[:plain])
+    score, taken = 0.0, []
+    for i, choice in enumerate(edges):
+        best = kinds[choice][i in chosen]
+        if best is None:
+            return None
+        score += best[0]
+        taken.append((choice, best[1]))
+    return (score, taken) if len(chosen) == plain else None

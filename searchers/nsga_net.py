@@ -1,0 +1,151 @@
+"""NSGA-Net: evolution by crossover and mutation, then by a Bayesian network over phases (Lu et al., GECCO 2019, arXiv
+1810.03522). Operators are those of the authors' first code (nsga2_engine.py, evolution/), as their later one lacks the second
+step.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Literal
+
+from searchers.base import Architecture, Evaluation
+from searchers.parts.ranking import best, ranked
+from searchers.parts.uniform import UniformPaths
+
+
+class NsgaNet(UniformPaths):
+    """Binary tournaments, crossover and mutation, NSGA-II's survival; then children sampled phase by phase from what the better
+    half of everything evaluated has in its phases (section 3.4).
+
+    rounds, canonical, phases, seed: given by the budget, the space and the experiment. phases: the choices that make up each
+        phase of a network, in order; a space of cells has one for each cell, a chain one for each block.
+    population: survivors, 40 in the paper. samples: children per round; by default the population, as a generation.
+    explore: share of the generations that cross and mutate (20 of 30); the rest exploit.
+    crossover: "homogeneous", the first code's, keeps what parents have in common and sets a number of ones between theirs among
+        the rest (for choices of more than two options: takes a random number of the rest from one parent); "two-point", the
+        later code's, swaps what lies between two places, with probability 0.9.
+    mutation: probability that a choice of a child takes another option; None for 1 / choices.
+    warmup: share of the rounds that only trains shared weights, if there are any.
+
+    Raises ValueError for settings outside these bounds.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        *,
+        rounds: int,
+        canonical: Callable[[Architecture], Hashable] | None = None,
+        phases: Sequence[Sequence[int]] = (),
+        population: int = 40,
+        samples: int | None = None,
+        explore: float = 2 / 3,
+        crossover: Literal["homogeneous", "two-point"] = "homogeneous",
+        mutation: float | None = None,
+        warmup: float = 0.6,
+        seed: int = 0,
+    ) -> None:
+        per_round = population if samples is None else samples
+        super().__init__(sizes, rounds=rounds, canonical=canonical, samples=per_round, warmup=warmup, seed=seed)
+        if population < 2 or not 0 <= explore <= 1 or not (mutation is None or 0 <= mutation <= 1):
+            raise ValueError(
+                f"population = {population}, explore = {explore}, mutation = {mutation}; at least 2, a share, a probability"
+            )
+        self.phases = [tuple(phase) for phase in phases] or [(choice,) for choice in range(len(self.sizes))]
+        if sorted(choice for phase in self.phases for choice in phase) != list(range(len(self.sizes))):
+            raise ValueError(f"phases = {self.phases}; together they must have every choice once")
+        self.population, self.crossover = population, crossover
+        self.mutation = 1 / len(self.sizes) if mutation is None else mutation
+        asking = rounds - self._stage.warmup
+        self._exploiting_from = self._stage.warmup + max(1, round(explore * asking))
+        self._alive: list[Evaluation] = []
+
+    @property
+    def exploiting(self) -> bool:
+        """Whether this round's children come from the Bayesian network."""
+        return self._round > self._exploiting_from and len(self.told) >= self.population
+
+    def _propose(self, n: int) -> list[Architecture]:
+        first = self._new(min(n, max(0, self.population - len(self.told))), self._random)
+        if len(first) == n or len(self._alive) < 2:
+            return first
+        self._known.update(map(self._canonical, first))
+        return first + self._new(n - len(first), self._sampler() if self.exploiting else self._breeder())
+
+    def _learn(self, told: list[Evaluation]) -> None:
+        self._alive = best([*self._alive, *told], self.population)
+
+    def _breeder(self) -> Callable[[], Architecture]:
+        keys = ranked(self._alive)
+
+        def parent() -> Architecture:
+            pair = [self._draw(len(self._alive)) for _ in range(2)]
+            return self._alive[min(pair, key=lambda i: (keys[i], i))].architecture
+
+        def child() -> Architecture:
+            made = self.cross(parent(), parent())
+            for choice in range(len(made)):
+                if self._chance() < self.mutation:
+                    made = self._mutated(made, choice)
+            return made
+
+        return child
+
+    def cross(self, mother: Architecture, father: Architecture) -> Architecture:
+        """A child of two."""
+        if self.crossover == "two-point":
+            if self._chance() >= 0.9:
+                return mother
+            a, b = sorted(self._draw(len(mother) + 1) for _ in range(2))
+            return (*mother[:a], *father[a:b], *mother[b:])
+        differing = [c for c, (m, f) in enumerate(zip(mother, father, strict=True)) if m != f]
+        child = list(mother)
+        for i in range(len(differing) - 1, 0, -1):  # in random order
+            j = self._draw(i + 1)
+            differing[i], differing[j] = differing[j], differing[i]
+        if all(size <= 2 for size in self.sizes):
+            # Where bits differ, what one parent lacks the other one has.
+            ones = sum(mother[c] for c in differing)
+            low, high = sorted((ones, len(differing) - ones))
+            count = low + self._draw(high - low + 1)
+            for place, choice in enumerate(differing):
+                child[choice] = int(place < count)
+        else:
+            for choice in differing[: self._draw(len(differing) + 1)]:
+                child[choice] = father[choice]
+        return tuple(child)
+
+    def _sampler(self) -> Callable[[], Architecture]:
+        """P(first phase), P(second | first), ... by counting among the better half of all that was evaluated."""
+        half = best(self.told, max(1, len(self.told) // 2))
+        seen = [[tuple(e.architecture[c] for c in phase) for phase in self.phases] for e in half]
+        alone = [Counter(network[i] for network in seen) for i in range(len(self.phases))]
+        after = [Counter((network[i - 1], network[i]) for network in seen) for i in range(1, len(self.phases))]
+
+        def child() -> Architecture:
+            phases = [self._weighted(alone[0])]
+            for pairs in after:
+                # Every phase that was sampled was seen before another one, so there is always something after it.
+                phases.append(self._weighted(Counter({b: n for (a, b), n in pairs.items() if a == phases[-1]})))
+            option = dict(zip((c for phase in self.phases for c in phase), (o for p in phases for o in p), strict=True))
+            return tuple(option[choice] for choice in range(len(self.sizes)))
+
+        return child
+
+    def _weighted(self, counts: Counter[tuple[int, ...]]) -> tuple[int, ...]:
+        options = sorted(counts)
+        at = self._draw(sum(counts.values()))
+        for option in options:
+            at -= counts[option]
+            if at < 0:
+                return option
+        raise AssertionError("unreachable")
+
+    def state_dict(self) -> dict[str, Any]:
+        place = {e.architecture: i for i, e in enumerate(self.told)}
+        return super().state_dict() | {"alive": [place[e.architecture] for e in self._alive]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self._alive = [self.told[i] for i in state["alive"]]

@@ -1,0 +1,1 @@
+"""What several searchers hold or build on; no methods by themselves."""

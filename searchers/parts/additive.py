@@ -1,0 +1,53 @@
+"""Costs that are sums over a network's operations, and the best networks under any budget of such a cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+Additive = tuple[float, list[list[float]]]
+"""A cost that is a sum: what is fixed, and what each option of each choice adds."""
+
+Taken = tuple[tuple[int, int], ...]
+"""Choices with the option that each takes."""
+
+
+class Item(NamedTuple):
+    """One of the alternatives of a group: its score, its cost, and what it stands for."""
+
+    score: float
+    cost: float
+    taken: Taken
+
+
+def front(groups: Sequence[Sequence[Item]], budget: float) -> list[tuple[float, float, Taken]]:
+    """One item of every group, such that no other combination has a higher summed score at no higher cost: all of those
+    combinations within the budget, the cheapest first, each with its score and cost.
+
+    The multiple-choice knapsack, solved exactly for all budgets at once: group by group, whatever is beaten in both is dropped,
+    as it could not be part of a solution.
+    """
+    scores, costs = np.zeros(1), np.zeros(1)
+    history: list[tuple[np.ndarray, np.ndarray]] = []
+    for group in groups:
+        s = np.array([item.score for item in group])
+        c = np.array([item.cost for item in group])
+        all_s, all_c = (scores[:, None] + s).ravel(), (costs[:, None] + c).ravel()
+        order = np.lexsort([-all_s, all_c])
+        order = order[all_c[order] <= budget]
+        best = np.maximum.accumulate(all_s[order]) if len(order) else all_s[order]
+        better = np.concatenate([[True], best[1:] > best[:-1]]) if len(order) else np.zeros(0, dtype=bool)
+        kept = order[better]
+        scores, costs = all_s[kept], all_c[kept]
+        history.append(np.divmod(kept, len(group)))
+    found = []
+    for state in range(len(scores)):
+        taken: list[tuple[int, int]] = []
+        at = state
+        for (before, item), group in zip(reversed(history), reversed(groups), strict=True):
+            taken += group[int(item[at])].taken
+            at = int(before[at])
+        found.append((float(scores[state]), float(costs[state]), tuple(taken)))
+    return found

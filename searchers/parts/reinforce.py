@@ -1,0 +1,56 @@
+"""One step of policy gradient on a policy of independent choices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from searchers.base import Architecture
+from searchers.parts.categorical import Categorical
+
+
+class Reinforce:
+    """REINFORCE with a moving baseline and Adam: descends on `-(reward - baseline) * log p`, averaged over the samples.
+
+    baseline: None until the first step, which takes its mean reward; then b <- b + baseline_step * (mean - b), before it is
+    used. As it includes the samples' own mean the expected step is (1 - baseline_step / samples) of the true gradient, in the
+    same direction. clip: of the gradient's L2 norm, None for none.
+    """
+
+    def __init__(
+        self,
+        policy: Categorical,
+        *,
+        lr: float,
+        betas: tuple[float, float],
+        baseline_step: float,
+        weight_decay: float = 0.0,
+        clip: float | None = None,
+        entropy: float = 0.0,
+    ) -> None:
+        self.policy, self.baseline_step, self.clip, self.entropy = policy, baseline_step, clip, entropy
+        self.baseline: float | None = None
+        self._adam = torch.optim.Adam([policy.logits], lr=lr, betas=betas, weight_decay=weight_decay)
+
+    def step(self, architectures: Sequence[Architecture], rewards: Sequence[float]) -> None:
+        earned = torch.tensor(rewards, dtype=torch.float64)
+        mean = float(earned.mean())
+        self.baseline = mean if self.baseline is None else self.baseline + self.baseline_step * (mean - self.baseline)
+        loss = -((earned - self.baseline) * self.policy.log_prob(architectures)).mean()
+        if self.entropy:
+            loss = loss - self.entropy * self.policy.entropy()
+        self._adam.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self.clip is not None:
+            torch.nn.utils.clip_grad_norm_([self.policy.logits], self.clip)
+        self._adam.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"baseline": self.baseline, "policy": self.policy.state_dict(), "adam": self._adam.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.baseline = state["baseline"]
+        self.policy.load_state_dict(state["policy"])
+        self._adam.load_state_dict(state["adam"])

@@ -1,0 +1,239 @@
+"""A policy conditioned on the preference between objectives: one search, the whole front. Ours, beyond the named systems.
+
+A scalarised policy gradient ends at one trade-off, and a sweep over trade-offs pays for a search at each. Here the logits are a
+smooth function of a preference, a point of the simplex over objectives, and REINFORCE moves the whole function at once. MODNAS
+(arXiv 2402.18213) has a hypernetwork from preferences to architectures, too, but needs a loss that is differentiable in every
+objective; here costs are what was measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
+from pymoo.util.ref_dirs import get_reference_directions
+from torch import Tensor
+
+from searchers.base import Architecture, Evaluation, Mixture, Searcher, Stage
+from searchers.parts.categorical import Categorical
+
+
+class PreferencePolicy(Searcher):
+    """Each sample has a preference of its own. Every measured architecture is worth something under every preference, so each
+    sample of a round teaches all preferences of the round, weighted by how much more likely it is under theirs than under
+    the round's mixture (the balance heuristic of Veach and Guibas, 1995): an unbiased gradient without further evaluations.
+
+    Worth is minus the augmented Chebyshev distance from the best of each objective, with objectives scaled to the front so far
+    (Steuer and Choo, 1983): its optima, over all preferences, are the whole front, concave parts too. The baseline of a
+    preference is the mean worth of earlier samples that had a similar one.
+
+    rounds, costs, seed: given by the budget and the experiment.
+    samples: architectures per round. warmup: share of the rounds that trains weights alone.
+    anchors: preferences at which there are logits of their own, in between they are blended; for more than two objectives the
+        nearest number that makes a regular lattice.
+    width: of the blending, in distances between neighbouring anchors.
+    lr: of Adam on the logits. None: 3 / (number of rounds that ask), within 0.02 .. 0.3. betas: of Adam; as in ProxylessNAS
+        paths that were not sampled stand still.
+    entropy: weight of the policy's entropy per choice, in nats, against a worth whose scale is 1 between best and worst of the
+        front.
+    scale: logits start at scale * N(0, 1). augmentation: weight of the sum beside the maximum in the worth.
+
+    Raises ValueError for settings outside these bounds.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        *,
+        rounds: int,
+        costs: int = 1,
+        samples: int = 10,
+        warmup: float = 0.4,
+        anchors: int = 9,
+        width: float = 0.7,
+        lr: float | None = None,
+        betas: tuple[float, float] = (0.0, 0.999),
+        entropy: float = 0.0,
+        scale: float = 1e-3,
+        augmentation: float = 0.05,
+        seed: int = 0,
+    ) -> None:
+        if samples < 2 or not 0 <= warmup < 1 or anchors < 2 or width <= 0 or not (lr is None or lr > 0):
+            raise ValueError(
+                f"samples = {samples}, warmup = {warmup}, anchors = {anchors}, width = {width}, lr = {lr}: at least 2, a share "
+                "below 1, at least 2, positive, positive"
+            )
+        if min(entropy, scale, augmentation) < 0:
+            raise ValueError(f"entropy = {entropy}, scale = {scale}, augmentation = {augmentation}: none may be negative")
+        self.sizes, self.samples = tuple(sizes), samples
+        self.entropy, self.augmentation = entropy, augmentation
+        objectives = 1 + costs
+        self.anchors = torch.from_numpy(_lattice(objectives, anchors))
+        near = torch.cdist(self.anchors, self.anchors).fill_diagonal_(math.inf).min()
+        self._reach = width * float(near)
+        warm = min(int(warmup * rounds), rounds - 1)
+        self.lr = min(0.3, max(0.02, 3 / (rounds - warm))) if lr is None else lr
+        self._generator = torch.Generator().manual_seed(seed)
+        self.policy = Categorical(sizes)
+        start = scale * torch.randn(
+            (len(self.anchors), *self.policy.logits.shape), dtype=torch.float64, generator=self._generator
+        )
+        self.logits = start.requires_grad_()
+        self._adam = torch.optim.Adam([self.logits], lr=self.lr, betas=betas)
+        self._stage = Stage(0, self.policy.options(), rounds, warm)
+        self._round = 0
+        self._asked: list[Architecture] = []
+        self._preferences = torch.zeros((0, objectives), dtype=torch.float64)
+        self._told: list[Evaluation] = []
+        self.history: list[Evaluation] = []
+        self._history_preferences = self._preferences
+
+    @property
+    def stage(self) -> Stage:
+        return self._stage
+
+    def blend(self, preferences: Tensor) -> Tensor:
+        """How much each anchor counts for each preference, (preferences, anchors); rows sum to 1."""
+        return (-0.5 * (torch.cdist(preferences, self.anchors) / self._reach) ** 2).softmax(dim=1)
+
+    def log_probabilities(self, preferences: Tensor) -> Tensor:
+        """(preferences, choices, most options); -inf where a choice has no such option. Differentiable in the logits."""
+        logits = torch.einsum("pa,acn->pcn", self.blend(preferences), self.logits)
+        return logits.masked_fill(~self.policy.alive, -torch.inf).log_softmax(dim=-1)
+
+    def _draw(self, n: int) -> tuple[Tensor, list[Architecture]]:
+        """Preferences that cover the simplex evenly, in random order, and an architecture for each."""
+        if self.anchors.shape[1] == 2:
+            first = (torch.arange(n) + torch.rand(n, dtype=torch.float64, generator=self._generator)) / n
+            preferences = torch.stack([first, 1 - first], dim=1)
+        else:
+            uniform = torch.rand((n, self.anchors.shape[1]), dtype=torch.float64, generator=self._generator)
+            weights = -uniform.clamp(min=1e-12).log()
+            preferences = weights / weights.sum(dim=1, keepdim=True)  # uniform on the simplex
+        preferences = preferences[torch.randperm(n, generator=self._generator)]
+        with torch.no_grad():
+            p = self.log_probabilities(preferences).exp()
+        picked = torch.multinomial(p.flatten(0, 1), 1, generator=self._generator).view(n, -1)
+        return preferences, [tuple(row) for row in picked.tolist()]
+
+    def train_on(self, steps: int) -> list[Mixture]:
+        self._round += 1
+        return [Mixture.one_hot(a, self.sizes) for a in self._draw(steps)[1]] if steps else []
+
+    def ask(self, n: int) -> list[Architecture]:
+        if self._round <= self._stage.warmup or n < 1:
+            return []
+        self._preferences, self._asked = self._draw(min(n, self.samples))
+        return list(self._asked)
+
+    def tell(self, evaluations: Sequence[Evaluation]) -> None:
+        self._told += evaluations
+        if len(self._told) < len(self._asked):
+            return
+        # Back in the order of the proposals, whatever the order of arrival; costs decide among repeats of one architecture.
+        waiting = sorted(self._told, key=lambda e: (e.architecture, e.costs), reverse=True)
+        told = []
+        for a in self._asked:
+            at = max(i for i, e in enumerate(waiting) if e.architecture == a)
+            told.append(waiting.pop(at))
+        self._asked, self._told = [], []
+        if len(told) > 1:
+            self._learn(told)
+        self.history += told
+        self._history_preferences = torch.cat([self._history_preferences, self._preferences])
+
+    def worth(self, evaluations: Sequence[Evaluation], preferences: Tensor, scale: tuple[Tensor, Tensor]) -> Tensor:
+        """(evaluations, preferences): minus the augmented Chebyshev distance, less the violation of constraints.
+
+        scale: what counts as 0 and how much as 1, per objective.
+        """
+        ideal, extent = scale
+        costs = (torch.tensor([e.costs for e in evaluations], dtype=torch.float64) - ideal) / extent
+        weighted = costs[:, None, :] * preferences[None, :, :]
+        distance = weighted.amax(dim=-1) + self.augmentation * weighted.sum(dim=-1)
+        return -distance - torch.tensor([[e.violation] for e in evaluations], dtype=torch.float64)
+
+    def _scale(self, told: Sequence[Evaluation]) -> tuple[Tensor, Tensor]:
+        """The best of each objective on the front of everything known, and how far the front reaches from there."""
+        known = [*self.history, *told]
+        costs = np.array([e.costs for e in known if e.violation <= 0] or [e.costs for e in known])
+        front = costs[NonDominatedSorting().do(costs, only_non_dominated_front=True)]
+        ideal = torch.from_numpy(front.min(axis=0))
+        extent = torch.from_numpy(np.ptp(front if len(front) > 1 else costs, axis=0))
+        return ideal, torch.where(extent > 0, extent, 1.0)
+
+    def _learn(self, told: list[Evaluation]) -> None:
+        scale = self._scale(told)
+        worth = self.worth(told, self._preferences, scale)
+        baseline = self._baseline(worth, scale)
+        picked = torch.tensor([e.architecture for e in told])
+        log_p = self.log_probabilities(self._preferences)
+        # joint[s, p]: the log probability of sample s under preference p.
+        joint = torch.stack([log_p.gather(2, a.expand(len(told), -1)[:, :, None]).sum(dim=(1, 2)) for a in picked])
+        with torch.no_grad():
+            mixture = joint.logsumexp(dim=1, keepdim=True) - math.log(len(told))
+            weight = (joint - mixture).exp()
+        loss = -(weight * (worth - baseline) * joint).sum() / len(told) ** 2
+        if self.entropy:
+            terms = log_p.exp() * log_p.masked_fill(~self.policy.alive, 0.0)
+            loss = loss + self.entropy * terms.sum(dim=-1).mean()
+        self._adam.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._adam.step()
+
+    def _baseline(self, worth: Tensor, scale: tuple[Tensor, Tensor]) -> Tensor:
+        """(preferences,): what earlier samples of similar preferences are worth; this round's mean before there are any."""
+        recent = self.history[-20 * self.samples :]
+        if not recent:
+            return worth.mean(dim=0)
+        distance = torch.cdist(self._preferences, self._history_preferences[-len(recent) :])
+        similar = (-0.5 * (distance / self._reach) ** 2).softmax(dim=1)
+        return (similar * self.worth(recent, self._preferences, scale).T).sum(dim=1)
+
+    def probabilities(self) -> list[list[float]]:
+        """The mean over the anchors."""
+        with torch.no_grad():
+            rows = self.log_probabilities(self.anchors).exp().mean(dim=0)
+        return [row[:n] for row, n in zip(rows.tolist(), self.sizes, strict=True)]
+
+    def derive(self) -> list[Architecture]:
+        """The most probable architecture of each of about 21 preferences, the repeated ones once."""
+        objectives = self.anchors.shape[1]
+        with torch.no_grad():
+            modes = self.log_probabilities(torch.from_numpy(_lattice(objectives, 21))).argmax(dim=-1)
+        return list(dict.fromkeys(tuple(row) for row in modes.tolist()))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "round": self._round,
+            "asked": [list(a) for a in self._asked],
+            "preferences": self._preferences.clone(),
+            "told": [(list(e.architecture), list(e.costs), e.violation) for e in self._told],
+            "history": [(list(e.architecture), list(e.costs), e.violation) for e in self.history],
+            "history_preferences": self._history_preferences.clone(),
+            "logits": self.logits.detach().clone(),
+            "adam": self._adam.state_dict(),
+            "generator": self._generator.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._round = state["round"]
+        self._asked = [tuple(a) for a in state["asked"]]
+        self._preferences, self._history_preferences = state["preferences"].clone(), state["history_preferences"].clone()
+        self._told, self.history = ([Evaluation(tuple(a), tuple(c), v) for a, c, v in state[k]] for k in ("told", "history"))
+        with torch.no_grad():
+            self.logits.copy_(state["logits"])
+        self._adam.load_state_dict(state["adam"])
+        self._generator.set_state(state["generator"])
+
+
+def _lattice(objectives: int, count: int) -> np.ndarray:
+    """About `count` points of the simplex, evenly spaced (Das and Dennis, 1998)."""
+    parts = 1
+    while math.comb(parts + objectives, objectives - 1) <= count:
+        parts += 1
+    return np.asarray(get_reference_directions("das-dennis", objectives, n_partitions=parts), dtype=np.float64)
