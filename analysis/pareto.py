@@ -31,6 +31,14 @@ def non_dominated(costs: ArrayLike) -> list[int]:
     return sorted(int(i) for i in NonDominatedSorting().do(array, only_non_dominated_front=True))
 
 
+def violations(costs: ArrayLike, limits: Sequence[float | None]) -> Floats:
+    """(points,): by how much each point exceeds the limits: the sum of `cost / limit - 1` where it does. None is no limit."""
+    array = as_costs(costs)
+    caps = np.array([np.inf if limit is None else limit for limit in limits])
+    broken: Floats = np.maximum(array / caps - 1.0, 0.0).sum(axis=1)
+    return broken
+
+
 def ranked(costs: ArrayLike) -> list[list[int]]:
     """All points in fronts F0, F1, ...: F1 is non-dominated once F0 is taken away, and so on."""
     array = as_costs(costs)

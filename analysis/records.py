@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.pareto import non_dominated
+from analysis.pareto import non_dominated, violations
 
 EVALUATIONS = "evaluations.csv"
 FRONT = "front.csv"
@@ -89,13 +89,16 @@ def read(path: Path, needed: Sequence[str] = ()) -> pd.DataFrame:
     return frame
 
 
-def front_of(evaluations: pd.DataFrame, objectives: Sequence[str]) -> pd.DataFrame:
+def front_of(evaluations: pd.DataFrame, objectives: Sequence[str], limits: Sequence[float | None] = ()) -> pd.DataFrame:
     """The non-dominated architectures among those measured on the whole validation part, the best of the first objective
-    first; of several with the same costs the first. One that was measured in several stages counts with its last measurement,
-    as its weights were trained longest. Before any stage has ended, the samples stand in."""
+    first; of several with the same costs the first. limits: what each objective may be at most; who exceeds one is no member.
+    One that was measured in several stages counts with its last measurement, as its weights were trained longest. Before any
+    stage has ended, the samples stand in."""
     final = evaluations[evaluations["kind"] == VALIDATION]
     pool = final if len(final) else evaluations
     pool = pool.drop_duplicates("arch", keep="last").reset_index(drop=True)
+    if any(limit is not None for limit in limits):
+        pool = pool[violations(pool[list(objectives)].to_numpy(), limits) <= 0].reset_index(drop=True)
     front = pool.iloc[non_dominated(pool[list(objectives)].to_numpy())]
     # Equal in every cost is, nearly always, the same network in another notation: one of them stands for all.
     return front.drop_duplicates(list(objectives)).sort_values(list(objectives), ignore_index=True)

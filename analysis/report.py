@@ -19,6 +19,7 @@ from matplotlib.patches import Patch
 from analysis import drawing, plots
 from analysis.curves import hypervolume_curve
 from analysis.graphs import Graph
+from analysis.pareto import violations
 from analysis.records import SAMPLE
 
 _PANELS = 28
@@ -80,7 +81,8 @@ def _write(run: Run, directory: Path) -> Path:
     page = environment.get_template("report.html").render(
         title=run.title,
         lead=run.lead,
-        notes=[] if summary["finished"] else ["This search was interrupted: what follows is its state at that moment."],
+        notes=_notes(run),
+        searches=_searches(summary),
         facts=[
             (f"{summary['hypervolume']:.3f}", "hypervolume of the front"),
             (str(len(run.front)), "networks on the front"),
@@ -99,6 +101,30 @@ def _write(run: Run, directory: Path) -> Path:
     path = directory / "report.html"
     path.write_text(page)
     return path
+
+
+def _notes(run: Run) -> list[str]:
+    notes = [] if run.summary["finished"] else ["This search was interrupted: what follows is its state at that moment."]
+    if run.summary["limits"]:
+        kept = " and ".join(f"{c} at most {number(c, limit)}" for c, limit in run.summary["limits"].items())
+        none = " No network that was measured keeps the limits." if run.front.empty else ""
+        notes.append(f"Only networks with {kept} count.{none}")
+    if "searches" in run.summary:
+        notes.append(
+            "Several searches, each with weights of its own; the front is what is not dominated among their fronts. Errors of "
+            "different searches are comparable only as far as their weights are equally good: go by the test errors."
+        )
+    return notes
+
+
+def _searches(summary: dict[str, Any]) -> list[list[str]]:
+    """A row for each search of a sweep: what it has of its own, and what it found."""
+    rows = []
+    for search in summary.get("searches", []):
+        settings = ", ".join(f"{key} = {value}" for key, value in search["settings"].items())
+        found = [f"{search['hypervolume']:.3f}", str(search["on_merged_front"])]
+        rows.append([settings, *found, f"{search['evaluations']:,}", f"{search['seconds']:.0f}"])
+    return rows
 
 
 def number(column: str, value: float) -> str:
@@ -185,15 +211,21 @@ def _hypervolume(run: Run) -> Picture | None:
         return None
     columns = list(run.summary["objectives"])
     reference = [run.summary["reference_point"][c] for c in columns]
-    values = hypervolume_curve(samples[columns].to_numpy(), reference, samples["step"].to_numpy())
+    limits = [run.summary["limits"].get(c) for c in columns]
     figure = plots.new_figure(8.4, 3.0)
     left, right = figure.subplots(1, 2, sharey=True)
-    plots.draw_hypervolume(left, samples["seconds"].to_numpy(), values, "seconds of search")
-    plots.draw_hypervolume(right, np.arange(1, len(samples) + 1), values, "samples measured")
+    for _, own in samples.groupby("search") if "search" in samples else [(0, samples)]:
+        costs = own[columns].to_numpy(dtype=float)
+        costs[violations(costs, limits) > 0] = reference  # where nothing counts
+        values = hypervolume_curve(costs, reference, own["step"].to_numpy())
+        plots.draw_hypervolume(left, own["seconds"].to_numpy(), values, "seconds of search")
+        plots.draw_hypervolume(right, np.arange(1, len(own) + 1), values, "samples measured")
     right.set_ylabel("")
+    each = ", a line for each search" if "searches" in run.summary else ""
     caption = (
-        "Of all samples so far. They are judged on one batch each, so this need not agree with the front's own "
-        f"hypervolume ({run.summary['hypervolume']:.3f}); it shows when the search found something new."
+        f"Of all samples so far{each}. They are judged on one batch each, unless the method has them measured on more, so this "
+        f"need not agree with the front's own hypervolume ({run.summary['hypervolume']:.3f}); it shows when the search found "
+        "something new."
     )
     return Picture("hypervolume", "Hypervolume over the search", caption, figure)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ import torch.distributed as dist
 from orchestrator.data import Dataset
 from orchestrator.errors import InputError, RunError
 from orchestrator.evaluators.base import Differentiable
+from orchestrator.evaluators.from_scratch import weight_steps
 from orchestrator.experiment import Experiment
 from orchestrator.objectives.base import Metrics
 from searchers import Architecture, Cotangents, Mixture, Stage
@@ -27,7 +29,7 @@ class WorkersLost(RunError):
 
 @ray.remote
 class Replica:
-    """Hosts one `Supernet`, built in place. All it adds is the process group."""
+    """Hosts one evaluator, built in place. All it adds is the process group."""
 
     def __init__(self, experiment: dict[str, Any], data: Dataset, rank: int) -> None:
         resolved = Experiment.from_dict(experiment)
@@ -36,7 +38,7 @@ class Replica:
         if 0 < workers.gpus < 1:
             torch.cuda.set_per_process_memory_fraction(workers.gpus)
         self.workers, self.rank = workers, rank
-        self.supernet = resolved.build_supernet(data, rank=rank, world=workers.count)
+        self.evaluator = resolved.build_evaluator(data, rank=rank, world=workers.count)
 
     def meeting_point(self) -> str:
         """An address on this node where the replicas can find each other."""
@@ -56,7 +58,7 @@ class Replica:
         )
 
     def call(self, method: str, *arguments: Any) -> Any:
-        return getattr(self.supernet, method)(*arguments)
+        return getattr(self.evaluator, method)(*arguments)
 
     def ping(self) -> None:
         pass
@@ -75,10 +77,14 @@ class Replicas(Differentiable):
         options = {"num_cpus": workers.cpus, "num_gpus": workers.gpus}
         plain = experiment.to_dict()
         self.step = 0
+        # How many weight steps a measurement takes, where it trains the network.
+        self._steps_each = 0
+        if experiment.alone is not None:
+            self._steps_each = weight_steps(len(data.train), experiment.alone, experiment.training["batch"])
         self._actors = [Replica.options(**options).remote(plain, shared, rank) for rank in range(workers.count)]  # type: ignore[attr-defined]
         try:
             address = ray.get([a.meeting_point.remote() for a in self._actors], timeout=patience)[0]
-            if workers.count > 1:
+            if workers.count > 1 and experiment.alone is None:
                 ray.get([a.join.remote(address) for a in self._actors], timeout=patience)
         except ray.exceptions.GetTimeoutError as error:
             self.close()
@@ -93,13 +99,20 @@ class Replicas(Differentiable):
     def build(self, stage: Stage, steps: int) -> None:
         self._all("build", stage, steps)
 
+    def drop(self, stage: Stage) -> None:
+        self._all("drop", stage)
+
     def train(self, mixtures: Sequence[Mixture]) -> float:
+        if self._steps_each:
+            return math.nan  # each network is trained when it is measured
         loss: float = self._all("train", mixtures)
         self.step += len(mixtures)
         return loss
 
-    def measure(self, architectures: Sequence[Architecture], draw: int | None) -> list[Metrics]:
-        return self._shared_out("measure", architectures, draw)
+    def measure(self, architectures: Sequence[Architecture], draw: int | None, recalibrated: bool = False) -> list[Metrics]:
+        found = self._shared_out("measure", architectures, draw, recalibrated)
+        self.step += self._steps_each * len(architectures)
+        return found
 
     def probe(self, architectures: Sequence[Architecture]) -> list[Metrics]:
         return self._shared_out("probe", architectures)
@@ -110,7 +123,7 @@ class Replicas(Differentiable):
 
     def state_dict(self) -> dict[str, Any]:
         state: dict[str, Any] = self._get([self._actors[0].call.remote("state_dict")])[0]
-        return state
+        return state | {"step": self.step}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._all("load_state_dict", state)

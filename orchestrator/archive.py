@@ -9,7 +9,8 @@ from searchers import Evaluation
 
 
 class Archive:
-    """The front of all samples so far, kept up to date as they come; all there ever was stays in the records."""
+    """The front of all samples so far that keep the constraints, kept up to date as they come; all there ever was stays in
+    the records."""
 
     def __init__(self, reference: Sequence[float]) -> None:
         self.reference = tuple(reference)
@@ -17,6 +18,7 @@ class Archive:
         self.hypervolume = 0.0
 
     def add(self, evaluations: Sequence[Evaluation]) -> None:
+        evaluations = [e for e in evaluations if e.violation <= 0]
         if not evaluations:
             return
         # A converged policy repeats itself, in the same notation or in another.

@@ -49,9 +49,17 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
 @main.command()
 @click.argument("settings", nargs=-1, metavar="[RUN.toml] [section.key=value ...]")
 @click.option("--out", type=click.Path(path_type=Path), help="Run directory; the default is runs/ and the time of day.")
+@click.option(
+    "--sweep",
+    "varied",
+    multiple=True,
+    metavar="section.key=V,V,...",
+    help="Search once for each value, side by side, and merge the fronts; several of them make a grid.",
+)
+@click.option("--seeds", type=int, default=1, show_default=True, help="Search under so many seeds, likewise.")
 @click.option("--dry-run", is_flag=True, help="Check everything, print what would run and for about how long; start nothing.")
 @_guarded
-def search(settings: tuple[str, ...], out: Path | None, dry_run: bool) -> None:
+def search(settings: tuple[str, ...], out: Path | None, varied: tuple[str, ...], seeds: int, dry_run: bool) -> None:
     """Search for a front, retrain some of it, and write a report.
 
     Without RUN.toml it is the built-in experiment: TND-NAS over NAS-Bench-201 cells on scikit-learn's digits.
@@ -60,25 +68,32 @@ def search(settings: tuple[str, ...], out: Path | None, dry_run: bool) -> None:
     paretoray search
     paretoray search data.name=folder data.path=photos data.size=32 --out runs/photos
     paretoray search objectives.macs={} searcher.exponents=-0.07,-0.1,-0.07
-    paretoray search workers.ray=false workers.count=1 --dry-run
+    paretoray search searcher.name=proxyless-r --sweep searcher.power=0.02,0.05,0.1 --seeds 2
+    paretoray search objectives.latency.at_most=2.5 workers.ray=false workers.count=1 --dry-run
     """
-    from orchestrator import experiment as experiments
-    from orchestrator import run
+    from orchestrator import run, sweep
 
     files = [s for s in settings if "=" not in s]
     if len(files) > 1 or (files and settings[0] != files[0]):
         raise InputError(f"expected one RUN.toml, first, then section.key=value; got {' '.join(settings)}")
-    chosen = experiments.read(Path(files[0]) if files else None, [s for s in settings if "=" in s])
+    path, overrides = Path(files[0]) if files else None, [s for s in settings if "=" in s]
+    searches = sweep.plan(path, overrides, varied, seeds)
+    chosen = searches[0][1]
     if out is not None:
         run.check_out(out)
     if dry_run:
+        if len(searches) > 1:
+            click.echo(f"{len(searches)} searches; the first of them:")
         _print_plan(run.estimate(chosen))
         return
     directory = (
         out
         or Path("runs") / f"{chosen.searcher['name']}-{chosen.data['name'].replace(':', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
     )
-    _go(chosen, directory, run.check(chosen), new=True)
+    data = run.check(chosen)
+    for _, other in searches[1:]:
+        run.check(other, data)
+    _go(chosen, directory, data, new=True, searches=searches if len(searches) > 1 else ())
 
 
 @main.command()
@@ -179,13 +194,13 @@ def list_names(what: str) -> None:
     click.echo("\n".join(known))
 
 
-def _go(experiment: Any, directory: Path, data: Any, new: bool = False) -> None:
+def _go(experiment: Any, directory: Path, data: Any, new: bool = False, searches: Any = ()) -> None:
     from orchestrator import run
 
     console = Console()
     plain: dict[str, Any] = {"soft_wrap": True, "highlight": False, "markup": False}
     try:
-        run.go(experiment, directory, data, console, new=new)
+        run.go(experiment, directory, data, console, new=new, searches=searches)
     except (Interrupted, KeyboardInterrupt):
         console.print(f"interrupted; continue with: paretoray resume {shlex.quote(str(directory))}", **plain)
         sys.exit(130)
@@ -198,6 +213,7 @@ def _print_front(console: Console, directory: Path) -> None:
     from analysis import records
     from analysis.report import number
 
+    plain: dict[str, Any] = {"soft_wrap": True, "highlight": False, "markup": False}
     summary = json.loads((directory / records.SUMMARY).read_text())
     columns = list(summary["objectives"])
     front = records.read(directory / records.FRONT, columns)
@@ -210,6 +226,9 @@ def _print_front(console: Console, directory: Path) -> None:
     table.add_column("#", justify="right")
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
+    if front.empty:
+        limits = ", ".join(f"{c} at most {number(c, v)}" for c, v in summary["limits"].items())
+        console.print(f"no network that was measured keeps the limits ({limits}); loosen one, or search longer", **plain)
     for i, (_, row) in enumerate(front.iterrows()):
         cells = [number(c, row[c]) if row[c] == row[c] else "" for c in columns]
         table.add_row(str(i + 1), *cells)

@@ -32,7 +32,8 @@ from searchers import Architecture, Evaluation, Stage
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a search stands. fraction: share of the budget that is spent, in 0..1. seconds: of search so far."""
+    """Where a search stands. judged_on: what the best error was measured on. fraction: share of the budget that is spent, in
+    0..1. seconds: of search so far."""
 
     stage: int
     warming_up: bool
@@ -40,6 +41,7 @@ class Progress:
     rounds: int
     evaluations: int
     best_error: float | None
+    judged_on: str
     hypervolume: float
     fraction: float
     seconds: float
@@ -65,6 +67,11 @@ class Coordinator:
         batch = min(experiment.training["batch"], len(data.train))
         steps = self.budget.epochs * (len(data.train) // batch)
         self.rounds: int = max(1, math.ceil(steps / self.budget.interval))
+        self._portion = 2**31  # how many architectures a round asks for at most
+        if experiment.alone is not None:
+            # The budget is spent on networks, each of which takes its epochs; a round is one for every worker.
+            self._portion = experiment.workers.count
+            self.rounds = math.ceil(self.budget.epochs / experiment.alone / self._portion)
         self.searcher = experiment.build_searcher(self.space, self.objectives, self.rounds)
         self.checkpoints = Checkpoints(directory / "checkpoints")
         self._columns = [o.column for o in self.objectives]
@@ -72,6 +79,7 @@ class Coordinator:
         self._policy_columns = ["step", "stage"] + [f"{c.name}/{o}" for c in self.space.choices for o in c.options]
         self.round, self.evaluations, self.finished = 0, 0, False
         self.archive: Archive
+        self.stage: Stage = self.searcher.stage
         self._before = self._clock = 0.0
         self._images = {"train": len(data.train), "valid": len(data.valid), "test": len(data.test), "batch": batch}
 
@@ -99,6 +107,9 @@ class Coordinator:
                     self._validate()
                     if not self.finished:
                         self._build()
+                elif self.searcher.stage.options != self.stage.options:
+                    self.stage = self.searcher.stage
+                    self.evaluator.drop(self.stage)
                 if self.finished and not self._table.rows:
                     raise RunError(f"the budget ended before anything was measured; raise {self._limit()}")
                 report(self.progress())
@@ -119,6 +130,7 @@ class Coordinator:
             rounds=self.rounds,
             evaluations=self.evaluations,
             best_error=min((e.costs[0] for e in self.archive.front), default=None),
+            judged_on="the validation part" if self.searcher.whole or self.experiment.alone else "one batch",
             hypervolume=self.archive.hypervolume,
             fraction=min(1.0, self._spent()),
             seconds=self.seconds(),
@@ -143,7 +155,8 @@ class Coordinator:
         return "budget.evaluations" if self.budget.seconds is None else "budget.seconds"
 
     def _room(self) -> int:
-        return 2**31 if self.budget.evaluations is None else max(0, self.budget.evaluations - self.evaluations)
+        left = self._portion if self.budget.evaluations is None else self.budget.evaluations - self.evaluations
+        return max(0, min(self._portion, left))
 
     def _start(self) -> None:
         self._before, self._clock = 0.0, time.monotonic()
@@ -158,7 +171,7 @@ class Coordinator:
         self.archive = Archive([o.reference(largest) for o in self.objectives])
 
     def _build(self) -> None:
-        self.stage: Stage = self.searcher.stage
+        self.stage = self.searcher.stage
         self._stage_began = self.round
         self._samples = {}
         self.evaluator.build(self.stage, self.stage.rounds * self.budget.interval)
@@ -170,9 +183,10 @@ class Coordinator:
         return [self._probed[a] for a in architectures]
 
     def _assess(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
-        """Sampled architectures on one shared validation batch. One that was drawn twice is measured and recorded once."""
+        """Sampled architectures, on one shared validation batch unless the method wants the whole part. One that was drawn
+        twice is measured and recorded once."""
         unique = list(dict.fromkeys(architectures))
-        evaluations = self._evaluate(unique, records.SAMPLE, draw=self.evaluator.step)
+        evaluations = self._evaluate(unique, records.SAMPLE, draw=None if self.searcher.whole else self.evaluator.step)
         for e in evaluations:
             self._samples.setdefault(e.architecture, []).append(e.costs)
         self.evaluations += len(unique)
@@ -182,11 +196,11 @@ class Coordinator:
     def _evaluate(self, architectures: Sequence[Architecture], kind: str, draw: int | None) -> list[Evaluation]:
         if not architectures:
             return []
-        measured = self.evaluator.measure(architectures, draw)
+        measured = self.evaluator.measure(architectures, draw, recalibrated=kind == records.VALIDATION)
         evaluations, rows = [], []
         for a, accuracy, probed in zip(architectures, measured, self._probe(architectures), strict=True):
             metrics = accuracy | probed
-            evaluation = Evaluation(a, tuple(o.cost(a, metrics) for o in self.objectives))
+            evaluation = self._evaluation(a, tuple(o.cost(a, metrics) for o in self.objectives))
             evaluations.append(evaluation)
             rows.append(
                 {
@@ -204,17 +218,28 @@ class Coordinator:
             self._table.append(rows)
         return evaluations
 
+    def _evaluation(self, architecture: Architecture, costs: tuple[float, ...]) -> Evaluation:
+        return Evaluation(architecture, costs, float(pareto.violations([costs], self.experiment.limits)[0]))
+
     def _validate(self) -> None:
         """Measures the best of the stage that ends again, on the whole validation part, while its weights still exist.
 
         A sample is judged on one batch, so the front of all samples favours the lucky. Repeated samples count with their mean.
+        Networks that were trained by themselves were measured on the whole part before.
         """
+        if self.experiment.alone is not None:
+            return
         sampled = list(self._samples)
         costs = np.array([np.mean(self._samples[a], axis=0) for a in sampled]).reshape(len(sampled), len(self.objectives))
         here = sampled and self.searcher.stage.index == self.stage.index
         chosen: list[Architecture] = self.searcher.derive() if here else []
         room = self.budget.validate
-        for front in pareto.ranked(costs):
+        broken = pareto.violations(costs, self.experiment.limits)
+        # Equal in every cost is, nearly always, the same network in another notation: one of them is enough.
+        first = sorted(np.unique(costs, axis=0, return_index=True)[1])
+        sampled, costs, broken = [sampled[i] for i in first], costs[first], broken[first]
+        kept, breaking = np.flatnonzero(broken <= 0), sorted(np.flatnonzero(broken > 0), key=broken.__getitem__)
+        for front in [*([int(kept[i]) for i in f] for f in pareto.ranked(costs[kept])), *([int(i)] for i in breaking)]:
             picked = [front[i] for i in pareto.spread_out(costs[front], min(room, len(front)))]
             chosen += [sampled[i] for i in picked]
             room -= len(picked)
@@ -282,7 +307,7 @@ class Coordinator:
             for row in self._table.read():
                 if row["kind"] != records.SAMPLE:
                     continue
-                evaluation = Evaluation(self.space.parse(row["arch"]), tuple(float(row[c]) for c in self._columns))
+                evaluation = self._evaluation(self.space.parse(row["arch"]), tuple(float(row[c]) for c in self._columns))
                 told.append(evaluation)
                 if int(row["stage"]) == self.stage.index:
                     self._samples.setdefault(evaluation.architecture, []).append(evaluation.costs)
@@ -295,7 +320,7 @@ class Coordinator:
         table = records.read(self._table.path, self._columns)
         if table.empty:
             return  # interrupted while warming up
-        front = records.front_of(table, self._columns)
+        front = records.front_of(table, self._columns, self.experiment.limits)
         costs = front[self._columns].to_numpy()
         summary = {
             "finished": self.finished,
@@ -303,6 +328,12 @@ class Coordinator:
             "hypervolume_of_samples": self.archive.hypervolume,
             "reference_point": dict(zip(self._columns, self.archive.reference, strict=True)),
             "objectives": {o.column: o.title for o in self.objectives},
+            "limits": {c: limit for c, limit in zip(self._columns, self.experiment.limits, strict=True) if limit is not None},
+            "targets": {
+                o.column: values["target"]
+                for o, values in zip(self.objectives, self.experiment.objectives.values(), strict=True)
+                if "target" in values
+            },
             "spreads": self._spreads,
             "derived": [self.space.format(a) for a in self.searcher.derive()],
             "spent": {

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import tomli_w
 from orchestrator import data, names
 from orchestrator.data import Dataset
 from orchestrator.errors import InputError
+from orchestrator.evaluators.from_scratch import FromScratch
 from orchestrator.evaluators.supernet import Supernet
 from orchestrator.objectives.base import Objective, Probe
 from orchestrator.spaces.base import SearchSpace
@@ -22,7 +24,12 @@ from orchestrator.spaces.parts.own import OwnSpace
 from searchers import Searcher
 
 # What the orchestrator fills in itself; a file cannot set it.
-_SEARCHER = ("sizes", "rounds", "steps", "costs", "additive", "joins", "absent", "derive", "seed")
+_SEARCHER = (
+    *("sizes", "rounds", "steps", "costs", "seed"),
+    *("additive", "limits", "joins", "absent", "plain", "phases", "derive", "canonical"),
+)
+_GOALS = ("at_most", "target")
+"""Keys of every objective: what it may be at most, and the cost that a scalarised method is to aim at."""
 _SPACE = ("image", "classes")
 _TRAINING = ("space", "data", "probes", "seed", "device", "rank", "world")
 
@@ -150,20 +157,30 @@ class Experiment:
         for name, values in merged["objectives"].items():
             if not isinstance(values, dict):
                 raise InputError(f"objectives.{name} = {values!r}; write objectives.{name}.KEY=..., or {{}} for the defaults")
-            checked = names.keywords(names.find("objective", name), values, f"objectives.{name}", supplied=("space",))
-            objectives[name] = checked
+            own_values = {key: value for key, value in values.items() if key not in _GOALS}
+            checked = names.keywords(names.find("objective", name), own_values, f"objectives.{name}", supplied=("space",))
+            objectives[name] = checked | _goals(values, f"objectives.{name}")
         if not objectives or next(iter(objectives)) != "error":
             raise InputError("objectives must begin with error, and name at least one cost, as in error, parameters, latency")
         if len(objectives) < 2:
             raise InputError("objectives names error alone; a trade-off needs a second, as in objectives.macs={}")
         workers = Workers(**names.keywords(Workers, merged["workers"], "workers"))
-        training = names.keywords(Supernet, merged["training"], "training", supplied=_TRAINING)
-        if training["batch"] < workers.count:
+        trained = dict(merged["training"])
+        trainer = trained.pop("name", "supernet")
+        if trainer not in EVALUATORS:
+            raise InputError(f"unknown training.name {trainer!r}{names.nearest(str(trainer), EVALUATORS)}")
+        training = {"name": trainer} | names.keywords(EVALUATORS[trainer], trained, "training", supplied=_TRAINING)
+        if trainer == "supernet" and training["batch"] < workers.count:
             raise InputError(f"training.batch = {training['batch']}: {workers.count} workers need an image of each batch")
+        searcher = named("searcher", "searcher", _SEARCHER)
+        if trainer == "from-scratch" and "warmup" in searcher:
+            if merged["searcher"].get("warmup"):
+                raise InputError("searcher.warmup: networks trained from scratch share nothing that could be warmed up")
+            searcher["warmup"] = 0.0
         return cls(
             data={"name": dataset} | data.settings(dataset, own),
             space={"name": space} | names.keywords(find_space(space), shape, "space", supplied=_SPACE),
-            searcher=named("searcher", "searcher", _SEARCHER),
+            searcher=searcher,
             objectives=objectives,
             training=training,
             budget=Budget(**names.keywords(Budget, merged["budget"], "budget")),
@@ -188,7 +205,22 @@ class Experiment:
         return make_space(self.space["name"], _rest(self.space), dataset.image, len(dataset.classes))
 
     def build_objectives(self, space: SearchSpace) -> list[Objective]:
-        return [names.build(names.find("objective", n), k, f"objectives.{n}", space) for n, k in self.objectives.items()]
+        return [
+            names.build(
+                names.find("objective", n), {k: v for k, v in given.items() if k not in _GOALS}, f"objectives.{n}", space
+            )
+            for n, given in self.objectives.items()
+        ]
+
+    @property
+    def limits(self) -> list[float | None]:
+        """What each objective may be at most."""
+        return [values.get("at_most") for values in self.objectives.values()]
+
+    @property
+    def alone(self) -> int | None:
+        """Epochs that each candidate is trained for by itself; None where candidates share weights."""
+        return int(self.training["epochs"]) if self.training["name"] == "from-scratch" else None
 
     def build_searcher(self, space: SearchSpace, objectives: Sequence[Objective], rounds: int) -> Searcher:
         """With what its constructor asks for of the budget, the objectives and the space."""
@@ -200,14 +232,23 @@ class Experiment:
             "costs": len(objectives) - 1,
             "joins": space.joins,
             "absent": space.absent,
+            "plain": space.plain,
+            "phases": space.phases,
             "derive": space.derive,
+            "canonical": space.canonical,
+            "limits": self.limits[1:],
             "seed": self.seed,
         }
         if "additive" in takes:
             given["additive"] = [objective.additive() for objective in objectives[1:]]
         supplied = {key: value for key, value in given.items() if key in takes}
-        made = names.build(cls, _rest(self.searcher), "searcher", space.sizes, **supplied)
+        made = names.build(cls, _rest(self.searcher) | self._aims(takes), "searcher", space.sizes, **supplied)
         assert isinstance(made, Searcher)
+        if self.alone is not None and (made.mixes or made.stage.stages > 1):
+            raise InputError(
+                f"searcher.name = {self.searcher['name']!r} needs shared weights; with training.name = 'from-scratch' take one "
+                "that only asks for networks, as nsga-net and random-search do"
+            )
         if made.mixes and not space.relaxed:
             raise InputError(
                 f"searcher.name = {self.searcher['name']!r} mixes operations with weights, and {self.space['name']} has no "
@@ -215,13 +256,49 @@ class Experiment:
             )
         return made
 
-    def build_supernet(self, dataset: Dataset, *, rank: int = 0, world: int = 1) -> Supernet:
+    def _aims(self, takes: Collection[str]) -> dict[str, list[float]]:
+        """The objectives' targets, as the searcher's keyword for them."""
+        aims = {name: values["target"] for name, values in self.objectives.items() if "target" in values}
+        if not aims:
+            return {}
+        name, key = self.searcher["name"], next((k for k in ("targets", "bases") if k in takes), None)
+        if key is None:
+            raise InputError(f"objectives.{next(iter(aims))}.target: {name} aims at none; a limit is written at_most")
+        if self.searcher.get(key) is not None:
+            raise InputError(f"searcher.{key} and objectives.{next(iter(aims))}.target say the same; leave one out")
+        if list(aims) != list(self.objectives)[1:]:
+            raise InputError(f"objectives.*.target: {name} needs one for every objective after the error, or none at all")
+        return {key: list(aims.values())}
+
+    def build_evaluator(self, dataset: Dataset, *, rank: int = 0, world: int = 1) -> Supernet | FromScratch:
         """One replica, on this process's device."""
         space = self.build_space(dataset)
         probes = [o for o in self.build_objectives(space) if isinstance(o, Probe)]
-        return Supernet(
-            space, dataset, probes, **self.training, seed=self.seed, device=self.workers.device, rank=rank, world=world
-        )
+        given = _rest(self.training) | {"seed": self.seed, "device": self.workers.device}
+        if self.alone is not None:
+            return FromScratch(space, dataset, probes, **given)
+        if given["statistics"] is None:
+            # As the method's authors have it: a network that was just trained has running averages of its own.
+            given["statistics"] = "running" if vars(names.find("searcher", self.searcher["name"])).get("whole") else "batch"
+        return Supernet(space, dataset, probes, **given, rank=rank, world=world)
+
+
+EVALUATORS: dict[str, Callable[..., Any]] = {"supernet": Supernet, "from-scratch": FromScratch}
+"""What training.name may be: weights that all networks share, or each network by itself."""
+
+
+def _goals(values: dict[str, Any], section: str) -> dict[str, float]:
+    """The limit and the target of an objective, as far as they are given. Raises InputError."""
+    found = {}
+    for key in _GOALS:
+        if key in values:
+            value = values[key]
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+                raise InputError(f"{section}.{key} = {value!r}: write a positive number, in the objective's own unit")
+            found[key] = float(value)
+    if section == "objectives.error" and "target" in found:
+        raise InputError("objectives.error.target: the error is always to be as low as possible; a limit is written at_most")
+    return found
 
 
 _SECTIONS = ("data", "space", "searcher", "objectives", "training", "budget", "workers", "retrain")

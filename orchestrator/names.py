@@ -16,7 +16,7 @@ from orchestrator.errors import InputError
 
 FOLDERS = {"searcher": "searchers", "space": "orchestrator.spaces", "objective": "orchestrator.objectives"}
 _FINITE = ConfigDict(allow_inf_nan=False)
-_NOT_METHODS = {"base", "categorical"}
+_NOT_METHODS = {"base"}
 
 
 def known(kind: str) -> list[str]:

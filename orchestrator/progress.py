@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -41,11 +42,22 @@ class Display:
             "stage": f"{p.stage + 1} ({phase})",
             "budget": f"{100 * p.fraction:.0f} %, round {p.round} of {p.rounds}",
             "measured": f"{p.evaluations} samples",
-            "best error": f"{error} on one batch",
+            "best error": f"{error} on {p.judged_on}",
             "hypervolume": f"{p.hypervolume:.3f}",
             "time left": f"{left} (spent {duration(p.seconds)})",
         }
         self._show("search", facts, p.fraction, final=p.fraction >= 1)
+
+    def sweep(self, fractions: Sequence[float], p: Progress) -> None:
+        """fractions: how far each search is; `p` is that of the one that has news."""
+        share = sum(fractions) / len(fractions)
+        done = sum(f >= 1 for f in fractions)
+        facts = {
+            "searches": f"{done} of {len(fractions)} done, {sum(0 < f < 1 for f in fractions)} running",
+            "budget": f"{100 * share:.0f} %",
+            "last news": f"{p.evaluations} samples, hypervolume {p.hypervolume:.3f}",
+        }
+        self._show("sweep", facts, share, final=share >= 1)
 
     def retrain(self, arch: str, fraction: float, members: int) -> None:
         self._members[arch] = fraction

@@ -18,12 +18,13 @@ import torch
 from rich.console import Console
 
 from analysis import pareto, records
-from orchestrator import tune
-from orchestrator.coordinator import Coordinator, alone_in
-from orchestrator.data import Dataset
+from orchestrator import sweep, tune
+from orchestrator.coordinator import Coordinator, Progress, alone_in
+from orchestrator.data import Dataset, Part
 from orchestrator.describe import find_architecture, published, size
 from orchestrator.errors import InputError, Interrupted
 from orchestrator.evaluators.retrain import portable, retrain
+from orchestrator.evaluators.supernet import Supernet
 from orchestrator.experiment import Experiment, Workers, read
 from orchestrator.progress import Display
 from orchestrator.reporting import write_report
@@ -32,12 +33,15 @@ from searchers import GradientSearcher, Mixture
 EXPERIMENT = "experiment.toml"
 
 
-def check(experiment: Experiment) -> Dataset:
-    """Reads the data, once for the whole run, and tries out all that depends on it and on this machine. Raises InputError."""
+def check(experiment: Experiment, data: Dataset | None = None) -> Dataset:
+    """Reads the data, once for the whole run, and tries out all that depends on it and on this machine. Raises InputError.
+
+    data: of the experiment, where it is read already.
+    """
     if experiment.workers.address is None:
         tune.check_fit(experiment.workers, tune.local_resources())
-    data = experiment.load_data()
-    Coordinator(experiment, Path(), data, replace(experiment, workers=Workers(ray=False, count=1)).build_supernet(data))
+    data = experiment.load_data() if data is None else data
+    Coordinator(experiment, Path(), data, replace(experiment, workers=Workers(ray=False, count=1)).build_evaluator(data))
     return data
 
 
@@ -73,20 +77,35 @@ def open_run(directory: Path) -> Experiment:
     return read(directory / EXPERIMENT, [])
 
 
-def go(experiment: Experiment, directory: Path, data: Dataset, console: Console, *, new: bool = False) -> None:
+def go(
+    experiment: Experiment,
+    directory: Path,
+    data: Dataset,
+    console: Console,
+    *,
+    new: bool = False,
+    searches: Sequence[tuple[dict[str, Any], Experiment]] = (),
+) -> None:
     """Does whatever of the run is not done yet; a `new` one is made first, once the workers are known to have a place.
 
-    Raises Interrupted once Ctrl-C has been heeded and the state is saved.
+    searches: those of a new sweep (see sweep.py), of which `experiment` is the first. Raises Interrupted once Ctrl-C has been
+    heeded and the state is saved.
     """
     directory = directory.resolve()  # trials change their working directory
     stop = tune.stop_file(directory)
-    with _ctrl_c(stop, console), tune.cluster(experiment.workers) if experiment.workers.ray else nullcontext():
-        if new:
+    count = len(searches) or len(sweep.settings_of(directory)) or 1
+    with _ctrl_c(stop, console), tune.cluster(experiment.workers, count) if experiment.workers.ray else nullcontext():
+        if new and searches:
+            sweep.create(directory, searches, create)
+        elif new:
             create(experiment, directory)
         with alone_in(directory, "run.lock"):
             stop.unlink(missing_ok=True)
+            swept = bool(sweep.settings_of(directory))
             with Display(console) as display:
-                finished = _search(experiment, directory, data, display)
+                finished = (_sweep if swept else _search)(experiment, directory, data, display)
+            if swept:
+                sweep.merge(directory)
             if not finished:
                 raise Interrupted
             with Display(console) as display:
@@ -98,9 +117,39 @@ def _search(experiment: Experiment, directory: Path, data: Dataset, display: Dis
     if experiment.workers.ray:
         return tune.search(experiment, directory, data, display.search)
     with _threads(experiment.workers.cpus):
-        evaluator = experiment.build_supernet(data)
+        evaluator = experiment.build_evaluator(data)
         coordinator = Coordinator(experiment, directory, data, evaluator)
         return coordinator.run(lambda: tune.stop_file(directory).exists(), display.search)
+
+
+def _sweep(experiment: Experiment, directory: Path, data: Dataset, display: Display) -> bool:
+    """The searches of a sweep that are not finished, side by side with Ray, one after the other without."""
+    points = [(open_run(folder), folder) for folder in sweep.folders(directory)]
+    fractions = [float(_finished(folder)) for _, folder in points]
+
+    def show(index: int, progress: Progress) -> None:
+        fractions[index] = progress.fraction
+        display.sweep(fractions, progress)
+
+    left = [i for i, fraction in enumerate(fractions) if fraction < 1]
+    if not left:
+        return True
+    if experiment.workers.ray:
+        return all(tune.searches([points[i] for i in left], directory, data, lambda index, p: show(left[index], p)))
+    with _threads(experiment.workers.cpus):
+        for i in left:
+            chosen, folder = points[i]
+            coordinator = Coordinator(chosen, folder, data, chosen.build_evaluator(data))
+            if not coordinator.run(tune.stop_file(directory).exists, lambda p, i=i: show(i, p)):  # type: ignore[misc]
+                return False
+    return True
+
+
+def _finished(directory: Path) -> bool:
+    try:
+        return bool(json.loads((directory / records.SUMMARY).read_text())["finished"])
+    except (OSError, ValueError, KeyError):
+        return False
 
 
 def _retrain_front(experiment: Experiment, directory: Path, data: Dataset, display: Display) -> None:
@@ -108,7 +157,7 @@ def _retrain_front(experiment: Experiment, directory: Path, data: Dataset, displ
     columns = [o.column for o in experiment.build_objectives(experiment.build_space(data))]
     front = records.read(directory / records.FRONT, columns)
     if not experiment.retrain.members or front.empty:
-        return
+        return  # nothing to do, or no network keeps the constraints
     chosen = front.iloc[pareto.spread_out(front[columns].to_numpy(), experiment.retrain.members)]
     networks = directory / "networks"
     networks.mkdir(exist_ok=True)
@@ -238,6 +287,34 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def _shared(plan: Coordinator, supernet: Supernet, samples: float, timed: Callable[[Callable[[], Any]], float]) -> float:
+    """Seconds that a search with shared weights takes, on one worker."""
+    searcher, experiment = plan.searcher, plan.experiment
+    stage, seconds = searcher.stage, 0.0
+    mixtures = searcher.train_on(2)
+    for index in range(stage.stages):
+        # Later stages are deeper and hold fewer options; which ones survive makes little difference to the time.
+        share = [1.0, *experiment.searcher.get("keep", ())][index]
+        options = tuple(tuple(range(n))[-max(1, math.floor(share * n + 0.5)) :] for n in plan.space.sizes)
+        supernet.build(replace(stage, index=index, options=options), 1)
+        left = [
+            Mixture(tuple(tuple(w * (o in kept) for o, w in enumerate(r)) for r, kept in zip(m.weights, options, strict=True)))
+            for m in mixtures
+        ]
+        step = timed(lambda left=left: supernet.train(left)) / len(left)  # type: ignore[misc]
+        survivor = tuple(kept[-1] for kept in options)
+        draw = None if searcher.whole else 0
+        measuring = timed(lambda a=survivor, draw=draw: supernet.measure([a], draw))  # type: ignore[misc]
+        seconds += (plan.rounds * experiment.budget.interval * step + samples * measuring) / stage.stages
+    if isinstance(searcher, GradientSearcher):
+        while (relaxed := searcher.relax()) is None:
+            searcher.train_on(1)
+        slope = timed(lambda: supernet.differentiate(relaxed, 0, searcher.unrolled))
+        asking = (1 - stage.warmup / stage.rounds) * plan.rounds
+        seconds += asking * experiment.budget.interval * slope / experiment.searcher.get("every", 1)
+    return seconds
+
+
 def estimate(experiment: Experiment) -> dict[str, Any]:
     """What a run would do and for about how long, from a few timed steps in this process. Starts no Ray, writes no file."""
     data = check(experiment)
@@ -253,34 +330,24 @@ def estimate(experiment: Experiment) -> dict[str, Any]:
         return time.perf_counter() - began
 
     with _threads(experiment.workers.cpus):
-        supernet = alone.build_supernet(data)
-        plan = Coordinator(experiment, Path(), data, supernet)
-        stage, largest = plan.searcher.stage, plan.space.largest()
-        mixtures = plan.searcher.train_on(2)
-        samples = int(experiment.searcher.get("samples", 1))
-        asking = (1 - stage.warmup / stage.rounds) * plan.rounds
-        search = asking * samples * timed(lambda: supernet.probe([largest]))
-        for index in range(stage.stages):
-            # Later stages are deeper and hold fewer options; which ones survive makes little difference to the time.
-            share = [1.0, *experiment.searcher.get("keep", ())][index]
-            options = tuple(tuple(range(n))[-max(1, math.floor(share * n + 0.5)) :] for n in plan.space.sizes)
-            supernet.build(replace(stage, index=index, options=options), 1)
-            left = [
-                Mixture(
-                    tuple(tuple(w * (o in kept) for o, w in enumerate(r)) for r, kept in zip(m.weights, options, strict=True))
-                )
-                for m in mixtures
-            ]
-            step = timed(lambda left=left: supernet.train(left)) / len(left)  # type: ignore[misc]
-            survivor = tuple(kept[-1] for kept in options)
-            measuring = timed(lambda a=survivor: supernet.measure([a], 0))  # type: ignore[misc]
-            search += (plan.rounds * experiment.budget.interval * step + asking * samples * measuring) / stage.stages
-        if isinstance(plan.searcher, GradientSearcher):
-            while (relaxed := plan.searcher.relax()) is None:
-                plan.searcher.train_on(1)
-            unrolled = plan.searcher.unrolled
-            slope = timed(lambda: supernet.differentiate(relaxed, 0, unrolled))
-            search += asking * experiment.budget.interval * slope / experiment.searcher.get("every", 1)
+        evaluator = alone.build_evaluator(data)
+        plan = Coordinator(experiment, Path(), data, evaluator)
+        largest = plan.space.largest()
+        samples = plan.searcher.expected(plan.rounds)
+        if isinstance(evaluator, Supernet):
+            trained = f"{plan.rounds} rounds of {experiment.budget.interval} weight steps, about {samples:.0f} samples"
+            search = samples * timed(lambda: evaluator.probe([largest])) + _shared(plan, evaluator, samples, timed)
+        else:
+            samples = plan.rounds * workers
+            trained = f"{samples} networks, each trained for {experiment.alone} epochs"
+            # A few steps of the largest network tell what an epoch takes.
+            images = min(len(data.train), 4 * experiment.training["batch"])
+            few = replace(data, train=Part(data.train.images[:images], data.train.labels[:images]), valid=data.valid)
+            one_epoch = replace(alone, training=alone.training | {"epochs": 1}).build_evaluator(few)
+            epochs = (experiment.alone or 1) * len(data.train) / images
+            search = samples * (
+                timed(lambda: one_epoch.measure([largest], None)) * epochs + timed(lambda: evaluator.probe([largest]))
+            )
         network = plan.space.network(largest).to(alone.workers.device)
         x = data.normalise(data.train.images[: settings.batch].to(alone.workers.device))
         one = timed(lambda: network(x).sum().backward())
@@ -295,7 +362,7 @@ def estimate(experiment: Experiment) -> dict[str, Any]:
         "space": f"{experiment.space['name']}: {size(plan.space)} architectures",
         "searcher": experiment.searcher["name"],
         "objectives": ", ".join(o.title for o in plan.objectives),
-        "search": f"{plan.rounds} rounds of {experiment.budget.interval} weight steps, about {asking * samples:.0f} samples",
+        "search": trained,
         "workers": f"{workers} " + ("Ray actors" if experiment.workers.ray else "replica, in this process"),
         "retraining": f"{settings.members} networks of the front, {settings.epochs} epochs each",
         "seconds": search + retraining,

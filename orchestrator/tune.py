@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -30,9 +30,10 @@ RESTARTS = 3
 
 
 @contextmanager
-def cluster(workers: Workers) -> Iterator[None]:
+def cluster(workers: Workers, searches: int = 1) -> Iterator[None]:
     """A connection to the cluster at `workers.address`, or a private one on this machine, for as long as it is needed.
 
+    searches: how many a private one should have room for at a time, as far as the machine allows.
     Raises InputError where the workers do not fit, before anything is started on this machine.
     """
     if ray.is_initialized():
@@ -46,7 +47,9 @@ def cluster(workers: Workers) -> Iterator[None]:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     if workers.address is None:
         check_fit(workers, local_resources())
-        ray.init(address="local", num_cpus=workers.count * workers.cpus, include_dashboard=False, **quiet)
+        each = workers.count * workers.cpus
+        room = max(each, min(searches * each, int(local_resources()["CPU"])))
+        ray.init(address="local", num_cpus=room, include_dashboard=False, **quiet)
     else:
         try:
             host, _, port = workers.address.rpartition(":")
@@ -101,47 +104,65 @@ def check_fit(workers: Workers, resources: dict[str, float]) -> None:
 
 def search(experiment: Experiment, directory: Path, data: Dataset, show: Callable[[Progress], None]) -> bool:
     """Runs or continues the search of `directory` as a Tune trial; False when it was asked to stop. Raises RunError."""
-    # The coordinator mostly waits, so its bundle is empty; then one for each actor.
-    resources = tune.PlacementGroupFactory([{}, *_bundles(experiment.workers)])
+    return all(searches([(experiment, directory)], directory, data, lambda index, progress: show(progress)))
+
+
+def searches(
+    points: Sequence[tuple[Experiment, Path]], directory: Path, data: Dataset, show: Callable[[int, Progress], None]
+) -> list[bool]:
+    """Runs or continues searches, each in a directory of its own, as one Tune grid; as many at a time as the cluster has room
+    for. Which of them are finished; the others were asked to stop, in `directory`. Raises RunError."""
+    # A coordinator mostly waits, so its bundle is empty; then one for each actor.
+    resources = tune.PlacementGroupFactory([{}, *_bundles(points[0][0].workers)])
     results = _fit(
         tune.with_resources(tune.with_parameters(_search_trial, data=data), resources),
-        {"experiment": experiment.to_dict(), "directory": str(directory)},
+        {
+            "searches": [{"experiment": e.to_dict(), "directory": str(d)} for e, d in points],
+            "stop": str(stop_file(directory)),
+            "search": tune.grid_search(list(range(len(points)))),
+        },
         directory,
         "search",
-        lambda result: show(Progress(**result["progress"])) if "progress" in result else None,
+        lambda result: show(result["search"], Progress(**result["progress"])) if "progress" in result else None,
         failures=1,
     )
-    return bool(results[0].metrics and results[0].metrics.get("finished"))
+    return [bool(result.metrics and result.metrics.get("finished")) for result in results]
 
 
 def _search_trial(config: dict[str, Any], data: Dataset) -> None:
-    experiment, directory = Experiment.from_dict(config["experiment"]), Path(config["directory"])
+    index = config["search"]
+    chosen, stop = config["searches"][index], Path(config["stop"])
+    experiment, directory = Experiment.from_dict(chosen["experiment"]), Path(chosen["directory"])
     last = 0.0
 
     def report(progress: Progress) -> None:
         nonlocal last
         if time.monotonic() - last > REPORT_EVERY:
-            tune.report(_metrics(progress))
+            tune.report(_metrics(progress) | {"search": index})
             last = time.monotonic()
 
     try:
-        coordinator, finished = resilient(experiment, directory, data, report)
+        coordinator, finished = resilient(experiment, directory, data, report, stop)
     except (InputError, RunError) as error:
         tune.report(_failure(error))
         return
-    tune.report(_metrics(coordinator.progress()) | {"finished": finished})
+    tune.report(_metrics(coordinator.progress()) | {"search": index, "finished": finished})
 
 
 def resilient(
-    experiment: Experiment, directory: Path, data: Dataset, report: Callable[[Progress], None]
+    experiment: Experiment, directory: Path, data: Dataset, report: Callable[[Progress], None], stop: Path | None = None
 ) -> tuple[Coordinator, bool]:
-    """Runs the search over actors; when one dies, all begin again from the last checkpoint, up to RESTARTS times."""
+    """Runs the search over actors; when one dies, all begin again from the last checkpoint, up to RESTARTS times.
+
+    stop: the file whose presence ends it; by default the directory's own.
+    """
+    stop = stop or stop_file(directory)
     for attempt in range(RESTARTS + 1):
         replicas = None
         try:
             replicas = Replicas(experiment, data)
             coordinator = Coordinator(experiment, directory, data, replicas)
-            return coordinator, coordinator.run(lambda: stop_file(directory).exists(), report)
+            return coordinator, coordinator.run(stop.exists, report)
         except WorkersLost as error:
             if attempt == RESTARTS:
                 raise RunError(f"workers died {attempt + 1} times ({error}); the last checkpoint is safe") from error

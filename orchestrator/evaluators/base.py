@@ -6,7 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-from orchestrator.objectives.base import Metrics
+import torch
+from torch import Tensor
+
+from orchestrator.objectives.base import Metrics, Probe
+from orchestrator.spaces.base import SearchSpace
 from searchers.base import Architecture, Cotangents, Mixture, Stage
 
 
@@ -20,13 +24,18 @@ class Evaluator(ABC):
         """Fresh weights over the stage's surviving options; its learning rate falls to 0 over `steps` weight steps."""
 
     @abstractmethod
+    def drop(self, stage: Stage) -> None:
+        """Go on with the options of `stage` alone, weights as they are."""
+
+    @abstractmethod
     def train(self, mixtures: Sequence[Mixture]) -> float:
         """One weight step per mixture, each on the next batch; returns their mean loss."""
 
     @abstractmethod
-    def measure(self, architectures: Sequence[Architecture], draw: int | None) -> list[Metrics]:
-        """The `accuracy` in percent of each, with the shared weights: on validation batch `draw`, the same for all, or on
-        the whole validation part (None)."""
+    def measure(self, architectures: Sequence[Architecture], draw: int | None, recalibrated: bool = False) -> list[Metrics]:
+        """The `accuracy` in percent of each: on validation batch `draw`, the same for all, or on the whole validation part
+        (None). recalibrated: where running averages are used, fit them to each network first, as they are another one's; they
+        are not put back."""
 
     @abstractmethod
     def probe(self, architectures: Sequence[Architecture]) -> list[Metrics]:
@@ -39,6 +48,21 @@ class Evaluator(ABC):
     @abstractmethod
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state` was taken."""
+
+
+def probed(
+    space: SearchSpace, probes: Sequence[Probe], architectures: Sequence[Architecture], image: Tensor, seed: int
+) -> list[Metrics]:
+    """What the probes find out about each standalone network, on the device of `image`, (1, channels, height, width)."""
+    if not probes:
+        return [{} for _ in architectures]
+    found: list[Metrics] = []
+    for architecture in architectures:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = space.network(architecture).to(image.device)
+        found.append({k: v for probe in probes for k, v in probe.probe(network, image).items()})
+    return found
 
 
 class Differentiable(Evaluator):

@@ -31,11 +31,52 @@ def retrain(
     device: str = "cpu",
     progress: Callable[[int], None] = lambda epoch: None,
 ) -> dict[str, float]:
-    """Trains `network` in place on the train and validation parts and tests it once, at the end, on the test part.
+    """Trains `network` in place on the train and validation parts (see `fit`) and tests it once, at the end, on the test part.
+
+    Returns `test_error_percent` and the last epoch's mean `train_loss`.
+    """
+    part = Part(torch.cat([data.train.images, data.valid.images]), torch.cat([data.train.labels, data.valid.labels]))
+    loss = fit(
+        network,
+        architecture,
+        data,
+        part.to(device),
+        epochs=epochs,
+        batch=batch,
+        lr=lr,
+        momentum=momentum,
+        weight_decay=weight_decay,
+        clip=clip,
+        channels_last=channels_last,
+        seed=seed,
+        device=device,
+        progress=progress,
+    )
+    return {"test_error_percent": 100.0 * wrong(network, data, data.test.to(device)) / len(data.test), "train_loss": loss}
+
+
+def fit(
+    network: nn.Module,
+    architecture: Architecture,
+    data: Dataset,
+    part: Part,
+    *,
+    epochs: int,
+    batch: int,
+    lr: float,
+    momentum: float,
+    weight_decay: float,
+    clip: float,
+    channels_last: bool,
+    seed: int,
+    device: str,
+    progress: Callable[[int], None],
+    key: str = "retrain.lr",
+) -> float:
+    """Trains `network` in place on `part`, which is on `device`: SGD with a cosine to 0. Returns the last epoch's mean loss.
 
     architecture: seeds the order of the images and the initial weights, together with `seed`. progress: called with the
-    number of epochs done. Returns `test_error_percent` and the last epoch's mean `train_loss`. Raises RunError where the
-    loss is not finite.
+    number of epochs done. key: where the learning rate is set. Raises RunError where the loss is not finite.
     """
     chance = [seed, *architecture]
     with torch.random.fork_rng(devices=[]):
@@ -46,10 +87,6 @@ def retrain(
                 reset()
     layout = torch.channels_last if channels_last else torch.contiguous_format
     network.to(device=device, memory_format=layout)  # type: ignore[call-overload]
-    part = Part(
-        torch.cat([data.train.images, data.valid.images]).to(device),
-        torch.cat([data.train.labels, data.valid.labels]).to(device),
-    )
     batches = Batches(len(part), batch, (*chance, 0))
     optimizer = torch.optim.SGD(network.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * batches.per_epoch)
@@ -69,18 +106,16 @@ def retrain(
             schedule.step()
             loss_sum += loss.detach()
         if not math.isfinite(float(loss_sum)):
-            raise RunError(f"retraining diverged in epoch {epoch}; lower retrain.lr (now {lr})")
+            raise RunError(f"training from scratch diverged in epoch {epoch}; lower {key} (now {lr})")
         progress(epoch + 1)
-    wrong = test_errors(network, data, device)
-    return {"test_error_percent": 100.0 * wrong / len(data.test), "train_loss": float(loss_sum) / batches.per_epoch}
+    return float(loss_sum) / batches.per_epoch
 
 
 @torch.no_grad()
-def test_errors(network: nn.Module, data: Dataset, device: str) -> int:
-    """How many images of the test part `network` gets wrong."""
+def wrong(network: nn.Module, data: Dataset, part: Part) -> int:
+    """How many images of `part` the network gets wrong; both are on the same device."""
     network.eval()
-    test = data.test.to(device)
-    pieces = zip(test.images.split(512), test.labels.split(512), strict=True)  # type: ignore[no-untyped-call]
+    pieces = zip(part.images.split(512), part.labels.split(512), strict=True)  # type: ignore[no-untyped-call]
     return int(sum(int((network(data.normalise(x)).argmax(dim=1) != y).sum()) for x, y in pieces))
 
 

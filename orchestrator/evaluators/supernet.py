@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from orchestrator.data import Batches, Dataset
 from orchestrator.errors import InputError, RunError
-from orchestrator.evaluators.base import Differentiable
+from orchestrator.evaluators.base import Differentiable, probed
 from orchestrator.objectives.base import Metrics, Probe
 from orchestrator.spaces.base import SearchSpace
 from orchestrator.spaces.parts.choice import SkipDropout, Weights
@@ -39,7 +40,7 @@ class Supernet(Differentiable):
     what normalisation goes by when single networks are measured: "batch", the images they are measured on (ProxylessNAS,
     TND-NAS); "running", the average over training (DDPNAS, which has just trained that very network; other paths' averages are
     stale); or "recalibrated", that of `recalibration` training batches run through the network first (Guo et al., arXiv
-    1904.00420, section 3.4).
+    1904.00420, section 3.4). None takes what the method's authors have: "running" for DDPNAS, "batch" for the others.
 
     channels_last, amp, compile: keep the channels of a pixel side by side in memory, compute in bfloat16 where autocast does,
     and have torch compile every operation (which needs a C++ compiler on the CPU). All work on the CPU and on a GPU; the first
@@ -64,7 +65,7 @@ class Supernet(Differentiable):
         clip: float = 5.0,
         skip_dropout: tuple[float, ...] = (0.3, 0.6, 0.8),
         affine: bool | None = None,
-        statistics: Literal["batch", "running", "recalibrated"] = "batch",
+        statistics: Literal["batch", "running", "recalibrated"] | None = None,
         recalibration: int = 8,
         channels_last: bool = True,
         amp: bool = False,
@@ -86,7 +87,7 @@ class Supernet(Differentiable):
             raise InputError(f"training.recalibration = {recalibration}; it counts batches, so at least 1")
         self.space, self.data, self.probes = space, data, list(probes)
         self.affine = space.affine if affine is None else affine
-        self.statistics, self.recalibration = statistics, recalibration
+        self.statistics, self.recalibration = statistics or "batch", recalibration
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         self.amp, self.compile = amp, compile
         self.lr, self.momentum, self.weight_decay, self.clip = lr, momentum, weight_decay, clip
@@ -164,7 +165,7 @@ class Supernet(Differentiable):
     def _schedule(self, one_hot: bool) -> None:
         done = (self.step - self._begun) / max(1, self.steps)
         for group in self._optimizer.param_groups:
-            group["lr"] = 0.5 * self.lr * (1 + math.cos(math.pi * min(1.0, done)))
+            group["lr"] = 0.5 * self.lr * (1 + math.cos(math.pi * self.stage.anneal * min(1.0, done)))
         warmup = self.stage.warmup / max(1, self.stage.rounds)
         # P-DARTS: linear while warming up, then exp(-0.2) an epoch; its stages have 25 epochs, ours are measured in stages.
         fall = 1 - done if done < warmup else math.exp(-0.2 * 25 * (done - warmup))
@@ -209,7 +210,7 @@ class Supernet(Differentiable):
             norm.momentum, norm.training = momentum, False
 
     @torch.no_grad()
-    def measure(self, architectures: Sequence[Architecture], draw: int | None) -> list[Metrics]:
+    def measure(self, architectures: Sequence[Architecture], draw: int | None, recalibrated: bool = False) -> list[Metrics]:
         self.model.eval()
         if draw is None:
             count = len(self._valid)
@@ -224,23 +225,15 @@ class Supernet(Differentiable):
         found: list[Metrics] = []
         for architecture in architectures:
             weights = Weights(Mixture.one_hot(architecture, self.space.sizes).weights)
-            if self.statistics == "recalibrated":
+            if self.statistics == "recalibrated" or (recalibrated and self.statistics == "running"):
                 self._recalibrate(weights)
             right = sum((self._scores(x, weights).argmax(dim=1) == y).sum() for x, y in images)
             found.append({"accuracy": 100.0 * int(right) / total})
         return found
 
     def probe(self, architectures: Sequence[Architecture]) -> list[Metrics]:
-        if not self.probes:
-            return [{} for _ in architectures]
         image = self.data.normalise(self._valid.images[:1])
-        found: list[Metrics] = []
-        for architecture in architectures:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(_number(self.seed, _PROBE))
-                network = self.space.network(architecture).to(self.device)
-            found.append({k: v for probe in self.probes for k, v in probe.probe(network, image).items()})
-        return found
+        return probed(self.space, self.probes, architectures, image, _number(self.seed, _PROBE))
 
     def differentiate(self, mixture: Mixture, draw: int, unrolled: bool = False) -> tuple[float, Cotangents]:
         indices = self._drawn[draw]
@@ -339,9 +332,8 @@ class Supernet(Differentiable):
         return value, tuple(tuple(row) for row in cotangents), slope
 
     def state_dict(self) -> dict[str, Any]:
-        stage = self.stage
         return {
-            "stage": [stage.index, [list(o) for o in stage.options], stage.rounds, stage.warmup, stage.stages, stage.skips],
+            "stage": asdict(self.stage) | {"options": [list(o) for o in self.stage.options]},
             "steps": self.steps,
             "begun": self._begun,
             "step": self.step,
@@ -350,8 +342,7 @@ class Supernet(Differentiable):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        index, options, *rest = state["stage"]
-        self.build(Stage(index, tuple(tuple(o) for o in options), *rest), state["steps"])
+        self.build(Stage(**state["stage"] | {"options": tuple(tuple(o) for o in state["stage"]["options"])}), state["steps"])
         self._begun, self.step = state["begun"], state["step"]
         self.model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])

@@ -41,7 +41,9 @@ class SearchSpace(ABC):
     choices: what is decided. image: (channels, height, width) of the input. classes: outputs of the classifier. affine:
     whether normalisation in the supernet has learned scales, as published; with them a mixture's weights can be undone.
     relaxed: whether its supernet runs mixtures, or single networks only. joins: for cells of which two edges into each node are
-    kept, the choices that meet in each node. absent: per choice the option that stands for no edge, if there is one.
+    kept, the choices that meet in each node, node by node and cell by cell, in the order of the cell's states. absent: per
+    choice the option that stands for no edge, if there is one. weightless: names of the operations that have no weights of
+    their own to learn (a skip counts as one even where it has to change shapes).
     """
 
     choices: tuple[Decision, ...]
@@ -51,6 +53,7 @@ class SearchSpace(ABC):
     relaxed = True
     joins: tuple[tuple[int, ...], ...] = ()
     absent: tuple[int | None, ...] | None = None
+    weightless: ClassVar[frozenset[str]] = frozenset()
     published: ClassVar[Mapping[str, Published]] = {}
 
     @abstractmethod
@@ -73,6 +76,19 @@ class SearchSpace(ABC):
     def sizes(self) -> tuple[int, ...]:
         """The number of options of each choice."""
         return tuple(len(choice.options) for choice in self.choices)
+
+    @property
+    def plain(self) -> tuple[tuple[bool, ...], ...]:
+        """Per choice, whether each option is an operation without weights."""
+        return tuple(tuple(option in self.weightless for option in choice.options) for choice in self.choices)
+
+    @property
+    def phases(self) -> tuple[tuple[int, ...], ...]:
+        """Choices that belong together, as those of a cell or stage do: here, by what their names begin with, up to a slash."""
+        found: dict[str, list[int]] = {}
+        for index, choice in enumerate(self.choices):
+            found.setdefault(choice.name.partition("/")[0], []).append(index)
+        return tuple(map(tuple, found.values()))
 
     @property
     def architectures(self) -> int:

@@ -11,6 +11,7 @@ from torch import nn
 from analysis.graphs import Graph
 from orchestrator.spaces.base import Decision, Published, SearchSpace
 from orchestrator.spaces.parts.cells import EDGES, NODES, CellNetwork, DartsCell
+from orchestrator.spaces.parts.layers import WEIGHTLESS
 from orchestrator.spaces.parts.notation import Reader
 from searchers.base import Architecture
 
@@ -50,6 +51,7 @@ class Darts(SearchSpace):
 
     normal: ClassVar[tuple[str, ...]] = OPERATIONS
     reduce: ClassVar[tuple[str, ...]] = OPERATIONS
+    weightless: ClassVar[frozenset[str]] = WEIGHTLESS
     stages: ClassVar[tuple[int, ...]] = (8,)
     published: ClassVar[Mapping[str, Published]] = {
         "DARTS_V1": Published(

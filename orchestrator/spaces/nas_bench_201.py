@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from analysis.graphs import Graph
 from orchestrator.spaces.base import Decision, Published, SearchSpace
 from orchestrator.spaces.parts.choice import Choice, SkipDropout, Zero, total
-from orchestrator.spaces.parts.layers import classifier, relu_conv_norm
+from orchestrator.spaces.parts.layers import WEIGHTLESS, classifier, relu_conv_norm
 from orchestrator.spaces.parts.notation import Reader
 from searchers.base import Architecture
 
@@ -33,6 +33,7 @@ class NasBench201(SearchSpace):
         than numbers begins with the first. Objectives are always those of the network with all `cells`.
     """
 
+    weightless: ClassVar[frozenset[str]] = WEIGHTLESS
     published: ClassVar[Mapping[str, Published]] = {
         "RESNET_CELL": Published(
             "|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|skip_connect~2|",
@@ -59,6 +60,11 @@ class NasBench201(SearchSpace):
         if not self.supernet_cells or min(self.supernet_cells) < 1:
             raise ValueError(f"supernet_cells = {self.supernet_cells}; every stage needs at least one cell")
         self.choices = tuple(Decision(f"{source}->{target}", OPERATIONS) for source, target in EDGES)
+
+    @property
+    def phases(self) -> tuple[tuple[int, ...], ...]:
+        """The edges into each node."""
+        return tuple(tuple(i for i, (_, target) in enumerate(EDGES) if target == node) for node in range(1, NODES))
 
     def build(self, before_last: int | None) -> nn.Module:
         assert self.supernet_cells is not None

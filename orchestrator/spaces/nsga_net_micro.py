@@ -14,7 +14,7 @@ from analysis.graphs import Graph
 from orchestrator.spaces.base import Decision, Published, SearchSpace
 from orchestrator.spaces.parts.cells import CellNetwork
 from orchestrator.spaces.parts.choice import Choice, Conditions, Decided, total
-from orchestrator.spaces.parts.layers import FactorizedReduce, cell_operation, relu_conv_norm
+from orchestrator.spaces.parts.layers import WEIGHTLESS, FactorizedReduce, cell_operation, relu_conv_norm
 from orchestrator.spaces.parts.notation import Reader
 from searchers.base import Architecture
 
@@ -43,6 +43,7 @@ class NsgaNetMicro(SearchSpace):
     evaluated. supernet_channels, supernet_cells: those of the supernet.
     """
 
+    weightless: ClassVar[frozenset[str]] = WEIGHTLESS
     published: ClassVar[Mapping[str, Published]] = {
         "NSGA_NET_MICRO": Published(
             "Genotype(normal=[('skip_connect', 0), ('max_pool_3x3', 0), ('dil_conv_5x5', 0), ('max_pool_3x3', 0), "

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 from torch import Tensor, cat, nn
 
@@ -16,7 +17,7 @@ from analysis.graphs import Graph
 from orchestrator.spaces.base import Decision, SearchSpace
 from orchestrator.spaces.parts.choice import Choice
 from orchestrator.spaces.parts.depthwise import DepthwiseConv2d
-from orchestrator.spaces.parts.layers import classifier
+from orchestrator.spaces.parts.layers import WEIGHTLESS, classifier
 from orchestrator.spaces.parts.notation import Reader
 from searchers.base import Architecture
 
@@ -43,6 +44,7 @@ class ProxylessCifar(SearchSpace):
     """
 
     affine = True
+    weightless: ClassVar[frozenset[str]] = WEIGHTLESS
 
     blocks: int = 18
     widths: tuple[int, ...] = (18, 100)

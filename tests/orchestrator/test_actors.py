@@ -28,7 +28,7 @@ def in_process(directory: Path) -> str:
     (directory / "checkpoints").mkdir(parents=True)
     experiment = tiny()
     data = experiment.load_data()
-    Coordinator(experiment, directory, data, experiment.build_supernet(data)).run(lambda: False, lambda p: None)
+    Coordinator(experiment, directory, data, experiment.build_evaluator(data)).run(lambda: False, lambda p: None)
     return timeless(directory)
 
 
@@ -56,7 +56,7 @@ def test_replicas_stay_in_step_and_share_out_the_work() -> None:
             assert torch.equal(value, states[1]["model"][name]), name
         assert replicas.step == 3
         # What two of them measure is what one alone measures with the same weights.
-        alone = tiny().build_supernet(data)
+        alone = tiny().build_evaluator(data)
         alone.load_state_dict(replicas.state_dict())
         asked = [(3,) * 6, (2,) * 6, (1,) * 6]
         assert replicas.measure(asked, 0) == alone.measure(asked, 0)
@@ -77,7 +77,7 @@ def test_two_replicas_take_the_gradient_of_both_halves() -> None:
     """With normalisation out of the picture, two halves sum to exactly the step that one process takes."""
     experiment = tiny(workers={"ray": True, "count": 2}, training={"skip_dropout": ()})
     data = experiment.load_data()
-    replicas, alone = Replicas(experiment, data), tiny(training={"skip_dropout": ()}).build_supernet(data)
+    replicas, alone = Replicas(experiment, data), tiny(training={"skip_dropout": ()}).build_evaluator(data)
     try:
         replicas.build(FULL, 10)
         state = replicas.state_dict()

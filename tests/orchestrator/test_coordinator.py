@@ -10,8 +10,9 @@ import pytest
 from analysis import records
 from analysis.pareto import non_dominated
 from orchestrator.coordinator import Coordinator, Progress
-from orchestrator.errors import RunError
+from orchestrator.errors import InputError, RunError
 from orchestrator.experiment import Experiment
+from orchestrator.reporting import write_report
 from searchers import Cotangents, GradientSearcher, Mixture
 from searchers.random_search import RandomSearch
 from tests.conftest import tiny
@@ -20,7 +21,7 @@ from tests.conftest import tiny
 def start(experiment: Experiment, directory: Path) -> Coordinator:
     (directory / "checkpoints").mkdir(parents=True, exist_ok=True)
     data = experiment.load_data()
-    return Coordinator(experiment, directory, data, experiment.build_supernet(data))
+    return Coordinator(experiment, directory, data, experiment.build_evaluator(data))
 
 
 def run(experiment: Experiment, directory: Path, stop: Any = lambda: False) -> tuple[bool, list[Progress]]:
@@ -257,3 +258,145 @@ def test_the_space_tells_what_a_method_must_know_of_it(tmp_path: Path) -> None:
     assert experiment.build_searcher(space, objectives, rounds=10).stage.rounds == 10
     fixed, rows = objectives[1].additive() or (0.0, [])
     assert fixed + sum(row[o] for row, o in zip(rows, space.largest(), strict=True)) == space.macs(space.largest())
+
+
+def test_a_distribution_is_pruned_in_place_and_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
+    plain = tiny(space={"cells": 1}, budget={"epochs": 8, "interval": 1}).to_dict()
+    experiment = Experiment.from_dict(plain | {"searcher": {"name": "ddpnas", "cycles": 1}})
+    straight = start(experiment, tmp_path / "straight")
+    left: list[int] = []
+    weights: list[int] = []
+
+    def look(progress: Progress) -> None:
+        left.append(max(len(o) for o in straight.stage.options))
+        weights.append(sum(p.numel() for p in straight.evaluator.model.parameters()))  # type: ignore[attr-defined]
+        assert progress.fraction == 1 or straight.evaluator.stage.options == straight.searcher.stage.options  # type: ignore[attr-defined]
+
+    assert straight.run(lambda: False, look)
+    assert sorted(set(left), reverse=True) == [5, 4, 3]
+    assert weights == sorted(weights, reverse=True) and weights[-1] < weights[0]
+    assert straight.evaluator.statistics == "running"  # type: ignore[attr-defined]
+    rows = table(tmp_path / "straight")
+    assert sum(rows["kind"] == records.SAMPLE) == 5 + 4 + 3
+    # Measured on the whole part: errors are whole numbers of images.
+    images = len(experiment.load_data().valid)
+    wrong = rows["error_percent"] * images / 100
+    assert (wrong - wrong.round()).abs().max() < 1e-6 and rows["stage"].eq(0).all()
+    derived = {straight.space.format(a) for a in straight.searcher.derive()}
+    assert derived <= set(rows.loc[rows["kind"] == records.VALIDATION, "arch"])
+    rounds = iter(range(10**6))
+    stopped, _ = run(experiment, tmp_path / "stopped", lambda: next(rounds) == 9)
+    assert not stopped
+    assert run(experiment, tmp_path / "stopped")[0]
+    assert timeless(tmp_path / "stopped") == timeless(tmp_path / "straight")
+
+
+def test_limits_rule_out_what_is_recorded_all_the_same(tmp_path: Path) -> None:
+    plain = tiny(budget={"epochs": 16, "interval": 2}, searcher={"name": "nsga2"}).to_dict()
+    objectives = {"error": {}, "parameters": {"at_most": 9000.0}}
+    experiment = Experiment.from_dict(plain | {"objectives": objectives, "searcher": {"name": "nsga2", "warmup": 0.2}})
+    coordinator = start(experiment, tmp_path)
+    coordinator.run(lambda: False, lambda progress: None)
+    front, rows = pd.read_csv(tmp_path / "front.csv"), table(tmp_path)
+    assert len(front) and (front["parameters"] <= 9000).all()
+    samples = rows[rows["kind"] == records.SAMPLE]
+    assert 0 < (samples["parameters"] > 9000).mean() < 1
+    assert all(e.costs[1] <= 9000 for e in coordinator.archive.front)
+    told = coordinator.searcher.told  # type: ignore[attr-defined]
+    assert all(e.violation == pytest.approx(max(0, e.costs[1] / 9000 - 1)) for e in told)
+    # What keeps the limit is measured again first, and there is enough of it.
+    assert (rows.loc[rows["kind"] == records.VALIDATION, "parameters"] <= 9000).all()
+
+
+def test_nothing_keeps_the_limits(tmp_path: Path) -> None:
+    plain = tiny(searcher={"name": "random-search"}).to_dict()
+    experiment = Experiment.from_dict({**plain, "objectives": {"error": {}, "parameters": {"at_most": 10}, "macs": {}}})
+    finished, seen = run(experiment, tmp_path / "r")
+    assert finished and seen[-1].hypervolume == 0
+    assert pd.read_csv(tmp_path / "r/front.csv").empty
+    write_report(experiment, tmp_path / "r", experiment.load_data())
+    assert "No network that was measured keeps the limits" in (tmp_path / "r/report.html").read_text()
+
+
+def scratch(**searcher: Any) -> Experiment:
+    plain = tiny().to_dict()
+    plain |= {"training": {"name": "from-scratch", "epochs": 2, "batch": 32}, "budget": {"epochs": 24}}
+    return Experiment.from_dict(plain | {"searcher": {"name": "nsga-net", "population": 4} | searcher})
+
+
+def test_candidates_trained_from_scratch(tmp_path: Path) -> None:
+    experiment = scratch()
+    assert run(experiment, tmp_path / "straight")[0]
+    rows = table(tmp_path / "straight")
+    assert len(rows) == 12 and rows["arch"].is_unique and set(rows["kind"]) == {"sample"}  # 24 epochs, 2 each
+    data = experiment.load_data()
+    assert rows["step"].tolist() == [2 * (len(data.train) // 32) * (i + 1) for i in range(12)]
+    # By itself, whatever came before: the same network has the same error.
+    again = experiment.build_evaluator(data)
+    space = experiment.build_space(data)
+    (found,) = again.measure([space.parse(rows["arch"][7])], None)
+    assert 100 - found["accuracy"] == pytest.approx(rows["error_percent"][7])
+    rounds = iter(range(10**6))
+    run(experiment, tmp_path / "stopped", lambda: next(rounds) == 4)
+    assert run(experiment, tmp_path / "stopped")[0]
+    assert timeless(tmp_path / "stopped") == timeless(tmp_path / "straight")
+
+
+@pytest.mark.parametrize(
+    ("searcher", "says"), [({"warmup": 0.5}, "share nothing"), ({"name": "darts"}, "gradients|shared weights")]
+)
+def test_what_needs_shared_weights_is_refused_from_scratch(tmp_path: Path, searcher: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        plain = scratch().to_dict()
+        run(Experiment.from_dict(plain | {"searcher": {"name": "nsga-net"} | searcher}), tmp_path / "r")
+
+
+@pytest.mark.parametrize(
+    ("searcher", "objectives", "says"),
+    [
+        ("nsga2", {"parameters": {"target": 5000}}, "aims at none"),
+        ("proxyless-r", {"parameters": {"target": 5000}, "macs": {}}, "every objective"),
+        ("tnd-nas", {"parameters": {"at_most": -1}}, "positive number"),
+        ("tnd-nas", {"parameters": {"atmost": 1}}, "unknown key"),
+    ],
+)
+def test_goals_that_cannot_be_met_are_refused(searcher: str, objectives: dict[str, Any], says: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=says):
+        start(
+            Experiment.from_dict(tiny().to_dict() | {"searcher": {"name": searcher}, "objectives": {"error": {}} | objectives}),
+            tmp_path,
+        )
+
+
+def test_targets_reach_the_searcher(tmp_path: Path) -> None:
+    objectives = {"error": {}, "parameters": {"target": 5000}, "macs": {"target": 7e5}}
+    for name, key in (("proxyless-r", "targets"), ("proxyless-g", "targets"), ("tnd-nas", "bases")):
+        experiment = Experiment.from_dict(tiny().to_dict() | {"searcher": {"name": name}, "objectives": objectives})
+        found = getattr(start(experiment, tmp_path / name).searcher, key)
+        assert found in ([5000, 7e5], [[5000, 7e5]] * 3)
+
+
+def test_cells_are_generated_though_what_survives_is_no_edge(tmp_path: Path) -> None:
+    given = {
+        "space": {"name": "darts", "channels": 4, "cells": 3, "supernet_channels": 2},
+        "budget": {"epochs": 33, "interval": 1},
+    }
+    plain = tiny().to_dict() | given | {"searcher": {"name": "ddpnas", "cycles": 1}}
+    plain |= {"objectives": {"error": {}, "parameters": {}}, "data": {"name": "digits", "limit": 64}}
+    coordinator = start(Experiment.from_dict(plain), tmp_path)
+    accuracy = coordinator.evaluator.measure
+
+    def none_is_best(architectures: Any, draw: Any, recalibrated: bool = False) -> Any:
+        """Networks of no edges at all look best, so that `none` survives everywhere."""
+        found = accuracy(architectures, draw, recalibrated)
+        return found if recalibrated else [{"accuracy": 2.0 * a.count(0)} for a in architectures]
+
+    coordinator.evaluator.measure = none_is_best  # type: ignore[method-assign]
+    assert coordinator.run(lambda: False, lambda progress: None)
+    made = coordinator.searcher.derive()
+    survivors = coordinator.searcher.policy.options()  # type: ignore[attr-defined]
+    assert sum(0 in left for left in survivors) > 8
+    rows = table(tmp_path)
+    validated = set(rows.loc[rows["kind"] == records.VALIDATION, "arch"])
+    assert len(made) > 8 and {coordinator.space.format(a) for a in made} <= validated
+    assert all(sum(o != 0 for o in a) == 16 for a in made)  # two edges into each of eight nodes

@@ -57,6 +57,10 @@ def conv_pair(channels: int, kernel: int, stride: int) -> nn.Sequential:
     )
 
 
+WEIGHTLESS = frozenset({"none", "identity", "skip_connect", "avg_pool_3x3", "max_pool_3x3", "max_pool_5x5", "max_pool_7x7"})
+"""Edges of cells that have no weights of their own to learn; DDPNAS calls them non-parametric."""
+
+
 def cell_operation(name: str, channels: int, stride: int, searching: bool) -> nn.Module:
     """An edge of a cell, by its name in DARTS, NASP or TND-NAS.
 

@@ -1,0 +1,106 @@
+"""Each network trained by itself, from fresh weights: NSGA-Net's own way, and what shared weights are judged against."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from orchestrator.data import Dataset
+from orchestrator.errors import InputError
+from orchestrator.evaluators.base import Evaluator, probed
+from orchestrator.evaluators.retrain import fit, wrong
+from orchestrator.objectives.base import Metrics, Probe
+from orchestrator.spaces.base import SearchSpace
+from searchers.base import Architecture, Mixture, Stage
+
+
+class FromScratch(Evaluator):
+    """SGD with a cosine to 0 on the train part; the accuracy on the whole validation part, averaged over the last epochs.
+
+    epochs: of each network. batch, lr, momentum, weight_decay, clip, channels_last: as in retraining; the defaults are
+    NSGA-Net's (arXiv 1810.03522, section 4.2, and the authors' first code). averaged: the accuracy is the mean after each of
+    the last so many epochs, 3 in that code.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        data: Dataset,
+        probes: Sequence[Probe] = (),
+        *,
+        epochs: int = 25,
+        batch: int = 128,
+        lr: float = 0.025,
+        momentum: float = 0.9,
+        weight_decay: float = 5e-4,
+        clip: float = 5.0,
+        averaged: int = 3,
+        channels_last: bool = True,
+        seed: int = 0,
+        device: str = "cpu",
+    ) -> None:
+        if epochs < 1 or batch < 1 or lr <= 0 or clip <= 0 or not 0 <= momentum < 1 or weight_decay < 0 or averaged < 1:
+            raise InputError(
+                f"[training] epochs = {epochs}, batch = {batch}, lr = {lr}, clip = {clip}, averaged = {averaged}, momentum = "
+                f"{momentum}, weight_decay = {weight_decay}: the first five must be positive, momentum in 0..1"
+            )
+        self.space, self.data, self.probes = space, data, list(probes)
+        self.epochs, self.averaged = epochs, min(averaged, epochs)
+        self.settings: dict[str, Any] = {
+            "epochs": epochs,
+            "batch": batch,
+            "lr": lr,
+            "momentum": momentum,
+            "weight_decay": weight_decay,
+            "clip": clip,
+            "channels_last": channels_last,
+            "seed": seed,
+            "device": device,
+            "key": "training.lr",
+        }
+        self.seed, self.device = seed, device
+        self.steps_each = weight_steps(len(data.train), epochs, batch)
+        self._train, self._valid = data.train.to(device), data.valid.to(device)
+        self.step = 0
+
+    def build(self, stage: Stage, steps: int) -> None:
+        pass
+
+    def drop(self, stage: Stage) -> None:
+        pass
+
+    def train(self, mixtures: Sequence[Mixture]) -> float:
+        return math.nan  # there are no shared weights
+
+    def measure(self, architectures: Sequence[Architecture], draw: int | None, recalibrated: bool = False) -> list[Metrics]:
+        found: list[Metrics] = []
+        for architecture in architectures:
+            network = self.space.network(architecture)
+            errors: list[int] = []
+
+            def judge(epoch: int, network: torch.nn.Module = network, errors: list[int] = errors) -> None:
+                if epoch > self.epochs - self.averaged:
+                    errors.append(wrong(network, self.data, self._valid))
+
+            fit(network, architecture, self.data, self._train, **self.settings, progress=judge)
+            found.append({"accuracy": 100.0 * (1 - float(np.mean(errors)) / len(self._valid))})
+            self.step += self.steps_each
+        return found
+
+    def probe(self, architectures: Sequence[Architecture]) -> list[Metrics]:
+        return probed(self.space, self.probes, architectures, self.data.normalise(self._valid.images[:1]), self.seed)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"step": self.step}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.step = state["step"]
+
+
+def weight_steps(images: int, epochs: int, batch: int) -> int:
+    """That one network takes; an epoch leaves out what does not fill a batch."""
+    return epochs * (images // min(batch, images))

@@ -1,0 +1,146 @@
+"""Several searches that differ in some settings, side by side as one Tune grid, and their merged front.
+
+A sweep's directory is a run directory itself: what its searches found together, with `searches/` below it, one run directory
+for each, and `sweep.toml`, which says how they differ. So the same commands report on it, and resume it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import tomllib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import tomli_w
+
+from analysis import pareto, records
+from orchestrator.errors import InputError
+from orchestrator.experiment import Experiment, read
+
+SWEEP = "sweep.toml"
+_VARIED = ("searcher", "training", "budget", "seed")
+
+
+Search = tuple[dict[str, Any], Experiment]
+"""What a search of a sweep has of its own, and the whole experiment."""
+
+
+def plan(path: Path | None, overrides: Sequence[str], varied: Sequence[str], seeds: int) -> list[Search]:
+    """What differs in each search, and the search: every combination of the varied settings, under each seed.
+
+    varied: `section.key=value,value,...` strings. Raises InputError for what cannot be varied or merged.
+    """
+    if seeds < 1:
+        raise InputError(f"--seeds {seeds}; at least 1 is needed")
+    axes = [_axis(text) for text in varied]
+    keys = [key for key, _ in axes]
+    if repeated := {key for key in keys if keys.count(key) > 1}:
+        raise InputError(f"--sweep {repeated.pop()} is given twice; write its values in one, separated by commas")
+    first = read(path, overrides).seed
+    if seeds > 1:
+        if "seed" in keys:
+            raise InputError("--sweep seed=... and --seeds say the same; leave one out")
+        axes.append(("seed", [first + i for i in range(seeds)]))
+    found = []
+    for values in itertools.product(*(options for _, options in axes)):
+        settings = dict(zip((key for key, _ in axes), values, strict=True))
+        found.append((settings, read(path, [*overrides, *(f"{key}={_written(value)}" for key, value in settings.items())])))
+    return found
+
+
+def _axis(text: str) -> tuple[str, list[Any]]:
+    key, equals, values = text.partition("=")
+    if not equals or not key or not values:
+        raise InputError(f"--sweep {text!r} is not of the form section.key=value,value,..., as in searcher.power=0.03,0.1,0.3")
+    if key.partition(".")[0] not in _VARIED:
+        raise InputError(
+            f"--sweep {key}: searches whose fronts are merged must agree in their data, space, objectives and workers; what "
+            f"may differ is {', '.join(_VARIED)}"
+        )
+    try:
+        options = tomllib.loads(f"values = [{values}]")["values"]
+    except tomllib.TOMLDecodeError:
+        options = [value.strip() for value in values.split(",")]
+    return key, list(options)
+
+
+def _written(value: Any) -> str:
+    return value if isinstance(value, str) else tomli_w.dumps({"v": value}).removeprefix("v = ").strip().replace("\n", "")
+
+
+def folders(directory: Path) -> list[Path]:
+    """The run directories of a sweep's searches, in their order."""
+    return sorted((directory / "searches").iterdir(), key=lambda path: int(path.name.partition("-")[0]))
+
+
+def create(directory: Path, searches: Sequence[Search], make: Callable[[Experiment, Path], None]) -> None:
+    """Lays out the directory; `make` makes a run directory."""
+    make(searches[0][1], directory)
+    for index, (settings, experiment) in enumerate(searches):
+        name = "-".join(str(value) for value in settings.values())
+        clean = "".join(c if c.isalnum() or c in "-._" else "_" for c in name)[:60]
+        make(experiment, directory / "searches" / f"{index}-{clean}")
+    (directory / SWEEP).write_text(tomli_w.dumps({"searches": [settings for settings, _ in searches]}))
+
+
+def settings_of(directory: Path) -> list[dict[str, Any]]:
+    """How the searches of a sweep differ; an empty list for a run that is none. Raises InputError."""
+    path = directory / SWEEP
+    if not path.exists():
+        return []
+    try:
+        return list(tomllib.loads(path.read_text())["searches"])
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is damaged: {error}") from error
+
+
+def merge(directory: Path) -> None:
+    """Writes what the searches found together, as if one search had found it: evaluations.csv, front.csv, summary.json.
+
+    The front is the non-dominated set of the searches' fronts. Each search has weights of its own, so errors of different
+    searches are comparable only as far as these are equally good; training from scratch is the judge.
+    """
+    parts = [(i, folder) for i, folder in enumerate(folders(directory)) if (folder / records.SUMMARY).exists()]
+    if not parts:
+        return
+    summaries = [json.loads((folder / records.SUMMARY).read_text()) for _, folder in parts]
+    columns = list(summaries[0]["objectives"])
+
+    def together(name: str) -> pd.DataFrame:
+        tables = [records.read(folder / name, [*columns, "arch"]).assign(search=i) for i, folder in parts]
+        return pd.concat([t for t in tables if len(t)] or tables[:1], ignore_index=True)
+
+    evaluations, fronts = together(records.EVALUATIONS), together(records.FRONT)
+    front = fronts.iloc[pareto.non_dominated(fronts[columns].to_numpy())]
+    front = front.drop_duplicates(columns).sort_values(columns, ignore_index=True)
+    reference = np.max([[s["reference_point"][c] for c in columns] for s in summaries], axis=0)
+    differ = settings_of(directory)
+    spent = {key: sum(s["spent"][key] for s in summaries) for key in summaries[0]["spent"]}
+    merged = summaries[0] | {
+        "finished": len(parts) == len(differ) and all(s["finished"] for s in summaries),
+        "hypervolume": pareto.hypervolume(front[columns].to_numpy(), reference.tolist()),
+        "hypervolume_of_samples": max(s["hypervolume_of_samples"] for s in summaries),
+        "reference_point": dict(zip(columns, reference.tolist(), strict=True)),
+        "derived": [],
+        "spent": spent | {"architectures": int(evaluations["arch"].nunique())},
+        "searches": [
+            {
+                "settings": differ[i],
+                "folder": folder.name,
+                "hypervolume": pareto.hypervolume(
+                    records.read(folder / records.FRONT, columns)[columns].to_numpy(), reference.tolist()
+                ),
+                "on_merged_front": int((front["search"] == i).sum()),
+                "evaluations": s["spent"]["evaluations"],
+                "seconds": s["spent"]["seconds"],
+            }
+            for (i, folder), s in zip(parts, summaries, strict=True)
+        ],
+    }
+    evaluations.to_csv(directory / records.EVALUATIONS, index=False)
+    front.to_csv(directory / records.FRONT, index=False)
+    (directory / records.SUMMARY).write_text(json.dumps(merged, indent=2) + "\n")

@@ -1,0 +1,95 @@
+"""Several searches side by side: what may differ, and what their merged front is."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import ray
+
+from analysis import pareto
+from orchestrator import run, sweep
+from orchestrator.errors import InputError
+from tests.orchestrator.test_cli import IN_PROCESS, call, toml
+
+
+def test_every_combination_and_every_seed_is_a_search(tmp_path: Path) -> None:
+    path = toml(tmp_path, searcher={"name": "proxyless-r"}, seed=3)
+    found = sweep.plan(path, ["searcher.samples=2"], ["searcher.power=0.02,0.1", "searcher.targets=[1.0, 2.0],[3.0, 4.0]"], 2)
+    assert len(found) == 8 and len({str(settings) for settings, _ in found}) == 8
+    for settings, experiment in found:
+        assert experiment.searcher["power"] == settings["searcher.power"] and experiment.searcher["samples"] == 2
+        assert experiment.searcher["targets"] == settings["searcher.targets"]
+        assert experiment.seed == settings["seed"]
+    assert {experiment.seed for _, experiment in found} == {3, 4}
+
+
+@pytest.mark.parametrize(
+    ("varied", "seeds", "says"),
+    [
+        (["space.channels=4,8"], 1, "must agree"),
+        (["searcher.samples"], 1, "section.key=value"),
+        (["searcher.samples=2", "searcher.samples=3"], 1, "twice"),
+        (["searcher.sampels=2,3"], 1, "samples"),
+        (["seed=1,2"], 2, "say the same"),
+        ([], 0, "at least 1"),
+    ],
+)
+def test_what_cannot_be_merged_is_refused(tmp_path: Path, varied: list[str], seeds: int, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        sweep.plan(toml(tmp_path), [], varied, seeds)
+
+
+def merged_front_is_right(directory: Path, count: int) -> None:
+    summary = json.loads((directory / "summary.json").read_text())
+    columns = list(summary["objectives"])
+    fronts = [pd.read_csv(folder / "front.csv")[columns] for folder in sweep.folders(directory)]
+    assert len(fronts) == count and summary["finished"]
+    every = {tuple(row) for front in fronts for row in front.to_numpy()}
+    best = {a for a in every if not any(all(x <= y for x, y in zip(b, a, strict=True)) and b != a for b in every)}
+    assert {tuple(row) for row in pd.read_csv(directory / "front.csv")[columns].to_numpy()} == best
+    assert summary["hypervolume"] == pytest.approx(
+        pareto.hypervolume(sorted(best), [summary["reference_point"][c] for c in columns])
+    )
+    assert summary["hypervolume"] >= max(s["hypervolume"] for s in summary["searches"])
+    assert sum(s["on_merged_front"] for s in summary["searches"]) == len(best)
+    rows = pd.read_csv(directory / "evaluations.csv")
+    assert rows["search"].nunique() == count
+    assert len(rows) == sum(len(pd.read_csv(f / "evaluations.csv")) for f in sweep.folders(directory))
+
+
+def test_a_sweep_in_process_stopped_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = toml(tmp_path, searcher={"name": "random-search"}, retrain={"members": 1, "epochs": 1})
+    began = run.Coordinator.run
+    calls = 0
+
+    def stops_in_the_second(self: run.Coordinator, stop: object, report: object) -> bool:
+        nonlocal calls
+        calls += 1
+        return began(self, (lambda: True) if calls == 2 else stop, report)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(run.Coordinator, "run", stops_in_the_second)
+    out = tmp_path / "out"
+    first = call("search", path, "--sweep", "searcher.samples=2,3", "--out", out)
+    assert first.exit_code == 130 and "resume" in first.output, first.output
+    assert not json.loads((out / "summary.json").read_text())["finished"]
+    again = call("resume", out)
+    assert again.exit_code == 0 and calls == 3, again.output  # the finished one was not run again
+    merged_front_is_right(out, 2)
+    page = (out / "report.html").read_text()
+    assert "searcher.samples = 2" in page and "on the merged front" in page
+    assert (out / "retrained.csv").exists()
+    assert call("search", path, "searcher.samples=3", *IN_PROCESS, "--out", tmp_path / "one").exit_code == 0
+    folders = (tmp_path / "one", sweep.folders(out)[1])
+    alone, swept = (pd.read_csv(folder / "evaluations.csv").drop(columns="seconds") for folder in folders)
+    pd.testing.assert_frame_equal(alone, swept)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_sweep_is_one_tune_grid(tmp_path: Path) -> None:
+    assert ray.is_initialized()
+    path = toml(tmp_path, searcher={"name": "proxyless-r"}, workers={"ray": True, "count": 1})
+    done = call("search", path, "--sweep", "searcher.power=0.02,0.2", "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    merged_front_is_right(tmp_path / "out", 2)
+    assert len(list((tmp_path / "out").glob("tune/search-*/trial-*"))) == 2
