@@ -61,6 +61,21 @@ def hypervolume(costs: ArrayLike, reference: Sequence[float]) -> float:
     return float(HV(ref_point=np.ones(len(reference)))(array / np.asarray(reference, dtype=np.float64)))
 
 
+def relative_hypervolume(costs: ArrayLike, front: ArrayLike) -> float:
+    """The hypervolume of the points over that of the true front, when the latter's ideal is 0, its nadir 1, the reference 1.1.
+
+    The usual measure where the true front is known; 1 is the whole front. Raises ValueError for a front that is a single value
+    in some objective, which has no scale.
+    """
+    best = as_costs(front)
+    ideal, extent = best.min(axis=0), np.ptp(best, axis=0)
+    if not (extent > 0).all():
+        raise ValueError("the true front is one value in some objective, so there is no trade-off to measure")
+    volume = HV(ref_point=np.full(best.shape[1], 1.1))
+    array = as_costs(costs) if len(np.asarray(costs)) else np.empty((0, best.shape[1]))
+    return float(volume((array - ideal) / extent) / volume((best - ideal) / extent)) if len(array) else 0.0
+
+
 def spread_out(costs: ArrayLike, count: int) -> list[int]:
     """At most `count` points that lie far from each other: the best in each objective, then farthest point first.
 

@@ -36,7 +36,7 @@ class PreferencePolicy(Searcher):
     anchors: preferences at which there are logits of their own, in between they are blended; for more than two objectives the
         nearest number that makes a regular lattice.
     width: of the blending, in distances between neighbouring anchors.
-    lr: of Adam on the logits. None: 3 / (number of rounds that ask), within 0.02 .. 0.3. betas: of Adam; as in ProxylessNAS
+    lr: of Adam on the logits. None: 12 / (number of rounds that ask), within 0.02 .. 0.3. betas: of Adam; as in ProxylessNAS
         paths that were not sampled stand still.
     entropy: weight of the policy's entropy per choice, in nats, against a worth whose scale is 1 between best and worst of the
         front.
@@ -76,7 +76,7 @@ class PreferencePolicy(Searcher):
         near = torch.cdist(self.anchors, self.anchors).fill_diagonal_(math.inf).min()
         self._reach = width * float(near)
         warm = min(int(warmup * rounds), rounds - 1)
-        self.lr = min(0.3, max(0.02, 3 / (rounds - warm))) if lr is None else lr
+        self.lr = min(0.3, max(0.02, 12 / (rounds - warm))) if lr is None else lr
         self._generator = torch.Generator().manual_seed(seed)
         self.policy = Categorical(sizes)
         start = scale * torch.randn(
@@ -169,21 +169,29 @@ class PreferencePolicy(Searcher):
     def _learn(self, told: list[Evaluation]) -> None:
         scale = self._scale(told)
         worth = self.worth(told, self._preferences, scale)
-        baseline = self._baseline(worth, scale)
-        picked = torch.tensor([e.architecture for e in told])
-        log_p = self.log_probabilities(self._preferences)
+        gain = worth - self._baseline(worth, scale)
+        self._adam.zero_grad()
+        self.loss([e.architecture for e in told], self._preferences, gain).backward()  # type: ignore[no-untyped-call]
+        self._adam.step()
+
+    def loss(self, architectures: Sequence[Architecture], preferences: Tensor, gain: Tensor) -> Tensor:
+        """Its gradient is an unbiased one of minus the expected gain, averaged over the preferences, if each architecture was
+        drawn under its preference.
+
+        gain: (architectures, preferences).
+        """
+        log_p = self.log_probabilities(preferences)
+        picked = torch.tensor(architectures)
         # joint[s, p]: the log probability of sample s under preference p.
-        joint = torch.stack([log_p.gather(2, a.expand(len(told), -1)[:, :, None]).sum(dim=(1, 2)) for a in picked])
+        joint = log_p.gather(2, picked.T[None].expand(len(preferences), -1, -1)).sum(dim=1).T
         with torch.no_grad():
-            mixture = joint.logsumexp(dim=1, keepdim=True) - math.log(len(told))
+            mixture = joint.logsumexp(dim=1, keepdim=True) - math.log(len(preferences))
             weight = (joint - mixture).exp()
-        loss = -(weight * (worth - baseline) * joint).sum() / len(told) ** 2
+        loss = -(weight * gain * joint).mean()
         if self.entropy:
             terms = log_p.exp() * log_p.masked_fill(~self.policy.alive, 0.0)
             loss = loss + self.entropy * terms.sum(dim=-1).mean()
-        self._adam.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._adam.step()
+        return loss
 
     def _baseline(self, worth: Tensor, scale: tuple[Tensor, Tensor]) -> Tensor:
         """(preferences,): what earlier samples of similar preferences are worth; this round's mean before there are any."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from analysis.curves import hypervolume_curve
-from analysis.pareto import hypervolume, non_dominated, ranked, spread_out
+from analysis.pareto import hypervolume, non_dominated, ranked, relative_hypervolume, spread_out
 
 
 def dominates(u: np.ndarray, v: np.ndarray) -> bool:
@@ -61,3 +61,16 @@ def test_spread_out_keeps_the_extremes_and_distances() -> None:
     assert spread_out(costs, 3) == [0, 2, 4] or spread_out(costs, 3) == [0, 3, 4]
     assert spread_out(costs, 99) == [0, 1, 2, 3, 4]
     assert len(spread_out(costs, 1)) == 1
+
+
+def test_relative_hypervolume_does_not_depend_on_units_and_is_1_for_the_whole_front() -> None:
+    front = np.array([[0.0, 10.0], [1.0, 4.0], [3.0, 0.0]])
+    assert relative_hypervolume(front, front) == pytest.approx(1.0)
+    assert relative_hypervolume([], front) == 0.0
+    # By hand, with the reference at 1.1: the middle point alone, at (1/3, 0.4).
+    whole = (1.1 * 0.1) + (1.1 - 1 / 3) * (1.1 - 0.4 - 0.1) + 0.1 * (1.1 - 0.7)
+    assert relative_hypervolume(front[1:2], front) == pytest.approx((1.1 - 1 / 3) * 0.7 / whole)
+    scaled = front * [1e6, 1e-3] + [5, 7]
+    assert relative_hypervolume(scaled[1:2], scaled) == pytest.approx(relative_hypervolume(front[1:2], front))
+    with pytest.raises(ValueError, match="no trade-off"):
+        relative_hypervolume(front, front[:, [0, 0]] * [1, 0])

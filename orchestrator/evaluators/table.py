@@ -1,0 +1,124 @@
+"""A table of architectures that somebody trained: exact answers in microseconds, and exact gradients in between."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from analysis.pareto import non_dominated
+from orchestrator.errors import InputError
+from orchestrator.evaluators.base import Differentiable
+from orchestrator.objectives.base import Metrics
+from orchestrator.spaces.base import SearchSpace
+from searchers.base import Architecture, Cotangents, Mixture, Stage
+
+
+class Table(Differentiable):
+    """Columns of numbers by architecture. A column whose name ends in "accuracy" counts as 100 minus its value; every other
+    one is minimised.
+
+    Between architectures the first column is extended multilinearly: its expectation when every choice draws an option with the
+    mixture's weights (normalised to sum to 1). So the gradient of a mixture is exact, and at an architecture the cotangent of
+    each option is what changing that choice alone would give.
+
+    Raises InputError for a table that lacks a column, names architectures that the space does not have or one of them twice, or
+    has values that are missing or not finite.
+    """
+
+    def __init__(self, space: SearchSpace, frame: pd.DataFrame, columns: Sequence[str], source: str = "the table") -> None:
+        if missing := [c for c in ("arch", *columns) if c not in frame.columns]:
+            raise InputError(f"{source} has no column {', '.join(missing)}; it has {', '.join(map(str, frame.columns))}")
+        self.space, self.columns, self.step = space, list(columns), 0
+        values = frame[list(columns)].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float, copy=True)
+        bad = ~np.isfinite(values)
+        if bad.any():
+            at, which = (int(i[0]) for i in np.nonzero(bad))
+            raise InputError(f"{source}, row {at + 1}: {columns[which]} is missing, or not a finite number")
+        for i, column in enumerate(columns):
+            if column.endswith("accuracy"):
+                values[:, i] = 100.0 - values[:, i]
+        self.costs: dict[Architecture, tuple[float, ...]] = {}
+        for row, (text, costs) in enumerate(zip(frame["arch"], values.tolist(), strict=True), 1):
+            try:
+                architecture = space.parse(str(text))
+            except ValueError as error:
+                raise InputError(f"{source}, row {row}: {error}") from error
+            if architecture in self.costs:
+                raise InputError(f"{source}, row {row}: {text} is in the table twice")
+            self.costs[architecture] = tuple(costs)
+        self._grid: torch.Tensor | None = None
+        self._front: list[tuple[float, ...]] | None = None
+
+    @classmethod
+    def read(cls, path: Path, space: SearchSpace, columns: Sequence[str]) -> Table:
+        """From a Parquet or CSV file."""
+        try:
+            frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+        except (OSError, ValueError) as error:
+            raise InputError(f"cannot read {path} as a table: {error}") from error
+        return cls(space, frame, columns, path.name)
+
+    @property
+    def complete(self) -> bool:
+        """Whether it has every architecture of the space."""
+        return len(self.costs) == self.space.architectures
+
+    def front(self) -> list[tuple[float, ...]]:
+        """The costs of what nothing in the table dominates."""
+        if self._front is None:
+            costs = list(self.costs.values())
+            self._front = [costs[i] for i in non_dominated(costs)]
+        return self._front
+
+    def build(self, stage: Stage, steps: int) -> None:
+        pass
+
+    def drop(self, stage: Stage) -> None:
+        pass
+
+    def train(self, mixtures: Sequence[Mixture]) -> float:
+        self.step += len(mixtures)
+        return 0.0
+
+    def measure(self, architectures: Sequence[Architecture], draw: int | None, recalibrated: bool = False) -> list[Metrics]:
+        """Raises InputError for an architecture that a partial table has not."""
+        try:
+            return [dict(zip(self.columns, self.costs[a], strict=True)) for a in architectures]
+        except KeyError as error:
+            raise InputError(f"the table has no {self.space.format(error.args[0])}") from error
+
+    def probe(self, architectures: Sequence[Architecture]) -> list[Metrics]:
+        return [{} for _ in architectures]
+
+    def differentiate(self, mixture: Mixture, draw: int, unrolled: bool = False) -> tuple[float, Cotangents]:
+        """Raises InputError for a partial table, which has no gradients. The first column counts as a share, not in percent."""
+        if self._grid is None:
+            if not self.complete:
+                raise InputError(
+                    f"the table has {len(self.costs):,} of {self.space.architectures:,} architectures; gradients need all"
+                )
+            self._grid = torch.empty(self.space.sizes, dtype=torch.float64)
+            index = torch.tensor(list(self.costs)).T
+            self._grid[tuple(index)] = torch.tensor([c[0] / 100 for c in self.costs.values()], dtype=torch.float64)
+        rows = [torch.tensor(row, dtype=torch.float64) for row in mixture.weights]
+        rows = [row / max(float(row.sum()), 1e-12) for row in rows]
+        cotangents = []
+        for choice in range(len(rows)):
+            rest = self._grid
+            for other in reversed(range(len(rows))):
+                if other != choice:
+                    rest = torch.tensordot(rest, rows[other], dims=([other], [0]))
+            cotangents.append(tuple(rest.tolist()))
+        value = sum(w * c for w, c in zip(rows[0].tolist(), cotangents[0], strict=True))
+        return value, tuple(cotangents)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"step": self.step}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.step = state["step"]
