@@ -153,6 +153,9 @@ def _table_note(run: Run) -> str:
     note = (
         "The error is an estimate with shared weights on the validation part, which the search has used for its decisions. "
         "It ranks networks; it is not what they reach when trained alone."
+        if run.summary["weights"] == "shared"
+        else "Each network was trained by itself. The error is that on the validation part, which the search has used for its "
+        "decisions."
     )
     if run.summary["spreads"]:
         note += " ± is the interquartile range of repeated timings."
@@ -175,8 +178,7 @@ def _protocol(summary: dict[str, Any]) -> list[str]:
     return [
         *derived,
         f"Hypervolume: share of the box between 0 and the reference point ({reference}), computed by pymoo.",
-        "The front is taken among architectures measured on the whole validation part at the end of a stage; samples share one "
-        "batch a round and guide the search only.",
+        "The front is taken among architectures measured on the whole validation part; samples on one batch only guide.",
         f"Images: {data['train']:,} for weights, {data['valid']:,} for architecture decisions, {data['test']:,} for the test.",
         f"Seed {summary['seed']}; {where}, {threads}.",
         f"{hardware['cpu']}, {hardware['cores']} cores{gpu}; {hardware['system']}.",
@@ -206,7 +208,8 @@ def _fronts(run: Run) -> Picture:
 
 
 def _hypervolume(run: Run) -> Picture | None:
-    samples = run.evaluations[run.evaluations["kind"] == SAMPLE]
+    sampled = run.evaluations["kind"] == SAMPLE
+    samples = run.evaluations[sampled] if sampled.any() else run.evaluations
     if samples.empty:
         return None
     columns = list(run.summary["objectives"])
@@ -222,11 +225,11 @@ def _hypervolume(run: Run) -> Picture | None:
         plots.draw_hypervolume(right, np.arange(1, len(own) + 1), values, "samples measured")
     right.set_ylabel("")
     each = ", a line for each search" if "searches" in run.summary else ""
-    caption = (
-        f"Of all samples so far{each}. They are judged on one batch each, unless the method has them measured on more, so this "
-        f"need not agree with the front's own hypervolume ({run.summary['hypervolume']:.3f}); it shows when the search found "
-        "something new."
+    own = f"the front's own hypervolume ({run.summary['hypervolume']:.3f})"
+    judged = (
+        f"They are judged on one batch each, so this need not agree with {own}; it" if sampled.any() else f"See also {own}. It"
     )
+    caption = f"Of all samples so far{each}. {judged} shows when the search found something new."
     return Picture("hypervolume", "Hypervolume over the search", caption, figure)
 
 

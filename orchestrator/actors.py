@@ -109,8 +109,8 @@ class Replicas(Differentiable):
         self.step += len(mixtures)
         return loss
 
-    def measure(self, architectures: Sequence[Architecture], draw: int | None, recalibrated: bool = False) -> list[Metrics]:
-        found = self._shared_out("measure", architectures, draw, recalibrated)
+    def measure(self, architectures: Sequence[Architecture], draw: int | None) -> list[Metrics]:
+        found = self._shared_out("measure", architectures, draw)
         self.step += self._steps_each * len(architectures)
         return found
 

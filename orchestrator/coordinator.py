@@ -73,6 +73,9 @@ class Coordinator:
             self._portion = experiment.workers.count
             self.rounds = math.ceil(self.budget.epochs / experiment.alone / self._portion)
         self.searcher = experiment.build_searcher(self.space, self.objectives, self.rounds)
+        # Networks that have weights of their own, or have just been trained, are measured once and on everything.
+        self._final = experiment.alone is not None or self.searcher.whole
+        self._kind = records.VALIDATION if self._final else records.SAMPLE
         self.checkpoints = Checkpoints(directory / "checkpoints")
         self._columns = [o.column for o in self.objectives]
         self._spreads = [o.spread for o in self.objectives if o.spread is not None]
@@ -130,7 +133,7 @@ class Coordinator:
             rounds=self.rounds,
             evaluations=self.evaluations,
             best_error=min((e.costs[0] for e in self.archive.front), default=None),
-            judged_on="the validation part" if self.searcher.whole or self.experiment.alone else "one batch",
+            judged_on="the validation part" if self._final else "one batch",
             hypervolume=self.archive.hypervolume,
             fraction=min(1.0, self._spent()),
             seconds=self.seconds(),
@@ -183,10 +186,9 @@ class Coordinator:
         return [self._probed[a] for a in architectures]
 
     def _assess(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
-        """Sampled architectures, on one shared validation batch unless the method wants the whole part. One that was drawn
-        twice is measured and recorded once."""
+        """Sampled architectures; one that was drawn twice is measured and recorded once."""
         unique = list(dict.fromkeys(architectures))
-        evaluations = self._evaluate(unique, records.SAMPLE, draw=None if self.searcher.whole else self.evaluator.step)
+        evaluations = self._evaluate(unique, self._kind, draw=None if self._final else self.evaluator.step)
         for e in evaluations:
             self._samples.setdefault(e.architecture, []).append(e.costs)
         self.evaluations += len(unique)
@@ -196,7 +198,7 @@ class Coordinator:
     def _evaluate(self, architectures: Sequence[Architecture], kind: str, draw: int | None) -> list[Evaluation]:
         if not architectures:
             return []
-        measured = self.evaluator.measure(architectures, draw, recalibrated=kind == records.VALIDATION)
+        measured = self.evaluator.measure(architectures, draw)
         evaluations, rows = [], []
         for a, accuracy, probed in zip(architectures, measured, self._probe(architectures), strict=True):
             metrics = accuracy | probed
@@ -225,9 +227,8 @@ class Coordinator:
         """Measures the best of the stage that ends again, on the whole validation part, while its weights still exist.
 
         A sample is judged on one batch, so the front of all samples favours the lucky. Repeated samples count with their mean.
-        Networks that were trained by themselves were measured on the whole part before.
         """
-        if self.experiment.alone is not None:
+        if self._final:
             return
         sampled = list(self._samples)
         costs = np.array([np.mean(self._samples[a], axis=0) for a in sampled]).reshape(len(sampled), len(self.objectives))
@@ -305,7 +306,7 @@ class Coordinator:
         told = []
         try:
             for row in self._table.read():
-                if row["kind"] != records.SAMPLE:
+                if row["kind"] != self._kind:
                     continue
                 evaluation = self._evaluation(self.space.parse(row["arch"]), tuple(float(row[c]) for c in self._columns))
                 told.append(evaluation)
@@ -326,6 +327,7 @@ class Coordinator:
             "finished": self.finished,
             "hypervolume": pareto.hypervolume(costs, self.archive.reference),
             "hypervolume_of_samples": self.archive.hypervolume,
+            "weights": "shared" if self.experiment.alone is None else "own",
             "reference_point": dict(zip(self._columns, self.archive.reference, strict=True)),
             "objectives": {o.column: o.title for o in self.objectives},
             "limits": {c: limit for c, limit in zip(self._columns, self.experiment.limits, strict=True) if limit is not None},

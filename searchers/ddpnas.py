@@ -36,11 +36,13 @@ class Ddpnas(Searcher):
         kept, node by node and cell by cell, sources in the order of the cell's states. absent: the option that stands for no
         edge.
     cycles: rounds over all surviving operations between prunings (3). In each, every one of them is used once.
-    survivors: operations per choice at which pruning ends (2). With 8 operations that makes 3 * (8 + 7 + ... + 3) = 99 epochs;
-        an epoch is as many rounds of the search as the budget has for it.
+    survivors: operations per choice at which pruning ends (2). With 8 operations that makes 3 * (8 + 7 + ... + 3) = 99 epochs,
+        and fewer cycles where the budget has too few rounds; an epoch is as many rounds of the search as the budget has for it.
     sharpness: of the softmax over accuracies, which are fractions (100: one percentage point is a factor of e).
     momentum: of the distribution (0.5).
-    family: at most so many networks are generated at the end.
+    family: at most so many networks are generated at the end. Each is then trained for an epoch and measured like the samples
+        before (the authors train theirs from scratch); so the search takes that many epochs more. A
+        budget of few rounds has a smaller family.
     plain_edges, heights: for cells, the numbers of operations without weights and the heights that are generated, all cells of
         a network alike (the authors' script has 2, 4, 6, 8 and 1, 2, 3, 4). In other spaces, or where plain_edges is empty, it
         is the networks on the front of summed probability against the first additive cost, exactly (a knapsack for every
@@ -84,17 +86,18 @@ class Ddpnas(Searcher):
         self.additive = next((cost for cost in additive if cost is not None), None)
         capped = [limit for cost, limit in zip(additive, limits, strict=False) if cost is not None]
         self.budget = capped[0] if capped and capped[0] is not None else math.inf
-        self.survivors, self.sharpness, self.momentum, self.family = survivors, sharpness, momentum, family
+        self.survivors, self.sharpness, self.momentum = survivors, sharpness, momentum
         self.heights = [1, 2, 3, 4] if heights is None else heights
         self.plain_edges = [0, 2, 4, 6, 8] if plain_edges is None else plain_edges
         cycle = sum(range(max(survivors, 1) + 1, max(self.sizes) + 1)) or 1
-        self.cycles = min(cycles, rounds // cycle)
-        if not self.cycles:
+        if rounds <= cycle:
             raise ValueError(
-                f"pruning {max(self.sizes)} options to {survivors}, one at a time, takes at least {cycle} epochs, and the "
-                f"budget has {rounds} rounds; raise budget.epochs or lower budget.interval"
+                f"pruning {max(self.sizes)} options to {survivors}, one at a time, takes at least {cycle} epochs, a family one "
+                f"more, and the budget has {rounds} rounds; raise budget.epochs or lower budget.interval"
             )
+        self.cycles = max(1, min(cycles, (rounds - family) // cycle))
         self.epochs = self.cycles * cycle
+        self.family = min(family, rounds - self.epochs)
         self.rounds = rounds
         self._generator = torch.Generator().manual_seed(seed)
         self.policy = Categorical(sizes)
@@ -126,7 +129,10 @@ class Ddpnas(Searcher):
         return [Mixture.one_hot(self._sample, self.sizes)] * steps
 
     def _draw(self) -> Architecture:
-        """Uniform from what this cycle has not used yet, at every choice; from all that survive once nothing is left."""
+        """Uniform from what this cycle has not used yet, at every choice; from all that survive once nothing is left. After the
+        last pruning one of the family at a time."""
+        if self._epoch >= self.epochs and (family := self.derive()):
+            return family[(self._epoch - self.epochs) % len(family)]
         drawn = []
         for pool, left in zip(self._pools, self.policy.options(), strict=True):
             if not pool:
@@ -136,17 +142,20 @@ class Ddpnas(Searcher):
 
     def ask(self, n: int) -> list[Architecture]:
         """The network that was trained, once its epoch is over."""
-        over = self._round * self.epochs // self.rounds > self._epoch
-        return [self._sample] if n and over and self._sample is not None and self._epoch < self.epochs else []
+        total = self.epochs + self.family
+        over = self._round * total // self.rounds > self._epoch
+        return [self._sample] if n and over and self._sample is not None and self._epoch < total else []
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         (evaluation,) = evaluations
+        self._sample = None
+        self._epoch += 1
+        if self._epoch > self.epochs:
+            return  # one of the family
         picked = torch.tensor(evaluation.architecture)[:, None]
         accuracy = torch.full(picked.shape, 1 - evaluation.costs[0] / 100, dtype=torch.float64)
         self._sum.scatter_add_(1, picked, accuracy)
         self._uses.scatter_add_(1, picked, torch.ones_like(accuracy))
-        self._sample = None
-        self._epoch += 1
         self._in_cycle += 1
         if self._in_cycle < max(len(options) for options in self.policy.options()):
             return
@@ -176,7 +185,7 @@ class Ddpnas(Searcher):
         self._credit = []
 
     def expected(self, rounds: int) -> float:
-        return float(self.epochs)
+        return float(self.epochs + self.family)
 
     def probabilities(self) -> list[list[float]]:
         return [row[:n] for row, n in zip(self.theta.tolist(), self.sizes, strict=True)]

@@ -32,10 +32,9 @@ class Evaluator(ABC):
         """One weight step per mixture, each on the next batch; returns their mean loss."""
 
     @abstractmethod
-    def measure(self, architectures: Sequence[Architecture], draw: int | None, recalibrated: bool = False) -> list[Metrics]:
+    def measure(self, architectures: Sequence[Architecture], draw: int | None) -> list[Metrics]:
         """The `accuracy` in percent of each: on validation batch `draw`, the same for all, or on the whole validation part
-        (None). recalibrated: where running averages are used, fit them to each network first, as they are another one's; they
-        are not put back."""
+        (None)."""
 
     @abstractmethod
     def probe(self, architectures: Sequence[Architecture]) -> list[Metrics]:

@@ -76,7 +76,7 @@ class FromScratch(Evaluator):
     def train(self, mixtures: Sequence[Mixture]) -> float:
         return math.nan  # there are no shared weights
 
-    def measure(self, architectures: Sequence[Architecture], draw: int | None, recalibrated: bool = False) -> list[Metrics]:
+    def measure(self, architectures: Sequence[Architecture], draw: int | None) -> list[Metrics]:
         found: list[Metrics] = []
         for architecture in architectures:
             network = self.space.network(architecture)

@@ -210,7 +210,7 @@ class Supernet(Differentiable):
             norm.momentum, norm.training = momentum, False
 
     @torch.no_grad()
-    def measure(self, architectures: Sequence[Architecture], draw: int | None, recalibrated: bool = False) -> list[Metrics]:
+    def measure(self, architectures: Sequence[Architecture], draw: int | None) -> list[Metrics]:
         self.model.eval()
         if draw is None:
             count = len(self._valid)
@@ -225,7 +225,7 @@ class Supernet(Differentiable):
         found: list[Metrics] = []
         for architecture in architectures:
             weights = Weights(Mixture.one_hot(architecture, self.space.sizes).weights)
-            if self.statistics == "recalibrated" or (recalibrated and self.statistics == "running"):
+            if self.statistics == "recalibrated":
                 self._recalibrate(weights)
             right = sum((self._scores(x, weights).argmax(dim=1) == y).sum() for x, y in images)
             found.append({"accuracy": 100.0 * int(right) / total})
@@ -314,8 +314,16 @@ class Supernet(Differentiable):
                 inactive[-1] = (alone, leaf)
                 leaves.append(leaf)
                 places.append((choice, alone))
-        loss = self._loss(x, y, Weights(rows, inactive), images)
-        gradients = torch.autograd.grad(loss, [*leaves, *parameters], allow_unused=True)
+        # Parameters that want no gradient need no activations kept for one, and no time.
+        resting = [] if parameters else [p for p in self.model.parameters() if p.requires_grad]
+        try:
+            for p in resting:
+                p.requires_grad_(False)
+            loss = self._loss(x, y, Weights(rows, inactive), images)
+            gradients = torch.autograd.grad(loss, [*leaves, *parameters], allow_unused=True)
+        finally:
+            for p in resting:
+                p.requires_grad_(True)
         answer = torch.cat(
             [loss.detach().reshape(1)]
             + [(torch.zeros_like(leaf) if g is None else g).reshape(-1) for leaf, g in zip(leaves, gradients, strict=False)]

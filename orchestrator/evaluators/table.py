@@ -85,7 +85,7 @@ class Table(Differentiable):
         self.step += len(mixtures)
         return 0.0
 
-    def measure(self, architectures: Sequence[Architecture], draw: int | None, recalibrated: bool = False) -> list[Metrics]:
+    def measure(self, architectures: Sequence[Architecture], draw: int | None) -> list[Metrics]:
         """Raises InputError for an architecture that a partial table has not."""
         try:
             return [dict(zip(self.columns, self.costs[a], strict=True)) for a in architectures]

@@ -354,3 +354,19 @@ def test_normalisation_of_a_user_that_keeps_no_averages_is_left_as_it_is(digits:
     supernet.measure([(3,) * 6], 0)
     supernet.differentiate(UNIFORM, 0)
     assert not norm.track_running_stats and norms(supernet)[1].track_running_stats
+
+
+def test_derivatives_keep_no_activations_for_weights_and_leave_frozen_ones_frozen(digits: Dataset) -> None:
+    supernet = made(digits)
+    frozen = next(supernet.model.parameters())
+    frozen.requires_grad_(False)
+    batch = (digits.normalise(digits.valid.images[:32]), digits.valid.labels[:32], 32)
+
+    def kept(parameters: list[torch.nn.Parameter]) -> int:
+        sizes: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x: sizes.append(x.numel()) or x, lambda x: x):
+            supernet._cotangents(UNIFORM, *batch, parameters=parameters)
+        return sum(sizes)
+
+    assert kept([]) < 0.9 * kept([p for p in supernet.model.parameters() if p.requires_grad])
+    assert [p.requires_grad for p in supernet.model.parameters()] == [p is not frozen for p in supernet.model.parameters()]

@@ -143,7 +143,7 @@ class Choice(Decided):
             with torch.no_grad():
                 y: Tensor = next(o for o in options if not isinstance(o, Zero))(x)
             shape = self._shapes[tuple(first.shape)] = y.shape
-        return first.new_zeros(shape)
+        return first.new_zeros(()).expand(shape)  # no memory, and no opinion on the layout of what it is added to
 
     def select(self, architecture: Architecture) -> nn.Module:
         return self.options[str(architecture[self.index[self.name]])]
@@ -177,12 +177,26 @@ class _Cotangents(torch.autograd.Function):
         (gradient,) = upstream
         x = ctx.saved_tensors if len(ctx.saved_tensors) > 1 else ctx.saved_tensors[0]
         inner = []
+        flat: dict[tuple[int, ...], Tensor] = {}
         with torch.no_grad():
             for option in ctx.options:
                 for inside in decided(option):
                     inside.weights = ctx.weights
-                inner.append((gradient * option(x)).sum())
+                y = option(x)
+                if not y.dim():  # `none`
+                    inner.append(y)
+                    continue
+                # Not (gradient * y).sum(): writing that product down takes longer than some options do.
+                order = _order(y)
+                if order not in flat:
+                    flat[order] = gradient.permute(order).reshape(-1)
+                inner.append(torch.dot(flat[order], y.permute(order).reshape(-1)))
         return gradient, torch.stack(inner), None, None, *(None for _ in ctx.saved_tensors)
+
+
+def _order(y: Tensor) -> tuple[int, ...]:
+    """The dimensions as they lie in memory, the slowest first."""
+    return tuple(sorted(range(y.dim()), key=lambda d: (-y.stride()[d], d)))
 
 
 class Zero(nn.Module):
