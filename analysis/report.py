@@ -225,11 +225,9 @@ def _hypervolume(run: Run) -> Picture | None:
         plots.draw_hypervolume(right, np.arange(1, len(own) + 1), values, "samples measured")
     right.set_ylabel("")
     each = ", a line for each search" if "searches" in run.summary else ""
-    own = f"the front's own hypervolume ({run.summary['hypervolume']:.3f})"
-    judged = (
-        f"They are judged on one batch each, so this need not agree with {own}; it" if sampled.any() else f"See also {own}. It"
-    )
-    caption = f"Of all samples so far{each}. {judged} shows when the search found something new."
+    final = f"the front's own hypervolume ({run.summary['hypervolume']:.3f})"
+    judged = f" They are judged on one batch each, so this need not agree with {final}." if sampled.any() else ""
+    caption = f"Of all samples so far{each}. It shows when the search found something new.{judged}"
     return Picture("hypervolume", "Hypervolume over the search", caption, figure)
 
 
