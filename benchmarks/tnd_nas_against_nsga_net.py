@@ -45,7 +45,7 @@ def search(overrides: list[str], directory: Path) -> pd.DataFrame:
 def nsga_net(seed: int, evaluations: int, epochs: int, batch: int, folder: Path, overrides: list[str]) -> dict[str, Any]:
     torch.set_num_threads(1)
     own = ["searcher.name=nsga-net", "training.name=from-scratch", f"training.epochs={epochs}", f"training.batch={batch}"]
-    budget = [f"budget.evaluations={evaluations}", f"seed={seed}"]
+    budget = [f"budget.epochs={evaluations * epochs}", f"seed={seed}"]
     rows = search([*overrides, *own, *budget], folder / f"nsga-net-{seed}")
     rows = rows[rows["kind"] == "validation"] if (rows["kind"] == "validation").any() else rows
     data = read(None, [*BASE, *overrides]).load_data()

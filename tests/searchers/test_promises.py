@@ -81,6 +81,21 @@ def test_saved_and_restored_it_goes_on_identically(name: str, after: int, tmp_pa
     assert play(restored, ROUNDS - after) == play(straight, ROUNDS - after)
 
 
+@pytest.mark.parametrize("portions", [1, 3])
+def test_the_order_of_what_is_told_makes_no_difference(name: str, portions: int) -> None:
+    there, back = made(name), made(name)
+    for _ in range(ROUNDS):
+        assert there.train_on(1) == back.train_on(1)
+        asked = there.ask(9)
+        assert back.ask(9) == asked
+        if not asked:
+            continue
+        told = [Evaluation(a, cost(a)) for a in asked]
+        there.tell(told)
+        for i in range(min(portions, len(told))):  # in another order, and as it comes
+            back.tell(told[::-1][i::portions])
+
+
 def test_the_global_generator_is_left_alone(name: str) -> None:
     torch.manual_seed(5)
     before = torch.random.get_rng_state()

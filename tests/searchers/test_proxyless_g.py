@@ -156,3 +156,21 @@ def test_weights_alone_train_at_first_and_paths_are_single() -> None:
 def test_impossible_settings_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
         made(**bad)
+
+
+def test_a_limit_costs_nothing_below_and_its_slope_above() -> None:
+    """Beside a loss without one; the expected cost of these logits is about 15."""
+    flat = ((0.0,) * 3, (0.0,) * 2, (0.0,))
+
+    def slope(**settings: Any) -> torch.Tensor:
+        searcher = made(gates="all", term="add-linear", strength=0.0, targets=[1.0], **settings)
+        assert searcher.relax() is not None
+        searcher.descend(1.0, flat)
+        return gradient(searcher)
+
+    assert not slope(limits=[30.0], penalty=2.0).any() and not slope().any()
+    searcher = made()
+    p = searcher.policy.probabilities()
+    rows = torch.tensor([[1.0, 4.0, 2.0], [0.0, 3.0, 0.0], [7.0, 0.0, 0.0]], dtype=torch.float64)
+    (expected,) = torch.autograd.grad(2.0 * (10.0 + (p * rows).sum()) / 5.0, searcher.policy.logits)
+    assert torch.allclose(slope(limits=[5.0], penalty=2.0), expected)

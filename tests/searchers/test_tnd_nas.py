@@ -212,3 +212,14 @@ def test_on_the_real_table_it_ends_near_the_best_reward_of_15625(table: Any) -> 
         run(searcher, costs.__getitem__, 240)
         (derived,) = searcher.derive()
         assert ranked.index(rewards[derived]) < len(ranked) // 100
+
+
+def test_entropy_is_off_by_default_and_evens_out_a_policy_that_earns_nothing_by_it() -> None:
+    told = [(0, 1), (2, 2)]
+    assert torch.equal(gradient(told), gradient(told, entropy=0.0))
+    searcher = ready(2, entropy=0.5, lr=0.05)
+    before = searcher.policy.entropy().item()
+    for _ in range(8):  # a stage has ten rounds
+        searcher.train_on(1)
+        searcher.tell([Evaluation(a, (30.0, 1.0)) for a in searcher.ask(2)])
+    assert searcher.policy.entropy().item() > before + 0.05
