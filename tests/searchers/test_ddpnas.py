@@ -98,6 +98,9 @@ def test_choices_of_unequal_size_credit_the_mean_and_refill_their_pools() -> Non
     theta = [p / sum(powers) + 0.5 / 2 for p in powers]
     assert searcher.theta[1, :2].tolist() == pytest.approx([t / sum(theta) for t in theta])
     assert searcher.policy.options()[1] == (0, 1)
+    searcher = made((4, 3), 20, cycles=2, family=1)
+    for _ in range(2):  # each cycle begins with full pools
+        assert sorted([epoch(searcher, alike)[1] for _ in range(4)][:3]) == [0, 1, 2]
 
 
 def test_a_constant_on_all_accuracies_of_a_cycle_changes_nothing() -> None:
