@@ -44,11 +44,12 @@ class AgingEvolution(UniformPaths):
             return first
         alive = self.told[-self.population :]
         keys = ranked(alive)
+        open_ = [choice for choice, size in enumerate(self.sizes) if size > 1] or [0]
 
         def child() -> Architecture:
             competing = [self._draw(len(alive)) for _ in range(self.tournament)]
             parent = alive[min(competing, key=lambda i: (keys[i], i))].architecture
-            return self._mutated(parent, self._draw(len(parent)))
+            return self._mutated(parent, open_[self._draw(len(open_))])
 
         self._known.update(map(self._canonical, first))
         return first + self._new(n - len(first), child)

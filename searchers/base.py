@@ -59,7 +59,10 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         if not self.costs or not all(math.isfinite(c) for c in (*self.costs, self.violation)):
-            raise ValueError(f"architecture {self.architecture} has the costs {self.costs}; they must be finite numbers")
+            raise ValueError(
+                f"architecture {self.architecture} has the costs {self.costs} and the violation {self.violation}; all must be "
+                "finite numbers"
+            )
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,8 @@ class LocalSearch(UniformPaths):
         seed: int = 0,
     ) -> None:
         super().__init__(sizes, rounds=rounds, canonical=canonical, samples=samples, warmup=warmup, seed=seed)
+        if expand not in ("one", "all"):
+            raise ValueError(f'expand = {expand!r}; there are "one" and "all"')
         if start < 1:
             raise ValueError(f"start = {start}; at least 1 is needed")
         self.start, self.expand = start, expand

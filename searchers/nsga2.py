@@ -58,6 +58,8 @@ class Nsga2(UniformPaths):
             unknown = self._missing()
             if unknown:
                 return unknown[:n]
+            if not self._members():  # pymoo finds no child that it does not have
+                break
             self._advance()
         return self._new(n, self._random)  # it goes in circles: the space is nearly used up
 
@@ -70,7 +72,7 @@ class Nsga2(UniformPaths):
 
     def _members(self) -> list[Architecture]:
         assert self._offspring is not None
-        return [tuple(int(v) for v in x) for x in self._offspring.get("X")]
+        return [tuple(int(v) for v in member.X) for member in self._offspring]
 
     def _start(self) -> Algorithm:
         # The number of objectives is that of the first evaluation; until then any will do.
@@ -96,7 +98,8 @@ class Nsga2(UniformPaths):
         broken = np.array([[e.violation] for e in answers])
         Evaluator().eval(StaticProblem(self._algorithm.problem, F=costs, G=broken), self._offspring)
         self._algorithm.tell(infills=self._offspring)
-        self._offspring = self._algorithm.ask()
+        asked = self._algorithm.ask()
+        self._offspring = Population() if asked is None else asked
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """pymoo's state is no plain data; it is what the same evaluations lead to, generation by generation."""

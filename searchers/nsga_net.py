@@ -25,7 +25,8 @@ class NsgaNet(UniformPaths):
     crossover: "homogeneous", the first code's, keeps what parents have in common and sets a number of ones between theirs among
         the rest (for choices of more than two options: takes a random number of the rest from one parent); "two-point", the
         later code's, swaps what lies between two places, with probability 0.9.
-    mutation: probability that a choice of a child takes another option; None for 1 / choices.
+    mutation: probability that a choice of a child takes another option; None for 1 / choices that
+        have more than one.
     warmup: share of the rounds that only trains shared weights, if there are any.
 
     Raises ValueError for settings outside these bounds.
@@ -48,6 +49,8 @@ class NsgaNet(UniformPaths):
     ) -> None:
         per_round = population if samples is None else samples
         super().__init__(sizes, rounds=rounds, canonical=canonical, samples=per_round, warmup=warmup, seed=seed)
+        if crossover not in ("homogeneous", "two-point"):
+            raise ValueError(f'crossover = {crossover!r}; there are "homogeneous" and "two-point"')
         if population < 2 or not 0 <= explore <= 1 or not (mutation is None or 0 <= mutation <= 1):
             raise ValueError(
                 f"population = {population}, explore = {explore}, mutation = {mutation}; at least 2, a share, a probability"
@@ -56,7 +59,7 @@ class NsgaNet(UniformPaths):
         if sorted(choice for phase in self.phases for choice in phase) != list(range(len(self.sizes))):
             raise ValueError(f"phases = {self.phases}; together they must have every choice once")
         self.population, self.crossover = population, crossover
-        self.mutation = 1 / len(self.sizes) if mutation is None else mutation
+        self.mutation = 1 / max(1, sum(size > 1 for size in self.sizes)) if mutation is None else mutation
         asking = rounds - self._stage.warmup
         self._exploiting_from = self._stage.warmup + max(1, round(explore * asking))
         self._alive: list[Evaluation] = []

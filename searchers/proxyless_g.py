@@ -77,6 +77,10 @@ class ProxylessG(GradientSearcher):
                 f"warmup = {warmup}, every = {every}, samples = {samples}, lr = {lr}, scale = {scale}, weight = {weight}, "
                 f"penalty = {penalty}: a share below 1, at least 1, at least 1, positive, not negative, positive, not negative"
             )
+        if gates not in ("two", "all") or term not in ("mul-log", "add-linear"):
+            raise ValueError(f'gates = {gates!r}, term = {term!r}; there are "two" and "all", "mul-log" and "add-linear"')
+        if limits and (len(limits) != costs or any(limit is not None and limit <= 0 for limit in limits)):
+            raise ValueError(f"limits = {limits}; the {costs} costs need one each, positive or none")
         if len(additive) != costs or any(cost is None for cost in additive):
             raise ValueError(
                 "every objective after the error must be a sum over operations, as parameters and macs are, for its "
@@ -157,7 +161,9 @@ class ProxylessG(GradientSearcher):
             )
         surrogate = (p * cotangents).sum()
         expected = self._expected(p)
-        limited = [(e, limit) for e, limit in zip(expected, self._limits, strict=True) if limit is not None]
+        # Over all options, not the pair: whether a limit is kept is not known from two of them.
+        whole = self._expected(self.policy.probabilities())
+        limited = [(e, limit) for e, limit in zip(whole, self._limits, strict=True) if limit is not None]
         broken = self.penalty * sum(((e / limit - 1).clamp(min=0) for e, limit in limited), torch.zeros(()))
         if self.term == "add-linear":
             return surrogate + broken + sum(self.strength * (e - t) / t for e, t in zip(expected, self.targets, strict=True))

@@ -23,8 +23,8 @@ class Table(Differentiable):
     one is minimised.
 
     Between architectures the first column is extended multilinearly: its expectation when every choice draws an option with the
-    mixture's weights (normalised to sum to 1). So the gradient of a mixture is exact, and at an architecture the cotangent of
-    each option is what changing that choice alone would give.
+    mixture's weights, over their sum. So the gradient of a mixture is exact, and at an architecture the cotangent of each
+    option is the difference that changing that choice alone would make.
 
     Raises InputError for a table that lacks a column, names architectures that the space does not have or one of them twice, or
     has values that are missing or not finite.
@@ -105,16 +105,17 @@ class Table(Differentiable):
             self._grid = torch.empty(self.space.sizes, dtype=torch.float64)
             index = torch.tensor(list(self.costs)).T
             self._grid[tuple(index)] = torch.tensor([c[0] / 100 for c in self.costs.values()], dtype=torch.float64)
-        rows = [torch.tensor(row, dtype=torch.float64) for row in mixture.weights]
-        rows = [row / max(float(row.sum()), 1e-12) for row in rows]
+        raw = [torch.tensor(row, dtype=torch.float64) for row in mixture.weights]
+        sums = [max(float(row.sum()), 1e-12) for row in raw]
+        rows = [row / s for row, s in zip(raw, sums, strict=True)]
         cotangents = []
         for choice in range(len(rows)):
             rest = self._grid
             for other in reversed(range(len(rows))):
                 if other != choice:
                     rest = torch.tensordot(rest, rows[other], dims=([other], [0]))
-            cotangents.append(tuple(rest.tolist()))
-        value = sum(w * c for w, c in zip(rows[0].tolist(), cotangents[0], strict=True))
+            value = float(rest @ rows[choice])
+            cotangents.append(tuple(((rest - value) / sums[choice]).tolist()))
         return value, tuple(cotangents)
 
     def state_dict(self) -> dict[str, Any]:

@@ -46,10 +46,15 @@ def test_values_and_gradients_are_those_of_the_multilinear_extension() -> None:
             for b, c in table.costs.items()
             if b[choice] == option
         )
-        assert cotangents[choice][option] == pytest.approx(slope)
+        assert cotangents[choice][option] == pytest.approx(slope - expected)
     value, cotangents = table.differentiate(Mixture.one_hot(a, SPACE.sizes), 0)
     assert value == pytest.approx(table.costs[a][0] / 100)
-    assert cotangents[2][0] == pytest.approx(table.costs[(1, 0, 0, 1)][0] / 100)
+    assert cotangents[2][0] == pytest.approx((table.costs[(1, 0, 0, 1)][0] - table.costs[a][0]) / 100)
+    # Weights need not sum to 1: the derivative is that of their share.
+    twice = Mixture(tuple(tuple(2 * float(w) for w in r) for r in rows))
+    value, halved = table.differentiate(twice, 0)
+    assert value == pytest.approx(expected)
+    assert halved[0][1] == pytest.approx(table.differentiate(Mixture(tuple(map(tuple, rows))), 0)[1][0][1] / 2)
 
 
 @pytest.mark.parametrize(
@@ -97,16 +102,20 @@ def test_the_additive_costs_are_the_tables(benchmark: Table) -> None:
         assert fixed + sum(row[o] for row, o in zip(rows, a, strict=True)) == benchmark.costs[a][1]
 
 
-BUDGET, SEEDS = 400, 6
+SEEDS = 6
+STATED: dict[str, tuple[int, dict[str, Any]]] = {
+    "proxyless-r": (400, {"power": 0.02}),  # 0.1 is for costs within a factor of two; these span twenty
+    "nasp": (50, {"samples": 1}),  # its projection passes good networks early; no cost is in its loss
+}
 
 
-@pytest.mark.parametrize("name", [n for n in names.known("searcher") if n not in ("random-search", "nasp")])
+@pytest.mark.parametrize("name", [n for n in names.known("searcher") if n != "random-search"])
 def test_every_searcher_beats_random_search_on_a_table(name: str, benchmark: Table) -> None:
-    """Mean hypervolume after 400 different architectures of CIFAR-10 error against parameters. Not NASP: see its docstring."""
-    settings = {"power": 0.02} if name == "proxyless-r" else {}  # 0.1 is for costs within a factor of two; these span twenty
-    found = [play(benchmark, name, settings, BUDGET, seed) for seed in range(SEEDS)]
-    assert all(len({e.architecture for e in f}) == len(f) == BUDGET for f in found)
-    random = [play(benchmark, "random-search", {}, BUDGET, seed) for seed in range(SEEDS)]
+    """Mean hypervolume after 400 different architectures of CIFAR-10 error against parameters, unless stated otherwise."""
+    budget, settings = STATED.get(name, (400, {}))
+    found = [play(benchmark, name, settings, budget, seed) for seed in range(SEEDS)]
+    assert all(len({e.architecture for e in f}) == len(f) == budget for f in found)
+    random = [play(benchmark, "random-search", {}, budget, seed) for seed in range(SEEDS)]
 
     def mean(runs: list[list[Evaluation]]) -> float:
         return float(np.mean([relative_hypervolume([e.costs for e in found], benchmark.front()) for found in runs]))

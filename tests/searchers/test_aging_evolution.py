@@ -2,6 +2,10 @@
 
 from typing import Any
 
+import pytest
+from scipy.stats import binomtest
+
+from searchers import Architecture, Evaluation
 from searchers.aging_evolution import AgingEvolution
 from tests.searchers.evolution import SIZES, costs, evaluated, generations
 
@@ -45,3 +49,55 @@ def test_a_tournament_of_everybody_is_won_by_the_best() -> None:
     children = [a for _ in range(30) for a in searcher._propose(1)]
     # Four draws with replacement miss the best with probability (3/4) ** 4.
     assert sum(distance(a, (0,) * 6) == 1 for a in children) > 15
+
+
+@pytest.mark.parametrize("tournament", [1, 3, 4])
+def test_parents_win_tournaments_of_so_many_with_replacement(tournament: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    searcher = made(population=4, tournament=tournament)
+    searcher.told = evaluated([(1, 1, 1, 1, 1, 1), (1, 1, 1, 1, 1, 0), (0, 1, 1, 1, 1, 1), (0,) * 6])
+    parents = _parents(searcher, monkeypatch, 1000)
+    assert binomtest(parents.count((0,) * 6), len(parents), 1 - (3 / 4) ** tournament).pvalue > 1e-3
+
+
+def test_on_one_front_the_less_crowded_becomes_the_parent(monkeypatch: pytest.MonkeyPatch) -> None:
+    searcher = made(population=3, tournament=2)
+    searcher.told = [Evaluation((i,) * 6, c) for i, c in enumerate([(1.0, 1.0), (0.0, 2.0), (2.0, 0.0)])]
+    parents = _parents(searcher, monkeypatch, 1000)
+    # The ends have all the room; what lies between wins against itself alone.
+    assert binomtest(parents.count((0,) * 6), len(parents), 1 / 9).pvalue > 1e-3
+
+
+def _parents(searcher: AgingEvolution, monkeypatch: pytest.MonkeyPatch, count: int) -> list[Architecture]:
+    """Whom `count` proposals began from."""
+    found: list[Architecture] = []
+    mutate = searcher._mutated
+
+    def mutated(architecture: Architecture, choice: int) -> Architecture:
+        found.append(architecture)
+        return mutate(architecture, choice)
+
+    monkeypatch.setattr(searcher, "_mutated", mutated)
+    for _ in range(count):
+        searcher._propose(1)
+    return found
+
+
+def test_a_generation_of_random_networks_and_children_has_none_twice() -> None:
+    for seed in range(20):
+        # The second generation begins with three random networks.
+        searcher = AgingEvolution((2,) * 4, rounds=9, warmup=0.0, population=8, tournament=2, samples=5, seed=seed)
+        asked = [a for generation in generations(searcher, 2) for a in generation]
+        assert len(asked) == len(set(asked)) == 10
+
+
+def test_who_breaks_the_limit_is_a_parent_only_among_its_like(monkeypatch: pytest.MonkeyPatch) -> None:
+    searcher = made(population=4, tournament=2)
+    searcher.told = [Evaluation((0,) * 6, (0.0, 0.0), 0.1), *evaluated([(1,) * 6, (2,) * 6, (1, 2, 2, 2, 2, 2)])]
+    parents = _parents(searcher, monkeypatch, 1000)
+    assert binomtest(parents.count((0,) * 6), len(parents), 1 / 16).pvalue > 1e-3
+
+
+def test_the_same_network_is_never_proposed_twice_in_any_notation() -> None:
+    searcher = made(canonical=lambda a: tuple(sorted(a)))  # 28 networks in 729 notations
+    proposed = [tuple(sorted(a)) for asked in generations(searcher, 20) for a in asked]
+    assert len(proposed) == len(set(proposed)) > 25

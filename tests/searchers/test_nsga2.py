@@ -3,8 +3,12 @@
 import itertools
 from typing import Any
 
+import numpy as np
+import pytest
+from scipy.stats import binomtest, chisquare
+
 from analysis.pareto import hypervolume, non_dominated
-from searchers.nsga2 import Nsga2
+from searchers.nsga2 import Nsga2, _AnotherOption
 from searchers.random_search import RandomSearch
 from tests.searchers.evolution import SIZES, costs, evaluated, generations
 
@@ -59,4 +63,44 @@ def test_nothing_is_proposed_twice_and_a_used_up_space_ends_in_silence() -> None
     searcher = Nsga2((3, 3), rounds=30, warmup=0.0, population=4, samples=4)
     asked = [a for generation in generations(searcher, 30) for a in generation]
     assert len(asked) == len(set(asked)) == 9
+    begun = searcher._algorithm
+    assert searcher.ask(4) == [] and searcher._algorithm is begun  # it has ended, and does not begin again
     assert searcher.ask(4) == []
+
+
+def test_mutation_changes_one_choice_in_so_many_to_any_other_option() -> None:
+    searcher = Nsga2((4,) * 10, rounds=9, warmup=0.0)
+    problem = searcher._start().problem
+    rng = np.random.default_rng(0)
+    x = rng.integers(4, size=(2000, 10))
+    moved = _AnotherOption()._do(problem, x, random_state=rng)
+    assert binomtest(int((moved != x).sum()), x.size, 0.1).pvalue > 1e-3
+    steps = np.bincount(((moved - x) % 4)[moved != x], minlength=4)[1:]
+    assert moved.min() == 0 and moved.max() == 3 and chisquare(steps).pvalue > 1e-3
+
+
+def test_the_same_network_is_never_proposed_twice_in_any_notation() -> None:
+    searcher = made(population=6, samples=6, canonical=lambda a: tuple(sorted(a)))  # 28 networks in 729 notations
+    proposed = []
+    for asked in generations(searcher, 5):
+        proposed += [tuple(sorted(a)) for a in asked]
+        members = [tuple(sorted(a)) for a in searcher._members()]
+        assert len(members) == len(set(members))  # nor is any bred twice
+    assert len(proposed) == len(set(proposed)) >= 15
+
+
+def test_a_long_search_goes_on_identically() -> None:
+    straight, restored = (made(rounds=40, population=4, samples=4, seed=s) for s in (0, 7))
+    for _ in generations(straight, 25):  # more generations than a round may look through
+        pass
+    restored.load_state_dict(straight.state_dict())
+    assert restored.state_dict()["generations"] == straight.state_dict()["generations"] > 20
+    assert list(generations(restored, 5)) == list(generations(straight, 5))
+
+
+def test_random_networks_follow_where_generations_bring_nothing_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    searcher = made()
+    told = next(generations(searcher, 1))
+    monkeypatch.setattr(searcher, "_advance", lambda: None)
+    asked = next(generations(searcher, 1))
+    assert len({*told, *asked}) == 20

@@ -2,14 +2,16 @@
 
 import itertools
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy.stats import binomtest, chisquare
 
-from searchers import Evaluation
+from searchers import Architecture, Evaluation
 from searchers.nsga_net import NsgaNet
+from searchers.parts.ranking import best
 from tests.searchers.evolution import SIZES, costs, evaluated, generations
 
 
@@ -148,3 +150,83 @@ def test_who_keeps_the_limit_survives_first() -> None:
 def test_phases_must_have_every_choice_once() -> None:
     with pytest.raises(ValueError, match="every choice once"):
         made(phases=[(0, 1), (1, 2, 3, 4, 5)])
+
+
+def test_on_one_front_the_less_crowded_becomes_a_parent(monkeypatch: pytest.MonkeyPatch) -> None:
+    searcher = made(mutation=0.0)
+    monkeypatch.setattr(searcher, "cross", lambda mother, father: mother)
+    # The ends of a front have all the room; what lies between wins against itself alone, 1 in 9.
+    searcher._alive = [Evaluation((i,) * 6, c) for i, c in enumerate([(1.0, 1.0), (0.0, 2.0), (2.0, 0.0)])]
+    child = searcher._breeder()
+    assert binomtest(sum(child() == (0,) * 6 for _ in range(3000)), 3000, 1 / 9).pvalue > 1e-3
+
+
+def test_a_front_that_is_too_large_is_thinned_where_it_is_crowded() -> None:
+    searcher = made(population=4)
+    front = [(4.9, 5.1), (5.0, 5.0), (5.1, 4.9), (0.0, 10.0), (10.0, 0.0), (2.0, 8.0)]
+    searcher._learn([Evaluation((i,) * 6, c) for i, c in enumerate(front)])
+    # Of the three in the middle the outer ones have more room: by hand 0.62 and 1.0 against 0.04.
+    assert {e.costs for e in searcher._alive} == {(0.0, 10.0), (10.0, 0.0), (2.0, 8.0), (5.1, 4.9)}
+
+
+def test_a_mutation_takes_any_other_option_as_likely() -> None:
+    searcher = made((2, 5, 2))
+    counts = Counter(searcher._mutated((0, 2, 1), 1) for _ in range(2000))
+    assert set(counts) == {(0, o, 1) for o in (0, 1, 3, 4)} and chisquare(list(counts.values())).pvalue > 1e-3
+
+
+def test_late_children_join_phases_of_the_better_half_and_early_ones_do_not() -> None:
+    phases = [(0, 1), (2, 3), (4, 5)]
+    searcher = made(rounds=9, population=24, phases=phases, mutation=1.0)
+    joined: list[bool] = []
+    for _ in range(9):
+        searcher.train_on(1)
+        half = [_cut(e.architecture, phases) for e in best(searcher.told, len(searcher.told) // 2)]
+        asked = searcher.ask(24)
+        children = [_cut(a, phases) for a in asked]
+        joined.append(all(any(c[i : i + 2] == h[i : i + 2] for h in half) for c in children for i in range(2)))
+        searcher.tell(evaluated(asked))
+    assert joined == [False] * 6 + [True] * 3
+
+
+def _cut(architecture: Architecture, phases: Sequence[tuple[int, ...]]) -> list[Architecture]:
+    return [tuple(architecture[c] for c in phase) for phase in phases]
+
+
+def test_nothing_is_exploited_before_there_is_a_population() -> None:
+    searcher = made(samples=4, explore=0.0)
+    flags = [searcher.exploiting for _ in generations(searcher, 6)]
+    assert flags == [False, False, True, True, True, True]  # looked at once the round is told
+
+
+def test_survivors_are_saved_in_the_middle_of_a_generation() -> None:
+    straight, restored = (made(rounds=12, population=6, explore=1.0, seed=s) for s in (0, 7))
+    restored.load_state_dict(straight.state_dict())
+    for _ in range(20):
+        assert restored.train_on(1) == straight.train_on(1)
+        asked = straight.ask(4)
+        assert restored.ask(4) == asked
+        for searcher in (straight, restored):
+            searcher.tell(evaluated(asked))
+        state, restored = restored.state_dict(), made(rounds=12, population=6, explore=1.0, seed=7)
+        restored.load_state_dict(state)
+
+
+def test_a_generation_of_random_networks_and_children_has_none_twice() -> None:
+    for seed in range(20):
+        searcher = made((2,) * 4, population=8, samples=5, seed=seed)  # the second generation begins with three random ones
+        asked = [a for generation in generations(searcher, 2) for a in generation]
+        assert len(asked) == len(set(asked)) == 10
+
+
+def test_random_networks_follow_where_crossing_finds_nothing_new() -> None:
+    searcher = made((3, 3, 3), rounds=20, population=2, samples=2, mutation=0.0, explore=1.0)
+    assert len({a for asked in generations(searcher, 20) for a in asked}) > 20
+
+
+def test_while_nobody_keeps_the_limit_those_who_break_it_least_survive() -> None:
+    searcher = made(rounds=4)
+    for _ in generations(searcher, 4, limit=5.0):
+        pass
+    assert all(e.violation > 0 for e in searcher.told)
+    assert sorted(e.violation for e in searcher._alive) == sorted(e.violation for e in searcher.told)[:12]

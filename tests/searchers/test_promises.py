@@ -1,5 +1,6 @@
 """What every searcher keeps, whichever method it is."""
 
+import math
 from inspect import signature
 from typing import Any
 
@@ -108,3 +109,11 @@ def test_probabilities_match_the_sizes(name: str) -> None:
     if rows is not None:
         assert [len(row) for row in rows] == list(SIZES)
         assert all(sum(row) == pytest.approx(1) for row in rows)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_told_is_finite(value: float) -> None:
+    """Refused where an evaluation is made, so that no searcher is ever told."""
+    for costs, violation in (((1.0, value), 0.0), ((1.0, 2.0), value)):
+        with pytest.raises(ValueError, match=r"architecture \(3, 1\).*finite"):
+            Evaluation((3, 1), costs, violation)

@@ -174,3 +174,37 @@ def test_a_limit_costs_nothing_below_and_its_slope_above() -> None:
     rows = torch.tensor([[1.0, 4.0, 2.0], [0.0, 3.0, 0.0], [7.0, 0.0, 0.0]], dtype=torch.float64)
     (expected,) = torch.autograd.grad(2.0 * (10.0 + (p * rows).sum()) / 5.0, searcher.policy.logits)
     assert torch.allclose(slope(limits=[5.0], penalty=2.0), expected)
+
+
+@pytest.mark.parametrize("term", ["mul-log", "add-linear"])
+def test_limits_of_several_costs_by_finite_differences(term: Any) -> None:
+    """One cost is above its limit, one below, one has none; the rest of the loss is the same without limits."""
+    other = [[5.0, 1.0, 0.0], [2.0, 9.0], [3.0]]
+    fixed, rows, limits = (10.0, 20.0, 4.0), (PRICES, other, other), (12.0, 90.0, None)
+    ce, slopes = 1.7, ((0.3, -0.2, 0.9), (0.5, 0.1), (2.0,))
+
+    def stepped(**settings: Any) -> torch.Tensor:
+        additive = list(zip(fixed, rows, strict=True))
+        searcher = made(gates="all", term=term, costs=3, additive=additive, penalty=2.5, **settings)
+        assert searcher.relax() is not None
+        searcher.descend(ce, slopes)
+        return gradient(searcher)
+
+    start = made().policy
+
+    def broken(logits: torch.Tensor) -> float:
+        p = logits.masked_fill(~start.alive, -torch.inf).softmax(dim=1)
+        total = 0.0
+        for base, prices, limit in zip(fixed, rows, limits, strict=True):
+            expected = base + sum(float(p[i, o]) * c for i, row in enumerate(prices) for o, c in enumerate(row))
+            total += 0.0 if limit is None else 2.5 * max(0.0, expected / limit - 1)
+        return total
+
+    found = stepped(limits=limits) - stepped()
+    logits = start.logits.detach()
+    assert broken(logits) > 0 and found.any()
+    for choice, option in ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1)):
+        nudge = torch.zeros_like(logits)
+        nudge[choice, option] = 1e-5
+        slope = (broken(logits + nudge) - broken(logits - nudge)) / 2e-5
+        assert float(found[choice, option]) == pytest.approx(slope, rel=1e-4, abs=1e-7)

@@ -223,3 +223,20 @@ def test_entropy_is_off_by_default_and_evens_out_a_policy_that_earns_nothing_by_
         searcher.train_on(1)
         searcher.tell([Evaluation(a, (30.0, 1.0)) for a in searcher.ask(2)])
     assert searcher.policy.entropy().item() > before + 0.05
+
+
+def test_entropy_adds_its_own_gradient_beside_that_of_the_reward() -> None:
+    told: list[tuple[int, ...]] = [(0, 1), (2, 2)]
+    policy = ready(2).policy
+    (expected,) = torch.autograd.grad(-2.0 * policy.entropy(), policy.logits)
+    assert expected.any() and torch.allclose(gradient(told, entropy=2.0) - gradient(told), expected, atol=1e-9)
+
+
+def test_where_all_rewards_are_equal_only_entropy_moves_the_policy() -> None:
+    for entropy in (0.0, 0.5):
+        searcher = ready(2, entropy=entropy, lr=0.05, weight_decay=0.0)
+        values = [searcher.policy.entropy().item()]
+        for _ in range(8):
+            searcher.tell([Evaluation(a, (30.0, 1.0)) for a in searcher.ask(2)])
+            values.append(searcher.policy.entropy().item())
+        assert len(set(values)) == (9 if entropy else 1) and values == sorted(values)
