@@ -6,8 +6,10 @@
 The built-in experiment with its data and space, or others by overrides; one process and one thread per search. Both are judged
 by the same: networks trained from scratch for so many epochs, and (error on the validation part, parameters) of those in the
 box up to the reference error and 1.1 times the largest network's parameters. NSGA-Net's candidates are such networks. TND-NAS
-searches with shared weights, at several lengths in epochs; up to ten members of its front, spread out, are then trained, and
-that is part of its cost. Images: those of weight steps, and those that were only evaluated; seconds: of the search, without
+searches with shared weights, at several lengths in epochs; the ten best of what it measured at the end of its stages, rank by
+rank and spread out, are then trained, and that is part of its cost.
+
+Images: those of weight steps, and those that were only evaluated; seconds: of the search, without
 start-up.
 """
 
@@ -26,7 +28,7 @@ import pandas as pd
 import torch
 from rich.console import Console
 
-from analysis.pareto import hypervolume, spread_out
+from analysis.pareto import hypervolume, ranked, spread_out
 from orchestrator import run
 from orchestrator.evaluators.from_scratch import FromScratch
 from orchestrator.experiment import read
@@ -65,8 +67,14 @@ def tnd_nas(seed: int, length: float, epochs: int, batch: int, folder: Path, ove
     experiment = read(None, [*BASE, *overrides, *own])
     data = experiment.load_data()
     space = experiment.build_space(data)
-    front = pd.read_csv(directory / "front.csv")
-    front = front.iloc[spread_out(front[COSTS].to_numpy(), MEMBERS)]
+    measured = rows[rows["kind"] == "validation"].drop_duplicates("arch", keep="last").reset_index(drop=True)
+    members: list[int] = []
+    for rank in ranked(measured[COSTS].to_numpy()):
+        kept = spread_out(measured[COSTS].to_numpy()[rank], min(MEMBERS - len(members), len(rank)))
+        members += [rank[i] for i in kept]
+        if len(members) == MEMBERS:
+            break
+    front = measured.iloc[members]
     judge = FromScratch(space, data, epochs=epochs, batch=batch, seed=seed)
     began = time.perf_counter()
     errors = [100 - m["accuracy"] for m in judge.measure([space.parse(a) for a in front["arch"]], None)]

@@ -242,13 +242,17 @@ class Experiment:
         if "additive" in takes:
             given["additive"] = [objective.additive() for objective in objectives[1:]]
         supplied = {key: value for key, value in given.items() if key in takes}
-        made = names.build(cls, _rest(self.searcher) | self._aims(takes), "searcher", space.sizes, **supplied)
+        own = _rest(self.searcher) | self._aims(takes)
+        if self.alone is not None:
+            # With any number of rounds, lest it complains of having too few first.
+            long = names.build(cls, own, "searcher", space.sizes, **supplied | {"rounds": 10_000})
+            if long.mixes or long.stage.stages > 1:
+                raise InputError(
+                    f"searcher.name = {self.searcher['name']!r} needs shared weights; with training.name = 'from-scratch' take "
+                    "one that only asks for networks, as nsga-net and random-search do"
+                )
+        made = names.build(cls, own, "searcher", space.sizes, **supplied)
         assert isinstance(made, Searcher)
-        if self.alone is not None and (made.mixes or made.stage.stages > 1):
-            raise InputError(
-                f"searcher.name = {self.searcher['name']!r} needs shared weights; with training.name = 'from-scratch' take one "
-                "that only asks for networks, as nsga-net and random-search do"
-            )
         if made.mixes and not space.relaxed:
             raise InputError(
                 f"searcher.name = {self.searcher['name']!r} mixes operations with weights, and {self.space['name']} has no "
