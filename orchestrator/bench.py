@@ -3,15 +3,159 @@
 from __future__ import annotations
 
 import inspect
+import json
 import math
-from collections.abc import Sequence
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+import torch
+
+from analysis import bench_report
 from orchestrator import names
-from orchestrator.errors import InputError
+from orchestrator.errors import InputError, RunError
 from orchestrator.evaluators.table import Table
 from orchestrator.rounds import rounds
 from searchers import Architecture, Evaluation, Searcher
+
+Job = tuple[str, int]
+"""A searcher with its settings as it was written, and a seed."""
+
+
+def parse(text: str) -> tuple[str, dict[str, Any]]:
+    """From `nsga2:population=40:crossover=1.0` to the name and its settings. Raises InputError."""
+    from orchestrator.experiment import parse_value
+
+    name, *parts = text.strip().split(":")
+    names.find("searcher", name)
+    settings = {}
+    for part in parts:
+        key, equals, value = part.partition("=")
+        if not equals:
+            raise InputError(f"{text}: write settings as {name}:key=value, several with another colon")
+        settings[key] = parse_value(value)
+    return name, settings
+
+
+def run(
+    table: Table,
+    space: str,
+    searchers: Sequence[str],
+    budget: int,
+    seeds: int,
+    out: Path,
+    workers: int,
+    show: Callable[[int, int], None],
+) -> pd.DataFrame:
+    """Plays every searcher under every seed, and writes evaluations.csv, summary.csv, report.html; returns the summary.
+
+    workers: Ray tasks at a time; 1 for none, in this process. What a folder has already is not played again. Raises InputError
+    before anything starts, RunError for a folder of another benchmark.
+    """
+    if not searchers or len(set(searchers)) != len(searchers):
+        raise InputError(f"searchers: {', '.join(searchers) or 'none'}; name each once, at least one")
+    if seeds < 1 or not 2 <= budget <= len(table.costs):
+        raise InputError(
+            f"budget = {budget}, seeds = {seeds}; the table has {len(table.costs):,} architectures, seeds start at 1"
+        )
+    for text in searchers:
+        name, settings = parse(text)
+        build(table, name, settings, max(2, budget), 0)
+        play(
+            table, name, settings, min(budget, 3), 0
+        )  # what it cannot do on this table, a gradient on a partial one, shows here
+    what = {"table": table.source, "columns": table.columns, "budget": budget, "space": space}
+    _claim(out, what)
+    path = out / "evaluations.csv"
+    jobs = [(text, seed) for seed in range(seeds) for text in searchers]
+    done = _kept(path, jobs, budget)
+    left = [job for job in jobs if job not in done]
+    show(len(done), len(jobs))
+    began = time.monotonic()
+    with path.open("a", newline="") as file:
+        if not file.tell():
+            pd.DataFrame(columns=["searcher", "seed", "arch", *table.columns]).to_csv(file, index=False)
+        for i, ((text, seed), found) in enumerate(_played(table, left, budget, workers), 1):
+            rows = [(text, seed, table.space.format(e.architecture), *table.values(e.costs)) for e in found]
+            pd.DataFrame(rows).to_csv(file, index=False, header=False)
+            file.flush()
+            show(len(done) + i, len(jobs))
+    evaluations = pd.read_csv(path)
+    evaluations = evaluations[
+        [job in set(jobs) for job in zip(evaluations["searcher"], evaluations["seed"], strict=True)]
+    ].copy()
+    evaluations[table.columns] = [table.costs[table.space.parse(arch)] for arch in evaluations["arch"]]
+    titles = [f"100 - {c}" if c.endswith("accuracy") else c for c in table.columns]
+    protocol = [
+        f"{table.source}: {len(table.costs):,} of the {table.space.architectures:,} architectures of {space}; "
+        f"objectives {', '.join(titles)}, all minimised.",
+        f"Every searcher, under seeds 0 to {seeds - 1}, until it had asked for {budget} different architectures; repeats cost "
+        "nothing. Methods with a schedule have one that fits, without warm-up, and begin again when it ends early.",
+        "Gradients of the table's multilinear extension cost nothing, which favours methods that use them.",
+        f"{len(left)} runs took {time.monotonic() - began:.0f} s with {workers} workers.",
+    ]
+    return bench_report.write(out, evaluations, table.columns, np.array(table.front()), titles, protocol)
+
+
+def _claim(out: Path, what: dict[str, Any]) -> None:
+    """Makes the folder one of this benchmark. Raises RunError for one of another."""
+    out.mkdir(parents=True, exist_ok=True)
+    note = out / "bench.json"
+    if note.exists():
+        before = json.loads(note.read_text())
+        if before != what:
+            raise RunError(f"{out} has another benchmark, {before}; this one is {what}. Take another --out")
+    elif any(out.iterdir()):
+        raise InputError(f"{out} has other files; take another --out")
+    note.write_text(json.dumps(what, indent=2) + "\n")
+
+
+def _kept(path: Path, jobs: Sequence[Job], budget: int) -> set[Job]:
+    """Runs that are whole; the others' rows are taken out of the file."""
+    if not path.exists():
+        return set()
+    try:
+        rows = pd.read_csv(path, on_bad_lines="skip")
+        size = rows.groupby(["searcher", "seed"])["arch"].transform("size")
+    except (ValueError, KeyError) as error:
+        raise RunError(f"{path} is damaged: {error}; take another --out") from error
+    whole = rows[(size >= budget) & rows.notna().all(axis=1)]
+    temporary = path.with_suffix(".tmp")
+    whole.to_csv(temporary, index=False)
+    os.replace(temporary, path)
+    return {(str(s), int(seed)) for s, seed in zip(whole["searcher"], whole["seed"], strict=True)} & set(jobs)
+
+
+def _played(table: Table, jobs: Sequence[Job], budget: int, workers: int) -> Iterator[tuple[Job, list[Evaluation]]]:
+    """As they finish."""
+    if workers == 1 or len(jobs) < 2:
+        for job in jobs:
+            yield job, play(table, *parse(job[0]), budget, job[1])
+        return
+    import ray
+
+    from orchestrator.experiment import Workers
+    from orchestrator.tune import cluster
+
+    with cluster(Workers(count=workers, cpus=1)):
+        shared = ray.put(table)
+
+        @ray.remote(num_cpus=1)  # type: ignore[untyped-decorator]
+        def task(table: Table, job: Job) -> tuple[Job, list[Evaluation]]:
+            torch.set_num_threads(1)
+            return job, play(table, *parse(job[0]), budget, job[1])
+
+        waiting = [task.remote(shared, job) for job in jobs]
+        while waiting:
+            ready, waiting = ray.wait(waiting, num_returns=1)
+            try:
+                yield ray.get(ready[0])
+            except ray.exceptions.RayError as error:
+                raise RunError(f"a run was lost: {str(error).strip().splitlines()[-1]}; the same command goes on") from error
 
 
 def play(table: Table, name: str, settings: dict[str, Any], budget: int, seed: int) -> list[Evaluation]:
@@ -20,7 +164,7 @@ def play(table: Table, name: str, settings: dict[str, Any], budget: int, seed: i
     A method with a schedule is given one that fits the budget, without warm-up, as a table has no weights to train. One that
     has finished, or asks for nothing new any more, begins again with another seed.
     """
-    found: dict[Architecture, Evaluation] = {}
+    found: dict[Architecture, Evaluation] = {}  # what a partial table has not costs nothing, and is told to break a constraint
     for attempt in range(budget):
         before = len(found)
         _once(table, name, settings, budget, seed + 1_000_003 * attempt, found)
@@ -38,9 +182,11 @@ def _once(
     def assess(asked: Sequence[Architecture]) -> list[Evaluation]:
         told = []
         for a in asked:
-            if a not in found and len(found) < budget:
-                found[a] = Evaluation(a, tuple(table.measure([a], None)[0].values()))
-            told.append(found.get(a) or Evaluation(a, tuple(table.measure([a], None)[0].values())))
+            costs = table.costs.get(a)
+            evaluation = Evaluation(a, table.worst(), violation=1.0) if costs is None else Evaluation(a, costs)
+            if costs is not None and a not in found and len(found) < budget:
+                found[a] = evaluation
+            told.append(evaluation)
         return told
 
     endless = rounds(searcher, table, assess, 1, lambda: budget)
@@ -56,16 +202,11 @@ def build(table: Table, name: str, settings: dict[str, Any], length: int, seed: 
     cls = names.find("searcher", name)
     takes = inspect.signature(cls).parameters
     space = table.space
-    costs: dict[str, Any] = {
-        "parameters": lambda: space.additive("parameters"),
-        "params": lambda: space.additive("parameters"),
-        "macs": lambda: space.additive("macs"),
-    }
     given: dict[str, Any] = {
         "rounds": length,
         "steps": length,
         "costs": len(table.columns) - 1,
-        "additive": [costs.get(column, lambda: None)() for column in table.columns[1:]],
+        "additive": [table.additive(i) for i in range(1, len(table.columns))],
         "joins": space.joins,
         "absent": space.absent,
         "plain": space.plain,

@@ -18,6 +18,9 @@ from rich.table import Table
 
 from orchestrator.errors import InputError, Interrupted, RunError
 
+LINE = 5.0
+"""Seconds between lines of progress."""
+
 # Everything heavy is imported inside the commands, so that --help answers at once.
 
 
@@ -122,6 +125,64 @@ def report(directories: tuple[Path, ...], references: tuple[Path, ...]) -> None:
     for directory in directories:
         experiment = run.open_run(directory)
         click.echo(str(write_report(experiment, directory, experiment.load_data(), references)))
+
+
+@main.command()
+@click.option(
+    "--table", "path", required=True, type=click.Path(path_type=Path), help="A Parquet or CSV file with a column arch."
+)
+@click.option("--space", required=True, help="The space that arch is written in.")
+@click.option("--objectives", required=True, metavar="A,B,...", help="Columns; one that ends in accuracy is maximised.")
+@click.option("--searchers", required=True, metavar="X,Y,...", help="Names, with settings as nsga2:population=40.")
+@click.option("--budget", type=int, default=400, show_default=True, help="Different architectures that each may evaluate.")
+@click.option("--seeds", type=int, default=20, show_default=True)
+@click.option("--workers", type=int, help="Runs at a time, each on a CPU; by default as many as there are.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder; the default is runs/bench and the time of day.")
+@_guarded
+def bench(
+    path: Path, space: str, objectives: str, searchers: str, budget: int, seeds: int, workers: int | None, out: Path | None
+) -> None:
+    """Compare searchers on a table of trained networks, at equal numbers of evaluations.
+
+    The same command goes on with a benchmark that was interrupted, or adds searchers and seeds to it, given its --out.
+
+    \b
+    paretoray bench --table nas-bench-201.parquet --space nas-bench-201 --objectives cifar10_val_accuracy,params \\
+        --searchers random-search,nsga2,nsga2:population=40,tnd-nas --budget 200 --seeds 10
+    """
+    from orchestrator import bench
+    from orchestrator.evaluators.table import Table as Trained
+    from orchestrator.experiment import make_space
+    from orchestrator.tune import local_resources
+
+    table = Trained.read(path, make_space(space, {}, (3, 32, 32), 10), [c.strip() for c in objectives.split(",")])
+    count = int(local_resources()["CPU"]) if workers is None else workers
+    if count < 1:
+        raise InputError(f"--workers {count}; at least 1 is needed")
+    directory = out or Path("runs") / f"bench-{time.strftime('%Y%m%d-%H%M%S')}"
+    console = Console()
+    shown = -LINE
+
+    def show(done: int, whole: int) -> None:
+        nonlocal shown
+        if done == whole or time.monotonic() - shown > LINE:
+            console.print(f"bench: {done} of {whole} runs done", highlight=False)
+            shown = time.monotonic()
+
+    try:
+        summary = bench.run(table, space, [s.strip() for s in searchers.split(",")], budget, seeds, directory, count, show)
+    except KeyboardInterrupt:
+        click.echo(f"interrupted; finished runs are kept, and the same command with --out {directory} goes on", err=True)
+        sys.exit(130)
+    last = summary[summary["budget"] == summary["budget"].max()].sort_values("hypervolume", ascending=False)
+    shown_as = Table("searcher", "relative hypervolume", "95 % interval", "IGD+", "front found")
+    for row in last.to_dict("records"):
+        interval = f"{row['low']:.3f} .. {row['high']:.3f}"
+        shown_as.add_row(
+            row["searcher"], f"{row['hypervolume']:.3f}", interval, f"{row['igd_plus']:.4f}", f"{row['found']:.0%}"
+        )
+    console.print(shown_as)
+    click.echo(f"report: {directory / 'report.html'}")
 
 
 @main.command()

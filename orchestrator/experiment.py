@@ -347,7 +347,7 @@ def read(path: Path | None, overrides: Sequence[str]) -> Experiment:
         key, equals, text = override.partition("=")
         if not equals or not key:
             raise InputError(f"{override!r} is not of the form section.key=value, as in searcher.samples=20")
-        _set(given, key.split("."), _value(text), override)
+        _set(given, key.split("."), parse_value(text), override)
     if isinstance(given.get("objectives"), list):
         given["objectives"] = {str(name): {} for name in given["objectives"]}
     return Experiment.from_dict(given)
@@ -358,7 +358,7 @@ def settings(overrides: Sequence[str]) -> dict[str, Any]:
     given: dict[str, Any] = {}
     for override in overrides:
         key, _, text = override.partition("=")
-        _set(given, key.split("."), _value(text), override)
+        _set(given, key.split("."), parse_value(text), override)
     return given
 
 
@@ -373,12 +373,12 @@ def _set(given: dict[str, Any], path: list[str], value: Any, override: str) -> N
     section[last] = value
 
 
-def _value(text: str) -> Any:
+def parse_value(text: str) -> Any:
     """A value as TOML would read it; whatever it cannot read is a string, and a bare comma makes a list."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        return [_value(part) for part in text.split(",")] if "," in text and text[0] not in "[{\"'" else text
+        return [parse_value(part) for part in text.split(",")] if "," in text and text[0] not in "[{\"'" else text
 
 
 def _name(values: dict[str, Any], section: str) -> str:

@@ -16,6 +16,7 @@ from orchestrator.evaluators.base import Differentiable
 from orchestrator.objectives.base import Metrics
 from orchestrator.spaces.base import SearchSpace
 from searchers.base import Architecture, Cotangents, Mixture, Stage
+from searchers.parts.additive import Additive
 
 
 class Table(Differentiable):
@@ -33,7 +34,7 @@ class Table(Differentiable):
     def __init__(self, space: SearchSpace, frame: pd.DataFrame, columns: Sequence[str], source: str = "the table") -> None:
         if missing := [c for c in ("arch", *columns) if c not in frame.columns]:
             raise InputError(f"{source} has no column {', '.join(missing)}; it has {', '.join(map(str, frame.columns))}")
-        self.space, self.columns, self.step = space, list(columns), 0
+        self.space, self.columns, self.source, self.step = space, list(columns), source, 0
         values = frame[list(columns)].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float, copy=True)
         bad = ~np.isfinite(values)
         if bad.any():
@@ -51,6 +52,7 @@ class Table(Differentiable):
             if architecture in self.costs:
                 raise InputError(f"{source}, row {row}: {text} is in the table twice")
             self.costs[architecture] = tuple(costs)
+        self._additive: dict[int, Additive | None] = {}
         self._grid: torch.Tensor | None = None
         self._front: list[tuple[float, ...]] | None = None
 
@@ -74,6 +76,33 @@ class Table(Differentiable):
             costs = list(self.costs.values())
             self._front = [costs[i] for i in non_dominated(costs)]
         return self._front
+
+    def worst(self) -> tuple[float, ...]:
+        """The highest of each cost."""
+        return tuple(max(column) for column in zip(*self.costs.values(), strict=True))
+
+    def values(self, costs: Sequence[float]) -> list[float]:
+        """Costs as the table's columns have them."""
+        return [100.0 - v if c.endswith("accuracy") else v for c, v in zip(self.columns, costs, strict=True)]
+
+    def additive(self, column: int) -> Additive | None:
+        """That column as a sum over the options, or None where it is none.
+
+        Read off the architectures by least squares; it counts as a sum if it reproduces every row of the table.
+        """
+        if column not in self._additive:
+            places = np.array(list(self.costs))
+            offsets = np.cumsum([0, *self.space.sizes[:-1]])
+            design = np.zeros((len(places), 1 + sum(self.space.sizes)))
+            design[:, 0] = 1.0
+            design[np.arange(len(places))[:, None], 1 + offsets + places] = 1.0
+            values = np.array([costs[column] for costs in self.costs.values()])
+            scale = max(1e-12, float(np.abs(values).max()))
+            found = np.linalg.lstsq(design.T @ design, design.T @ (values / scale), rcond=1e-10)[0] * scale
+            exact = bool(np.abs(design @ found - values).max() <= 1e-6 * scale)
+            rows = [found[1 + o : 1 + o + n].tolist() for o, n in zip(offsets, self.space.sizes, strict=True)]
+            self._additive[column] = (float(found[0]), rows) if exact else None
+        return self._additive[column]
 
     def build(self, stage: Stage, steps: int) -> None:
         pass

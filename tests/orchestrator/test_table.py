@@ -97,9 +97,12 @@ def benchmark() -> Table:
 
 
 def test_the_additive_costs_are_the_tables(benchmark: Table) -> None:
-    fixed, rows = benchmark.space.additive("parameters") or (0.0, [])
+    fixed, rows = benchmark.additive(1) or (0.0, [])
+    counted, priced = benchmark.space.additive("parameters") or (0.0, [])
     for a in list(benchmark.costs)[::997]:
-        assert fixed + sum(row[o] for row, o in zip(rows, a, strict=True)) == benchmark.costs[a][1]
+        assert fixed + sum(row[o] for row, o in zip(rows, a, strict=True)) == pytest.approx(benchmark.costs[a][1])
+        assert counted + sum(row[o] for row, o in zip(priced, a, strict=True)) == benchmark.costs[a][1]
+    assert benchmark.additive(0) is None  # accuracy is no sum
 
 
 SEEDS = 6
