@@ -122,6 +122,44 @@ def draw_hypervolume(ax: Axes, spent: np.ndarray, values: np.ndarray, label: str
     ax.set_xlim(left=0)
 
 
+def draw_prediction(ax: Axes, measured: Sequence[float], predicted: Sequence[float], title: str) -> None:
+    """What was predicted against what was measured, each network a point; on the line they agree."""
+    low, high = min(*measured, *predicted), max(*measured, *predicted)
+    margin = 0.05 * (high - low)
+    ax.axline((low, low), slope=1, color=INK, lw=0.8, zorder=1)
+    ax.scatter(measured, predicted, s=14, color="#27618f", alpha=0.8, linewidths=0, zorder=2)
+    ax.set_xlim(low - margin, high + margin)
+    ax.set_ylim(low - margin, high + margin)
+    ax.set_aspect("equal")
+    ax.set_xlabel(f"measured {title}")
+    ax.set_ylabel(f"predicted {title}")
+
+
+def disagreement(names: Sequence[str], costs: np.ndarray, correlation: np.ndarray, title: str) -> Figure:
+    """Devices against each other: rank correlations as a map, and the two that agree least, network by network.
+
+    costs: (networks, devices). correlation: (devices, devices).
+    """
+    size = max(3.2, 0.45 * len(names) + 1.6)
+    figure = new_figure(size + 4.2, size)
+    left, right = figure.subplots(1, 2, width_ratios=[size, 4])
+    left.imshow(correlation, cmap="RdYlGn", vmin=0, vmax=1)
+    left.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=7)
+    left.set_yticks(range(len(names)), names, fontsize=7)
+    left.grid(False)
+    for i, row in enumerate(correlation):
+        for j, value in enumerate(row):
+            left.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=6 if len(names) > 6 else 8)
+    left.set_title("rank correlation of costs", fontsize=9)
+    a, b = divmod(int(np.argmin(correlation)), len(names))
+    right.scatter(costs[:, a], costs[:, b], s=8, color="#27618f", alpha=0.5, linewidths=0)
+    right.set_xlabel(names[a])
+    right.set_ylabel(names[b])
+    right.set_title(f"least agreement: {correlation[a, b]:.2f}", fontsize=9)
+    figure.suptitle(title, fontsize=9)
+    return figure
+
+
 def option_colours(choices: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """A colour for the name of each option, the same in all choices; they repeat beyond sixteen."""
     names = dict.fromkeys(option for options in choices.values() for option in options)

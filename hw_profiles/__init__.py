@@ -1,5 +1,6 @@
-"""What a network costs on a device."""
+"""What a network costs on a device: measured there, or predicted from a device's profile."""
 
 from hw_profiles.measure import Latency, measure_latency
+from hw_profiles.profile import Profile, Validation, devices, part
 
-__all__ = ["Latency", "measure_latency"]
+__all__ = ["Latency", "Profile", "Validation", "devices", "measure_latency", "part"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import math
+import re
 import tomllib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,8 +14,9 @@ from typing import Any
 
 import tomli_w
 
-from orchestrator import data, names
+from orchestrator import data, devices, names
 from orchestrator.data import Dataset
+from orchestrator.devices import Predicted
 from orchestrator.errors import InputError
 from orchestrator.evaluators.from_scratch import FromScratch
 from orchestrator.evaluators.supernet import Supernet
@@ -31,6 +33,7 @@ _SEARCHER = (
 _GOALS = ("at_most", "target")
 """Keys of every objective: what it may be at most, and the cost that a scalarised method is to aim at."""
 _SPACE = ("image", "classes")
+_OBJECTIVE = ("space", "cost", "device")
 _TRAINING = ("space", "data", "probes", "seed", "device", "rank", "world")
 
 DEFAULT: dict[str, Any] = {
@@ -158,7 +161,10 @@ class Experiment:
             if not isinstance(values, dict):
                 raise InputError(f"objectives.{name} = {values!r}; write objectives.{name}.KEY=..., or {{}} for the defaults")
             own_values = {key: value for key, value in values.items() if key not in _GOALS}
-            checked = names.keywords(names.find("objective", name), own_values, f"objectives.{name}", supplied=("space",))
+            if "@" in name:
+                name, found = devices.resolve(name, own_values.get("file"))
+                own_values |= found
+            checked = names.keywords(_objective(name)[0], own_values, f"objectives.{name}", supplied=_OBJECTIVE)
             objectives[name] = checked | _goals(values, f"objectives.{name}")
         if not objectives or next(iter(objectives)) != "error":
             raise InputError("objectives must begin with error, and name at least one cost, as in error, parameters, latency")
@@ -205,12 +211,14 @@ class Experiment:
         return make_space(self.space["name"], _rest(self.space), dataset.image, len(dataset.classes))
 
     def build_objectives(self, space: SearchSpace) -> list[Objective]:
-        return [
-            names.build(
-                names.find("objective", n), {k: v for k, v in given.items() if k not in _GOALS}, f"objectives.{n}", space
-            )
-            for n, given in self.objectives.items()
-        ]
+        return [self._build_objective(name, space) for name in self.objectives]
+
+    def _build_objective(self, name: str, space: SearchSpace) -> Objective:
+        cls, given = _objective(name)
+        own = {k: v for k, v in self.objectives[name].items() if k not in _GOALS}
+        made = names.build(cls, own, f"objectives.{name}", space, **given)
+        assert isinstance(made, Objective)
+        return made
 
     @property
     def limits(self) -> list[float | None]:
@@ -277,7 +285,9 @@ class Experiment:
     def build_evaluator(self, dataset: Dataset, *, rank: int = 0, world: int = 1) -> Supernet | FromScratch:
         """One replica, on this process's device."""
         space = self.build_space(dataset)
-        probes = [o for o in self.build_objectives(space) if isinstance(o, Probe)]
+        # A device's file need not be there where a worker runs.
+        here = [self._build_objective(name, space) for name in self.objectives if "@" not in name]
+        probes = [objective for objective in here if isinstance(objective, Probe)]
         given = _rest(self.training) | {"seed": self.seed, "device": self.workers.device}
         if self.alone is not None:
             return FromScratch(space, dataset, probes, **given)
@@ -289,6 +299,12 @@ class Experiment:
 
 EVALUATORS: dict[str, Callable[..., Any]] = {"supernet": Supernet, "from-scratch": FromScratch}
 """What training.name may be: weights that all networks share, or each network by itself."""
+
+
+def _objective(name: str) -> tuple[Callable[..., Any], dict[str, str]]:
+    """The class of an objective, and what its name says of a device. Raises InputError for an unknown one."""
+    cost, at, device = name.partition("@")
+    return (Predicted, {"cost": cost, "device": device}) if at else (names.find("objective", cost), {})
 
 
 def _goals(values: dict[str, Any], section: str) -> dict[str, float]:
@@ -347,7 +363,7 @@ def read(path: Path | None, overrides: Sequence[str]) -> Experiment:
         key, equals, text = override.partition("=")
         if not equals or not key:
             raise InputError(f"{override!r} is not of the form section.key=value, as in searcher.samples=20")
-        _set(given, key.split("."), parse_value(text), override)
+        _set(given, _path(key), parse_value(text), override)
     if isinstance(given.get("objectives"), list):
         given["objectives"] = {str(name): {} for name in given["objectives"]}
     return Experiment.from_dict(given)
@@ -360,6 +376,12 @@ def settings(overrides: Sequence[str]) -> dict[str, Any]:
         key, _, text = override.partition("=")
         _set(given, key.split("."), parse_value(text), override)
     return given
+
+
+def _path(key: str) -> list[str]:
+    """The parts of a dotted key; one that has dots itself, as a file's name has, is quoted or stands behind an @."""
+    parts = re.findall(r'"[^"]*"|[^."@]*@[^"]*?\.toml|[^."]+', key)
+    return [part.strip('"') for part in parts]
 
 
 def _set(given: dict[str, Any], path: list[str], value: Any, override: str) -> None:

@@ -34,6 +34,15 @@ class Display:
         if self._live:
             self._live.stop()
 
+    def profile(self, index: int, rounds: int, done: int, jobs: int, left: float | None) -> None:
+        """Round `index` of so many, `done` of its measurements, and the seconds that are left of all."""
+        facts = {
+            "round": f"{index + 1} of {rounds}",
+            "measured": f"{done} of {jobs}",
+            "time left": "?" if left is None else duration(left),
+        }
+        self._show("profile", facts, (index + done / jobs) / rounds, final=index + 1 == rounds and done == jobs)
+
     def search(self, p: Progress) -> None:
         phase = "weights only" if p.warming_up else "searching"
         error = "-" if p.best_error is None else f"{p.best_error:.2f} %"

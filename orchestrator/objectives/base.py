@@ -17,12 +17,14 @@ class Objective(ABC):
     """A cost of an architecture. Built from the space and its own keywords.
 
     column: the name of its column, with the unit. title: the name for people, with unit and protocol.
-    spread: the metric that holds the interquartile range of what was timed, if anything was.
+    spread: the metric that holds the interquartile range of what was timed, if anything was. warning: why its figures are not
+    to be trusted blindly.
     """
 
     column: str
     title: str
     spread: str | None = None
+    warning: str | None = None
 
     def __init__(self, space: SearchSpace) -> None:
         self.space = space

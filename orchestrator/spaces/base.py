@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -78,6 +78,20 @@ class SearchSpace(ABC):
         return tuple(len(choice.options) for choice in self.choices)
 
     @property
+    def name(self) -> str:
+        """As an experiment names it."""
+        return type(self).__module__.rpartition(".")[2].replace("_", "-")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What its networks depend on, besides image and classes; settings of the supernet alone, which are named so, do not
+        count."""
+        assert is_dataclass(self)
+        own = (f.name for f in fields(self) if f.name not in ("image", "classes") and not f.name.startswith("supernet_"))
+        values = {name: getattr(self, name) for name in own}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items() if v is not None}
+
+    @property
     def plain(self) -> tuple[tuple[bool, ...], ...]:
         """Per choice, whether each option is an operation without weights."""
         return tuple(tuple(option in self.weightless for option in choice.options) for choice in self.choices)
@@ -140,6 +154,11 @@ class SearchSpace(ABC):
 
     def canonical(self, architecture: Architecture) -> Hashable:
         """Equal for architectures that are the same network. Here every architecture is one of its own."""
+        return architecture
+
+    def pruned(self, architecture: Architecture) -> Architecture | None:
+        """What is left of the architecture where a runtime leaves out whatever does not reach the output; None where the output
+        does not depend on the image. Here nothing is ever left out."""
         return architecture
 
     def check(self, architecture: Architecture) -> None:

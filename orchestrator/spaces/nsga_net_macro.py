@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from operator import attrgetter
 from typing import ClassVar, Literal
 
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from orchestrator.spaces.base import Decision, Published, SearchSpace
 from orchestrator.spaces.parts.choice import Decided, total
 from orchestrator.spaces.parts.layers import classifier
 from orchestrator.spaces.parts.notation import Reader
-from orchestrator.spaces.parts.prices import Operation, Prices
+from orchestrator.spaces.parts.prices import Operation, Priced, Prices, Sum
 from searchers.base import Architecture
 
 Phase = dict[int, list[int]]
@@ -172,12 +173,24 @@ class _Counted(Prices):
     """Prices without a table: what repair makes of a string is no sum over its bits."""
 
     def __init__(self, space: NsgaNetMacro) -> None:
-        self.operations = space.count  # type: ignore[method-assign]
+        self.listed: list[Priced] = []
+        self.operations = self.varying = space.count  # type: ignore[method-assign]
+        self._sums = {cost: self.sum(attrgetter(cost)) for cost in ("parameters", "macs")}
 
-    def cost(self, name: str, architecture: Architecture) -> int:
-        return sum(getattr(operation, name) for operation in self.operations(architecture))
+    def sum(self, value: Callable[[Operation], float], fixed: float | None = None) -> Sum:
+        return _CountedSum(self.operations, value, fixed or 0)
 
-    def additive(self, name: str) -> None:
+
+class _CountedSum(Sum):
+    def __init__(
+        self, operations: Callable[[Architecture], list[Operation]], value: Callable[[Operation], float], fixed: float
+    ) -> None:
+        self._operations, self._value, self._fixed = operations, value, fixed
+
+    def cost(self, architecture: Architecture) -> float:
+        return self._fixed + sum(self._value(operation) for operation in self._operations(architecture))
+
+    def additive(self) -> None:
         return None
 
 

@@ -31,7 +31,7 @@ class OwnSpace(SearchSpace):
     def __init__(
         self, factory: Callable[..., nn.Module], settings: dict[str, Any], image: tuple[int, int, int], classes: int
     ) -> None:
-        self.factory, self.settings = factory, settings
+        self.factory, self._settings = factory, settings
         self.image, self.classes = image, classes
         try:
             self.choices = read_choices(lambda: self.build(None))
@@ -48,6 +48,14 @@ class OwnSpace(SearchSpace):
             place = f" ({Path(where[-1].filename).name}, line {where[-1].lineno})" if where else ""
             kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
             raise ValueError(f"cannot search the network of this function{place}: {kind}{error}") from error
+
+    @property
+    def name(self) -> str:
+        return f"{self.factory.__module__}:{self.factory.__name__}"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return self._settings
 
     def _check_names(self) -> None:
         for choice in self.choices:
@@ -69,7 +77,7 @@ class OwnSpace(SearchSpace):
         raise AssertionError
 
     def build(self, before_last: int | None) -> nn.Module:
-        return self.factory(image=self.image, classes=self.classes, **self.settings)
+        return self.factory(image=self.image, classes=self.classes, **self._settings)
 
     def format(self, architecture: Architecture) -> str:
         self.check(architecture)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from hw_profiles import profile
 from orchestrator.spaces.parts.choice import Choice, Conditions, Decided, Input, MixedNetwork, Weights, decided
 from searchers.base import Architecture
 
@@ -30,6 +32,11 @@ class Operation:
     parameters: int
     macs: int
 
+    @property
+    def part(self) -> str:
+        """How a device's profile names it."""
+        return profile.part(self.name, self.input, self.output)
+
 
 @dataclass(frozen=True)
 class Priced:
@@ -39,51 +46,68 @@ class Priced:
     conditions: Conditions
 
 
+class Sum:
+    """A cost of every architecture: what is fixed, and what each term adds where its conditions hold."""
+
+    def __init__(self, terms: Iterable[tuple[Conditions, float]], sizes: Sequence[int], fixed: float = 0) -> None:
+        self._fixed, self._single = fixed, [[0.0] * size for size in sizes]
+        # Under the option that comes first in the conditions, so that only what is taken is looked at.
+        self._under: dict[tuple[int, int], dict[Conditions, float]] = {}
+        self._besides: dict[Conditions, float] = {}
+        for conditions, value in terms:
+            if not conditions:
+                self._fixed += value
+            elif not value:
+                continue
+            elif not conditions[0][2]:
+                self._besides[conditions] = self._besides.get(conditions, 0) + value
+            elif len(conditions) == 1:
+                self._single[conditions[0][0]][conditions[0][1]] += value
+            else:
+                table = self._under.setdefault(conditions[0][:2], {})
+                table[conditions[1:]] = table.get(conditions[1:], 0) + value
+
+    def cost(self, architecture: Architecture) -> float:
+        cost = self._fixed + sum([row[option] for row, option in zip(self._single, architecture, strict=True)])
+        if self._under:
+            tables = [self._under[taken] for taken in enumerate(architecture) if taken in self._under]
+            cost += sum(v for table in tables for conditions, v in table.items() if _hold(conditions, architecture))
+        if self._besides:
+            cost += sum(v for conditions, v in self._besides.items() if _hold(conditions, architecture))
+        return cost
+
+    def additive(self) -> tuple[float, list[list[float]]] | None:
+        """What is fixed, and what each option of each choice adds; None where choices depend on each other."""
+        return None if self._under or self._besides else (float(self._fixed), [list(row) for row in self._single])
+
+
 class Prices:
-    """The costs of every architecture of a space, as sums: what is fixed, and what each choice adds wherever it occurs."""
+    """The operations that architectures of a space are made of, and what those cost in sum."""
 
     def __init__(self, listed: Sequence[Priced], sizes: Sequence[int]) -> None:
-        self.listed = list(listed)
-        self._tables = {}
-        for cost in ("parameters", "macs"):
-            fixed, single = 0, [[0] * size for size in sizes]
-            # Under the option that comes first in the conditions, so that only what is taken is looked at.
-            under: dict[tuple[int, int], dict[Conditions, int]] = {}
-            besides: dict[Conditions, int] = {}
-            for priced in listed:
-                value, conditions = getattr(priced.operation, cost), priced.conditions
-                if not conditions:
-                    fixed += value
-                elif not value:
-                    continue
-                elif not conditions[0][2]:
-                    besides[conditions] = besides.get(conditions, 0) + value
-                elif len(conditions) == 1:
-                    single[conditions[0][0]][conditions[0][1]] += value
-                else:
-                    table = under.setdefault(conditions[0][:2], {})
-                    table[conditions[1:]] = table.get(conditions[1:], 0) + value
-            self._tables[cost] = (fixed, single, under, besides)
+        self.listed, self.sizes = list(listed), list(sizes)
+        self._sums = {cost: self.sum(attrgetter(cost)) for cost in ("parameters", "macs")}
+
+    def sum(self, value: Callable[[Operation], float], fixed: float | None = None) -> Sum:
+        """The cost of which each operation adds its `value`; fixed: what those of every network add together instead."""
+        listed = self.listed if fixed is None else [p for p in self.listed if p.conditions]
+        return Sum([(p.conditions, value(p.operation)) for p in listed], self.sizes, fixed or 0)
 
     def cost(self, name: str, architecture: Architecture) -> int:
         """`parameters` or `macs` of the network."""
-        fixed, single, under, besides = self._tables[name]
-        cost = fixed + sum([row[option] for row, option in zip(single, architecture, strict=True)])
-        if under:
-            tables = [under[taken] for taken in enumerate(architecture) if taken in under]
-            cost += sum(v for table in tables for conditions, v in table.items() if _hold(conditions, architecture))
-        if besides:
-            cost += sum(v for conditions, v in besides.items() if _hold(conditions, architecture))
-        return cost
+        return int(self._sums[name].cost(architecture))
 
     def additive(self, name: str) -> tuple[float, list[list[float]]] | None:
-        """What is fixed of a cost, and what each option of each choice adds; None where choices depend on each other."""
-        fixed, single, under, besides = self._tables[name]
-        return None if under or besides else (float(fixed), [[float(value) for value in row] for row in single])
+        """See `Sum.additive`."""
+        return self._sums[name].additive()
 
     def operations(self, architecture: Architecture) -> list[Operation]:
         """In the order in which they run."""
         return [p.operation for p in self.listed if _hold(p.conditions, architecture)]
+
+    def varying(self, architecture: Architecture) -> list[Operation]:
+        """Those of them that not every network has."""
+        return [p.operation for p in self.listed if p.conditions and _hold(p.conditions, architecture)]
 
 
 def _hold(conditions: Conditions, architecture: Architecture) -> bool:

@@ -1,0 +1,181 @@
+"""Costs on devices that are not here: `latency@DEVICE` and `energy@DEVICE`, predicted from a device's profile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import rankdata
+
+from analysis import plots
+from hw_profiles import profile as profiles
+from hw_profiles.profile import UNITS, Profile
+from orchestrator import names
+from orchestrator.errors import InputError
+from orchestrator.objectives.base import Metrics, Objective
+from orchestrator.spaces.base import SearchSpace
+from orchestrator.spaces.parts.prices import Operation, Sum
+from searchers.base import Architecture
+
+NETWORKS = 1000
+"""How many random networks devices are compared on."""
+
+
+class Predicted(Objective):
+    """What `cost` of a network is on `device` according to its profile, in milliseconds or millijoules per batch.
+
+    cost, device: from the objective's name. file: the device file; None for one that is shipped.
+    """
+
+    def __init__(self, space: SearchSpace, *, cost: str, device: str, file: str | None = None) -> None:
+        super().__init__(space)
+        path = Path(file) if file else profiles.devices()[device]
+        profile = profile_for(path, space, cost)
+        batch = profile.protocol.get("batch")
+        self.device, self.profile, self._sum = device, profile, price(profile, space, path)
+        self.column = f"{cost}_{UNITS[cost]}@{device}"
+        self.title = f"{cost} on {device} ({UNITS[cost]}{f', batch {batch}' if batch else ''}, predicted)"
+        self.warning = None
+        if profile.validation.poor:
+            self.warning = (
+                f"{cost}@{device}: the profile predicts poorly ({profile.validation}); what is close by it may not be in "
+                "truth, so measure the members of the front on the device"
+            )
+
+    def cost(self, architecture: Architecture, metrics: Metrics) -> float:
+        kept = self.space.pruned(architecture) if self.profile.pruned else architecture
+        if kept is None:
+            return self.profile.fixed if self.profile.dead is None else self.profile.dead
+        return self._sum.cost(kept)
+
+    def additive(self) -> tuple[float, list[list[float]]] | None:
+        return None if self.profile.pruned else self._sum.additive()
+
+
+def resolve(name: str, file: str | None = None) -> tuple[str, dict[str, str]]:
+    """From `latency@DEVICE` to the objective's name and the keywords that find its profile again from anywhere.
+
+    DEVICE is a name of `profiles.devices`, or a file with or without its ending; `file` goes before. Raises InputError for a
+    cost that is not profiled and for a device that is not there.
+    """
+    cost, _, device = name.partition("@")
+    if cost not in UNITS:
+        raise InputError(f"objectives.{name}: no device is profiled for {cost}; {', '.join(UNITS)} are, as in latency@pixel3")
+    known = profiles.devices()
+    path = Path(file or (device if device.endswith(".toml") else f"{device}.toml"))
+    if path.is_file():
+        return f"{cost}@{path.stem}", {"file": str(path.resolve())}
+    if file or device not in known:
+        raise InputError(
+            f"objectives.{name}: there is no {f'file {file}' if file else f'device {device!r}{names.nearest(device, known)}'}; "
+            f"your own is {cost}@me, for the file me.toml that `paretoray profile --out me.toml` writes"
+        )
+    return name, {}
+
+
+def profile_for(path: Path, space: SearchSpace, cost: str) -> Profile:
+    """The profile of `cost` for the networks of `space` in a device file. Raises InputError."""
+    found = _profiles(path)
+    matching = [p for p in found if p.matches(space.name, space.settings, space.image)]
+    wanted = profiles.describe(space.name, space.settings, space.image)
+    if not matching:
+        has = "; ".join(sorted({p.of for p in found}))
+        raise InputError(f"{path.stem} has no profile of {wanted}; it has: {has}. Measure one with {command(space)}")
+    if not (chosen := [p for p in matching if p.cost == cost]):
+        raise InputError(f"{path.stem} has no {cost} of {wanted}, only {', '.join(p.cost for p in matching)}")
+    return chosen[0]
+
+
+def show(console: Console, chosen: Sequence[str], space: str | None, cost: str, out: Path | None) -> None:
+    """`paretoray devices`: every profile of `cost` with its validation, and for those of the same networks the rank correlation
+    of what they predict for random ones; a picture of each such group in the folder `out`. Raises InputError."""
+    from orchestrator.experiment import make_space
+
+    if cost not in UNITS:
+        raise InputError(f"--cost {cost}; known are {', '.join(UNITS)}")
+    groups: dict[str, dict[str, Predicted]] = {}
+    hidden = 0
+    listed = Table("device", f"{cost} of", "hardware", "batch", "Spearman", "MAPE %", title="Profiles", title_justify="left")
+    for device in chosen or profiles.devices():
+        name, given = resolve(f"{cost}@{device}")
+        name = name.partition("@")[2]
+        path = Path(given["file"]) if given else profiles.devices()[name]
+        for profile in _profiles(path):
+            if profile.cost != cost or (space is not None and profile.space != space):
+                continue
+            found = profile.validation
+            figures = (str(profile.protocol.get("batch", "")), f"{found.spearman:.3f}", f"{found.mape:.1f}")
+            listed.add_row(name, profile.of, profile.hardware, *figures)
+            try:
+                made = make_space(profile.space, dict(profile.settings), profile.image, 10)
+            except InputError:
+                hidden += 1  # somebody's own network, whose code is not here
+                continue
+            groups.setdefault(profile.of, {})[name] = Predicted(made, cost=cost, device=name, file=str(path))
+    if not listed.row_count:
+        raise InputError(f"no profile of {cost}{f' of {space}' if space else ''}; `paretoray profile` makes one")
+    console.print(listed)
+    if hidden:
+        console.print(f"{hidden} of networks whose code cannot be imported here are not compared", highlight=False)
+    compared = {of: group for of, group in groups.items() if len(group) > 1}
+    for number, (of, group) in enumerate(compared.items(), 1):
+        costs = predictions(list(group.values()))
+        correlation = np.corrcoef(rankdata(costs, axis=0), rowvar=False)
+        table = Table(
+            "", *group, title=f"Rank correlation (Spearman): {of}, {len(costs):,} random networks", title_justify="left"
+        )
+        for name, row in zip(group, correlation, strict=True):
+            table.add_row(name, *(f"{value:.2f}" for value in row))
+        console.print(table)
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+            path = out / f"devices-{number}-{of.partition(',')[0].replace(':', '-')}.png"
+            with plots.style():
+                plots.disagreement(list(group), costs, correlation, f"{cost} of {of}").savefig(path, dpi=150)
+            console.print(f"drawn: {path}", highlight=False, soft_wrap=True)
+
+
+def predictions(group: Sequence[Predicted], networks: int = NETWORKS) -> np.ndarray:
+    """(networks, devices): what each predicts for the same random networks."""
+    space = group[0].space
+    rng = np.random.default_rng(0)
+    drawn = [tuple(int(rng.integers(size)) for size in space.sizes) for _ in range(networks)]
+    return np.array([[device.cost(architecture, {}) for device in group] for architecture in drawn])
+
+
+def _profiles(path: Path) -> list[Profile]:
+    try:
+        return profiles.read(path)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def command(space: SearchSpace) -> str:
+    """How to profile this space."""
+    image = ",".join(map(str, space.image))
+    plain = {k: v for k, v in space.settings.items() if not isinstance(v, (list, dict))}
+    settings = "".join(f" {k}={str(v).lower() if isinstance(v, bool) else v}" for k, v in plain.items())
+    return f"paretoray profile --space {space.name}{settings} image={image} classes={space.classes} --out me.toml"
+
+
+def price(profile: Profile, space: SearchSpace, path: Path) -> Sum:
+    """What the profile says of each network of the space. Raises InputError where it lacks something."""
+    if profile.by == "option":
+        options = [(c, o, f"{d.name}={option}") for c, d in enumerate(space.choices) for o, option in enumerate(d.options)]
+        _complete(profile, [key for *_, key in options], path)
+        return Sum([(((c, o, True),), profile.costs[key]) for c, o, key in options], space.sizes, profile.fixed)
+    _complete(profile, [p.operation.part for p in space.prices.listed if p.conditions], path)
+
+    def value(operation: Operation) -> float:
+        return profile.costs.get(operation.part, 0.0)
+
+    return space.prices.sum(value, fixed=profile.fixed)
+
+
+def _complete(profile: Profile, needed: list[str], path: Path) -> None:
+    if missing := sorted({key for key in needed if key not in profile.costs}):
+        rest = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise InputError(f"the profile of {profile.of} in {path} lacks {', '.join(missing[:3])}{rest}; measure it again")

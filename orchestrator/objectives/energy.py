@@ -1,0 +1,46 @@
+"""Energy of a forward pass, measured here and now, where the search runs."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from hw_profiles import energy
+from hw_profiles.measure import in_torch
+from orchestrator.errors import InputError
+from orchestrator.objectives.base import Metrics, Objective, Probe
+from orchestrator.spaces.base import SearchSpace
+from searchers.base import Architecture
+
+
+class Energy(Objective, Probe):
+    """Millijoules per batch of the standalone network in inference mode, above what the idle device takes: from NVML's counter
+    on a GPU that nothing else uses, from RAPL's on a CPU.
+
+    batch: images per pass. seconds: least time of the passes that are counted for a network.
+    A CPU's counter is the whole machine's; nothing else should run beside the search, which wants workers.count=1. Where there
+    is no counter, take energy@DEVICE, or profile a device that has one.
+    """
+
+    column = "energy_mj"
+
+    def __init__(self, space: SearchSpace, *, batch: int = 1, seconds: float = 1.0) -> None:
+        super().__init__(space)
+        if batch < 1 or seconds <= 0:
+            raise ValueError(f"energy: batch = {batch}, seconds = {seconds}; both must be positive")
+        self.batch, self.seconds = batch, seconds
+        self._meters: dict[str, energy.Meter] = {}  # by kind of device, once something was measured there
+        self.title = f"energy (mJ above idle, batch {batch})"
+
+    def probe(self, network: nn.Module, image: Tensor) -> Metrics:
+        """Raises InputError where there is no counter."""
+        kind = image.device.type
+        try:
+            if kind not in self._meters:
+                self._meters[kind] = energy.meter(kind)
+            run = in_torch(network, (image.expand(self.batch, -1, -1, -1).contiguous(),))
+            return {self.column: 1e3 * energy.per_pass(run, self._meters[kind], self.seconds)}
+        except energy.NoMeter as error:
+            raise InputError(f"objectives.energy: {error}; or take energy@DEVICE, with a profile of a device") from error
+
+    def cost(self, architecture: Architecture, metrics: Metrics) -> float:
+        return metrics[self.column]

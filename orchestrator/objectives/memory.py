@@ -1,0 +1,35 @@
+"""The most memory that a network holds during a pass, measured where the search runs."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from hw_profiles.memory import peak_memory
+from orchestrator.objectives.base import Metrics, Objective, Probe
+from orchestrator.spaces.base import SearchSpace
+from searchers.base import Architecture
+
+
+class Memory(Objective, Probe):
+    """Megabytes (10^6 bytes) of weights, input and activations at their most, of the standalone network: what the allocator
+    measures on CUDA, the sum of live tensors on a CPU (see `hw_profiles.memory`).
+
+    batch: images per pass. training: a forward and a backward pass instead of inference; gradients count, an optimiser's state
+    does not.
+    """
+
+    column = "memory_mb"
+
+    def __init__(self, space: SearchSpace, *, batch: int = 1, training: bool = False) -> None:
+        super().__init__(space)
+        if batch < 1:
+            raise ValueError(f"memory: batch = {batch}; it must be positive")
+        self.batch, self.training = batch, training
+        self.title = f"peak memory (MB, {'training' if training else 'inference'}, batch {batch})"
+
+    def probe(self, network: nn.Module, image: Tensor) -> Metrics:
+        example = image.expand(self.batch, -1, -1, -1).contiguous()
+        return {self.column: peak_memory(network, example, training=self.training) / 1e6}
+
+    def cost(self, architecture: Architecture, metrics: Metrics) -> float:
+        return metrics[self.column]
