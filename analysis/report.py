@@ -109,6 +109,7 @@ def _notes(run: Run) -> list[str]:
         kept = " and ".join(f"{c} at most {number(c, limit)}" for c, limit in run.summary["limits"].items())
         none = " No network that was measured keeps the limits." if run.front.empty else ""
         notes.append(f"Only networks with {kept} count.{none}")
+    notes += [f"{warning[0].upper()}{warning[1:]}." for warning in run.summary.get("warnings", [])]
     if "searches" in run.summary:
         notes.append(
             "Several searches, each with weights of its own; the front is what is not dominated among their fronts. Errors of "

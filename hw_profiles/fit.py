@@ -18,10 +18,14 @@ FOLDS = 5
 
 @dataclass(frozen=True)
 class Fitted:
-    """A network's cost is `fixed` and, for each part it has, that part's entry of `costs`; none of them is negative."""
+    """A network's cost is `fixed` and, for each part it has, that part's entry of `costs`; none of them is negative.
+
+    error: mean square error in cross-validation, relative where the fit was.
+    """
 
     fixed: float
     costs: Floats
+    error: float = np.nan
 
     def predict(self, counts: Floats) -> Floats:
         """(networks,) from (networks, parts)."""
@@ -32,8 +36,8 @@ def fit(counts: Floats, values: Floats, kinds: Sequence[str], alone: Floats | No
     """Costs of parts, by least squares on whole networks.
 
     counts: (networks, parts), how often each network has each part. values: (networks,), what each costs, above 0. kinds:
-    (parts,), parts of a kind are expected to cost alike. alone: (parts,), what each costs by itself, where that could be
-    measured. relative: whether errors count in percent.
+    (parts,), parts of a kind are expected to cost alike. alone: (parts,), what each costs by itself; NaN where
+    that could not be measured. relative: whether errors count in percent.
 
     What a part adds to a network differs from what it takes alone, mostly in the same way for all parts and for those of a
     kind; with `alone` its cost is expected at scale * alone + overhead of its kind, without at that of its kind, and departs
@@ -57,8 +61,10 @@ def fit(counts: Floats, values: Floats, kinds: Sequence[str], alone: Floats | No
             total += float((((found.predict(counts[out]) - values[out]) / scale[out]) ** 2).sum())
         return total
 
-    found = _solve(counts, values, scale, kinds, alone, min(PENALTIES, key=error))
-    return Fitted(mean * found.fixed, mean * found.costs)
+    errors = {penalty: error(penalty) / len(values) for penalty in PENALTIES}
+    best = min(errors, key=errors.__getitem__)
+    found = _solve(counts, values, scale, kinds, alone, best)
+    return Fitted(mean * found.fixed, mean * found.costs, errors[best])
 
 
 def _solve(counts: Floats, values: Floats, scale: Floats, kinds: Sequence[str], alone: Floats | None, penalty: float) -> Fitted:
@@ -71,7 +77,7 @@ def _solve(counts: Floats, values: Floats, scale: Floats, kinds: Sequence[str], 
     prior = np.zeros((parts, data.shape[1]))
     prior[np.arange(parts), 1 + np.arange(parts)] = 1.0
     prior[np.arange(parts), 1 + parts + kind] = -1.0
-    prior[:, -1] = 0.0 if alone is None else -alone / unit
+    prior[:, -1] = 0.0 if alone is None else -np.nan_to_num(alone) / unit
     # An overhead is pulled to 0, the scale to 1, so weakly that it decides only what nothing else does.
     last = np.eye(len(named) + 1, data.shape[1], 1 + parts) * 1e-4
     system = np.vstack([data / np.sqrt(len(values)), prior * np.sqrt(penalty / max(1, parts)), last])

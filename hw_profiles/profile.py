@@ -18,8 +18,9 @@ from hw_profiles.fit import Floats, agreement
 
 FORMAT = 1
 UNITS = {"latency": "ms", "energy": "mJ"}
+CONSTANT = "constant"
 POOR_SPEARMAN, POOR_MAPE = 0.95, 10.0
-SHOWN = 300
+SHOWN = 100
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 Cost = Annotated[float, Field(ge=0)]
@@ -66,9 +67,11 @@ class Profile:
 
     cost: `latency` or `energy`, per batch, in the unit of `UNITS`. space, settings, image: which networks, (channels, height,
     width). by: `operation`, parts are operations at the shapes where they occur, as `part` writes them; or `option`, parts are
-    options, as in `choice=option`. alone: what operations cost by themselves, where measured. pruned: whether the device runs
-    only what reaches the output; then `dead` is what a network costs whose output does not depend on the image. hardware:
-    the device in words. protocol: how it was measured, or the source. validation: of the prediction.
+    options, as in `choice=option`. alone: what operations cost by themselves, where measured. leaves_out: what a network has
+    and the device does not run: `unused`, what does not reach the output, or `constants`, also what does not depend on the
+    image; each option that was folded into a constant counts as a part `constant`. dead: what a network costs then whose output
+    does not depend on the image. hardware: the device in words. protocol: how it was measured, or the source. validation: of
+    the prediction.
     """
 
     cost: Literal["latency", "energy"]
@@ -82,7 +85,7 @@ class Profile:
     costs: dict[str, Cost]
     validation: Validation
     alone: dict[str, Positive] = field(default_factory=dict)
-    pruned: bool = False
+    leaves_out: Literal["nothing", "unused", "constants"] = "nothing"
     dead: Cost | None = None
 
     @property

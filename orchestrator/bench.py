@@ -62,11 +62,17 @@ def run(
         raise InputError(
             f"budget = {budget}, seeds = {seeds}; the table has {len(table.costs):,} architectures, seeds start at 1"
         )
+    front = np.array(table.front())
+    constant = np.ptp(np.array(list(table.costs.values())), axis=0) == 0
+    if constant.any():
+        raise InputError(f"{table.source}: {table.columns[int(constant.argmax())]} is the same for all; leave it out")
+    if not np.ptp(front, axis=0).all():
+        raise InputError(f"{table.source}: {' and '.join(table.columns)} are best together, so there is no trade-off to search")
     for text in searchers:
         name, settings = parse(text)
         build(table, name, settings, max(2, budget), 0)
         play(
-            table, name, settings, min(budget, 3), 0
+            table, name, settings, budget, 0, only=3
         )  # what it cannot do on this table, a gradient on a partial one, shows here
     what = {"table": table.source, "columns": table.columns, "budget": budget, "space": space}
     _claim(out, what)
@@ -98,7 +104,7 @@ def run(
         "Gradients of the table's multilinear extension cost nothing, which favours methods that use them.",
         f"{len(left)} runs took {time.monotonic() - began:.0f} s with {workers} workers.",
     ]
-    return bench_report.write(out, evaluations, table.columns, np.array(table.front()), titles, protocol)
+    return bench_report.write(out, evaluations, table.columns, front, titles, protocol)
 
 
 def _claim(out: Path, what: dict[str, Any]) -> None:
@@ -158,8 +164,10 @@ def _played(table: Table, jobs: Sequence[Job], budget: int, workers: int) -> Ite
                 raise RunError(f"a run was lost: {str(error).strip().splitlines()[-1]}; the same command goes on") from error
 
 
-def play(table: Table, name: str, settings: dict[str, Any], budget: int, seed: int) -> list[Evaluation]:
-    """The different architectures that a searcher asks for, in their order, up to `budget` of them.
+def play(
+    table: Table, name: str, settings: dict[str, Any], budget: int, seed: int, *, only: int | None = None
+) -> list[Evaluation]:
+    """The different architectures that a searcher asks for, in their order, up to `budget` of them; or the first `only`.
 
     A method with a schedule is given one that fits the budget, without warm-up, as a table has no weights to train. One that
     has finished, or asks for nothing new any more, begins again with another seed.
@@ -167,14 +175,20 @@ def play(table: Table, name: str, settings: dict[str, Any], budget: int, seed: i
     found: dict[Architecture, Evaluation] = {}  # what a partial table has not costs nothing, and is told to break a constraint
     for attempt in range(budget):
         before = len(found)
-        _once(table, name, settings, budget, seed + 1_000_003 * attempt, found)
-        if len(found) >= budget or len(found) == before:
+        _once(table, name, settings, budget, seed + 1_000_003 * attempt, found, only or budget)
+        if len(found) >= (only or budget) or len(found) == before:
             break
     return list(found.values())
 
 
 def _once(
-    table: Table, name: str, settings: dict[str, Any], budget: int, seed: int, found: dict[Architecture, Evaluation]
+    table: Table,
+    name: str,
+    settings: dict[str, Any],
+    budget: int,
+    seed: int,
+    found: dict[Architecture, Evaluation],
+    stop: int,
 ) -> None:
     searcher = build(table, name, settings, budget, seed)  # how many rounds there are depends on how much a round asks for
     searcher = build(table, name, settings, math.ceil(budget / searcher.samples), seed)
@@ -184,7 +198,7 @@ def _once(
         for a in asked:
             costs = table.costs.get(a)
             evaluation = Evaluation(a, table.worst(), violation=1.0) if costs is None else Evaluation(a, costs)
-            if costs is not None and a not in found and len(found) < budget:
+            if costs is not None and a not in found and len(found) < stop:
                 found[a] = evaluation
             told.append(evaluation)
         return told
@@ -192,7 +206,7 @@ def _once(
     endless = rounds(searcher, table, assess, 1, lambda: budget)
     for _ in range(searcher.stage.rounds * searcher.stage.stages):
         next(endless)
-        if len(found) >= budget:
+        if len(found) >= stop:
             return
     assess(searcher.derive())
 

@@ -257,6 +257,7 @@ def train(space: str, architecture: str, settings: tuple[str, ...], out: Path) -
 @click.option("--networks", type=int, help="Random networks that costs are fitted to; 100, and 300 with --fit.")
 @click.option("--validation", type=int, default=50, show_default=True, help="Others, on which the prediction is tried.")
 @click.option("--rounds", type=int, default=5, show_default=True, help="Measurements of each operation and network.")
+@click.option("--seconds", type=float, default=0.02, show_default=True, help="The least time of a measurement.")
 @click.option("--energy", is_flag=True, help="Read the device's energy counter, too.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the choice of networks.")
 @click.option("--fit", "table", type=click.Path(path_type=Path), help="Measure nothing; fit to a table of measured networks.")

@@ -337,6 +337,7 @@ class Coordinator:
                 if "target" in values
             },
             "spreads": self._spreads,
+            "warnings": [o.warning for o in self.objectives if o.warning],
             "derived": [self.space.format(a) for a in self.searcher.derive()],
             "spent": {
                 "rounds": self.round,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from scipy.stats import rankdata
 
 from analysis import plots
 from hw_profiles import profile as profiles
-from hw_profiles.profile import UNITS, Profile
+from hw_profiles.profile import CONSTANT, UNITS, Profile
 from orchestrator import names
 from orchestrator.errors import InputError
 from orchestrator.objectives.base import Metrics, Objective
@@ -35,8 +36,8 @@ class Predicted(Objective):
         path = Path(file) if file else profiles.devices()[device]
         profile = profile_for(path, space, cost)
         batch = profile.protocol.get("batch")
-        self.device, self.profile, self._sum = device, profile, price(profile, space, path)
-        self.column = f"{cost}_{UNITS[cost]}@{device}"
+        self.device, self.profile, self.prediction = device, profile, Prediction(profile, space, f"the device file {path}")
+        self.column = f"{cost}_{UNITS[cost].lower()}@{device}"
         self.title = f"{cost} on {device} ({UNITS[cost]}{f', batch {batch}' if batch else ''}, predicted)"
         self.warning = None
         if profile.validation.poor:
@@ -46,13 +47,52 @@ class Predicted(Objective):
             )
 
     def cost(self, architecture: Architecture, metrics: Metrics) -> float:
-        kept = self.space.pruned(architecture) if self.profile.pruned else architecture
-        if kept is None:
-            return self.profile.fixed if self.profile.dead is None else self.profile.dead
-        return self._sum.cost(kept)
+        return self.prediction.cost(architecture)
 
     def additive(self) -> tuple[float, list[list[float]]] | None:
-        return None if self.profile.pruned else self._sum.additive()
+        return self.prediction.additive()
+
+
+class Prediction:
+    """What a profile says of the networks of a space. Raises InputError where it lacks parts of them; source: whose it is."""
+
+    def __init__(self, profile: Profile, space: SearchSpace, source: str = "the profile") -> None:
+        self.profile, self.space, self._sum = profile, space, price(profile, space, source)
+
+    def cost(self, architecture: Architecture) -> float:
+        kept, constants = left(self.space, architecture, self.profile.leaves_out)
+        if kept is None:
+            return self.profile.fixed if self.profile.dead is None else self.profile.dead
+        return self._sum.cost(kept) + (constants * self.profile.costs[CONSTANT] if constants else 0.0)
+
+    def additive(self) -> tuple[float, list[list[float]]] | None:
+        """See `Objective.additive`; None where it depends on other choices whether an option is run."""
+        return self._sum.additive() if self.profile.leaves_out == "nothing" else None
+
+
+def left(space: SearchSpace, architecture: Architecture, leaves_out: str) -> tuple[Architecture | None, int]:
+    """What a device runs of a network that `leaves_out` so much (see `Profile`), and how many options it has folded into
+    constants; None where the output does not depend on the image."""
+    if leaves_out == "nothing":
+        return architecture, 0
+    used = space.pruned(architecture, constants=False)
+    if leaves_out == "unused" or used is None:
+        return used, 0
+    live = space.pruned(architecture, constants=True)
+    assert live is not None
+    return live, sum(a != b for a, b in zip(used, live, strict=True))
+
+
+def options(space: SearchSpace) -> list[str]:
+    """How a profile names every option of every choice."""
+    return [f"{choice.name}={option}" for choice in space.choices for option in choice.options]
+
+
+def parts_of(space: SearchSpace, by: str, architecture: Architecture) -> Counter[str]:
+    """The parts that a network has, of those that not every one has."""
+    if by == "operation":
+        return Counter(operation.part for operation in space.prices.varying(architecture))
+    return Counter(f"{c.name}={c.options[o]}" for c, o in zip(space.choices, architecture, strict=True))
 
 
 def resolve(name: str, file: str | None = None) -> tuple[str, dict[str, str]]:
@@ -161,21 +201,32 @@ def command(space: SearchSpace) -> str:
     return f"paretoray profile --space {space.name}{settings} image={image} classes={space.classes} --out me.toml"
 
 
-def price(profile: Profile, space: SearchSpace, path: Path) -> Sum:
+def price(profile: Profile, space: SearchSpace, source: str) -> Sum:
     """What the profile says of each network of the space. Raises InputError where it lacks something."""
+    needed = [CONSTANT] if profile.leaves_out == "constants" else []
     if profile.by == "option":
-        options = [(c, o, f"{d.name}={option}") for c, d in enumerate(space.choices) for o, option in enumerate(d.options)]
-        _complete(profile, [key for *_, key in options], path)
-        return Sum([(((c, o, True),), profile.costs[key]) for c, o, key in options], space.sizes, profile.fixed)
-    _complete(profile, [p.operation.part for p in space.prices.listed if p.conditions], path)
+        _complete(profile, [*options(space), *needed], source)
+        terms = [
+            (((c, o, True),), profile.costs[f"{choice.name}={option}"])
+            for c, choice in enumerate(space.choices)
+            for o, option in enumerate(choice.options)
+        ]
+        return Sum(terms, space.sizes, profile.fixed)
+    _complete(profile, [*(p.operation.part for p in space.prices.listed if p.conditions), *needed], source)
+
+    # A space that does not list its operations may have some that no measured network had; they cost like their kind.
+    kinds: dict[str, list[float]] = {}
+    for key, cost in profile.costs.items():
+        kinds.setdefault(key.partition(" ")[0], []).append(cost)
 
     def value(operation: Operation) -> float:
-        return profile.costs.get(operation.part, 0.0)
+        known = profile.costs.get(operation.part)
+        return float(np.mean(kinds.get(operation.name, [0.0]))) if known is None else known
 
     return space.prices.sum(value, fixed=profile.fixed)
 
 
-def _complete(profile: Profile, needed: list[str], path: Path) -> None:
+def _complete(profile: Profile, needed: list[str], source: str) -> None:
     if missing := sorted({key for key in needed if key not in profile.costs}):
         rest = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        raise InputError(f"the profile of {profile.of} in {path} lacks {', '.join(missing[:3])}{rest}; measure it again")
+        raise InputError(f"{source} lacks, of {profile.of}: {', '.join(missing[:3])}{rest}; measure it again")

@@ -6,8 +6,7 @@ import json
 import os
 import platform
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,15 +15,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor, nn
 
 from analysis import plots
 from hw_profiles import energy, measure
 from hw_profiles.fit import Floats, fit
-from hw_profiles.profile import UNITS, Profile, Validation, part, read, write
+from hw_profiles.profile import CONSTANT, UNITS, Profile, Validation, part, read, write
 from orchestrator import experiment as experiments
 from orchestrator.describe import describe
+from orchestrator.devices import left, options, parts_of
 from orchestrator.errors import InputError, RunError
 from orchestrator.evaluators.table import Table
 from orchestrator.experiment import make_space
@@ -33,6 +34,7 @@ from orchestrator.spaces.base import SearchSpace
 from orchestrator.spaces.parts.choice import MixedNetwork, Weights, decided, keeping
 from searchers.base import Architecture
 
+LEAVES_OUT = ("nothing", "unused", "constants")
 RUNTIMES = ("cpu", "cuda", "onnxruntime")
 BUSY = 0.05
 """Relative spread of a network's rounds, in the median over networks, above which a machine counts as busy."""
@@ -189,13 +191,16 @@ def operations(space: SearchSpace) -> dict[str, tuple[nn.Module, list[tuple[int,
     left = {p.operation.part: p.conditions for p in space.prices.listed if p.conditions}
     found: dict[str, tuple[nn.Module, list[tuple[int, ...]]]] = {}
     while left:
-        wanted: dict[int, int] = {}
-        for conditions in left.values():
-            needs = {choice: option for choice, option, taken in conditions if taken}
-            if len(needs) == len(conditions) and all(wanted.get(c, o) == o for c, o in needs.items()):
-                wanted |= needs
+        allowed = [set(range(size)) for size in space.sizes]
+        for conditions in left.values():  # as many of them at once as go together
+            narrowed = {choice: allowed[choice] for choice, *_ in conditions}
+            for choice, option, taken in conditions:
+                narrowed[choice] = narrowed[choice] & {option} if taken else narrowed[choice] - {option}
+            if all(narrowed.values()):
+                for choice, kept in narrowed.items():
+                    allowed[choice] = kept
         before = len(left)
-        architecture = [wanted.get(i, 0) for i in range(len(space.sizes))]
+        architecture = [min(options) for options in allowed]
         with keeping({c.name: (o,) for c, o in zip(space.choices, architecture, strict=True)}):
             network = MixedNetwork(space.build(None), order).eval()
 
@@ -300,10 +305,7 @@ def conclude(plan: Plan, rows: pd.DataFrame, cost: str, hardware: dict[str, str]
     values = np.array([steady["value"].get(f"net {space.format(a)}", np.nan) for a in networks])
     if np.isnan(values).any():
         raise InputError(f"{int(np.isnan(values).sum())} networks were not measured; run the same command again")
-    parts, counts = _counts(space, networks)
-    alone = np.array([steady["value"].get(f"op {key}", np.nan) for key in parts])
-    fitted = fit(counts[: plan.networks], values[: plan.networks], [p.split(" ")[0] for p in parts], alone)
-    held_out = slice(plan.networks, None)
+    alone = {str(job)[3:]: float(v) for job, v in steady["value"].items() if str(job).startswith("op ")}
     spread = _spread(rows)
     protocol = {
         "runtime": hardware["runtime"],
@@ -320,102 +322,100 @@ def conclude(plan: Plan, rows: pd.DataFrame, cost: str, hardware: dict[str, str]
         "networks in turn, in another order every round; the machine's drift divided out by median polish; medians over rounds",
         "software": hardware["software"],
     }
-    profile = Profile(
-        cost=cost,  # type: ignore[arg-type]
-        space=space.name,
-        settings=space.settings,
-        image=plan.image,
-        by="operation",
-        hardware=hardware["device"],
-        protocol=protocol,
-        fixed=_short(fitted.fixed),
-        costs={p: _short(v) for p, v in zip(parts, fitted.costs, strict=True)},
-        validation=Validation.of(values[held_out], fitted.predict(counts[held_out])),
-        alone={p: _short(v) for p, v in zip(parts, alone, strict=True) if np.isfinite(v)},
-    )
+    fitted = values[: plan.networks], values[plan.networks :]
+    profile = learn(
+        space, cost, "operation", networks[: plan.networks], fitted[0], networks[plan.networks :], fitted[1],
+        alone=alone, hardware=hardware["device"], protocol=protocol,
+    )  # fmt: skip
     return profile, spread > BUSY
-
-
-def _counts(space: SearchSpace, networks: Sequence[Architecture]) -> tuple[list[str], Floats]:
-    """Parts that not every network has, and how often each of the networks has each."""
-    have = [Counter(operation.part for operation in space.prices.varying(a)) for a in networks]
-    listed = {p.operation.part for p in space.prices.listed if p.conditions}
-    parts = sorted(listed or {key for counter in have for key in counter})
-    return parts, np.array([[float(counter[key]) for key in parts] for counter in have])
 
 
 def from_table(table: Table, cost: str, networks: int, source: dict[str, Any], hardware: str, seed: int = 0) -> Profile:
     """Costs of options from a table whose only column is what whole networks cost: `networks` random rows, tried on the others.
 
-    Whether the device runs what does not reach the output, half of those rows decide for the other half. Raises InputError for
-    too few of them and for costs that are not above 0. Where it does not run that, networks whose output does not depend on the
-    image are left out of the validation.
+    Raises InputError for too few of them and for costs that are not above 0.
     """
-    space = table.space
     known = list(table.costs)
     if len(known) < networks + 50:
-        raise InputError(
-            f"{table.source} has {len(known):,} networks; --networks {networks} leaves fewer than 50 to try them on"
-        )
+        left = f"--networks {networks} leaves fewer than 50 to try the prediction on"
+        raise InputError(f"{table.source} has {len(known):,} networks; {left}")
     values = np.array([table.costs[a][0] for a in known])
     if values.min() <= 0:
         row = int(values.argmin())
         raise InputError(f"{table.source}, row {row + 1}: {table.columns[0]} = {values[row]:g}; a cost must be above 0")
     order = np.random.default_rng(seed).permutation(len(known))
     chosen, others = order[:networks], order[networks:]
-    tried = {pruned: _fit_options(space, known, values, chosen, pruned) for pruned in (False, True)}
-    half = networks // 2
-    errors = {}
-    for pruned in tried:
-        predict, *_ = _fit_options(space, known, values, chosen[:half], pruned)
-        rest = chosen[half:]
-        errors[pruned] = float(np.median(np.abs(predict([known[i] for i in rest]) / values[rest] - 1)))
-    pruned = errors[True] < errors[False]
-    predict, fixed, costs, dead = tried[pruned]
-    if pruned:  # what a runtime folds into a constant takes next to nothing, of which no share can be told
-        others = others[[space.pruned(known[i]) is not None for i in others]]
+    protocol = source | {"networks": networks, "method": "regularised least squares on whole networks"}
+    return learn(
+        table.space, cost, "option", [known[i] for i in chosen], values[chosen], [known[i] for i in others], values[others],
+        hardware=hardware, protocol=protocol,
+    )  # fmt: skip
+
+
+def learn(
+    space: SearchSpace,
+    cost: str,
+    by: str,
+    networks: Sequence[Architecture],
+    values: Floats,
+    others: Sequence[Architecture],
+    true: Floats,
+    *,
+    hardware: str,
+    protocol: dict[str, Any],
+    alone: Mapping[str, float] | None = None,
+) -> Profile:
+    """The profile that `networks`, which cost `values`, lead to, validated on `others`, which cost `true`.
+
+    What the device leaves out of a network is decided by cross-validation. Where it leaves something out, networks whose output
+    does not depend on the image cost next to nothing, of which no share can be told, and are not part of the validation.
+    """
+    parts = sorted({p.operation.part for p in space.prices.listed if p.conditions}) if by == "operation" else options(space)
+    if not parts:  # a space that does not list its operations
+        parts = sorted({p for a in (*networks, *others) for p in parts_of(space, by, a)})
+    tried = {}
+    modes = LEAVES_OUT if type(space).pruned is not SearchSpace.pruned else LEAVES_OUT[:1]
+    for leaves_out in modes:
+        keys = [*parts, CONSTANT] if leaves_out == "constants" else parts
+        counts, alive = _design(space, by, leaves_out, keys, networks)
+        kinds = [key.rpartition("=")[2].partition(" ")[0] for key in keys]
+        by_itself = np.array([(alone or {}).get(key, np.nan) for key in keys])
+        fitted = fit(counts[alive], values[alive], kinds, None if np.isnan(by_itself).all() else by_itself)
+        tried[leaves_out] = keys, fitted, alive
+    leaves_out = min(tried, key=lambda name: tried[name][1].error)
+    keys, fitted, alive = tried[leaves_out]
+    counts, shown = _design(space, by, leaves_out, keys, others)
     return Profile(
         cost=cost,  # type: ignore[arg-type]
         space=space.name,
         settings=space.settings,
         image=space.image,
-        by="option",
+        by=by,  # type: ignore[arg-type]
         hardware=hardware,
-        protocol=source | {"networks": networks, "method": "regularised least squares on whole networks"},
-        fixed=_short(fixed),
-        costs={k: _short(v) for k, v in costs.items()},
-        validation=Validation.of(values[others], predict([known[i] for i in others])),
-        pruned=pruned,
-        dead=None if dead is None else _short(dead),
+        protocol=protocol,
+        fixed=_short(fitted.fixed),
+        costs={key: _short(v) for key, v in zip(keys, fitted.costs, strict=True)},
+        validation=Validation.of(true[shown], fitted.predict(counts[shown])),
+        alone={key: _short(v) for key, v in (alone or {}).items()},
+        leaves_out=leaves_out,  # type: ignore[arg-type]
+        dead=None if alive.all() else _short(float(np.median(values[~alive]))),
     )
 
 
-def _fit_options(
-    space: SearchSpace, known: Sequence[Architecture], values: Floats, rows: Any, pruned: bool
-) -> tuple[Callable[[Sequence[Architecture]], Floats], float, dict[str, float], float | None]:
-    """What predicts costs, and what it is made of: fixed, by option, and of networks without a path to the output."""
-    keys = [(c, o) for c, size in enumerate(space.sizes) for o in range(size)]
-
-    def design(architectures: Sequence[Architecture]) -> tuple[Floats, Any]:
-        kept = [space.pruned(a) if pruned else a for a in architectures]
-        has = np.array([[float(a is not None and a[c] == o) for c, o in keys] for a in kept])
-        return has, np.array([a is not None for a in kept])
-
-    counts, alive = design([known[i] for i in rows])
-    kinds = [space.choices[c].options[o] for c, o in keys]
-    fitted = fit(counts[alive], values[rows][alive], kinds)
-    dead = None
-    if pruned:
-        dead = float(np.median(values[rows][~alive])) if not alive.all() else fitted.fixed
-
-    def predict(architectures: Sequence[Architecture]) -> Floats:
-        has, lives = design(architectures)
-        return np.where(lives, fitted.predict(has), fitted.fixed if dead is None else dead)
-
-    costs = {
-        f"{space.choices[c].name}={space.choices[c].options[o]}": float(v) for (c, o), v in zip(keys, fitted.costs, strict=True)
-    }
-    return predict, fitted.fixed, costs, dead
+def _design(
+    space: SearchSpace, by: str, leaves_out: str, keys: Sequence[str], networks: Sequence[Architecture]
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """How often each network has each part, (networks, parts), and whether its output depends on the image."""
+    place = {key: i for i, key in enumerate(keys)}
+    counts, alive = np.zeros((len(networks), len(keys))), np.zeros(len(networks), dtype=bool)
+    for row, architecture in enumerate(networks):
+        kept, constants = left(space, architecture, leaves_out)
+        alive[row] = kept is not None
+        for key, count in parts_of(space, by, kept).items() if kept is not None else ():
+            counts[row, place[key]] += count
+        if constants:
+            counts[row, place[CONSTANT]] = constants
+    return counts, alive
 
 
 def _short(value: float) -> float:

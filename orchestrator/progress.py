@@ -39,7 +39,8 @@ class Display:
         facts = {
             "round": f"{index + 1} of {rounds}",
             "measured": f"{done} of {jobs}",
-            "time left": "?" if left is None else duration(left),
+            # Networks are built, and perhaps exported, in the first round alone.
+            "time left": "?" if left is None else f"{'at most ' if index == 0 else ''}{duration(left)}",
         }
         self._show("profile", facts, (index + done / jobs) / rounds, final=index + 1 == rounds and done == jobs)
 

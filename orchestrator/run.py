@@ -94,6 +94,9 @@ def go(
     directory = directory.resolve()  # trials change their working directory
     stop = tune.stop_file(directory)
     count = len(searches) or len(sweep.settings_of(directory)) or 1
+    for objective in experiment.build_objectives(experiment.build_space(data)):
+        if objective.warning:
+            console.print(f"warning: {objective.warning}", soft_wrap=True, highlight=False, markup=False)
     with _ctrl_c(stop, console), tune.cluster(experiment.workers, count) if experiment.workers.ray else nullcontext():
         if new and searches:
             sweep.create(directory, searches, create)
@@ -354,6 +357,7 @@ def estimate(experiment: Experiment) -> dict[str, Any]:
     search /= workers
     if experiment.budget.seconds is not None:
         search = min(search, experiment.budget.seconds)
+    warnings = [objective.warning for objective in plan.objectives if objective.warning]
     steps = settings.epochs * (len(data.train) + len(data.valid)) / settings.batch
     retraining = math.ceil(settings.members / workers) * steps * one
     return {
@@ -365,5 +369,6 @@ def estimate(experiment: Experiment) -> dict[str, Any]:
         "search": trained,
         "workers": f"{workers} " + ("Ray actors" if experiment.workers.ray else "replica, in this process"),
         "retraining": f"{settings.members} networks of the front, {settings.epochs} epochs each",
+        **({"warning": "; ".join(warnings)} if warnings else {}),
         "seconds": search + retraining,
     }

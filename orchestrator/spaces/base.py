@@ -156,9 +156,9 @@ class SearchSpace(ABC):
         """Equal for architectures that are the same network. Here every architecture is one of its own."""
         return architecture
 
-    def pruned(self, architecture: Architecture) -> Architecture | None:
-        """What is left of the architecture where a runtime leaves out whatever does not reach the output; None where the output
-        does not depend on the image. Here nothing is ever left out."""
+    def pruned(self, architecture: Architecture, constants: bool) -> Architecture | None:
+        """What is left of the architecture where a runtime leaves out whatever does not reach the output, and with `constants`
+        what does not depend on the image, too; None where the output does not. Here nothing is ever left out."""
         return architecture
 
     def check(self, architecture: Architecture) -> None:

@@ -99,21 +99,25 @@ class NasBench201(SearchSpace):
         reader.end()
         return tuple(found)
 
-    def pruned(self, architecture: Architecture) -> Architecture | None:
-        """Without the edges into nodes from which nothing goes on."""
+    def pruned(self, architecture: Architecture, constants: bool) -> Architecture | None:
+        """Without the edges into nodes from which nothing goes on, and with `constants` those out of nodes into which nothing
+        goes."""
         used = {NODES - 1}  # nodes that reach the output
         fed = {0}  # nodes that the image reaches
         present = [edge for edge, option in zip(EDGES, architecture, strict=True) if OPERATIONS[option] != "none"]
-        for source, target in reversed(present):
-            if target in used:
-                used.add(source)
         for source, target in present:
             if source in fed:
                 fed.add(target)
+        for source, target in reversed(present):
+            if target in used and (source in fed or not constants):
+                used.add(source)
         if NODES - 1 not in fed:
             return None
         none = OPERATIONS.index("none")
-        return tuple(o if target in used else none for o, (_, target) in zip(architecture, EDGES, strict=True))
+        return tuple(
+            option if target in used and (source in fed or not constants) else none
+            for option, (source, target) in zip(architecture, EDGES, strict=True)
+        )
 
     def drawing(self, architecture: Architecture) -> dict[str, Graph]:
         self.check(architecture)

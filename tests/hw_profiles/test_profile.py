@@ -1,0 +1,116 @@
+"""A device's file: what it keeps, and what it refuses."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tomli_w
+
+from hw_profiles.profile import FORMAT, Profile, Validation, devices, part, read, write
+
+GOOD = Validation.of(np.array([1.0, 2.0, 3.0]), np.array([1.01, 2.02, 2.97]))
+PROFILE = Profile(
+    cost="latency",
+    space="nas-bench-201",
+    settings={"channels": 16, "cells": 5},
+    image=(3, 32, 32),
+    by="operation",
+    hardware="a machine",
+    protocol={"batch": 1, "date": "2026-11-24"},
+    fixed=1.5,
+    costs={"nor_conv_3x3 16x32x32 -> 16x32x32": 0.25},
+    validation=GOOD,
+    alone={"nor_conv_3x3 16x32x32 -> 16x32x32": 0.2},
+)
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "me.toml"
+    dead = replace(PROFILE, cost="energy", leaves_out="unused", dead=0.1)
+    for profile in (PROFILE, dead, replace(PROFILE, space="darts", fixed=9.0)):
+        write(path, profile)
+    assert read(path) == [PROFILE, dead, replace(PROFILE, space="darts", fixed=9.0)]
+    write(path, replace(PROFILE, fixed=2.0))  # measured again: it takes the place of the old one
+    assert {(p.cost, p.space): p.fixed for p in read(path)} == {
+        ("latency", "nas-bench-201"): 2.0, ("energy", "nas-bench-201"): 1.5, ("latency", "darts"): 9.0
+    }  # fmt: skip
+    assert devices(tmp_path / "new") == {"me": path}
+
+
+def damaged(path: Path, change: dict[str, Any], **top: Any) -> None:
+    write(path, PROFILE)
+    import tomllib
+
+    content = tomllib.loads(path.read_text())
+    content["profile"][0] |= change
+    path.write_text(tomli_w.dumps(content | top))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"costs": {"x": -0.1}}, ["profile 1, costs.x = -0.1", "greater than or equal to 0"]),
+        ({"costs": {"x": float("nan")}}, ["costs.x = nan", "finite"]),
+        ({"fixed": float("inf")}, ["fixed = inf", "finite"]),
+        ({"fixed": "much"}, ["fixed = 'much'", "number"]),
+        ({"alone": {"x": 0.0}}, ["alone.x = 0.0", "greater than 0"]),
+        ({"by": "layer"}, ["by = 'layer'", "'operation' or 'option'"]),
+        ({"cost": "beauty"}, ["cost = 'beauty'"]),
+        ({"spead": 1}, ["spead"]),
+        ({"validation": {"networks": 3}}, ["validation"]),
+    ],
+)
+def test_impossible_files_are_refused(tmp_path: Path, change: dict[str, Any], words: list[str]) -> None:
+    path = tmp_path / "me.toml"
+    damaged(path, change)
+    with pytest.raises(ValueError) as error:
+        read(path)
+    assert str(path) in str(error.value)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_files_of_something_else_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "me.toml"
+    damaged(path, {}, format=FORMAT + 1)
+    with pytest.raises(ValueError, match="update paretoray"):
+        read(path)
+    path.write_text("seed = 1\n")
+    with pytest.raises(ValueError, match="no device file"):
+        read(path)
+    path.write_text("format = 1\n[[profile")
+    with pytest.raises(ValueError, match="damaged"):
+        read(path)
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match="damaged"):
+        read(path)
+    with pytest.raises(ValueError, match="cannot read"):
+        read(tmp_path / "none.toml")
+
+
+def test_a_damaged_file_is_not_written_over(tmp_path: Path) -> None:
+    path = tmp_path / "me.toml"
+    path.write_text("format = 1\n[[profile")
+    with pytest.raises(ValueError, match="damaged"):
+        write(path, PROFILE)
+    assert path.read_text() == "format = 1\n[[profile"
+
+
+def test_poor_is_what_ranks_or_predicts_badly() -> None:
+    measured = np.linspace(1, 2, 20)
+    assert not Validation.of(measured, measured * 1.05).poor
+    assert Validation.of(measured, measured * 1.2).poor  # ranks well, 20 % off
+    shuffled = measured.copy()
+    shuffled[[0, 1, 2, 3, 4]] = shuffled[[4, 3, 2, 1, 0]]
+    shuffled[[8, 12]] = shuffled[[12, 8]]
+    assert Validation.of(measured, shuffled).poor == (Validation.of(measured, shuffled).spearman < 0.95)
+
+
+def test_a_profile_is_of_its_space_settings_and_image() -> None:
+    assert PROFILE.matches("nas-bench-201", {"channels": 16, "cells": 5}, (3, 32, 32))
+    assert not PROFILE.matches("nas-bench-201", {"channels": 16, "cells": 5}, (3, 64, 64))
+    assert not PROFILE.matches("nas-bench-201", {"channels": 8, "cells": 5}, (3, 32, 32))
+    assert not PROFILE.matches("darts", {"channels": 16, "cells": 5}, (3, 32, 32))
+    assert part("nor_conv_1x1", (4, 8, 8), (8, 4, 4)) == "nor_conv_1x1 4x8x8 -> 8x4x4"

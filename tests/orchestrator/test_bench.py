@@ -1,0 +1,174 @@
+"""Benchmarks over a table: counted evaluations, nothing played twice, and a word where a table or a budget will not do."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+
+from orchestrator import bench
+from orchestrator.cli import main
+from orchestrator.errors import InputError
+from orchestrator.evaluators.table import Table
+from searchers import Evaluation
+from tests.orchestrator.test_table import SPACE, small
+
+OBJECTIVES = ["val_accuracy", "params"]
+
+
+def call(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "trained.csv"
+    # The command line builds a space for colour images, whose parameters differ; a table may hold any numbers.
+    small().to_csv(path, index=False)
+    return path
+
+
+def run(path: Path, out: Path, searchers: str = "random-search,nsga2", **options: Any) -> Result:
+    given = {"budget": 20, "seeds": 2, "workers": 1} | options
+    objectives = given.pop("objectives", ",".join(OBJECTIVES))
+    flags = [part for key, value in given.items() for part in (f"--{key}", str(value))]
+    arguments = ["--table", path, "--space", "digits-tiny", "--objectives", objectives, "--searchers", searchers, "--out", out]
+    return call("bench", *arguments, *flags)
+
+
+def test_what_is_written_and_counted(table: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = run(table, out, "random-search,nsga2:population=6,tnd-nas", seeds=3, budget=40)
+    assert result.exit_code == 0, result.output
+    assert "nsga2:pop" in result.output and "report.html" in result.output and "9 of 9 runs done" in result.output
+    found = pd.read_csv(out / "evaluations.csv")
+    assert list(found.columns) == ["searcher", "seed", "arch", *OBJECTIVES]
+    assert set(found["searcher"]) == {"random-search", "nsga2:population=6", "tnd-nas"}
+    for _, own in found.groupby(["searcher", "seed"]):
+        assert len(own) == own["arch"].nunique() == 40
+    known = small().set_index("arch")
+    for column in OBJECTIVES:  # as the table has them: an accuracy stays one
+        np.testing.assert_allclose(found[column], known.loc[found["arch"], column])
+    summary = pd.read_csv(out / "summary.csv")
+    assert {"searcher", "budget", "seeds", "hypervolume", "low", "high", "igd_plus", "found"} == set(summary.columns)
+    assert summary["budget"].max() == 40 and (summary["seeds"] == 3).all()
+    assert (summary["low"] <= summary["hypervolume"]).all() and summary["hypervolume"].between(0, 1 + 1e-9).all()
+    page = (out / "report.html").read_text()
+    for words in (
+        "nsga2:population=6",
+        "true front",
+        "Hypervolume against cost",
+        "Median attainment",
+        "With fewer than five seeds",
+    ):
+        assert words in page, words
+    assert {p.name for p in (out / "plots").iterdir()} == {"hypervolume.png", "attainment.png"}
+
+
+def in_order(out: Path) -> pd.DataFrame:
+    return pd.read_csv(out / "evaluations.csv").sort_values(["searcher", "seed"], kind="stable", ignore_index=True)
+
+
+def test_a_benchmark_that_was_interrupted_or_grows_plays_only_what_is_missing(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, play = tmp_path / "out", bench.play
+    played: list[tuple[str, int]] = []
+    stop_after = 3
+
+    def counted(table: Table, name: str, settings: dict[str, Any], budget: int, seed: int, **only: int) -> list[Evaluation]:
+        if not only:  # the others merely try the searchers out
+            if len(played) == stop_after:
+                raise KeyboardInterrupt
+            played.append((name, seed))
+        return play(table, name, settings, budget, seed, **only)
+
+    monkeypatch.setattr(bench, "play", counted)
+    result = run(table, out)
+    assert result.exit_code == 130 and "the same command with --out" in result.output and len(played) == 3
+    with (out / "evaluations.csv").open("a") as file:
+        file.write("nsga2,1,cut o")
+    played.clear()
+    assert run(table, out).exit_code == 0 and played == [("nsga2", 1)]
+    played.clear()
+    stop_after = 4
+    assert run(table, tmp_path / "other").exit_code == 0
+    pd.testing.assert_frame_equal(in_order(out), in_order(tmp_path / "other"))
+    played.clear()
+    stop_after = 99
+    assert run(table, out, "random-search,nsga2,local-search", seeds=3).exit_code == 0
+    assert sorted(played) == sorted([("local-search", s) for s in range(3)] + [("random-search", 2), ("nsga2", 2)])
+
+
+@pytest.mark.usefixtures("cluster")
+def test_ray_tasks_give_the_same_evaluations(table: Path, tmp_path: Path) -> None:
+    for workers, out in ((1, tmp_path / "a"), (2, tmp_path / "b")):
+        assert run(table, out, workers=workers).exit_code == 0
+    pd.testing.assert_frame_equal(in_order(tmp_path / "a"), in_order(tmp_path / "b"))
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "words"),
+    [
+        (lambda f: f, {"searchers": "random-serch"}, "did you mean 'random-search'"),
+        (lambda f: f, {"searchers": "nsga2,nsga2"}, "name each once"),
+        (lambda f: f, {"searchers": "nsga2:population"}, "write settings as nsga2:key=value"),
+        (lambda f: f, {"searchers": "nsga2:poplation=3"}, "unknown key searcher.poplation"),
+        (lambda f: f, {"budget": 10**6}, "the table has"),
+        (lambda f: f, {"budget": 1}, "budget = 1"),
+        (lambda f: f, {"seeds": 0}, "seeds = 0"),
+        (lambda f: f, {"workers": 0}, "--workers 0"),
+        (lambda f: f, {"objectives": "val_accuracy,latency"}, "no column latency"),
+        (lambda f: f.assign(params=5), {}, "params is the same for all"),
+        (lambda f: f.assign(params=range(len(f)), val_accuracy=range(len(f), 0, -1)), {}, "no trade-off"),
+        (lambda f: f.assign(params=[np.nan, *f["params"][1:]]), {}, "row 1: params is missing"),
+        (lambda f: f.assign(arch=["conv3", *f["arch"][1:]]), {}, "row 1"),
+        (lambda f: pd.concat([f, f.iloc[4:5]]), {}, "twice"),
+        (lambda f: f.iloc[:60], {"searchers": "darts"}, "gradients need all"),
+    ],
+)
+def test_wrong_input_is_told_before_anything_is_played(
+    change: Any, options: dict[str, Any], words: str, table: Path, tmp_path: Path
+) -> None:
+    change(small()).to_csv(table, index=False)
+    out = tmp_path / "out"
+    result = run(table, out, **options)
+    assert result.exit_code == 2 and result.output.startswith("error: ") and words in result.output, result.output
+    assert not out.exists()
+
+
+def test_a_partial_table_is_played_on_what_it_has(table: Path, tmp_path: Path) -> None:
+    small().iloc[::2].to_csv(table, index=False)
+    result = run(table, tmp_path / "out", "random-search,nsga2,aging-evolution")
+    assert result.exit_code == 0, result.output
+    found = pd.read_csv(tmp_path / "out" / "evaluations.csv")
+    assert set(found["arch"]) <= set(small().iloc[::2]["arch"]) and len(found) == 3 * 2 * 20
+
+
+def test_a_folder_of_something_else_is_left_alone(table: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run(table, out).exit_code == 0
+    result = run(table, out, budget=21)
+    assert result.exit_code == 1 and "another benchmark" in result.output
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "dear.txt").write_text("me")
+    result = run(table, tmp_path / "letters")
+    assert result.exit_code == 2 and "has other files" in result.output
+    (out / "evaluations.csv").write_text("what is this\n1\n")
+    result = run(table, out)
+    assert result.exit_code == 1 and "damaged" in result.output
+
+
+def test_a_schedule_that_ends_early_begins_again(tmp_path: Path) -> None:
+    """TND-NAS on a table this small has asked for all it wants long before the budget is used up."""
+    table = Table(SPACE, small(), OBJECTIVES)
+    found = bench.play(table, "tnd-nas", {}, len(table.costs) - 5, 0)
+    assert len({e.architecture for e in found}) == len(found) == len(table.costs) - 5
+
+
+def test_settings_are_parsed_as_experiments_have_them() -> None:
+    assert bench.parse("nsga2:population=40:crossover=0.5") == ("nsga2", {"population": 40, "crossover": 0.5})
+    with pytest.raises(InputError):
+        bench.parse("nsga3")
