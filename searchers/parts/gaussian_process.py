@@ -89,8 +89,8 @@ class Kernel:
             x, z = (rows[np.linspace(0, len(rows) - 1, FITTED).astype(int)] for rows in (x, z))
         self._choices = len(encoding.sizes)
         features = encoding.features
-        # A priori two random networks are about one length apart, and noise has a hundredth of the variance.
-        self._mean = np.log([*[0.6 / self._choices] * features, 1.0, 0.3, 0.01])
+        # A priori two random networks are about one length apart, and noise has a thirtieth of the variance.
+        self._mean = np.log([*[0.6 / self._choices] * features, 1.0, 0.3, 0.03])
         self._deviation = np.array([*[1.0] * features, 1.0, 1.5, 1.5])
         bounds = [(-9, 5)] * len(self._mean)
         limits = {"maxiter": STEPS}
