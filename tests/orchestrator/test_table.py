@@ -109,7 +109,7 @@ SEEDS = 6
 STATED: dict[str, tuple[int, dict[str, Any]]] = {
     "proxyless-r": (400, {"power": 0.02}),  # 0.1 is for costs within a factor of two; these span twenty
     "surrogate-search": (50, {}),  # these two take their time over each of many
-    "optuna-sampler": (50, {}),
+    "optuna-sampler": (120, {}),
     "nasp": (50, {"samples": 1}),  # its projection passes good networks early; no cost is in its loss
 }
 
