@@ -233,6 +233,8 @@ def test_a_gradient_searcher_gets_cotangents_over_the_same_seam(tmp_path: Path) 
 
 @pytest.mark.parametrize("name", names.known("searcher"))
 def test_every_method_searches_real_images(name: str, tmp_path: Path) -> None:
+    if name == "optuna-sampler":
+        pytest.importorskip("optuna", reason="Optuna is not installed")
     few = {"cycles": 1} if name == "ddpnas" else {"samples": 2}
     plain = tiny(budget={"epochs": 6, "interval": 1}).to_dict() | {"searcher": {"name": name} | few}
     coordinator = start(Experiment.from_dict(plain), tmp_path)

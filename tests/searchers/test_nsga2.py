@@ -8,7 +8,8 @@ import pytest
 from scipy.stats import binomtest, chisquare
 
 from analysis.pareto import hypervolume, non_dominated
-from searchers.nsga2 import Nsga2, _AnotherOption
+from searchers.nsga2 import Nsga2
+from searchers.pymoo_algorithm import _AnotherOption
 from searchers.random_search import RandomSearch
 from tests.searchers.evolution import SIZES, costs, evaluated, generations
 

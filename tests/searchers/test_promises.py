@@ -46,6 +46,8 @@ def play(searcher: Searcher, rounds: int) -> list[Any]:
 
 @pytest.fixture(params=names.known("searcher"))
 def name(request: pytest.FixtureRequest) -> str:
+    if request.param == "optuna-sampler":
+        pytest.importorskip("optuna", reason="Optuna is not installed")
     return str(request.param)
 
 

@@ -1,0 +1,168 @@
+"""What a few hundred evaluations say about all architectures: a Gaussian process over their choices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.linalg import cho_solve, solve_triangular
+from scipy.optimize import minimize
+from sklearn.preprocessing import PowerTransformer, StandardScaler
+
+from searchers.base import Architecture
+
+JITTER = 1e-6
+STEPS = 25
+"""Of L-BFGS; more change predictions little."""
+FITTED = 300
+"""Evaluations that hyperparameters are fitted to, at most, spread evenly over all of them: the time grows with their cube."""
+
+
+class Encoding:
+    """One-hot rows, and how often each option is taken among the choices that have as many.
+
+    Where several choices have as many options these are mostly the same operations, so that what one place teaches holds at
+    the others, too. Where they are not, the process finds that the counts say nothing.
+    """
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        self.sizes = np.array(sizes)
+        self._at = np.cumsum([0, *sizes[:-1]])
+        self.one_hot = int(self.sizes.sum())
+        blocks = []
+        for size in sorted(set(sizes)):
+            alike = np.flatnonzero(self.sizes == size)
+            if len(alike) > 1:
+                block = np.zeros((self.one_hot, size))
+                for choice in alike:
+                    block[self._at[choice] : self._at[choice] + size] = 2.0 / np.sqrt(len(alike)) * np.eye(size)
+                blocks.append(block)
+        self._counts = np.hstack([np.zeros((self.one_hot, 0)), *blocks])
+        self.features = self.one_hot + self._counts.shape[1]
+
+    def __call__(self, architectures: Sequence[Architecture] | np.ndarray) -> np.ndarray:
+        """(architectures, features)."""
+        options = np.asarray(architectures, dtype=int).reshape(-1, len(self.sizes))
+        hot = np.zeros((len(options), self.one_hot))
+        hot[np.arange(len(options))[:, None], self._at + options] = 1.0
+        return np.hstack([hot, hot @ self._counts])
+
+
+class Scale:
+    """Values on a scale of mean 0 and deviation 1, and back.
+
+    skewed: whether to make them about normal first, by the power transform of Yeo and Johnson (2000), so that a network that
+    did not learn, of 90 % error, does not hide what sets good ones apart.
+    """
+
+    def __init__(self, values: np.ndarray, skewed: bool) -> None:
+        self._centre, spread = float(np.median(values)), float(np.ptp(values))
+        self._width = float(np.std(values)) if spread else 1.0
+        self._scaler = PowerTransformer() if skewed and spread else StandardScaler()
+        self._scaler.fit(self._even(values))
+        # Far beyond what was seen the inverse of some powers has no value.
+        self._bounds = 2 * values.min() - self._centre, float(values.max())
+        self._inner = self.to(np.array(self._bounds))
+
+    def _even(self, values: np.ndarray) -> np.ndarray:
+        return ((values - self._centre) / self._width)[:, None]
+
+    def to(self, values: np.ndarray) -> np.ndarray:
+        return np.asarray(self._scaler.transform(self._even(values))[:, 0])
+
+    def back(self, values: np.ndarray) -> np.ndarray:
+        """Between the highest seen, and twice as far below the median as the lowest seen."""
+        inner = np.clip(values, *self._inner).astype(float)[:, None]
+        return np.asarray(np.clip(self._centre + self._width * self._scaler.inverse_transform(inner)[:, 0], *self._bounds))
+
+
+class Kernel:
+    """amplitude * exp(-weighted squared distance of the features) + linear * their dot product, and noise.
+
+    A weight for each feature (automatic relevance determination; Rasmussen and Williams, 2006, section 5.1), all fitted at
+    once: the most probable under broad log-normal priors, which keep thirty weights sane when there are twenty evaluations.
+    What the features cannot explain, chance of training included, is noise; values are not interpolated.
+    """
+
+    def __init__(self, encoding: Encoding, x: np.ndarray, z: np.ndarray) -> None:
+        if len(x) > FITTED:
+            x, z = (rows[np.linspace(0, len(rows) - 1, FITTED).astype(int)] for rows in (x, z))
+        self._choices = len(encoding.sizes)
+        features = encoding.features
+        # A priori two random networks are about one length apart, and noise has a thirtieth of the variance.
+        self._mean = np.log([*[0.6 / self._choices] * features, 1.0, 0.3, 0.03])
+        self._deviation = np.array([*[1.0] * features, 1.0, 1.5, 1.5])
+        bounds = [(-9, 5)] * len(self._mean)
+        limits = {"maxiter": STEPS}
+        found = minimize(self._loss, self._mean, (x, z), jac=True, method="L-BFGS-B", bounds=bounds, options=limits).x
+        self.weights, (self.amplitude, self.linear, self.noise) = np.exp(found[:-3]), np.exp(found[-3:])
+
+    def __call__(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """(rows of a, rows of b), without noise."""
+        return np.asarray(self.amplitude * np.exp(-_distances(a, b, self.weights)) + self.linear / self._choices * a @ b.T)
+
+    def diagonal(self, a: np.ndarray) -> np.ndarray:
+        return np.asarray(self.amplitude + self.linear / self._choices * (a * a).sum(axis=1))
+
+    def _loss(self, log: np.ndarray, x: np.ndarray, z: np.ndarray) -> tuple[float, np.ndarray]:
+        """Minus the log posterior of the logarithms of all hyperparameters, and its gradient."""
+        weights, (amplitude, linear, noise) = np.exp(log[:-3]), np.exp(log[-3:])
+        similar, dot = np.exp(-_distances(x, x, weights)), x @ x.T / self._choices
+        root = np.linalg.cholesky(amplitude * similar + linear * dot + (noise + JITTER) * np.eye(len(x)))
+        inverse = cho_solve((root, True), np.eye(len(x)))
+        solved = inverse @ z
+        away = (log - self._mean) / self._deviation
+        loss = 0.5 * z @ solved + np.log(np.diag(root)).sum() + 0.5 * away @ away
+        outer = 0.5 * (inverse - np.outer(solved, solved))
+        pull = amplitude * outer * similar
+        by_weight = 2 * ((x * x).T @ pull.sum(axis=1) - np.einsum("if,if->f", x, pull @ x))
+        by_scale = [pull.sum(), linear * (outer * dot).sum(), noise * np.trace(outer)]
+        return float(loss), np.concatenate([-weights * by_weight, by_scale]) + away / self._deviation
+
+
+class Posterior:
+    """Mean and deviation at `candidates`, given what is known at the rows that were added.
+
+    Adding one costs the product of known and candidates, not the square of the known, so that a whole small space can be
+    predicted after every evaluation.
+    """
+
+    def __init__(self, kernel: Kernel, candidates: np.ndarray, known: np.ndarray, room: int = 0) -> None:
+        """room: how many will be added."""
+        self._kernel, self._candidates, self._x = kernel, candidates, known
+        n = len(known)
+        self._root = np.zeros((n + room, n + room))
+        self._root[:n, :n] = np.linalg.cholesky(kernel(known, known) + (kernel.noise + JITTER) * np.eye(n))
+        # float32 halves the time, and errors stay far below the noise.
+        self._rows = np.zeros((n + room, len(candidates)), dtype=np.float32)
+        self._rows[:n] = solve_triangular(self._root[:n, :n], kernel(known, candidates), lower=True, check_finite=False)
+        self._variance = kernel.diagonal(candidates) - np.square(self._rows[:n]).sum(axis=0)
+
+    def __len__(self) -> int:
+        return len(self._x)
+
+    def add(self, x: np.ndarray) -> None:
+        """x: (features,)."""
+        n, own = len(self), x[None]
+        across = solve_triangular(self._root[:n, :n], self._kernel(self._x, own)[:, 0], lower=True, check_finite=False)
+        left = float(self._kernel.diagonal(own)[0]) + self._kernel.noise + JITTER - across @ across
+        self._root[n, :n], self._root[n, n] = across, np.sqrt(max(left, JITTER))
+        row = self._kernel(own, self._candidates)[0] - across.astype(np.float32) @ self._rows[:n]
+        self._rows[n] = row / self._root[n, n]
+        self._variance -= np.square(self._rows[n])
+        self._x = np.vstack([self._x, own])
+
+    def predict(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Means and deviations at the candidates, the noise of a new measurement left out.
+
+        z: (known,), what was found there.
+        """
+        n = len(z)
+        solved = solve_triangular(self._root[:n, :n], z, lower=True, check_finite=False)
+        return solved.astype(np.float32) @ self._rows[:n], np.sqrt(np.maximum(self._variance, JITTER))
+
+
+def _distances(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(rows of a, rows of b), squared."""
+    own, other = (a * a) @ weights, (b * b) @ weights
+    return np.asarray(np.maximum(own[:, None] + other - 2 * (a * weights) @ b.T, 0.0))

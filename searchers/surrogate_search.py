@@ -1,0 +1,284 @@
+"""Bayesian optimisation: surrogates of the costs say which network would add most hypervolume to the front.
+
+Gaussian processes and an optimistic hypervolume improvement are SMS-EGO's (Ponweiser, Wagner, Biermann and Vincze, PPSN 2008);
+the hypervolume is a mean over directions, as in Zhang and Golovin (ICML 2020), for any number of objectives.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
+from scipy.stats import norm
+
+from searchers.base import Architecture
+from searchers.parts.additive import Additive
+from searchers.parts.gaussian_process import Encoding, Kernel, Posterior, Scale
+from searchers.parts.ranking import ranked
+from searchers.parts.uniform import UniformPaths
+
+WHOLE = 20_000
+"""Spaces of up to so many architectures are predicted whole."""
+GENERATIONS = 4
+"""In which candidates of a larger space are bred for each proposal."""
+GROWTH = 1.3
+"""Hyperparameters are fitted anew whenever there are so many times as many evaluations."""
+LIMIT = 1000
+"""Evaluations that are learned from, the best of them where there are more: time grows with their square."""
+DIRECTIONS = 128
+MARGIN = 0.1
+"""How far the reference point lies beyond the worst costs, as a share of the way there from the best."""
+VIOLATION = -1
+"""In the place of a cost's index: the model of what keeps the constraints."""
+
+
+class SurrogateSearch(UniformPaths):
+    """Costs in `additive` are known; every other one is predicted by a Gaussian process from all that was told (see
+    `parts/gaussian_process.py`). Proposed is the architecture that would add most hypervolume to the measured front if each
+    predicted cost were `optimism` standard deviations better than its mean, times the probability that it keeps the
+    constraints. Where a round has several proposals, each supposes that those before it cost what was predicted.
+
+    rounds, additive, canonical, seed: given by the budget, the space and the experiment. additive: for every cost after the
+        first what is fixed and what each option of each choice adds, or None where it has to be learned.
+    start: random networks before the first prediction.
+    optimism: 0 goes by the means alone; more looks longer where little is known.
+    candidates: predicted for each proposal where the space is too large to predict all of it: mutants of the front, then of
+        those that look best.
+    samples: networks per round; a round's costs are learned from before the next. warmup: share of the rounds that only trains
+        shared weights, if there are any.
+
+    Raises ValueError for settings outside these bounds.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        *,
+        rounds: int,
+        additive: Sequence[Additive | None] = (),
+        canonical: Callable[[Architecture], Hashable] | None = None,
+        start: int = 20,
+        optimism: float = 1.0,
+        candidates: int = 2000,
+        samples: int = 1,
+        warmup: float = 0.6,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(sizes, rounds=rounds, canonical=canonical, samples=samples, warmup=warmup, seed=seed)
+        if start < 2 or not 0 <= optimism < math.inf or candidates < 10 * GENERATIONS:
+            raise ValueError(
+                f"start = {start}, optimism = {optimism}, candidates = {candidates}; at least 2, not negative, at least "
+                f"{10 * GENERATIONS}"
+            )
+        if any([len(row) for row in cost[1]] != list(sizes) for cost in additive if cost):
+            raise ValueError(f"a cost in `additive` has other options than the choices, which have {tuple(sizes)}")
+        self.start, self.optimism, self.candidates = start, optimism, candidates
+        self._exact = {i: cost for i, cost in enumerate(additive, 1) if cost}
+        self._encoding = Encoding(sizes)
+        self._space: np.ndarray | None = None
+        self._features: np.ndarray | None = None
+        if math.prod(sizes) <= WHOLE:
+            self._space = np.array(list(itertools.product(*map(range, sizes))))
+            self._features = self._encoding(self._space)
+        self._fitted = 0
+        self._models: dict[int, _Model] = {}
+
+    def _propose(self, n: int) -> list[Architecture]:
+        if len(self.told) < self.start:
+            return self._new(n, self._random)
+        rng = np.random.default_rng(int(torch.randint(2**62, (), generator=self._generator)))
+        self._update_models()
+        measured = np.array([e.costs for e in self.told if e.violation <= 0]).reshape(-1, len(self.told[0].costs))
+        found: list[Architecture] = []
+        while len(found) < n:
+            proposed = self._best(_Improvement(measured, rng), {self._canonical(a) for a in found}, rng)
+            if proposed is None:
+                break
+            found.append(proposed)
+            measured = np.vstack([measured, self._suppose(proposed)])
+        self._known.update(map(self._canonical, found))
+        return [*found, *self._new(n - len(found), self._random)]
+
+    def _update_models(self) -> None:
+        """Fits them if it is time, and tells them of everything; all of it a function of `told` and of when they were last
+        fitted, so that a restored search has the same."""
+        values = self._values()
+        if not self._fitted or len(self.told) >= GROWTH * self._fitted or set(values) != set(self._values(self._fitted)):
+            self._fitted, self._models = len(self.told), {}
+        used = list(range(self._fitted))
+        if self._fitted > LIMIT:
+            keys = ranked(self.told[: self._fitted])
+            used = sorted(sorted(used, key=keys.__getitem__)[:LIMIT])
+        if not self._models:
+            x = self._encoding([self.told[i].architecture for i in used])
+            room = math.ceil(GROWTH * self._fitted) - self._fitted + 2 * self.samples
+            for i, column in self._values(self._fitted).items():
+                self._models[i] = _Model(self._encoding, x, column[used], i != VIOLATION, self._features, room)
+        used += range(self._fitted, len(self.told))
+        x = self._encoding([self.told[i].architecture for i in used])
+        for i, model in self._models.items():
+            model.condition(x, values[i][used])
+
+    def _values(self, n: int | None = None) -> dict[int, np.ndarray]:
+        """What there is to learn from the first `n` evaluations: each unknown cost, and the violation if there was any."""
+        costs = np.array([e.costs for e in self.told[:n]])
+        violation = np.array([e.violation for e in self.told[:n]])
+        # What could not be measured at all is told as the worst in everything, which says nothing of its costs.
+        unmeasured = (violation > 0) & (costs == costs.max(axis=0)).all(axis=1)
+        costs[unmeasured] = np.median(costs, axis=0)
+        values = {i: costs[:, i] for i in range(costs.shape[1]) if i not in self._exact}
+        if (violation > 0).any():
+            values[VIOLATION] = np.where(violation > 0, np.minimum(violation / violation[violation > 0].mean(), 2.0), -1.0)
+        return values
+
+    def _best(self, improvement: _Improvement, besides: set[Hashable], rng: np.random.Generator) -> Architecture | None:
+        """Of all, or of those that were bred, the best that is neither known nor in `besides`."""
+        pool = self._space
+        if pool is None:
+            size = self.candidates // GENERATIONS
+            kept = [e.architecture for e, key in zip(self.told, ranked(self.told), strict=True) if key[0] == 0]
+            pool = self._bred(np.array(kept or [e.architecture for e in self.told]), size, rng)
+            for _ in range(GENERATIONS - 1):
+                parents = pool[np.argsort(-self._score(pool, improvement), kind="stable")[: size // 10]]
+                pool = np.unique(np.vstack([parents, self._bred(parents, size, rng)]), axis=0)
+        score = self._score(pool, improvement)
+        for i in np.lexsort([rng.random(len(pool)), -score]):
+            architecture = tuple(pool[i].tolist())
+            key = self._canonical(architecture)
+            if key not in self._known and key not in besides:
+                return architecture
+        return None
+
+    def _bred(self, parents: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+        """(n, choices): half of them crossed from two parents, all with about one and a half choices changed."""
+        first, second = (parents[rng.integers(len(parents), size=n)] for _ in range(2))
+        crossed = (rng.random(n) < 0.5)[:, None] & (rng.random(first.shape) < 0.5)
+        sizes = np.array(self.sizes)
+        other = (first + rng.integers(1, np.maximum(sizes, 2), size=first.shape)) % sizes
+        child = np.where(crossed, second, first)
+        return np.where(rng.random(first.shape) < 1.5 / len(sizes), other, child)
+
+    def _score(self, pool: np.ndarray, improvement: _Improvement) -> np.ndarray:
+        """(pool,): the optimistic improvement times the probability that the constraints are kept."""
+        features = self._features if pool is self._space else self._encoding(pool)
+        assert features is not None
+        costs = np.empty((len(pool), len(self.told[0].costs)))
+        for i in range(costs.shape[1]):
+            if i in self._exact:
+                fixed, rows = self._exact[i]
+                costs[:, i] = fixed + features[:, : self._encoding.one_hot] @ np.concatenate(rows)
+            else:
+                mean, deviation = self._models[i].predict(features)
+                costs[:, i] = self._models[i].scale.back(mean - self.optimism * deviation)
+        score = improvement(costs)
+        return score * self._models[VIOLATION].below_zero(features) if VIOLATION in self._models else score
+
+    def _suppose(self, architecture: Architecture) -> np.ndarray:
+        """Adds what is predicted for it to what is known; returns its costs."""
+        x = self._encoding([architecture])
+        supposed = {i: model.suppose(x) for i, model in self._models.items()}
+        hot = x[0, : self._encoding.one_hot]
+        for i, (fixed, rows) in self._exact.items():
+            supposed[i] = float(fixed + hot @ np.concatenate(rows))
+        return np.array([supposed[i] for i in range(len(self.told[0].costs))])
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"fitted": self._fitted}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self._fitted, self._models = state["fitted"], {}
+
+
+class _Model:
+    """Of one cost, or of the violation.
+
+    space: features of the whole space, if it is small; what is known of it is then kept from proposal to proposal.
+    """
+
+    def __init__(
+        self, encoding: Encoding, x: np.ndarray, values: np.ndarray, skewed: bool, space: np.ndarray | None, room: int
+    ) -> None:
+        self.scale = Scale(values, skewed)
+        self._kernel = Kernel(encoding, x, self.scale.to(values))
+        self._space = space
+        self._whole = None if space is None else Posterior(self._kernel, space, x, room)
+
+    def condition(self, x: np.ndarray, values: np.ndarray) -> None:
+        """On this, of which it may know the first rows; they do not change."""
+        self._x, self._z = x, self.scale.to(values)
+        if self._whole is not None:
+            for row in x[len(self._whole) :]:
+                self._whole.add(row)
+
+    def suppose(self, x: np.ndarray) -> float:
+        """That a measurement at `x`, (1, features), gives its mean, which is returned."""
+        z = Posterior(self._kernel, x, self._x).predict(self._z)[0]
+        self._x, self._z = np.vstack([self._x, x]), np.append(self._z, z)
+        if self._whole is not None:
+            self._whole.add(x[0])
+        return float(self.scale.back(z)[0])
+
+    def predict(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Means and deviations on the scale of the model."""
+        whole = self._whole if features is self._space else None
+        return (whole or Posterior(self._kernel, features, self._x)).predict(self._z)
+
+    def below_zero(self, features: np.ndarray) -> np.ndarray:
+        """The probability of it."""
+        mean, deviation = self.predict(features)
+        zero = self.scale.to(np.zeros(1))[0]
+        return np.asarray(norm.cdf((zero - mean) / np.hypot(deviation, math.sqrt(self._kernel.noise))))
+
+
+class _Improvement:
+    """By how much each of some costs, (points, objectives), would raise the hypervolume of what was measured.
+
+    The hypervolume is, up to a factor, the mean over directions of the positive orthant of how far along each the front
+    dominates, to the power of the number of objectives. Where nothing was measured, all raise it alike.
+    """
+
+    def __init__(self, measured: np.ndarray, rng: np.random.Generator) -> None:
+        self._front = None
+        if not len(measured):
+            return
+        self._best, worst = measured.min(axis=0), measured.max(axis=0)
+        self._extent = np.where(worst > self._best, worst - self._best, 1.0)
+        count = measured.shape[1]
+        if count == 2:
+            angle = (np.arange(DIRECTIONS) + rng.random(DIRECTIONS)) / DIRECTIONS * np.pi / 2
+            directions = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+        else:
+            directions = np.abs(rng.standard_normal((DIRECTIONS, count)))
+            directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+        self._directions = np.maximum(directions, 1e-6).astype(np.float32)
+        self._front = self._scaled(measured[NonDominatedSorting().do(measured, only_non_dominated_front=True)])
+        self._reached = self._reach(self._front).max(axis=0)
+
+    def _scaled(self, costs: np.ndarray) -> np.ndarray:
+        """Below the reference point, in extents of what was measured."""
+        return np.asarray(1 + MARGIN - (costs - self._best) / self._extent, dtype=np.float32)
+
+    def _reach(self, scaled: np.ndarray) -> np.ndarray:
+        """(points, directions)."""
+        reach = scaled[:, :1] / self._directions[:, 0]
+        for i in range(1, scaled.shape[1]):
+            np.minimum(reach, scaled[:, i : i + 1] / self._directions[:, i], out=reach)
+        return np.asarray(np.maximum(reach, 0.0) ** scaled.shape[1])
+
+    def __call__(self, costs: np.ndarray) -> np.ndarray:
+        """(points,)"""
+        if self._front is None:
+            return np.ones(len(costs))
+        scaled = self._scaled(costs)
+        promising = (scaled > 0).all(axis=1)
+        for point in self._front:  # most are dominated, which is quicker to see than to measure
+            promising &= (scaled > point).any(axis=1)
+        improvement = np.zeros(len(costs))
+        improvement[promising] = np.maximum(self._reach(scaled[promising]) - self._reached, 0.0).mean(axis=1)
+        return improvement
