@@ -149,7 +149,8 @@ def disagreement(names: Sequence[str], costs: np.ndarray, correlation: np.ndarra
     left.grid(False)
     for i, row in enumerate(correlation):
         for j, value in enumerate(row):
-            left.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=6 if len(names) > 6 else 8)
+            colour = "white" if value > 0.93 else INK
+            left.text(j, i, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=6 if len(names) > 6 else 8)
     left.set_title("rank correlation of costs", fontsize=9)
     a, b = divmod(int(np.argmin(correlation)), len(names))
     right.scatter(costs[:, a], costs[:, b], s=8, color="#27618f", alpha=0.5, linewidths=0)

@@ -136,46 +136,45 @@ def show(console: Console, chosen: Sequence[str], space: str | None, cost: str, 
 
     if cost not in UNITS:
         raise InputError(f"--cost {cost}; known are {', '.join(UNITS)}")
-    groups: dict[str, dict[str, Predicted]] = {}
-    hidden = 0
-    listed = Table("device", f"{cost} of", "hardware", "batch", "Spearman", "MAPE %", title="Profiles", title_justify="left")
+    groups: dict[str, list[tuple[str, Path, Profile]]] = {}
     for device in chosen or profiles.devices():
-        name, given = resolve(f"{cost}@{device}")
-        name = name.partition("@")[2]
+        objective, given = resolve(f"{cost}@{device}")
+        name = objective.partition("@")[2]
         path = Path(given["file"]) if given else profiles.devices()[name]
         for profile in _profiles(path):
-            if profile.cost != cost or (space is not None and profile.space != space):
-                continue
+            if profile.cost == cost and space in (None, profile.space):
+                groups.setdefault(profile.of, []).append((name, path, profile))
+    if not groups:
+        raise InputError(f"no profile of {cost}{f' of {space}' if space else ''}; `paretoray profile` makes one")
+    for number, (of, group) in enumerate(groups.items(), 1):
+        listed = Table("", "device", "hardware", "batch", "Spearman", "MAPE %")
+        for i, (name, _, profile) in enumerate(group, 1):
             found = profile.validation
             figures = (str(profile.protocol.get("batch", "")), f"{found.spearman:.3f}", f"{found.mape:.1f}")
-            listed.add_row(name, profile.of, profile.hardware, *figures)
-            try:
-                made = make_space(profile.space, dict(profile.settings), profile.image, 10)
-            except InputError:
-                hidden += 1  # somebody's own network, whose code is not here
-                continue
-            groups.setdefault(profile.of, {})[name] = Predicted(made, cost=cost, device=name, file=str(path))
-    if not listed.row_count:
-        raise InputError(f"no profile of {cost}{f' of {space}' if space else ''}; `paretoray profile` makes one")
-    console.print(listed)
-    if hidden:
-        console.print(f"{hidden} of networks whose code cannot be imported here are not compared", highlight=False)
-    compared = {of: group for of, group in groups.items() if len(group) > 1}
-    for number, (of, group) in enumerate(compared.items(), 1):
-        costs = predictions(list(group.values()))
+            listed.add_row(str(i), name, profile.hardware, *figures)
+        console.print(f"\n{cost} of {of}: how well the profiles predict", highlight=False, soft_wrap=True)
+        console.print(listed)
+        try:
+            made = make_space(group[0][2].space, dict(group[0][2].settings), group[0][2].image, 10)
+        except InputError as error:  # somebody's own network, whose code is not here
+            console.print(f"not compared: {error}", highlight=False, soft_wrap=True)
+            continue
+        if len(group) == 1:
+            continue
+        costs = predictions([Predicted(made, cost=cost, device=name, file=str(path)) for name, path, _ in group])
         correlation = np.corrcoef(rankdata(costs, axis=0), rowvar=False)
-        table = Table(
-            "", *group, title=f"Rank correlation (Spearman): {of}, {len(costs):,} random networks", title_justify="left"
-        )
-        for name, row in zip(group, correlation, strict=True):
-            table.add_row(name, *(f"{value:.2f}" for value in row))
+        table = Table("", *map(str, range(1, len(group) + 1)))
+        for i, row in enumerate(correlation, 1):
+            table.add_row(str(i), *(f"{value:.2f}".removeprefix("0") for value in row))
+        console.print(f"rank correlation (Spearman) of what they predict for {len(costs):,} random networks", highlight=False)
         console.print(table)
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
-            path = out / f"devices-{number}-{of.partition(',')[0].replace(':', '-')}.png"
+            picture = out / f"devices-{number}-{group[0][2].space.replace(':', '-')}.png"
             with plots.style():
-                plots.disagreement(list(group), costs, correlation, f"{cost} of {of}").savefig(path, dpi=150)
-            console.print(f"drawn: {path}", highlight=False, soft_wrap=True)
+                titles = [name for name, *_ in group]
+                plots.disagreement(titles, costs, correlation, f"{cost} ({UNITS[cost]}) of {of}").savefig(picture, dpi=150)
+            console.print(f"drawn: {picture}", highlight=False, soft_wrap=True)
 
 
 def predictions(group: Sequence[Predicted], networks: int = NETWORKS) -> np.ndarray:

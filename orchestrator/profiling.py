@@ -252,8 +252,7 @@ def measured(
     """All measurements, those in the file at `path` and those still to be made, which are added to it one by one.
 
     station: a Station, or what answers as one. show: told the round, how many there are, what of it is done, of how much, and
-    the seconds left.
-    say: told when the machine turns out to be busy, and more rounds are measured than were asked for.
+    the seconds left. say: told when the machine turns out to be busy, and more rounds are measured than were asked for.
     """
     rows = keep(path, plan)
     jobs = station.jobs()
@@ -263,7 +262,7 @@ def measured(
     with path.open("a") as file:
         while index < wanted:
             done = rows.loc[rows["round"] == index, "job"].value_counts()
-            whole = [str(job) for job, count in done.items() if count == each // len(jobs)]
+            whole = [str(job) for job, count in done.items() if count >= each // len(jobs)]
             rows = rows[(rows["round"] != index) | rows["job"].isin(whole)]
             fresh = []
             for row in station.round(index, whole):

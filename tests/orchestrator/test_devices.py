@@ -251,7 +251,7 @@ def test_devices_are_compared(me: Path, tmp_path: Path) -> None:
     write(tmp_path / "you.toml", replace(reverse, costs={k: highest - v for k, v in reverse.costs.items()}))
     result = call("devices", "me", "you", "--out", tmp_path / "pictures")
     assert result.exit_code == 0, result.output
-    row = next(line for line in result.output.splitlines() if line.startswith("│ you") and line.count("│") == 4)
+    row = next(line for line in result.output.splitlines() if line.startswith("│ 2") and line.count("│") == 4)
     assert -1 <= float(row.split("│")[2]) < 0.9 and float(row.split("│")[3]) == 1.0
     (picture,) = (tmp_path / "pictures").iterdir()
     assert picture.stat().st_size > 5000
