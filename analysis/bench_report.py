@@ -99,6 +99,9 @@ def _curves(summary: pd.DataFrame, scored: pd.DataFrame, names: Sequence[str], c
         for _, each in scored[scored["searcher"] == name].groupby("seed"):
             ax.plot(each["budget"], each["hypervolume"], color=colours[name], lw=0.3, alpha=0.25)
     ax.set(xscale="log", xlabel="different architectures evaluated", ylabel="relative hypervolume")
+    shown = [b for b in (10, 20, 50, 100, 200, 400, 1000, 2000, 5000, 10_000) if b <= summary["budget"].max()]
+    ax.set_xticks(shown, [f"{b:,}" for b in shown])
+    ax.minorticks_off()
     ax.set_ylim(max(0.0, float(scored["hypervolume"].quantile(0.02))), 1.005)
     figure.legend(loc="outside right center", fontsize=8)
     caption = (

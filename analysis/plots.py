@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from analysis.records import SAMPLE, VALIDATION
+from analysis.records import COUNTS, SAMPLE, VALIDATION
 
 INK, FAINT, FRONT, HONEST, OUTSIDE = "#222222", "#b8bcc4", "#c0392b", "#1f7a4d", "#7d3c98"
 OPTIONS = (
@@ -82,7 +82,7 @@ def draw_front(
     ax.set_xlabel(titles[x])
     ax.set_ylabel(titles[y])
     for axis, column in ((ax.xaxis, x), (ax.yaxis, y)):
-        if not column.endswith(("_percent", "_ms")):
+        if column in COUNTS:
             axis.set_major_formatter(EngFormatter(sep=" "))
 
 

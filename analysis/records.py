@@ -19,6 +19,9 @@ POLICY = "policy.csv"
 RETRAINED = "retrained.csv"
 SUMMARY = "summary.json"
 
+COUNTS = ("parameters", "macs")
+"""Columns of whole numbers, which people want to see as such."""
+
 SAMPLE, VALIDATION = "sample", "validation"
 """Kinds of evaluation: on the batch that a round's samples share, or on the whole validation part at the end of a stage."""
 

@@ -20,7 +20,7 @@ from analysis import drawing, plots
 from analysis.curves import hypervolume_curve
 from analysis.graphs import Graph
 from analysis.pareto import violations
-from analysis.records import SAMPLE
+from analysis.records import COUNTS, SAMPLE
 
 _PANELS = 28
 """Choices that are shown of a policy: those of a pair of cells."""
@@ -129,12 +129,10 @@ def _searches(summary: dict[str, Any]) -> list[list[str]]:
 
 
 def number(column: str, value: float) -> str:
-    """A cost as people read it: counts in full, percentages and times with the digits that mean something."""
-    if column.endswith("_percent"):
-        return f"{value:.2f}"
-    if column.endswith("_ms"):
-        return f"{value:.2f}" if value < 100 else f"{value:.0f}"
-    return f"{value:,.0f}"
+    """A cost as people read it: counts in full, percentages and what was measured with the digits that mean something."""
+    if column in COUNTS or (value >= 100 and not column.endswith("_percent")):
+        return f"{value:,.0f}"
+    return f"{value:.2f}" if value >= 0.1 or not value else f"{value:.2g}"
 
 
 def _rows(run: Run) -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ from orchestrator.errors import InputError, Interrupted
 from orchestrator.evaluators.retrain import portable, retrain
 from orchestrator.evaluators.supernet import Supernet
 from orchestrator.experiment import Experiment, Workers, read
+from orchestrator.objectives.base import Probe
 from orchestrator.progress import Display
 from orchestrator.reporting import write_report
 from searchers import GradientSearcher, Mixture
@@ -41,6 +42,10 @@ def check(experiment: Experiment, data: Dataset | None = None) -> Dataset:
     if experiment.workers.address is None:
         tune.check_fit(experiment.workers, tune.local_resources())
     data = experiment.load_data() if data is None else data
+    if experiment.workers.address is None:
+        for objective in experiment.build_objectives(experiment.build_space(data)):
+            if isinstance(objective, Probe):
+                objective.check(experiment.workers.device)
     Coordinator(experiment, Path(), data, replace(experiment, workers=Workers(ray=False, count=1)).build_evaluator(data))
     return data
 

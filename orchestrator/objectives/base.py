@@ -45,6 +45,9 @@ class Objective(ABC):
 class Probe(ABC):
     """An objective that must run the standalone network on the device where the search runs."""
 
+    def check(self, device: str) -> None:  # noqa: B027, most can measure anywhere
+        """Raises InputError where it cannot measure on this machine's `device`, "cpu" or "cuda"."""
+
     @abstractmethod
     def probe(self, network: nn.Module, image: Tensor) -> Metrics:
         """Measures `network`; `image` is one image (1, channels, height, width) on the device."""

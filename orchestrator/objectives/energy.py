@@ -31,16 +31,26 @@ class Energy(Objective, Probe):
         self._meters: dict[str, energy.Meter] = {}  # by kind of device, once something was measured there
         self.title = f"energy (mJ above idle, batch {batch})"
 
+    def check(self, device: str) -> None:
+        self._meter(device)
+
     def probe(self, network: nn.Module, image: Tensor) -> Metrics:
         """Raises InputError where there is no counter."""
-        kind = image.device.type
+        run = in_torch(network, (image.expand(self.batch, -1, -1, -1).contiguous(),))
+        meter = self._meter(image.device.type)
         try:
-            if kind not in self._meters:
-                self._meters[kind] = energy.meter(kind)
-            run = in_torch(network, (image.expand(self.batch, -1, -1, -1).contiguous(),))
-            return {self.column: 1e3 * energy.per_pass(run, self._meters[kind], self.seconds)}
+            return {self.column: 1e3 * energy.per_pass(run, meter, self.seconds)}
         except energy.NoMeter as error:
-            raise InputError(f"objectives.energy: {error}; or take energy@DEVICE, with a profile of a device") from error
+            raise InputError(f"objectives.energy: {error}") from error
+
+    def _meter(self, device: str) -> energy.Meter:
+        if device not in self._meters:
+            try:
+                self._meters[device] = energy.meter(device)
+            except energy.NoMeter as error:
+                hint = "take energy@DEVICE instead, for a device that has a profile"
+                raise InputError(f"objectives.energy: {error}; {hint}") from error
+        return self._meters[device]
 
     def cost(self, architecture: Architecture, metrics: Metrics) -> float:
         return metrics[self.column]

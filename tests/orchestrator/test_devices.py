@@ -274,6 +274,7 @@ def test_energy_measured_here_needs_a_counter(tmp_path: Path, monkeypatch: pytes
     path.write_text(experiment({"error": {}, "energy": {}}).to_toml())
     result = call("search", path, "--out", tmp_path / "out")
     assert result.exit_code == 2 and "objectives.energy" in result.output and "energy@DEVICE" in result.output, result.output
+    assert not (tmp_path / "out").exists()
     ticks = iter(range(10**9))
     monkeypatch.setattr(energy, "meter", lambda device: energy.Meter(lambda: next(ticks) * 1e-3, 0.0, "a clock"))
     path.write_text(experiment({"error": {}, "energy": {"seconds": 1e-4}}).to_toml())
