@@ -275,6 +275,8 @@ class Coordinator:
         plain = self.experiment.to_dict()
         sections = ("seed", "space", "searcher", "objectives", "training")
         schedule = {"rounds": self.rounds, "interval": self.budget.interval, "workers": self.experiment.workers.count}
+        for objective in plain["objectives"].values():
+            objective.pop("file", None)  # where it lies does not matter
         return {name: plain[name] for name in sections} | {"images": self._images, "schedule": schedule}
 
     def _restore(self, state: dict[str, Any]) -> None:

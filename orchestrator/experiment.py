@@ -164,6 +164,8 @@ class Experiment:
             if "@" in name:
                 name, found = devices.resolve(name, own_values.get("file"))
                 own_values |= found
+                if name in objectives:
+                    raise InputError(f"objectives name {name} twice; give one of the two files another name")
             checked = names.keywords(_objective(name)[0], own_values, f"objectives.{name}", supplied=_OBJECTIVE)
             objectives[name] = checked | _goals(values, f"objectives.{name}")
         if not objectives or next(iter(objectives)) != "error":
@@ -358,6 +360,10 @@ def read(path: Path | None, overrides: Sequence[str]) -> Experiment:
             raise InputError(f"{path} is not valid TOML: {error}") from error
     if isinstance(given.get("objectives"), list):
         given["objectives"] = {str(name): {} for name in given["objectives"]}
+    listed = given.get("objectives")
+    for values in listed.values() if path is not None and isinstance(listed, dict) else ():
+        if path is not None and isinstance(values, dict) and "file" in values:  # of a device, beside the file that names it
+            values["file"] = str(path.parent / str(values["file"]))
     # Names first: naming another searcher, say, drops the keywords of the one before it, not those beside it.
     for override in sorted(overrides, key=lambda o: not o.partition("=")[0].endswith(".name")):
         key, equals, text = override.partition("=")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +33,7 @@ from orchestrator.reporting import write_report
 from searchers import GradientSearcher, Mixture
 
 EXPERIMENT = "experiment.toml"
+DEVICES = "devices"
 
 
 def check(experiment: Experiment, data: Dataset | None = None) -> Dataset:
@@ -70,9 +72,22 @@ def create(experiment: Experiment, directory: Path) -> None:
     check_out(directory)
     try:
         (directory / "checkpoints").mkdir(parents=True, exist_ok=True)
-        (directory / EXPERIMENT).write_text(experiment.to_toml())
+        (directory / EXPERIMENT).write_text(_with_devices(experiment, directory).to_toml())
     except OSError as error:
         raise InputError(f"cannot write to --out {directory}: {error.strerror}; choose another folder") from error
+
+
+def _with_devices(experiment: Experiment, directory: Path) -> Experiment:
+    """The same, with copies of its device files in `directory`, from where other nodes and later days find them."""
+    objectives = {}
+    for name, values in experiment.objectives.items():
+        if "file" in values:
+            source = Path(values["file"])
+            (directory / DEVICES).mkdir(exist_ok=True)
+            shutil.copyfile(source, directory / DEVICES / source.name)
+            values = values | {"file": f"{DEVICES}/{source.name}"}  # beside experiment.toml, wherever that goes
+        objectives[name] = values
+    return replace(experiment, objectives=objectives)
 
 
 def open_run(directory: Path) -> Experiment:
@@ -107,6 +122,7 @@ def go(
             sweep.create(directory, searches, create)
         elif new:
             create(experiment, directory)
+        experiment = open_run(directory)
         with alone_in(directory, "run.lock"):
             stop.unlink(missing_ok=True)
             swept = bool(sweep.settings_of(directory))

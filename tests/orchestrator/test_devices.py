@@ -149,6 +149,12 @@ def test_a_search_on_devices_that_are_elsewhere(me: Path, tmp_path: Path) -> Non
     assert (found["memory_mb"] > 0.02).all()
     page = (tmp_path / "out" / "report.html").read_text()
     assert "latency on me (ms, batch 4, predicted)" in page
+    # The run has a copy of its own, wherever it is moved and whatever becomes of the device's file.
+    me.unlink()
+    (tmp_path / "out").rename(tmp_path / "moved")
+    result = call("resume", tmp_path / "moved")
+    assert result.exit_code == 0, result.output
+    assert pd.read_csv(tmp_path / "moved" / "evaluations.csv").equals(found)
 
 
 def test_gradient_searchers_get_the_exact_expectation(me: Path) -> None:
@@ -179,6 +185,10 @@ def test_names_of_devices(me: Path, tmp_path: Path) -> None:
             devices.resolve(name)
     with pytest.raises(InputError, match="no file"):
         devices.resolve("latency@me", file=str(tmp_path / "gone.toml"))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "me.toml").write_bytes(me.read_bytes())
+    with pytest.raises(InputError, match="twice"):
+        experiment({"error": {}, "latency@me": {}, "latency@other/me.toml": {}})
 
 
 def test_overrides_name_devices_as_the_shell_allows(me: Path) -> None:
