@@ -266,10 +266,11 @@ def train(space: str, architecture: str, settings: tuple[str, ...], out: Path) -
 @click.option("--hardware", help="The device in words; found out by itself where it is measured.")
 @click.option("--source", help="With --fit: where the table is from.")
 @click.option("--address", help="Of a Ray cluster, one of whose nodes is to be measured; auto finds the one this is part of.")
-@click.option("--accelerator", help="With --address: a node's accelerator type, as H100; it gives a whole GPU.")
-@click.option("--label", help="With --address: a node's label, KEY=VALUE.")
+@click.option("--accelerator", help="With --address: the node's accelerator type, as H100.")
+@click.option("--label", help="With --address: the node's label, KEY=VALUE.")
+@click.pass_context
 @_guarded
-def profile(**given: Any) -> None:
+def profile(context: click.Context, **given: Any) -> None:
     """Measure what networks of a space cost on a device, for latency@NAME and energy@NAME.
 
     The same command goes on with a measurement that was interrupted.
@@ -282,6 +283,12 @@ def profile(**given: Any) -> None:
     """
     from orchestrator import profiling
 
+    source = click.core.ParameterSource.COMMANDLINE
+    said = {option for option in given if context.get_parameter_source(option) is source}
+    unused = profiling.unused(said)
+    if unused:
+        one = "with" if given["table"] else "without"
+        raise InputError(f"{', '.join(f'--{option}' for option in sorted(unused))} means nothing {one} --fit; leave it out")
     console = Console()
     try:
         profiling.main(console, **given)

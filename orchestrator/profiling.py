@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -445,6 +445,17 @@ def _hardware(device: str, runtime: str) -> dict[str, str]:
     }
 
 
+MEASURING = frozenset(
+    ("device", "batch", "threads", "dtype", "validation", "rounds", "seconds", "energy", "address", "accelerator", "label")
+)
+FITTING = frozenset(("cost", "source"))
+
+
+def unused(options: Collection[str]) -> set[str]:
+    """Those of `paretoray profile`'s options that mean nothing beside the others."""
+    return set(options) & (MEASURING if "table" in options else FITTING)
+
+
 def main(
     console: Console,
     *,
@@ -480,7 +491,8 @@ def main(
         if cost not in UNITS:
             raise InputError(f"--cost {cost}; known are {', '.join(UNITS)}")
         about = {"source": source or f"{table.name}, column {column}"}
-        profiles = [from_table(Table.read(table, made, [column]), cost, networks or 300, about, hardware or out.stem)]
+        read_table = Table.read(table, made, [column])
+        profiles = [from_table(read_table, cost, networks or 300, about, hardware or out.stem, measuring["seed"])]
     else:
         plan = Plan(
             space=space,

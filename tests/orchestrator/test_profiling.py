@@ -229,6 +229,11 @@ def test_energy_without_a_counter_is_refused(tmp_path: Path, monkeypatch: pytest
         (["--seconds", "0", "--out", "me.toml"], "above 0"),
         (["--fit", "t.csv", "--out", "me.toml"], "belong together"),
         (["--label", "a=b", "--out", "me.toml"], "--address"),
+        (
+            ["--fit", "t.csv", "--column", "x", "--threads", "2", "--energy", "--out", "me.toml"],
+            "--energy, --threads means",
+        ),
+        (["--source", "a friend", "--out", "me.toml"], "--source means nothing without --fit"),
         (["chanels=3", "--out", "me.toml"], "channels"),
         (["image=3,8,8", "--resolution", "8", "--out", "me.toml"], "say the same"),
     ],
