@@ -118,7 +118,7 @@ def resolve(name: str, file: str | None = None) -> tuple[str, dict[str, str]]:
 
 def profile_for(path: Path, space: SearchSpace, cost: str) -> Profile:
     """The profile of `cost` for the networks of `space` in a device file. Raises InputError."""
-    found = _profiles(path)
+    found = read(path)
     matching = [p for p in found if p.matches(space.name, space.settings, space.image)]
     wanted = profiles.describe(space.name, space.settings, space.image)
     if not matching:
@@ -141,7 +141,7 @@ def show(console: Console, chosen: Sequence[str], space: str | None, cost: str, 
         objective, given = resolve(f"{cost}@{device}")
         name = objective.partition("@")[2]
         path = Path(given["file"]) if given else profiles.devices()[name]
-        for profile in _profiles(path):
+        for profile in read(path):
             if profile.cost == cost and space in (None, profile.space):
                 groups.setdefault(profile.of, []).append((name, path, profile))
     if not groups:
@@ -185,7 +185,8 @@ def predictions(group: Sequence[Predicted], networks: int = NETWORKS) -> np.ndar
     return np.array([[device.cost(architecture, {}) for device in group] for architecture in drawn])
 
 
-def _profiles(path: Path) -> list[Profile]:
+def read(path: Path) -> list[Profile]:
+    """All profiles of a device file. Raises InputError."""
     try:
         return profiles.read(path)
     except ValueError as error:

@@ -161,8 +161,10 @@ class Experiment:
             if not isinstance(values, dict):
                 raise InputError(f"objectives.{name} = {values!r}; write objectives.{name}.KEY=..., or {{}} for the defaults")
             own_values = {key: value for key, value in values.items() if key not in _GOALS}
-            if "@" in name:
-                name, found = devices.resolve(name, own_values.get("file"))
+            file = own_values.get("file")
+            # A worker need not have the file, as it prices nothing; where it is needed, reading it says that it is missing.
+            if "@" in name and (file is None or Path(file).exists()):
+                name, found = devices.resolve(name, file)
                 own_values |= found
                 if name in objectives:
                     raise InputError(f"objectives name {name} twice; give one of the two files another name")

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from analysis import plots
 from hw_profiles import energy, measure
 from hw_profiles.fit import Floats, fit
-from hw_profiles.profile import CONSTANT, UNITS, Profile, Validation, part, read, write
+from hw_profiles.profile import CONSTANT, UNITS, Profile, Validation, part, write
 from orchestrator import experiment as experiments
 from orchestrator.describe import describe
-from orchestrator.devices import left, options, parts_of
+from orchestrator.devices import left, options, parts_of, read
 from orchestrator.errors import InputError, RunError
 from orchestrator.evaluators.table import Table
 from orchestrator.experiment import make_space
@@ -321,9 +321,9 @@ def conclude(plan: Plan, rows: pd.DataFrame, cost: str, hardware: dict[str, str]
         "networks in turn, in another order every round; the machine's drift divided out by median polish; medians over rounds",
         "software": hardware["software"],
     }
-    fitted = values[: plan.networks], values[plan.networks :]
+    n = plan.networks
     profile = learn(
-        space, cost, "operation", networks[: plan.networks], fitted[0], networks[plan.networks :], fitted[1],
+        space, cost, "operation", networks[:n], values[:n], networks[n:], values[n:],
         alone=alone, hardware=hardware["device"], protocol=protocol,
     )  # fmt: skip
     return profile, spread > BUSY
@@ -484,7 +484,7 @@ def main(
     if out.suffix != ".toml" or "@" in out.stem:
         raise InputError(f"--out {out}: the file's name is the device's, and ends in .toml")
     if out.exists():
-        _read(out)  # better known now than after an hour of measuring
+        read(out)  # better known now than after an hour of measuring
     if (table is None) != (column is None):
         raise InputError("--fit TABLE and --column NAME belong together")
     if table is not None and column is not None:
@@ -525,13 +525,6 @@ def main(
             console.print("warning: that is a poor prediction; searches that use it will say so", highlight=False)
         use = f"use it as {profile.cost}@{out.stem}"
         console.print(f"written: {out} and {picture.name}; {use}", highlight=False, soft_wrap=True)
-
-
-def _read(path: Path) -> list[Profile]:
-    try:
-        return read(path)
-    except ValueError as error:
-        raise InputError(str(error)) from error
 
 
 def _draw(profile: Profile, device: str, path: Path) -> None:

@@ -171,6 +171,16 @@ def test_gradient_searchers_get_the_exact_expectation(me: Path) -> None:
         chosen.build_searcher(SPACE, chosen.build_objectives(SPACE), 10)
 
 
+def test_a_worker_needs_no_device_file(me: Path) -> None:
+    chosen = experiment({"error": {}, "latency@me": {}, "memory": {}})
+    me.unlink()
+    there = Experiment.from_dict(chosen.to_dict())  # as an actor gets it
+    assert there == chosen
+    assert [type(probe).__name__ for probe in there.build_evaluator(there.load_data()).probes] == ["Memory"]
+    with pytest.raises(InputError, match="cannot read the device file"):
+        there.build_objectives(SPACE)
+
+
 def test_names_of_devices(me: Path, tmp_path: Path) -> None:
     assert devices.resolve("latency@me") == ("latency@me", {"file": str(me)})
     assert devices.resolve(f"latency@{me}") == ("latency@me", {"file": str(me)})
