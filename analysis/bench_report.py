@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
@@ -20,6 +21,19 @@ COLOURS = (
 )  # fmt: skip
 
 
+Cell = str | tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table of the page. rows: cells, of which a pair is a value and what stands small beside it."""
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    note: str
+
+
 def write(
     directory: Path,
     evaluations: pd.DataFrame,
@@ -27,69 +41,214 @@ def write(
     front: Floats,
     titles: Sequence[str],
     protocol: Sequence[str],
+    size: float,
+    unit: str | None = None,
 ) -> pd.DataFrame:
     """Writes report.html, summary.csv and plots/ into `directory`; returns the summary.
 
-    evaluations: `searcher`, `seed`, and costs in `columns`, in order. front: the true one. titles: of the columns.
+    evaluations: `searcher`, `seed`, `spent` so far, and costs in `columns`, in order. front: the true one. titles: of the
+    columns. size: the budget. unit: the table's column that `spent` is of; without one it counts architectures.
     """
-    size = int(evaluations.groupby(["searcher", "seed"], sort=False).size().max())
-    marks = [b for b in (50, 100, 200, 400, 800, 1600) if b < size] + [size]
-    along = sorted({*np.unique(np.geomspace(min(10, size), size, 24).astype(int)).tolist(), *marks})
+    if unit is None:
+        marks = [*(b for b in (50.0, 100.0, 200.0, 400.0, 800.0, 1600.0) if b < size), size]
+        along = sorted({*np.floor(np.geomspace(min(10, size), size, 24)[:-1]).tolist(), *marks})
+    else:
+        marks = [size / 8, size / 4, size / 2, size]
+        along = sorted({*np.geomspace(size / 40, size, 24)[:-1].tolist(), *marks})
     scored = compare.scores(evaluations, columns, front, along)
     summary = compare.summary(scored)
     summary.to_csv(directory / "summary.csv", index=False)
     best = summary[summary["budget"] == size].sort_values("hypervolume", ascending=False)
     names = best["searcher"].tolist()
     seeds = int(evaluations["seed"].nunique())
-    colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
+    colours = _colours(names)
+    spent = "different architectures evaluated" if unit is None else f"spent, by {unit}"
     with plots.style():
-        pictures = [_curves(summary, scored, names, colours)]
+        pictures = [_curves(summary, scored, names, colours, spent)]
         if len(columns) == 2:
             pictures.append(_attainment(evaluations, columns, front, titles, names, colours))
-        (directory / "plots").mkdir(exist_ok=True)
+    ranking = Section(
+        "Relative hypervolume",
+        ["searcher", *(f"{mark:,.4g}" for mark in marks), "IGD+", "share of the front found"],
+        [_row(summary, name, marks) for name in names],
+        f"Means over seeds with bootstrap 95 % intervals, by {spent}. The last two columns are at the largest budget.",
+    )
+    page(
+        directory,
+        title=f"{' against '.join(titles)}: {len(names)} searchers",
+        lead="Evaluations are looked up in a table of trained networks: the true front is known, and cost is counted exactly.",
+        facts=[
+            (str(len(names)), "searchers"),
+            (str(seeds), "seeds"),
+            (f"{size:,.0f}", "architectures each" if unit is None else f"{unit} each"),
+            (str(len(front)), "on the true front"),
+        ],
+        sections=[ranking, *wins(compare.pairs(scored, size), names)],
+        pictures=pictures,
+        seeds=seeds,
+        protocol=protocol,
+    )
+    return summary
+
+
+def write_searches(
+    directory: Path,
+    found: pd.DataFrame,
+    fronts: pd.DataFrame,
+    columns: Sequence[str],
+    front: Floats,
+    titles: Sequence[str],
+    protocol: Sequence[str],
+    known: bool,
+) -> None:
+    """Writes report.html and plots/ of whole searches into `directory`.
+
+    found: a row for each, with `searcher`, `seed`, `hypervolume`, `seconds`, `images`, `tau`, `members`, `architectures`.
+    fronts: true costs, in `columns`, of the members that each returned. front: the true one, if it is `known`, or that of all
+    members. titles: of the columns.
+    """
+    scored = found[["searcher", "seed", "hypervolume"]].assign(budget=1, igd_plus=np.nan, found=np.nan)
+    summary = compare.summary(scored).set_index("searcher").sort_values("hypervolume", ascending=False)
+    names = summary.index.tolist()
+    colours = _colours(names)
+    means = found.groupby("searcher")[["seconds", "images", "tau", "members", "architectures"]].mean()
+    rows: list[list[Cell]] = []
+    for name in names:
+        value, low, high = summary.loc[name, ["hypervolume", "low", "high"]].to_numpy(dtype=float)
+        mean = means.loc[name]
+        tau = f"{mean['tau']:.2f}" if np.isfinite(mean["tau"]) else ""
+        counts = [
+            f"{mean['seconds']:,.0f}",
+            f"{mean['images']:,.0f}",
+            f"{mean['architectures']:,.0f}",
+            f"{mean['members']:.1f}",
+        ]
+        rows.append([name, (f"{value:.3f}", f"{low:.3f}..{high:.3f}"), *counts, tau])
+    note = (
+        "Means over seeds, of the hypervolume with bootstrap 95 % intervals. Tau is Kendall's, between the error that the search "
+        + ("measured last and the true one." if known else "measured and the true one, over the members of its front.")
+    )
+    head = ["searcher", "relative hypervolume", "seconds", "images", "networks measured", "returned", "tau"]
+    with plots.style():
+        pictures = [_costs(found, names, colours)]
+        if len(columns) == 2:
+            pictures.append(_returned(fronts, columns, front, titles, names, colours, known))
+    seeds = int(found["seed"].nunique())
+    page(
+        directory,
+        title=f"{' against '.join(titles)}: {len(names)} searches",
+        lead="Whole searches, their weights trained from nothing, at equal cost; what their fronts are truly worth.",
+        facts=[(str(len(names)), "searchers"), (str(seeds), "seeds"), (f"{found['seconds'].mean():,.0f} s", "a search")],
+        sections=[Section("True hypervolume of what they return", head, rows, note), *wins(compare.pairs(scored, 1), names)],
+        pictures=pictures,
+        seeds=seeds,
+        protocol=protocol,
+    )
+
+
+def _costs(found: pd.DataFrame, names: Sequence[str], colours: dict[str, str]) -> Picture:
+    figure: Figure = plots.new_figure(8.4, 3.8)
+    axes = figure.subplots(1, 2, sharey=True)
+    for ax, column, label in zip(axes, ("seconds", "images"), ("seconds of search", "images seen"), strict=True):
+        for name in names:
+            own = found[found["searcher"] == name]
+            ax.scatter(own[column], own["hypervolume"], color=colours[name], s=26, alpha=0.8, label=name, lw=0)
+        ax.set(xlabel=label, xlim=(0, 1.08 * found[column].max()))
+    axes[0].set_ylabel("relative hypervolume")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
+    caption = "A point for every search: what its front is truly worth, by what the search cost in time and in images."
+    return Picture("cost", "Hypervolume against measured cost", caption, figure)
+
+
+def _returned(
+    fronts: pd.DataFrame,
+    columns: Sequence[str],
+    front: Floats,
+    titles: Sequence[str],
+    names: Sequence[str],
+    colours: dict[str, str],
+    known: bool,
+) -> Picture:
+    figure: Figure = plots.new_figure(8.4, 4.4)
+    ax = figure.subplots()
+    y, x = columns
+    ordered = front[np.argsort(front[:, 1])]
+    label = "true front" if known else "best of all"
+    ax.plot(ordered[:, 1], ordered[:, 0], color="#b8bcc4", lw=4, drawstyle="steps-post", label=label, zorder=0)
+    for name in names:
+        own = fronts[fronts["searcher"] == name]
+        ax.scatter(own[x], own[y], color=colours[name], s=14, alpha=0.7, lw=0, label=name)
+    span = np.ptp(front[:, 0])
+    high = max(front[:, 0].max() + 0.2 * span, float(fronts[y].quantile(0.9)))
+    ax.set_ylim(front[:, 0].min() - 0.1 * span, high)
+    ax.set(xlabel=titles[1], ylabel=titles[0])
+    figure.legend(loc="outside right center", fontsize=8)
+    left_out = int((fronts[y] > high).sum())
+    beyond = f" {left_out} lie above the picture." if left_out else ""
+    return Picture("fronts", "What they return", f"Every member of every front, by its true values.{beyond}", figure)
+
+
+def page(
+    directory: Path,
+    *,
+    title: str,
+    lead: str,
+    facts: Sequence[tuple[str, str]],
+    sections: Sequence[Section],
+    pictures: Sequence[Picture],
+    seeds: int,
+    protocol: Sequence[str],
+) -> None:
+    """Writes report.html, and the pictures into plots/; the first section stands before them."""
+    (directory / "plots").mkdir(exist_ok=True)
+    with plots.style():
         for picture in pictures:
             picture.figure.savefig(directory / "plots" / f"{picture.name}.png", dpi=150)
         drawn = [{"title": p.title, "caption": p.caption, "svg": _svg(p.figure)} for p in pictures]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    page = environment.get_template("bench.html").render(
-        title=f"{' against '.join(titles)}: {len(names)} searchers",
-        lead="Evaluations are looked up in a table of trained networks: the true front is known, and cost is counted exactly.",
-        facts=[
-            (str(len(names)), "searchers"),
-            (str(seeds), "seeds"),
-            (f"{size:,}", "architectures each"),
-            (str(len(front)), "on the true front"),
-        ],
+    text = environment.get_template("bench.html").render(
+        title=title,
+        lead=lead,
+        facts=facts,
         notes=[] if seeds > 4 else ["With fewer than five seeds neither intervals nor tests say much."],
-        budgets=marks,
-        rows=[_row(summary, name, marks) for name in names],
+        sections=sections,
         figures=drawn,
-        names=names,
-        wins=_wins(compare.pairs(scored, size), names),
         protocol=protocol,
     )
-    (directory / "report.html").write_text(page)
-    return summary
+    (directory / "report.html").write_text(text)
 
 
-def _row(summary: pd.DataFrame, name: str, marks: Sequence[int]) -> dict[str, object]:
+def _colours(names: Sequence[str]) -> dict[str, str]:
+    return {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
+
+
+def _row(summary: pd.DataFrame, name: str, marks: Sequence[float]) -> list[Cell]:
     own = summary[summary["searcher"] == name].set_index("budget")
     last = own.loc[marks[-1]]
-    cells = [[f"{v:.3f}" for v in own.loc[mark, ["hypervolume", "low", "high"]].to_numpy(dtype=float)] for mark in marks]
-    return {"searcher": name, "cells": cells, "igd_plus": f"{last['igd_plus']:.4f}", "found": f"{last['found']:.0%}"}
+    values = [own.loc[mark, ["hypervolume", "low", "high"]].to_numpy(dtype=float) for mark in marks]
+    cells: list[Cell] = [(f"{v:.3f}", f"{low:.3f}..{high:.3f}") for v, low, high in values]
+    return [name, *cells, f"{last['igd_plus']:.4f}", f"{last['found']:.0%}"]
 
 
-def _wins(pairs: pd.DataFrame, names: Sequence[str]) -> list[tuple[str, list[str]]]:
+def wins(pairs: pd.DataFrame, names: Sequence[str]) -> list[Section]:
+    """The table of `compare.pairs`, where there are any."""
     found = {}
-    for a, b, wins, p in pairs[["first", "second", "wins", "p_holm"]].itertuples(index=False):
+    for a, b, share, p in pairs[["first", "second", "wins", "p_holm"]].itertuples(index=False):
         star = "*" if p < 0.05 else ""
-        found[a, b], found[b, a] = f"{wins:.0%}{star}", f"{1 - wins:.0%}{star}"
-    return [(a, [found.get((a, b), "") for b in names]) for a in names] if len(names) > 1 else []
+        found[a, b], found[b, a] = f"{share:.0%}{star}", f"{1 - share:.0%}{star}"
+    if len(names) < 2:
+        return []
+    note = (
+        "How often a run of the row has more hypervolume than one of the column, at the whole budget. A star: Mann-Whitney, "
+        "two-sided, p below 0.05 after Holm's correction for all pairs."
+    )
+    rows: list[list[Cell]] = [[a, *(found.get((a, b), "") for b in names)] for a in names]
+    return [Section("Who beats whom", ["row against column", *names], rows, note)]
 
 
-def _curves(summary: pd.DataFrame, scored: pd.DataFrame, names: Sequence[str], colours: dict[str, str]) -> Picture:
+def _curves(summary: pd.DataFrame, scored: pd.DataFrame, names: Sequence[str], colours: dict[str, str], spent: str) -> Picture:
     figure: Figure = plots.new_figure(8.4, 4.2)
     ax = figure.subplots()
     for name in names:
@@ -98,8 +257,9 @@ def _curves(summary: pd.DataFrame, scored: pd.DataFrame, names: Sequence[str], c
         ax.fill_between(own["budget"], own["low"], own["high"], color=colours[name], alpha=0.15, lw=0)
         for _, each in scored[scored["searcher"] == name].groupby("seed"):
             ax.plot(each["budget"], each["hypervolume"], color=colours[name], lw=0.3, alpha=0.25)
-    ax.set(xscale="log", xlabel="different architectures evaluated", ylabel="relative hypervolume")
-    shown = [b for b in (10, 20, 50, 100, 200, 400, 1000, 2000, 5000, 10_000) if b <= summary["budget"].max()]
+    ax.set(xscale="log", xlabel=spent, ylabel="relative hypervolume")
+    low, high = summary["budget"].min(), summary["budget"].max()
+    shown = [b for k in range(7) for b in (10**k, 2 * 10**k, 5 * 10**k) if low <= b <= high]
     ax.set_xticks(shown, [f"{b:,}" for b in shown])
     ax.minorticks_off()
     ax.set_ylim(max(0.0, float(scored["hypervolume"].quantile(0.02))), 1.005)

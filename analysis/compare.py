@@ -15,12 +15,12 @@ from analysis.pareto import Floats, as_costs, non_dominated, relative_hypervolum
 CONFIDENCE = 0.95
 
 
-def scores(evaluations: pd.DataFrame, columns: Sequence[str], front: Floats, budgets: Sequence[int]) -> pd.DataFrame:
+def scores(evaluations: pd.DataFrame, columns: Sequence[str], front: Floats, budgets: Sequence[float]) -> pd.DataFrame:
     """A row for each searcher, seed and budget: `hypervolume` (relative, 1 is the true front), `igd_plus` (objectives scaled to
-    the true front) and `found`, the share of the true front's points among the first so many evaluations.
+    the true front) and `found`, the share of the true front's points, of what was evaluated within each budget.
 
-    evaluations: `searcher`, `seed` and the costs in `columns`, in the order in which they were made. front: (points,
-    objectives).
+    evaluations: `searcher`, `seed` and the costs in `columns`, in the order in which they were made, and `spent`, what had been
+    spent with each, if it is not one more with every one. front: (points, objectives).
     """
     ideal, extent = front.min(axis=0), np.ptp(front, axis=0)
     distance = IGDPlus((front - ideal) / extent)
@@ -28,16 +28,17 @@ def scores(evaluations: pd.DataFrame, columns: Sequence[str], front: Floats, bud
     rows = []
     for (searcher, seed), own in evaluations.groupby(["searcher", "seed"], sort=False):
         costs = as_costs(own[list(columns)].to_numpy())
+        spent = own["spent"].to_numpy() if "spent" in own else np.arange(1, len(own) + 1)
         for budget in budgets:
-            seen = costs[:budget]
-            kept = seen[non_dominated(seen)]
+            seen = costs[spent <= budget]
+            kept = seen[non_dominated(seen)] if len(seen) else seen
             rows.append(
                 {
                     "searcher": searcher,
                     "seed": seed,
                     "budget": budget,
                     "hypervolume": relative_hypervolume(kept, front),
-                    "igd_plus": float(distance((kept - ideal) / extent)),
+                    "igd_plus": float(distance((kept - ideal) / extent)) if len(seen) else float("nan"),
                     "found": len(true & {tuple(point) for point in kept.tolist()}) / len(true),
                 }
             )
@@ -67,7 +68,7 @@ def summary(scored: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def pairs(scored: pd.DataFrame, budget: int) -> pd.DataFrame:
+def pairs(scored: pd.DataFrame, budget: float) -> pd.DataFrame:
     """Every two searchers at a budget: how often a run of the first has more hypervolume than one of the second (ties count
     half), and the two-sided Mann-Whitney p, as it is and after Holm's correction for all the pairs (Holm, 1979)."""
     at = scored[scored["budget"] == budget]

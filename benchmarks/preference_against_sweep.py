@@ -20,7 +20,7 @@ import torch
 from scipy.stats import bootstrap, mannwhitneyu
 
 from analysis.pareto import relative_hypervolume
-from orchestrator.bench import play
+from orchestrator.bench_table import play
 from orchestrator.evaluators.table import Table
 from orchestrator.experiment import make_space
 from searchers import Evaluation

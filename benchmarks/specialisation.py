@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.pareto import non_dominated, relative_hypervolume
-from orchestrator.bench import parse, play
+from orchestrator.bench import parse
+from orchestrator.bench_table import play
 from orchestrator.devices import Prediction
 from orchestrator.evaluators.table import Table
 from orchestrator.experiment import make_space

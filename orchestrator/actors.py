@@ -118,6 +118,7 @@ class Replicas(Differentiable):
         return self._shared_out("probe", architectures)
 
     def differentiate(self, mixture: Mixture, draw: int, unrolled: bool = False) -> tuple[float, Cotangents]:
+        self.asked += 4 if unrolled else 1
         answer: tuple[float, Cotangents] = self._all("differentiate", mixture, draw, unrolled)
         return answer
 
@@ -127,7 +128,7 @@ class Replicas(Differentiable):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._all("load_state_dict", state)
-        self.step = state["step"]
+        self.step, self.asked = state["step"], state.get("asked", 0)
 
     def close(self) -> None:
         for actor in self._actors:

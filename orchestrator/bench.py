@@ -1,113 +1,168 @@
-"""Searchers on a table: what each proposes, evaluation by evaluation, within a budget of different architectures."""
+"""`paretoray bench`: which kind of comparison is meant, and what both kinds have in common."""
 
 from __future__ import annotations
 
-import inspect
 import json
-import math
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-import torch
+from rich.console import Console
 
-from analysis import bench_report
 from orchestrator import names
 from orchestrator.errors import InputError, RunError
-from orchestrator.evaluators.table import Table
-from orchestrator.rounds import rounds
-from searchers import Architecture, Evaluation, Searcher
 
-Job = tuple[str, int]
-"""A searcher with its settings as it was written, and a seed."""
+LINE = 5.0
+"""Seconds between lines of progress."""
+SHIPPED = "digits-tiny"
+SHIPPED_OBJECTIVES = "valid_accuracy,parameters"
+
+
+def main(
+    console: Console,
+    settings: Sequence[str],
+    out: Path,
+    *,
+    paths: Sequence[Path],
+    space: str | None,
+    objectives: str | None,
+    searchers: str,
+    budget: float | None,
+    column: str | None,
+    sha256: Sequence[str],
+    seconds: float | None,
+    images: float | None,
+    seeds: int | None,
+    workers: int | None,
+) -> list[list[str]]:
+    """Compares, and returns the head and the rows of what to print. Raises InputError for options that do not fit together."""
+    from orchestrator.evaluators.table import checksum
+
+    checksums = [checksum(path) for path in paths]
+    if sha256 and [s.lower() for s in sha256] != checksums:
+        found = ", ".join(f"{path} has {s}" for path, s in zip(paths, checksums, strict=True))
+        raise InputError(f"--sha256: {found or 'there is no --table'}, which is not what was given; get the file again")
+    named = [s.strip() for s in searchers.split(",")]
+    columns = [c.strip() for c in objectives.split(",")] if objectives else []
+    if settings or seconds is not None or images is not None:
+        unused = {"--space": space, "--budget": budget, "--time": column, "--workers": workers}
+        if said := [flag for flag, value in unused.items() if value is not None]:
+            raise InputError(
+                f"{', '.join(said)}: means nothing for whole searches; write space.name=..., workers.count=..., --seconds"
+            )
+        if bool(paths) != bool(columns):
+            raise InputError("--table and --objectives judge whole searches together: give both, or neither")
+        return _searches(console, settings, named, seconds, images, 3 if seeds is None else seeds, out, paths, columns)
+    if not paths:
+        if space not in (None, SHIPPED):
+            raise InputError(f"--space {space} needs a --table; the one that is shipped is of {SHIPPED}")
+        paths, checksums = [Path(SHIPPED)], []
+        columns = columns or SHIPPED_OBJECTIVES.split(",")
+    space = SHIPPED if space is None and list(paths) == [Path(SHIPPED)] else space
+    if space is None or not columns:
+        raise InputError("--table needs --space, whose notation its column arch has, and --objectives, two of its columns")
+    return _table(
+        console, paths, space, columns, named, budget, column, 20 if seeds is None else seeds, workers, out, checksums
+    )
+
+
+def _table(
+    console: Console,
+    paths: Sequence[Path],
+    space: str,
+    columns: Sequence[str],
+    searchers: Sequence[str],
+    budget: float | None,
+    column: str | None,
+    seeds: int,
+    workers: int | None,
+    out: Path,
+    checksums: Sequence[str],
+) -> list[list[str]]:
+    from orchestrator import bench_table
+    from orchestrator.evaluators.table import Table
+    from orchestrator.experiment import make_space
+    from orchestrator.tune import local_resources
+
+    table = Table.read(paths, make_space(space, {}, (3, 32, 32), 10), columns, time=column)
+    count = int(local_resources()["CPU"]) if workers is None else workers
+    if count < 1:
+        raise InputError(f"--workers {count}; at least 1 is needed")
+    if column and budget is None:
+        raise InputError(f"--time {column}: say how much of it each searcher has, --budget")
+    shown = -LINE
+
+    def show(done: int, whole: int) -> None:
+        nonlocal shown
+        if done == whole or time.monotonic() - shown > LINE:
+            console.print(f"bench: {done} of {whole} runs done", highlight=False)
+            shown = time.monotonic()
+
+    budget = min(400, len(table.costs)) if budget is None else budget
+    summary = bench_table.run(table, space, searchers, budget, seeds, out, count, show, checksums)
+    last = summary[summary["budget"] == summary["budget"].max()].sort_values("hypervolume", ascending=False)
+    rows = [
+        [
+            str(row["searcher"]),
+            f"{row['hypervolume']:.3f}",
+            f"{row['low']:.3f} .. {row['high']:.3f}",
+            f"{row['igd_plus']:.4f}",
+            f"{row['found']:.0%}",
+        ]
+        for row in last.to_dict("records")
+    ]
+    return [["searcher", "relative hypervolume", "95 % interval", "IGD+", "front found"], *rows]
+
+
+def _searches(
+    console: Console,
+    settings: Sequence[str],
+    searchers: Sequence[str],
+    seconds: float | None,
+    images: float | None,
+    seeds: int,
+    out: Path,
+    paths: Sequence[Path],
+    columns: Sequence[str],
+) -> list[list[str]]:
+    from orchestrator import bench_searches
+    from orchestrator.experiment import arguments
+
+    path, overrides = arguments(settings)
+    cost = bench_searches.Cost(seconds, images)
+    truth = (paths, columns) if paths else None
+    found = bench_searches.run(path, overrides, searchers, seeds, cost, out, truth, console)
+    means = found.groupby("searcher")[["hypervolume", "seconds", "images", "tau"]].mean().sort_values("hypervolume")
+    rows = [
+        [str(name), f"{row['hypervolume']:.3f}", f"{row['seconds']:,.0f}", f"{row['images']:,.0f}", f"{row['tau']:.2f}"]
+        for name, row in means.iloc[::-1].iterrows()
+    ]
+    return [["searcher", "true hypervolume", "seconds", "images", "tau"], *rows]
 
 
 def parse(text: str) -> tuple[str, dict[str, Any]]:
     """From `nsga2:population=40:crossover=1.0` to the name and its settings. Raises InputError."""
     from orchestrator.experiment import parse_value
 
+    name, settings = split(text)
+    return name, {key: parse_value(value) for key, value in settings}
+
+
+def split(text: str) -> tuple[str, list[tuple[str, str]]]:
+    """The name, and key and value of each setting as they were written. Raises InputError."""
     name, *parts = text.strip().split(":")
     names.find("searcher", name)
-    settings = {}
+    settings = []
     for part in parts:
         key, equals, value = part.partition("=")
         if not equals:
             raise InputError(f"{text}: write settings as {name}:key=value, several with another colon")
-        settings[key] = parse_value(value)
+        settings.append((key, value))
     return name, settings
 
 
-def run(
-    table: Table,
-    space: str,
-    searchers: Sequence[str],
-    budget: int,
-    seeds: int,
-    out: Path,
-    workers: int,
-    show: Callable[[int, int], None],
-) -> pd.DataFrame:
-    """Plays every searcher under every seed, and writes evaluations.csv, summary.csv, report.html; returns the summary.
-
-    workers: Ray tasks at a time; 1 for none, in this process. What a folder has already is not played again. Raises InputError
-    before anything starts, RunError for a folder of another benchmark.
-    """
-    if not searchers or len(set(searchers)) != len(searchers):
-        raise InputError(f"searchers: {', '.join(searchers) or 'none'}; name each once, at least one")
-    if seeds < 1 or not 2 <= budget <= len(table.costs):
-        raise InputError(
-            f"budget = {budget}, seeds = {seeds}; the table has {len(table.costs):,} architectures, seeds start at 1"
-        )
-    front = np.array(table.front())
-    constant = np.ptp(np.array(list(table.costs.values())), axis=0) == 0
-    if constant.any():
-        raise InputError(f"{table.source}: {table.columns[int(constant.argmax())]} is the same for all; leave it out")
-    if not np.ptp(front, axis=0).all():
-        raise InputError(f"{table.source}: {' and '.join(table.columns)} are best together, so there is no trade-off to search")
-    for text in searchers:
-        name, settings = parse(text)
-        build(table, name, settings, max(2, budget), 0)
-        play(
-            table, name, settings, budget, 0, only=3
-        )  # what it cannot do on this table, a gradient on a partial one, shows here
-    what = {"table": table.source, "columns": table.columns, "budget": budget, "space": space}
-    _claim(out, what)
-    path = out / "evaluations.csv"
-    jobs = [(text, seed) for seed in range(seeds) for text in searchers]
-    done = _kept(path, jobs, budget)
-    left = [job for job in jobs if job not in done]
-    show(len(done), len(jobs))
-    began = time.monotonic()
-    with path.open("a", newline="") as file:
-        if not file.tell():
-            pd.DataFrame(columns=["searcher", "seed", "arch", *table.columns]).to_csv(file, index=False)
-        for i, ((text, seed), found) in enumerate(_played(table, left, budget, workers), 1):
-            rows = [(text, seed, table.space.format(e.architecture), *table.values(e.costs)) for e in found]
-            pd.DataFrame(rows).to_csv(file, index=False, header=False)
-            file.flush()
-            show(len(done) + i, len(jobs))
-    evaluations = pd.read_csv(path)
-    evaluations = evaluations[
-        [job in set(jobs) for job in zip(evaluations["searcher"], evaluations["seed"], strict=True)]
-    ].copy()
-    evaluations[table.columns] = [table.costs[table.space.parse(arch)] for arch in evaluations["arch"]]
-    titles = [f"100 - {c}" if c.endswith("accuracy") else c for c in table.columns]
-    protocol = [
-        f"{table.source}: {len(table.costs):,} of the {table.space.architectures:,} architectures of {space}; "
-        f"objectives {', '.join(titles)}, all minimised.",
-        f"Every searcher, under seeds 0 to {seeds - 1}, until it had asked for {budget} different architectures; repeats cost "
-        "nothing. Methods with a schedule have one that fits, without warm-up, and begin again when it ends early.",
-        "Gradients of the table's multilinear extension cost nothing, which favours methods that use them.",
-        f"{len(left)} runs took {time.monotonic() - began:.0f} s with {workers} workers.",
-    ]
-    return bench_report.write(out, evaluations, table.columns, front, titles, protocol)
-
-
-def _claim(out: Path, what: dict[str, Any]) -> None:
+def claim(out: Path, what: dict[str, Any]) -> None:
     """Makes the folder one of this benchmark. Raises RunError for one of another."""
     out.mkdir(parents=True, exist_ok=True)
     note = out / "bench.json"
@@ -118,121 +173,3 @@ def _claim(out: Path, what: dict[str, Any]) -> None:
     elif any(out.iterdir()):
         raise InputError(f"{out} has other files; take another --out")
     note.write_text(json.dumps(what, indent=2) + "\n")
-
-
-def _kept(path: Path, jobs: Sequence[Job], budget: int) -> set[Job]:
-    """Runs that are whole; the others' rows are taken out of the file."""
-    if not path.exists():
-        return set()
-    try:
-        rows = pd.read_csv(path, on_bad_lines="skip")
-        size = rows.groupby(["searcher", "seed"])["arch"].transform("size")
-    except (ValueError, KeyError) as error:
-        raise RunError(f"{path} is damaged: {error}; take another --out") from error
-    whole = rows[(size >= budget) & rows.notna().all(axis=1)]
-    temporary = path.with_suffix(".tmp")
-    whole.to_csv(temporary, index=False)
-    os.replace(temporary, path)
-    return {(str(s), int(seed)) for s, seed in zip(whole["searcher"], whole["seed"], strict=True)} & set(jobs)
-
-
-def _played(table: Table, jobs: Sequence[Job], budget: int, workers: int) -> Iterator[tuple[Job, list[Evaluation]]]:
-    """As they finish."""
-    if workers == 1 or len(jobs) < 2:
-        for job in jobs:
-            yield job, play(table, *parse(job[0]), budget, job[1])
-        return
-    import ray
-
-    from orchestrator.experiment import Workers
-    from orchestrator.tune import cluster
-
-    with cluster(Workers(count=workers, cpus=1)):
-        shared = ray.put(table)
-
-        @ray.remote(num_cpus=1)  # type: ignore[untyped-decorator]
-        def task(table: Table, job: Job) -> tuple[Job, list[Evaluation]]:
-            torch.set_num_threads(1)
-            return job, play(table, *parse(job[0]), budget, job[1])
-
-        waiting = [task.remote(shared, job) for job in jobs]
-        while waiting:
-            ready, waiting = ray.wait(waiting, num_returns=1)
-            try:
-                yield ray.get(ready[0])
-            except ray.exceptions.RayError as error:
-                raise RunError(f"a run was lost: {str(error).strip().splitlines()[-1]}; the same command goes on") from error
-
-
-def play(
-    table: Table, name: str, settings: dict[str, Any], budget: int, seed: int, *, only: int | None = None
-) -> list[Evaluation]:
-    """The different architectures that a searcher asks for, in their order, up to `budget` of them; or the first `only`.
-
-    A method with a schedule is given one that fits the budget, without warm-up, as a table has no weights to train. One that
-    has finished, or asks for nothing new any more, begins again with another seed.
-    """
-    found: dict[Architecture, Evaluation] = {}  # what a partial table has not costs nothing, and is told to break a constraint
-    for attempt in range(budget):
-        before = len(found)
-        _once(table, name, settings, budget, seed + 1_000_003 * attempt, found, only or budget)
-        if len(found) >= (only or budget) or len(found) == before:
-            break
-    return list(found.values())
-
-
-def _once(
-    table: Table,
-    name: str,
-    settings: dict[str, Any],
-    budget: int,
-    seed: int,
-    found: dict[Architecture, Evaluation],
-    stop: int,
-) -> None:
-    searcher = build(table, name, settings, budget, seed)  # how many rounds there are depends on how much a round asks for
-    searcher = build(table, name, settings, math.ceil(budget / searcher.samples), seed)
-
-    def assess(asked: Sequence[Architecture]) -> list[Evaluation]:
-        told = []
-        for a in asked:
-            costs = table.costs.get(a)
-            evaluation = Evaluation(a, table.worst(), violation=1.0) if costs is None else Evaluation(a, costs)
-            if costs is not None and a not in found and len(found) < stop:
-                found[a] = evaluation
-            told.append(evaluation)
-        return told
-
-    endless = rounds(searcher, table, assess, 1, lambda: budget)
-    for _ in range(searcher.stage.rounds * searcher.stage.stages):
-        next(endless)
-        if len(found) >= stop:
-            return
-    assess(searcher.derive())
-
-
-def build(table: Table, name: str, settings: dict[str, Any], length: int, seed: int) -> Searcher:
-    """The searcher for `length` rounds on the table. Raises InputError for what it does not take."""
-    cls = names.find("searcher", name)
-    takes = inspect.signature(cls).parameters
-    space = table.space
-    given: dict[str, Any] = {
-        "rounds": length,
-        "steps": length,
-        "costs": len(table.columns) - 1,
-        "additive": [table.additive(i) for i in range(1, len(table.columns))],
-        "joins": space.joins,
-        "absent": space.absent,
-        "plain": space.plain,
-        "phases": space.phases,
-        "derive": space.derive,
-        "canonical": space.canonical,
-        "seed": seed,
-    }
-    if "warmup" in takes:
-        settings = {"warmup": 0.0} | settings
-    checked = names.keywords(cls, settings, "searcher", supplied=("sizes", "limits", *given))
-    made = names.build(cls, checked, "searcher", space.sizes, **{k: v for k, v in given.items() if k in takes})
-    if not isinstance(made, Searcher):
-        raise InputError(f"{name} is no searcher")
-    return made

@@ -18,9 +18,6 @@ from rich.table import Table
 
 from orchestrator.errors import InputError, Interrupted, RunError
 
-LINE = 5.0
-"""Seconds between lines of progress."""
-
 # Everything heavy is imported inside the commands, so that --help answers at once.
 
 
@@ -74,12 +71,10 @@ def search(settings: tuple[str, ...], out: Path | None, varied: tuple[str, ...],
     paretoray search searcher.name=proxyless-r --sweep searcher.power=0.02,0.05,0.1 --seeds 2
     paretoray search objectives.latency.at_most=2.5 workers.ray=false workers.count=1 --dry-run
     """
+    from orchestrator import experiment as experiments
     from orchestrator import run, sweep
 
-    files = [s for s in settings if "=" not in s]
-    if len(files) > 1 or (files and settings[0] != files[0]):
-        raise InputError(f"expected one RUN.toml, first, then section.key=value; got {' '.join(settings)}")
-    path, overrides = Path(files[0]) if files else None, [s for s in settings if "=" in s]
+    path, overrides = experiments.arguments(settings)
     searches = sweep.plan(path, overrides, varied, seeds)
     chosen = searches[0][1]
     if out is not None:
@@ -127,61 +122,55 @@ def report(directories: tuple[Path, ...], references: tuple[Path, ...]) -> None:
         click.echo(str(write_report(experiment, directory, experiment.load_data(), references)))
 
 
+PLAYED = "random-search,nsga2,pymoo-algorithm:algorithm=SMSEMOA,aging-evolution,local-search,tnd-nas,surrogate-search"
+
+
 @main.command()
+@click.argument("settings", nargs=-1, metavar="[RUN.toml] [section.key=value ...]")
 @click.option(
-    "--table", "path", required=True, type=click.Path(path_type=Path), help="A Parquet or CSV file with a column arch."
-)
-@click.option("--space", required=True, help="The space that arch is written in.")
-@click.option("--objectives", required=True, metavar="A,B,...", help="Columns; one that ends in accuracy is maximised.")
-@click.option("--searchers", required=True, metavar="X,Y,...", help="Names, with settings as nsga2:population=40.")
-@click.option("--budget", type=int, default=400, show_default=True, help="Different architectures that each may evaluate.")
-@click.option("--seeds", type=int, default=20, show_default=True)
-@click.option("--workers", type=int, help="Runs at a time, each on a CPU; by default as many as there are.")
+    "--table", "paths", multiple=True, type=click.Path(path_type=Path),
+    help="Trained networks: Parquet, CSV or JSON with a column arch, or a shipped table's name; several are joined by arch.",
+)  # fmt: skip
+@click.option("--space", help="The space that arch is written in.")
+@click.option("--objectives", metavar="A,B,...", help="Columns; one that ends in accuracy or _acc is maximised.")
+@click.option("--searchers", default=PLAYED, metavar="X,Y,...", help="Names, with settings as nsga2:population=40.")
+@click.option("--budget", type=float, help="Different architectures that each may evaluate.  [default: 400]")
+@click.option("--time", "column", help="The table's column of what an evaluation takes; --budget is then in its unit.")
+@click.option("--sha256", multiple=True, help="What the table's file must hash to; one for each --table.")
+@click.option("--seconds", type=float, help="Compare whole searches: what each may take.")
+@click.option("--images", type=float, help="Compare whole searches: images that each may train its weights on.")
+@click.option("--seeds", type=int, help="[default: 20, 3 of whole searches]")
+@click.option("--workers", type=int, help="Of a table: runs at a time, each on a CPU; by default as many as there are.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder; the default is runs/bench and the time of day.")
 @_guarded
-def bench(
-    path: Path, space: str, objectives: str, searchers: str, budget: int, seeds: int, workers: int | None, out: Path | None
-) -> None:
-    """Compare searchers on a table of trained networks, at equal numbers of evaluations.
+def bench(settings: tuple[str, ...], **given: Any) -> None:
+    """Compare searchers at equal cost: on a table of trained networks, or whole searches that train their own weights.
 
-    The same command goes on with a benchmark that was interrupted, or adds searchers and seeds to it, given its --out.
+    On a table the cost is evaluations, and the default is the table that is shipped: every network of digits-tiny, trained on
+    scikit-learn's digits. Whole searches need an experiment, as `paretoray search` does, and --seconds or --images; with --table
+    their fronts are judged by it, otherwise by retraining. The same command goes on with a benchmark that was interrupted, or
+    adds searchers and seeds to it, given its --out.
 
     \b
+    paretoray bench
     paretoray bench --table nas-bench-201.parquet --space nas-bench-201 --objectives cifar10_val_accuracy,params \\
         --searchers random-search,nsga2,nsga2:population=40,tnd-nas --budget 200 --seeds 10
+    paretoray bench space.name=digits-tiny objectives.macs={} --seconds 60 \\
+        --searchers tnd-nas,random-search,nsga-net:training.name=from-scratch:training.epochs=10
     """
     from orchestrator import bench
-    from orchestrator.evaluators.table import Table as Trained
-    from orchestrator.experiment import make_space
-    from orchestrator.tune import local_resources
 
-    table = Trained.read(path, make_space(space, {}, (3, 32, 32), 10), [c.strip() for c in objectives.split(",")])
-    count = int(local_resources()["CPU"]) if workers is None else workers
-    if count < 1:
-        raise InputError(f"--workers {count}; at least 1 is needed")
-    directory = out or Path("runs") / f"bench-{time.strftime('%Y%m%d-%H%M%S')}"
     console = Console()
-    shown = -LINE
-
-    def show(done: int, whole: int) -> None:
-        nonlocal shown
-        if done == whole or time.monotonic() - shown > LINE:
-            console.print(f"bench: {done} of {whole} runs done", highlight=False)
-            shown = time.monotonic()
-
+    directory = given.pop("out") or Path("runs") / f"bench-{time.strftime('%Y%m%d-%H%M%S')}"
     try:
-        summary = bench.run(table, space, [s.strip() for s in searchers.split(",")], budget, seeds, directory, count, show)
-    except KeyboardInterrupt:
-        click.echo(f"interrupted; finished runs are kept, and the same command with --out {directory} goes on", err=True)
+        shown = bench.main(console, settings, directory, **given)
+    except (Interrupted, KeyboardInterrupt):
+        click.echo(f"interrupted; what is finished is kept, and the same command with --out {directory} goes on", err=True)
         sys.exit(130)
-    last = summary[summary["budget"] == summary["budget"].max()].sort_values("hypervolume", ascending=False)
-    shown_as = Table("searcher", "relative hypervolume", "95 % interval", "IGD+", "front found")
-    for row in last.to_dict("records"):
-        interval = f"{row['low']:.3f} .. {row['high']:.3f}"
-        shown_as.add_row(
-            row["searcher"], f"{row['hypervolume']:.3f}", interval, f"{row['igd_plus']:.4f}", f"{row['found']:.0%}"
-        )
-    console.print(shown_as)
+    table = Table(*shown[0])
+    for row in shown[1:]:
+        table.add_row(*row)
+    console.print(table)
     click.echo(f"report: {directory / 'report.html'}")
 
 

@@ -68,9 +68,11 @@ class Coordinator:
         steps = self.budget.epochs * (len(data.train) // batch)
         self.rounds: int = max(1, math.ceil(steps / self.budget.interval))
         self._portion = 2**31  # how many architectures a round asks for at most
+        self._passes = 1  # over the validation part, to judge a network
         if experiment.alone is not None:
             # The budget is spent on networks, each of which takes its epochs; a round is one for every worker.
             self._portion = experiment.workers.count
+            self._passes = min(experiment.training["averaged"], experiment.alone)
             self.rounds = math.ceil(self.budget.epochs / experiment.alone / self._portion)
         self.searcher = experiment.build_searcher(self.space, self.objectives, self.rounds)
         # Networks that have weights of their own, or have just been trained, are measured once and on everything.
@@ -325,6 +327,10 @@ class Coordinator:
             return  # interrupted while warming up
         front = records.front_of(table, self._columns, self.experiment.limits)
         costs = front[self._columns].to_numpy()
+        kinds = table["kind"].value_counts()
+        drawn = min(self.experiment.training.get("valid_batch", 0), self._images["valid"])
+        whole = self._images["valid"] * self._passes
+        batches = int(kinds.get(records.SAMPLE, 0)) + self.evaluator.asked
         summary = {
             "finished": self.finished,
             "hypervolume": pareto.hypervolume(costs, self.archive.reference),
@@ -345,6 +351,7 @@ class Coordinator:
                 "rounds": self.round,
                 "weight_steps": self.evaluator.step,
                 "images_trained_on": self.evaluator.step * self._images["batch"],
+                "images_judged_on": drawn * batches + whole * int(kinds.get(records.VALIDATION, 0)),
                 "evaluations": self.evaluations,
                 "architectures": int(table["arch"].nunique()),
                 "seconds": round(self.seconds(), 1),

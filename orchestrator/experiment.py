@@ -377,6 +377,14 @@ def read(path: Path | None, overrides: Sequence[str]) -> Experiment:
     return Experiment.from_dict(given)
 
 
+def arguments(given: Sequence[str]) -> tuple[Path | None, list[str]]:
+    """The TOML file, if there is one, and the overrides of a command line. Raises InputError."""
+    files = [s for s in given if "=" not in s]
+    if len(files) > 1 or (files and given[0] != files[0]):
+        raise InputError(f"expected one RUN.toml, first, then section.key=value; got {' '.join(given)}")
+    return Path(files[0]) if files else None, [s for s in given if "=" in s]
+
+
 def settings(overrides: Sequence[str]) -> dict[str, Any]:
     """From `key=value` strings, values as TOML would read them. Raises InputError."""
     given: dict[str, Any] = {}

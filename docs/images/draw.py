@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.plots import FAINT, FRONT, OPTIONS
-from orchestrator.bench import build
+from orchestrator.bench_table import build
 from orchestrator.evaluators.table import Table
 from orchestrator.experiment import make_space
 from orchestrator.rounds import rounds

@@ -15,9 +15,11 @@ from searchers.base import Architecture, Cotangents, Mixture, Stage
 
 
 class Evaluator(ABC):
-    """Shared weights that can be trained and asked. step: weight steps so far, over all stages."""
+    """Shared weights that can be trained and asked. step: weight steps so far, over all stages. asked: batches on which it was
+    differentiated for architectures' sake."""
 
     step: int
+    asked: int = 0
 
     @abstractmethod
     def build(self, stage: Stage, steps: int) -> None:

@@ -236,6 +236,7 @@ class Supernet(Differentiable):
         return probed(self.space, self.probes, architectures, image, _number(self.seed, _PROBE))
 
     def differentiate(self, mixture: Mixture, draw: int, unrolled: bool = False) -> tuple[float, Cotangents]:
+        self.asked += 4 if unrolled else 1
         indices = self._drawn[draw]
         mine = self._share(indices)
         valid = (self.data.normalise(self._valid.images[mine]), self._valid.labels[mine], len(indices))
@@ -345,13 +346,14 @@ class Supernet(Differentiable):
             "steps": self.steps,
             "begun": self._begun,
             "step": self.step,
+            "asked": self.asked,
             "model": {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()},
             "optimizer": _to_cpu(self._optimizer.state_dict()),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.build(Stage(**state["stage"] | {"options": tuple(tuple(o) for o in state["stage"]["options"])}), state["steps"])
-        self._begun, self.step = state["begun"], state["step"]
+        self._begun, self.step, self.asked = state["begun"], state["step"], state.get("asked", 0)
         self.model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
 

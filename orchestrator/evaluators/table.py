@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,52 +20,78 @@ from orchestrator.spaces.base import SearchSpace
 from searchers.base import Architecture, Cotangents, Mixture, Stage
 from searchers.parts.additive import Additive
 
+SHIPPED = Path(__file__).parents[1] / "tables"
+
 
 class Table(Differentiable):
     """Columns of numbers by architecture. A column whose name ends in "accuracy" counts as 100 minus its value; every other
-    one is minimised.
+    one is minimised. time: the column of what an evaluation takes, in seconds or whatever else; without one each takes 1.
 
     Between architectures the first column is extended multilinearly: its expectation when every choice draws an option with the
     mixture's weights, over their sum. So the gradient of a mixture is exact, and at an architecture the cotangent of each
     option is the difference that changing that choice alone would make.
 
     Raises InputError for a table that lacks a column, names architectures that the space does not have or one of them twice, or
-    has values that are missing or not finite.
+    has values that are missing or not finite, or times that are not positive.
     """
 
-    def __init__(self, space: SearchSpace, frame: pd.DataFrame, columns: Sequence[str], source: str = "the table") -> None:
-        if missing := [c for c in ("arch", *columns) if c not in frame.columns]:
+    def __init__(
+        self,
+        space: SearchSpace,
+        frame: pd.DataFrame,
+        columns: Sequence[str],
+        source: str = "the table",
+        *,
+        time: str | None = None,
+    ) -> None:
+        needed = [*columns, *([time] if time else [])]
+        if missing := [c for c in ("arch", *needed) if c not in frame.columns]:
             raise InputError(f"{source} has no column {', '.join(missing)}; it has {', '.join(map(str, frame.columns))}")
-        self.space, self.columns, self.source, self.step = space, list(columns), source, 0
-        values = frame[list(columns)].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float, copy=True)
+        self.space, self.columns, self.source, self.time, self.step = space, list(columns), source, time, 0
+        values = frame[needed].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float, copy=True)
         bad = ~np.isfinite(values)
+        if time:
+            bad[:, -1] |= ~(values[:, -1] > 0)
         if bad.any():
             at, which = (int(i[0]) for i in np.nonzero(bad))
-            raise InputError(f"{source}, row {at + 1}: {columns[which]} is missing, or not a finite number")
+            kind = "positive" if needed[which] == time else "finite"
+            raise InputError(f"{source}, row {at + 1}: {needed[which]} is missing, or not a {kind} number")
+        times = values[:, -1].tolist() if time else [1.0] * len(values)
+        values = values[:, : len(columns)]
         for i, column in enumerate(columns):
-            if column.endswith("accuracy"):
+            if is_accuracy(column):
                 values[:, i] = 100.0 - values[:, i]
         self.costs: dict[Architecture, tuple[float, ...]] = {}
-        for row, (text, costs) in enumerate(zip(frame["arch"], values.tolist(), strict=True), 1):
+        self.takes: dict[Architecture, float] = {}
+        for row, (text, costs, takes) in enumerate(zip(frame["arch"], values.tolist(), times, strict=True), 1):
             try:
                 architecture = space.parse(str(text))
             except ValueError as error:
                 raise InputError(f"{source}, row {row}: {error}") from error
             if architecture in self.costs:
                 raise InputError(f"{source}, row {row}: {text} is in the table twice")
-            self.costs[architecture] = tuple(costs)
+            self.costs[architecture], self.takes[architecture] = tuple(costs), takes
         self._additive: dict[int, Additive | None] = {}
         self._grid: torch.Tensor | None = None
         self._front: list[tuple[float, ...]] | None = None
 
     @classmethod
-    def read(cls, path: Path, space: SearchSpace, columns: Sequence[str]) -> Table:
-        """From a Parquet or CSV file."""
-        try:
-            frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-        except (OSError, ValueError) as error:
-            raise InputError(f"cannot read {path} as a table: {error}") from error
-        return cls(space, frame, columns, path.name)
+    def read(
+        cls, paths: Path | Sequence[Path], space: SearchSpace, columns: Sequence[str], *, time: str | None = None
+    ) -> Table:
+        """From Parquet, CSV or JSON files, joined by their `arch`; a path that is no file may be the name of a shipped table.
+
+        JSON is {architecture: {column: number}}, as NAS-Bench-Macro's, or {column: numbers} with `arch` among them. Where an
+        architecture has a list of numbers they are of several trainings, which count with their mean.
+        """
+        paths = [paths] if isinstance(paths, Path) else list(paths)
+        frame = _frame(paths[0])
+        for path in paths[1:]:
+            other = _frame(path)
+            if both := sorted(set(frame.columns) & set(other.columns) - {"arch"}):
+                raise InputError(f"{path} and the tables before it all have {', '.join(both)}; rename one of them")
+            frame = frame.merge(other, on="arch", how="outer")
+        return cls(space, frame, columns, " + ".join(path.name for path in paths), time=time)
 
     @property
     def complete(self) -> bool:
@@ -83,7 +111,7 @@ class Table(Differentiable):
 
     def values(self, costs: Sequence[float]) -> list[float]:
         """Costs as the table's columns have them."""
-        return [100.0 - v if c.endswith("accuracy") else v for c, v in zip(self.columns, costs, strict=True)]
+        return [100.0 - v if is_accuracy(c) else v for c, v in zip(self.columns, costs, strict=True)]
 
     def additive(self, column: int) -> Additive | None:
         """That column as a sum over the options, or None where it is none.
@@ -152,3 +180,56 @@ class Table(Differentiable):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.step = state["step"]
+
+
+def is_accuracy(column: str) -> bool:
+    """Whether it counts as 100 minus its value."""
+    return column.endswith(("accuracy", "_acc"))
+
+
+def checksum(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with locate(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def locate(path: Path) -> Path:
+    """The file itself, or that of the shipped table of this name. Raises InputError where there is neither."""
+    shipped = SHIPPED / f"{path.name}.csv"
+    if not path.exists() and shipped.exists() and path.name == str(path):
+        return shipped
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.csv")))
+        raise InputError(f"there is no table {path}; shipped with paretoray: {known}")
+    return path
+
+
+def _frame(path: Path) -> pd.DataFrame:
+    file = locate(path)
+    if file.suffix in (".pkl", ".pickle", ".pth", ".pt"):
+        raise InputError(f"{path} has to be unpickled, which runs whatever code is in it; export it to Parquet or CSV")
+    try:
+        if file.suffix == ".parquet":
+            frame = pd.read_parquet(file)
+        elif file.suffix == ".json":
+            frame = _from_json(json.loads(file.read_text()))
+        else:
+            frame = pd.read_csv(file, dtype={"arch": str})
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path} as a table: {error}") from error
+    if "arch" not in frame.columns:
+        raise InputError(f"{path} has no column arch; it has {', '.join(map(str, frame.columns))}")
+    return frame
+
+
+def _from_json(found: Any) -> pd.DataFrame:
+    if not isinstance(found, dict) or not found:
+        raise ValueError("it is no object of architectures, or of columns")
+    if "arch" in found:
+        return pd.DataFrame(found)
+    if not all(isinstance(row, dict) for row in found.values()):
+        raise ValueError("write {architecture: {column: number}}, or {column: [numbers]} with arch among them")
+    means = {
+        arch: {c: float(np.mean(v)) if isinstance(v, list) and v else v for c, v in row.items()} for arch, row in found.items()
+    }
+    return pd.DataFrame.from_dict(means, orient="index").rename_axis("arch").reset_index()

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 
-from orchestrator import bench
+from orchestrator import bench, bench_table
 from orchestrator.cli import main
 from orchestrator.errors import InputError
 from orchestrator.evaluators.table import Table
@@ -74,7 +74,7 @@ def in_order(out: Path) -> pd.DataFrame:
 def test_a_benchmark_that_was_interrupted_or_grows_plays_only_what_is_missing(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, play = tmp_path / "out", bench.play
+    out, play = tmp_path / "out", bench_table.play
     played: list[tuple[str, int]] = []
     stop_after = 3
 
@@ -85,7 +85,7 @@ def test_a_benchmark_that_was_interrupted_or_grows_plays_only_what_is_missing(
             played.append((name, seed))
         return play(table, name, settings, budget, seed, **only)
 
-    monkeypatch.setattr(bench, "play", counted)
+    monkeypatch.setattr(bench_table, "play", counted)
     result = run(table, out)
     assert result.exit_code == 130 and "the same command with --out" in result.output and len(played) == 3
     with (out / "evaluations.csv").open("a") as file:
@@ -164,7 +164,7 @@ def test_a_folder_of_something_else_is_left_alone(table: Path, tmp_path: Path) -
 def test_a_schedule_that_ends_early_begins_again(tmp_path: Path) -> None:
     """TND-NAS on a table this small has asked for all it wants long before the budget is used up."""
     table = Table(SPACE, small(), OBJECTIVES)
-    found = bench.play(table, "tnd-nas", {}, len(table.costs) - 5, 0)
+    found = bench_table.play(table, "tnd-nas", {}, len(table.costs) - 5, 0)
     assert len({e.architecture for e in found}) == len(found) == len(table.costs) - 5
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from analysis.pareto import relative_hypervolume
 from orchestrator import names
-from orchestrator.bench import play
+from orchestrator.bench_table import play
 from orchestrator.errors import InputError
 from orchestrator.evaluators.table import Table
 from orchestrator.experiment import make_space

@@ -111,14 +111,16 @@ def test_improvement_ranks_as_hypervolume_does(objectives: int) -> None:
 
 
 def test_it_beats_random_search_on_trained_networks(table: Any) -> None:
-    from orchestrator import bench
+    from orchestrator import bench_table
     from orchestrator.evaluators.table import Table
     from orchestrator.experiment import make_space
 
     trained = Table(make_space("nas-bench-201", {}, (3, 32, 32), 10), table, ["cifar10_val_accuracy", "latency_ms_1080ti_1"])
     front = trained.front()
     found = {
-        name: [relative_hypervolume([e.costs for e in bench.play(trained, name, {}, 50, seed)], front) for seed in range(3)]
+        name: [
+            relative_hypervolume([e.costs for e in bench_table.play(trained, name, {}, 50, seed)], front) for seed in range(3)
+        ]
         for name in ("surrogate-search", "random-search")
     }
     assert min(found["surrogate-search"]) > max(found["random-search"]), found

@@ -1,0 +1,229 @@
+"""Whole searches at equal cost, weights trained from nothing, and what their fronts are truly worth."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from scipy.stats import kendalltau
+
+from analysis import bench_report, records
+from analysis.pareto import as_costs, non_dominated, relative_hypervolume
+from orchestrator import run as runs
+from orchestrator.bench import claim, split
+from orchestrator.data import Dataset
+from orchestrator.errors import InputError, RunError
+from orchestrator.evaluators.table import Table, is_accuracy
+from orchestrator.experiment import Experiment, read
+
+SEARCHES = "searches.csv"
+FRONTS = "fronts.csv"
+PILOT = 0.08
+"""Share of the seconds that a trial run is meant to take, from which the length of the searches follows."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What each search may cost: `seconds` of this machine, or `images` to train weights on; one of them."""
+
+    seconds: float | None = None
+    images: float | None = None
+
+    def __post_init__(self) -> None:
+        given = [v for v in (self.seconds, self.images) if v is not None]
+        if len(given) != 1 or not given[0] > 0:
+            raise InputError("whole searches are compared at equal cost: say --seconds S or --images N, a positive number")
+
+
+def run(
+    path: Path | None,
+    overrides: Sequence[str],
+    searchers: Sequence[str],
+    seeds: int,
+    cost: Cost,
+    out: Path,
+    truth: tuple[Sequence[Path], Sequence[str]] | None,
+    console: Console,
+) -> pd.DataFrame:
+    """Searches with every searcher under every seed, and writes searches.csv, fronts.csv, report.html; returns the first.
+
+    path, overrides: the experiment that all share, as `paretoray search` takes it. searchers: as for tables; a setting with a
+    dot, `training.name=from-scratch`, is of another section. truth: files of a table of all networks of the space, and its
+    columns for the experiment's objectives; without it the fronts' members are retrained, and their test errors count.
+
+    Each search is a run directory below `searches/`; one that is finished is not made again, and one that was interrupted goes
+    on. Raises InputError before anything starts, and Interrupted once Ctrl-C has been heeded.
+    """
+    if not searchers or len(set(searchers)) != len(searchers) or seeds < 1:
+        raise InputError(f"searchers: {', '.join(searchers) or 'none'}, seeds = {seeds}; name each once, at least one of both")
+    members = ["retrain.members=0"] if truth else []
+    experiments = {text: read(path, [*overrides, *members, *_settings(text)]) for text in searchers}
+    base = next(iter(experiments.values()))
+    data = runs.check(base)
+    for text, other in experiments.items():
+        if (other.data, other.space, other.objectives, other.workers) != (base.data, base.space, base.objectives, base.workers):
+            raise InputError(f"{text}: searches that are compared agree in their data, space, objectives and workers")
+        runs.check(other, data)
+    if not truth and base.retrain.members < 1:
+        raise InputError("retrain.members = 0: without --table the fronts are judged by retraining their members")
+    space = base.build_space(data)
+    columns = [objective.column for objective in base.build_objectives(space)]
+    table = None
+    if truth:
+        table = Table.read(truth[0], space, truth[1])
+        if len(truth[1]) != len(columns):
+            raise InputError(f"--objectives {','.join(truth[1])}: name a column for each of {', '.join(columns)}")
+        if not table.complete:
+            raise InputError(
+                f"{table.source} has {len(table.costs):,} of {space.architectures:,} architectures; all are needed"
+            )
+    shared = base.to_dict()
+    for section in ("searcher", "training", "budget", "seed"):
+        shared.pop(section)  # of the searchers
+    what = {"experiment": shared, "seconds": cost.seconds, "images": cost.images, "table": table.source if table else None}
+    claim(out, what)
+    (out / "searches").mkdir(exist_ok=True)
+    jobs = [(text, seed) for seed in range(seeds) for text in searchers]
+    for i, (text, seed) in enumerate(jobs, 1):
+        folder = _folder(out, text, seed)
+        if (folder / "report.html").exists():
+            continue
+        console.print(f"search {i} of {len(jobs)}: {text}, seed {seed}", highlight=False)
+        experiment = replace(experiments[text], seed=base.seed + seed)
+        if (folder / runs.EXPERIMENT).exists():
+            runs.go(runs.open_run(folder), folder, data, console)
+        else:
+            epochs = _epochs(experiments[text], text, cost, len(data.train), out, data)
+            longer = replace(experiment, budget=replace(experiment.budget, epochs=epochs))
+            runs.go(longer, folder, data, console, new=True)
+    return report(out, [(text, seed, _folder(out, text, seed)) for text, seed in jobs], columns, table)
+
+
+def _settings(text: str) -> list[str]:
+    name, settings = split(text)
+    return [f"searcher.name={name}", *(f"{k if '.' in k else f'searcher.{k}'}={v}" for k, v in settings)]
+
+
+def _folder(out: Path, text: str, seed: int) -> Path:
+    return out / "searches" / f"{re.sub(r'[^A-Za-z0-9.=-]', '-', text)}-{seed}"
+
+
+def _epochs(experiment: Experiment, text: str, cost: Cost, images: int, out: Path, data: Dataset) -> float:
+    """How long a search has to be to cost that; for seconds by a trial run, once for each searcher."""
+    if cost.images is not None:
+        return cost.images / images
+    assert cost.seconds is not None
+    path = out / "epochs.json"
+    known: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+    if text not in known:
+        alone = replace(experiment, retrain=replace(experiment.retrain, members=0))
+        guessed = alone.budget.epochs * cost.seconds / runs.estimate(alone)["seconds"]
+        known[text] = _timed(alone, guessed, cost.seconds, out / "pilots" / _folder(out, text, 0).name, data)
+        temporary = path.with_suffix(".new")
+        temporary.write_text(json.dumps(known, indent=2) + "\n")
+        os.replace(temporary, path)
+    return known[text]
+
+
+def _timed(experiment: Experiment, guessed: float, seconds: float, folder: Path, data: Dataset) -> float:
+    """Epochs that take so many seconds, from a trial run of about `PILOT` of them, or longer where the method has to."""
+    share = PILOT
+    while share < 1:
+        trial = replace(experiment, budget=replace(experiment.budget, epochs=share * guessed))
+        directory = folder.with_name(f"{folder.name}-{share:g}")
+        try:
+            if not (directory / "report.html").exists():
+                if (directory / runs.EXPERIMENT).exists():
+                    runs.go(runs.open_run(directory), directory, data, Console(quiet=True))
+                else:
+                    runs.check(trial, data)
+                    runs.go(trial, directory, data, Console(quiet=True), new=True)
+        except (InputError, RunError):
+            share *= 2  # too short for the stages it has
+            continue
+        took = json.loads((directory / records.SUMMARY).read_text())["spent"]["seconds"]
+        return float(trial.budget.epochs * seconds / max(took, 1e-3))
+    return guessed
+
+
+def report(out: Path, jobs: Sequence[tuple[str, int, Path]], columns: Sequence[str], table: Table | None) -> pd.DataFrame:
+    """Writes searches.csv, fronts.csv and report.html from finished run directories; returns the first."""
+    fronts, rows, predicted = [], [], {}
+    for text, seed, folder in jobs:
+        summary = json.loads((folder / records.SUMMARY).read_text())
+        spent = summary["spent"]
+        front = _truth(folder, columns, table).assign(searcher=text, seed=seed)
+        fronts.append(front)
+        judged = records.read(folder / records.EVALUATIONS, columns)
+        if (judged["kind"] == records.VALIDATION).any():
+            judged = judged[judged["kind"] == records.VALIDATION]
+        predicted[text, seed] = judged.drop_duplicates("arch", keep="last")
+        rows.append(
+            {
+                "searcher": text,
+                "seed": seed,
+                "seconds": spent["seconds"],
+                "images": spent["images_trained_on"] + spent["images_judged_on"],
+                "images_trained_on": spent["images_trained_on"],
+                "evaluations": spent["evaluations"],
+                "architectures": spent["architectures"],
+                "members": len(front),
+            }
+        )
+    everything = pd.concat(fronts, ignore_index=True)
+    true = [f"true {column}" for column in columns]
+    best = np.array(table.front()) if table else as_costs(everything[true].to_numpy())
+    best = best[non_dominated(best)]
+    if not np.ptp(best, axis=0).all():
+        raise RunError("all fronts together are a single value in some objective; search longer, or retrain more members")
+    for row in rows:
+        own = everything[(everything["searcher"] == row["searcher"]) & (everything["seed"] == row["seed"])]
+        row["hypervolume"] = relative_hypervolume(own[true].to_numpy(), best)
+        row["tau"] = _tau(predicted[row["searcher"], row["seed"]], own, columns[0], table)
+    found = pd.DataFrame(rows)
+    found.to_csv(out / SEARCHES, index=False)
+    everything[["searcher", "seed", "arch", *columns, *true]].to_csv(out / FRONTS, index=False)
+    against = f"the table {table.source}" if table else "all fronts together, as the true one is not known"
+    judge = (
+        f"the columns {', '.join(table.columns)} of {table.source}" if table else "retraining from scratch, and the test part"
+    )
+    protocol = [
+        f"Each search trains its weights from nothing. Its front is what it measured best on the validation part; the true "
+        f"values of the front's members are from {judge}. Costs of finding out are not the search's.",
+        f"Hypervolume is relative to {against}: scaled to that front's ideal and nadir, reference point 1.1.",
+        "Seconds are those of the search on this machine, one after the other. Images are those that weights were trained on, and "
+        "those that networks or gradients were judged on.",
+        "The length of the searches was set in advance, for equal cost; what was measured is shown.",
+    ]
+    titles = [f"100 - {c}" if is_accuracy(c) else c for c in table.columns] if table else list(true)
+    bench_report.write_searches(out, found, everything, true, best, titles, protocol, known=table is not None)
+    return found
+
+
+def _truth(folder: Path, columns: Sequence[str], table: Table | None) -> pd.DataFrame:
+    """`arch`, the search's own costs and the true ones of its front."""
+    if table is not None:
+        front = records.read(folder / records.FRONT, [*columns, "arch"])
+        costs = np.array([table.costs[table.space.parse(str(a))] for a in front["arch"]]).reshape(len(front), len(columns))
+        return front[["arch", *columns]].assign(**{f"true {c}": costs[:, i] for i, c in enumerate(columns)})
+    path = folder / records.RETRAINED
+    if not path.exists():
+        return pd.DataFrame(columns=["arch", *columns, *(f"true {c}" for c in columns)])
+    front = records.read(path, [*columns, "arch", "test_error_percent"])
+    known = {f"true {c}": front["test_error_percent"] if i == 0 else front[c] for i, c in enumerate(columns)}
+    return front[["arch", *columns]].assign(**known)
+
+
+def _tau(measured: pd.DataFrame, front: pd.DataFrame, error: str, table: Table | None) -> float:
+    """Kendall's tau-b of the search's error with the true one, over what it measured last (of a table), or its front."""
+    if table is not None:
+        true = [table.costs[table.space.parse(str(a))][0] for a in measured["arch"]]
+        return float(kendalltau(measured[error], true).statistic)
+    return float(kendalltau(front[error], front[f"true {error}"]).statistic)
