@@ -125,7 +125,7 @@ def write_searches(
         ]
         rows.append([name, (f"{value:.3f}", f"{low:.3f}..{high:.3f}"), *counts, tau])
     note = (
-        "Means over seeds, of the hypervolume with bootstrap 95 % intervals. Tau is Kendall's, between the error that the search "
+        "Means over seeds, of the hypervolume with bootstrap 95 % intervals. Tau: Kendall's, between the error that the search "
         + ("measured last and the true one." if known else "measured and the true one, over the members of its front.")
     )
     head = ["searcher", "relative hypervolume", "seconds", "images", "networks measured", "returned", "tau"]

@@ -25,8 +25,8 @@ from orchestrator.experiment import Experiment, read
 
 SEARCHES = "searches.csv"
 FRONTS = "fronts.csv"
-PILOT = 0.08
-"""Share of the seconds that a trial run is meant to take, from which the length of the searches follows."""
+PILOT, PILOT_SECONDS = 0.08, 8.0
+"""Share of the seconds that a trial run is meant to take, and seconds at least; the length of the searches follows from it."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def _epochs(experiment: Experiment, text: str, cost: Cost, images: int, out: Pat
 
 def _timed(experiment: Experiment, guessed: float, seconds: float, folder: Path, data: Dataset) -> float:
     """Epochs that take so many seconds, from a trial run of about `PILOT` of them, or longer where the method has to."""
-    share = PILOT
+    share = min(0.5, max(PILOT, PILOT_SECONDS / seconds))
     while share < 1:
         trial = replace(experiment, budget=replace(experiment.budget, epochs=share * guessed))
         directory = folder.with_name(f"{folder.name}-{share:g}")
@@ -198,8 +198,8 @@ def report(out: Path, jobs: Sequence[tuple[str, int, Path]], columns: Sequence[s
         f"Each search trains its weights from nothing. Its front is what it measured best on the validation part; the true "
         f"values of the front's members are from {judge}. Costs of finding out are not the search's.",
         f"Hypervolume is relative to {against}: scaled to that front's ideal and nadir, reference point 1.1.",
-        "Seconds are those of the search on this machine, one after the other. Images are those that weights were trained on, and "
-        "those that networks or gradients were judged on.",
+        "Seconds are those of the search on this machine, one after the other. Images are those that weights were trained on "
+        "and those that networks or gradients were judged on.",
         "The length of the searches was set in advance, for equal cost; what was measured is shown.",
     ]
     titles = [f"100 - {c}" if is_accuracy(c) else c for c in table.columns] if table else list(true)
