@@ -10,6 +10,7 @@ import jinja2
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 
 from analysis import compare, plots
 from analysis.pareto import Floats
@@ -154,6 +155,8 @@ def _costs(found: pd.DataFrame, names: Sequence[str], colours: dict[str, str]) -
             own = found[found["searcher"] == name]
             ax.scatter(own[column], own["hypervolume"], color=colours[name], s=26, alpha=0.8, label=name, lw=0)
         ax.set(xlabel=label, xlim=(0, 1.08 * found[column].max()))
+        ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+        ax.locator_params(axis="x", nbins=6)
     axes[0].set_ylabel("relative hypervolume")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
     caption = "A point for every search: what its front is truly worth, by what the search cost in time and in images."

@@ -202,7 +202,9 @@ def report(out: Path, jobs: Sequence[tuple[str, int, Path]], columns: Sequence[s
         "and those that networks or gradients were judged on.",
         "The length of the searches was set in advance, for equal cost; what was measured is shown.",
     ]
-    titles = [f"100 - {c}" if is_accuracy(c) else c for c in table.columns] if table else list(true)
+    titles = ["test error (%)", *list(summary["objectives"].values())[1:]]
+    if table is not None:
+        titles = [f"100 - {c}" if is_accuracy(c) else c for c in table.columns]
     bench_report.write_searches(out, found, everything, true, best, titles, protocol, known=table is not None)
     return found
 
@@ -224,6 +226,8 @@ def _truth(folder: Path, columns: Sequence[str], table: Table | None) -> pd.Data
 def _tau(measured: pd.DataFrame, front: pd.DataFrame, error: str, table: Table | None) -> float:
     """Kendall's tau-b of the search's error with the true one, over what it measured last (of a table), or its front."""
     if table is not None:
+        here = measured[error].tolist()
         true = [table.costs[table.space.parse(str(a))][0] for a in measured["arch"]]
-        return float(kendalltau(measured[error], true).statistic)
-    return float(kendalltau(front[error], front[f"true {error}"]).statistic)
+    else:
+        here, true = front[error].tolist(), front[f"true {error}"].tolist()
+    return float(kendalltau(here, true).statistic) if len(here) > 1 else float("nan")

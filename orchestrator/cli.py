@@ -148,8 +148,9 @@ def bench(settings: tuple[str, ...], **given: Any) -> None:
 
     On a table the cost is evaluations, and the default is the table that is shipped: every network of digits-tiny, trained on
     scikit-learn's digits. Whole searches need an experiment, as `paretoray search` does, and --seconds or --images; with
-    --table their fronts are judged by it, otherwise by retraining. The same command goes on with a benchmark that was interrupted, or
-    adds searchers and seeds to it, given its --out.
+    --table their fronts are judged by it, otherwise by retraining.
+
+    The same command goes on with a benchmark that was interrupted, or adds searchers and seeds to it, given its --out.
 
     \b
     paretoray bench

@@ -1,0 +1,161 @@
+"""Whole searches at equal cost: what is paid, what fronts are truly worth, and nothing searched twice."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+from scipy.stats import kendalltau
+
+from analysis.pareto import relative_hypervolume
+from orchestrator import run as runs
+from orchestrator.cli import main
+from orchestrator.errors import Interrupted
+from orchestrator.evaluators.table import Table
+from tests.orchestrator.test_table import SPACE, small
+
+SETTINGS = (
+    "data.limit=200",
+    'space={name="digits-tiny"}',
+    "objectives={error={}, parameters={}}",
+    "training.batch=20",
+    "budget={interval=2, validate=6}",
+    "workers={ray=false, count=1}",
+)
+IMAGES = 800  # eight passes over the hundred of the train part
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each search: they take longer than the search, and have tests of their own."""
+    monkeypatch.setattr(runs, "write_report", lambda experiment, directory, data: (directory / "report.html").touch())
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    small().to_csv(tmp_path / "trained.csv", index=False)
+    return tmp_path / "trained.csv"
+
+
+def bench(out: Path, searchers: str, *arguments: str | Path, seeds: int = 1, cost: str = f"--images {IMAGES}") -> Result:
+    given = ["bench", *SETTINGS, "--searchers", searchers, "--seeds", seeds, "--out", out, *cost.split(), *arguments]
+    return CliRunner().invoke(main, [str(a) for a in given])
+
+
+def judged_by(table: Path) -> tuple[str | Path, ...]:
+    return ("--table", table, "--objectives", "val_accuracy,params")
+
+
+def test_fronts_are_judged_by_the_table_and_searches_cost_the_same(table: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = bench(out, "random-search:warmup=0.5,tnd-nas", *judged_by(table))
+    assert result.exit_code == 0, result.output
+    assert "tnd-nas" in result.output and "search 2 of 2" in result.output
+    found, fronts = pd.read_csv(out / "searches.csv"), pd.read_csv(out / "fronts.csv")
+    assert list(zip(found["searcher"], found["seed"], strict=True)) == [("random-search:warmup=0.5", 0), ("tnd-nas", 0)]
+    trained = Table(SPACE, small(), ["val_accuracy", "params"])
+    for row in found.to_dict("records"):
+        own = fronts[(fronts["searcher"] == row["searcher"]) & (fronts["seed"] == row["seed"])]
+        true = [trained.costs[SPACE.parse(a)] for a in own["arch"]]
+        np.testing.assert_allclose(own[["true error_percent", "true parameters"]], true)
+        assert row["members"] == len(own) and row["hypervolume"] == pytest.approx(relative_hypervolume(true, trained.front()))
+        assert IMAGES <= row["images_trained_on"] <= IMAGES + 5 * 40, "to the end of a round"
+        folder = next((out / "searches").glob(f"{row['searcher'].replace(':', '-')}-{row['seed']}"))
+        judged = pd.read_csv(folder / "evaluations.csv")
+        kinds = judged["kind"].value_counts()
+        # Of the hundred images of the validation part each batch has all; it has room for 256.
+        assert row["images"] - row["images_trained_on"] == 100 * (kinds["sample"] + kinds["validation"])
+        last = judged[judged["kind"] == "validation"].drop_duplicates("arch", keep="last")
+        tau = kendalltau(last["error_percent"], [trained.costs[SPACE.parse(a)][0] for a in last["arch"]]).statistic
+        assert row["tau"] == pytest.approx(tau, nan_ok=True)
+    page = (out / "report.html").read_text()
+    for words in ("trained.csv", "Hypervolume against measured cost", "What they return", "Who beats whom", "true front"):
+        assert words in page, words
+    assert {p.name for p in (out / "plots").iterdir()} == {"cost.png", "fronts.png"}
+
+
+def test_candidates_trained_from_scratch_compete_and_retraining_judges(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    scratch = "nsga-net:training.name=from-scratch:training.epochs=2:training.batch=20:population=4:samples=2"
+    result = bench(out, f"{scratch},darts", "retrain={members=2, epochs=1, batch=20}")
+    assert result.exit_code == 0, result.output
+    found, fronts = pd.read_csv(out / "searches.csv").set_index("searcher"), pd.read_csv(out / "fronts.csv")
+    assert found.loc[scratch, "architectures"] == 4, "four networks for two epochs of a hundred images"
+    assert found.loc[scratch, "images_trained_on"] == IMAGES
+    assert found.loc[scratch, "images"] == IMAGES + 4 * 2 * 100, "each is judged after both epochs"
+    for folder in (out / "searches").iterdir():
+        retrained = pd.read_csv(folder / "retrained.csv").set_index("arch")["test_error_percent"]
+        own = fronts[fronts["arch"].isin(retrained.index)]
+        assert len(retrained) <= 2 and set(retrained) <= set(own["true error_percent"])
+    # A gradient is asked on a batch of validation images, here all hundred, for every weight step after the warm-up.
+    darts = json.loads(next((out / "searches").glob("darts-*/summary.json")).read_text())["spent"]
+    assert darts["images_judged_on"] > 100 * darts["weight_steps"] / 2
+    page = (out / "report.html").read_text()
+    assert "best of all" in page and "test error (%)" in page and "the true one is not known" in page
+
+
+def test_seconds_set_the_length_by_a_trial_run(table: Path, tmp_path: Path) -> None:
+    result = bench(tmp_path / "out", "tnd-nas", *judged_by(table), cost="--seconds 4")
+    assert result.exit_code == 0, result.output
+    epochs = json.loads((tmp_path / "out" / "epochs.json").read_text())
+    assert 1 < epochs["tnd-nas"] < 10_000
+    steps = json.loads((tmp_path / "out" / "searches" / "tnd-nas-0" / "summary.json").read_text())["spent"]["weight_steps"]
+    assert steps == pytest.approx(epochs["tnd-nas"] * 5, abs=2 + 5)
+
+
+def test_what_is_finished_is_not_searched_again(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go, made = runs.go, []
+
+    def counted(experiment: Any, directory: Path, *rest: Any, **options: Any) -> None:
+        if len(made) == stop_after:
+            raise Interrupted
+        made.append(directory.name)
+        go(experiment, directory, *rest, **options)
+
+    monkeypatch.setattr(runs, "go", counted)
+    stop_after = 1
+    out = tmp_path / "out"
+    result = bench(out, "random-search,nsga2", *judged_by(table))
+    assert result.exit_code == 130 and "the same command with --out" in result.output and made == ["random-search-0"]
+    stop_after = 9
+    assert bench(out, "random-search,nsga2", *judged_by(table)).exit_code == 0
+    assert made == ["random-search-0", "nsga2-0"]
+    assert bench(out, "random-search,nsga2,local-search", *judged_by(table), seeds=2).exit_code == 0
+    assert sorted(made[2:]) == ["local-search-0", "local-search-1", "nsga2-1", "random-search-1"]
+    result = bench(out, "random-search", *judged_by(table), cost="--images 900")
+    assert result.exit_code == 1 and "another benchmark" in result.output
+
+
+@pytest.mark.parametrize(
+    ("searchers", "arguments", "words"),
+    [
+        ("random-serch", [], "did you mean 'random-search'"),
+        ("nsga2,nsga2", [], "name each once"),
+        ("nsga2,nsga2:space.channels=4", [], "agree in their data, space"),
+        ("darts:training.name=from-scratch", [], "needs shared weights"),
+        ("nsga2", ["--seeds", "0"], "seeds = 0"),
+        ("nsga2", ["--seconds", "5"], "say --seconds S or --images N"),
+        ("nsga2", ["--budget", "5"], "--budget: means nothing for whole searches"),
+        ("nsga2", ["--objectives", "val_accuracy,params"], "give both, or neither"),
+        ("nsga2", ["retrain.members=0"], "judged by retraining"),
+        ("nsga2", ["--table", "nothing.csv", "--objectives", "a,b"], "there is no table nothing.csv"),
+        ("nsga2", ["--table", "{table}", "--objectives", "val_accuracy"], "name a column for each"),
+        ("nsga2", ["--table", "{half}", "--objectives", "val_accuracy,params"], "all are needed"),
+    ],
+)
+def test_wrong_input_is_told_before_any_search(
+    searchers: str, arguments: list[str], words: str, table: Path, tmp_path: Path
+) -> None:
+    half = tmp_path / "half.csv"
+    small().iloc[::2].to_csv(half, index=False)
+    result = bench(tmp_path / "out", searchers, *(a.format(table=table, half=half) for a in arguments))
+    assert result.exit_code == 2 and result.output.startswith("error: ") and words in result.output, result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_cost_is_needed(tmp_path: Path) -> None:
+    result = bench(tmp_path / "out", "nsga2", cost="")
+    assert result.exit_code == 2 and "say --seconds S or --images N" in result.output
