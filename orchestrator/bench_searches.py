@@ -148,8 +148,14 @@ def _timed(experiment: Experiment, guessed: float, seconds: float, folder: Path,
         except (InputError, RunError):
             share *= 2  # too short for the stages it has
             continue
-        took = json.loads((directory / records.SUMMARY).read_text())["spent"]["seconds"]
-        return float(trial.budget.epochs * seconds / max(took, 1e-3))
+        spent = json.loads((directory / records.SUMMARY).read_text())["spent"]
+        fixed = spent["seconds_validating"]  # at the end of each stage, however long that was
+        if fixed > 0.7 * seconds:
+            raise InputError(
+                f"--seconds {seconds:g}: measuring the best on the whole validation part takes {fixed:.0f} of them; allow "
+                "more, or lower budget.validate or data.valid"
+            )
+        return float(trial.budget.epochs * (seconds - fixed) / max(spent["seconds"] - fixed, 1e-3))
     return guessed
 
 

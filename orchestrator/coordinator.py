@@ -85,7 +85,7 @@ class Coordinator:
         self.round, self.evaluations, self.finished = 0, 0, False
         self.archive: Archive
         self.stage: Stage = self.searcher.stage
-        self._before = self._clock = 0.0
+        self._before = self._clock = self._validating = 0.0
         self._images = {"train": len(data.train), "valid": len(data.valid), "test": len(data.test), "batch": batch}
 
     def run(self, stop: Callable[[], bool], report: Callable[[Progress], None]) -> bool:
@@ -232,6 +232,7 @@ class Coordinator:
         """
         if self._final:
             return
+        began = time.monotonic()
         sampled = list(self._samples)
         costs = np.array([np.mean(self._samples[a], axis=0) for a in sampled]).reshape(len(sampled), len(self.objectives))
         here = sampled and self.searcher.stage.index == self.stage.index
@@ -249,6 +250,7 @@ class Coordinator:
             if room == 0:
                 break
         self._evaluate(list(dict.fromkeys(chosen)), records.VALIDATION, draw=None)
+        self._validating += time.monotonic() - began
 
     def _record_policy(self) -> None:
         rows = self.searcher.probabilities()
@@ -267,6 +269,7 @@ class Coordinator:
             "finished": self.finished,
             "evaluations": self.evaluations,
             "seconds": self.seconds(),
+            "validating": self._validating,
             "reference": list(self.archive.reference),
             "probed": [[list(a), m] for a, m in self._probed.items()],
             "rows": [self._table.rows, self._policy.rows],
@@ -294,6 +297,7 @@ class Coordinator:
         self.round, self._stage_began = state["round"], state["stage_began"]
         self.finished, self.evaluations = state["finished"], state["evaluations"]
         self._before, self._clock = float(state["seconds"]), time.monotonic()
+        self._validating = float(state["validating"])
         self._probed = {tuple(a): m for a, m in state["probed"]}
         try:
             self._table = records.Table(
@@ -354,7 +358,8 @@ class Coordinator:
                 "images_judged_on": drawn * batches + whole * int(kinds.get(records.VALIDATION, 0)),
                 "evaluations": self.evaluations,
                 "architectures": int(table["arch"].nunique()),
-                "seconds": round(self.seconds(), 1),
+                "seconds": round(self.seconds(), 2),
+                "seconds_validating": round(self._validating, 2),
             },
             "data": self._images,
             "seed": self.experiment.seed,

@@ -35,6 +35,13 @@ def test_a_run_that_is_shorter_than_the_budget_keeps_what_it_has() -> None:
     assert scored["hypervolume"].nunique() == 1
 
 
+def test_a_budget_may_be_of_anything_that_was_spent() -> None:
+    found = runs(x=[[(1.0, 2.0), (4.0, 0.0), (0.0, 4.0)]]).assign(spent=[2.5, 3.0, 9.0])
+    scored = compare.scores(found, ["a", "b"], FRONT, [2.0, 2.5, 8.0, 9.0])
+    assert scored["found"].tolist() == pytest.approx([0, 1 / 3, 2 / 3, 1])
+    assert scored["hypervolume"].tolist()[0] == 0 and np.isnan(scored["igd_plus"].tolist()[0])
+
+
 def table(**values: list[float]) -> pd.DataFrame:
     rows = [
         {"searcher": name, "seed": seed, "budget": 10, "hypervolume": v, "igd_plus": 0.0, "found": 0.0}

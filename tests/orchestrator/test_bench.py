@@ -1,5 +1,7 @@
 """Benchmarks over a table: counted evaluations, nothing played twice, and a word where a table or a budget will not do."""
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +139,38 @@ def test_wrong_input_is_told_before_anything_is_played(
     result = run(table, out, **options)
     assert result.exit_code == 2 and result.output.startswith("error: ") and words in result.output, result.output
     assert not out.exists()
+
+
+def test_a_budget_in_seconds_buys_as_many_as_take_so_long(table: Path, tmp_path: Path) -> None:
+    frame = small()
+    frame["seconds"] = 1.0 + np.arange(len(frame)) % 7
+    frame.to_csv(table, index=False)
+    out = tmp_path / "out"
+    result = run(table, out, "random-search,nsga2:population=6", budget=60, time="seconds")
+    assert result.exit_code == 0, result.output
+    found = pd.read_csv(out / "evaluations.csv")
+    for _, own in found.groupby(["searcher", "seed"]):
+        took = frame.set_index("arch").loc[own["arch"], "seconds"].to_numpy()
+        assert took[:-1].sum() < 60 <= took.sum(), "until the last of it is spent"
+    page, summary = (out / "report.html").read_text(), pd.read_csv(out / "summary.csv")
+    assert "spent, by seconds" in page and summary["budget"].max() == 60
+    assert run(table, out, "random-search,nsga2:population=6", budget=60, time="seconds").exit_code == 0
+    assert len(pd.read_csv(out / "evaluations.csv")) == len(found), "nothing was missing"
+    result = run(table, tmp_path / "other", budget=10**6, time="seconds")
+    assert result.exit_code == 2 and "which take" in result.output
+
+
+def test_a_file_is_what_its_checksum_says(table: Path, tmp_path: Path) -> None:
+    right = hashlib.sha256(table.read_bytes()).hexdigest()
+    assert run(table, tmp_path / "out", sha256=right.upper()).exit_code == 0
+    assert right in (tmp_path / "out" / "report.html").read_text()
+    assert json.loads((tmp_path / "out" / "bench.json").read_text())["sha256"] == [right]
+    with table.open("a") as file:
+        file.write("\n")
+    result = run(table, tmp_path / "other", sha256=right)
+    assert result.exit_code == 2 and "get the file again" in result.output and not (tmp_path / "other").exists()
+    result = run(table, tmp_path / "out")
+    assert result.exit_code == 1 and "another benchmark" in result.output
 
 
 def test_a_partial_table_is_played_on_what_it_has(table: Path, tmp_path: Path) -> None:

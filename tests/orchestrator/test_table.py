@@ -1,6 +1,7 @@
 """A table as an evaluator, and every searcher on a real one."""
 
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,56 @@ def test_a_partial_table_has_no_gradients_and_says_what_is_missing(tmp_path: Pat
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 nothing of the kind")
     with pytest.raises(InputError, match=r"cannot read .*broken\.parquet"):
         Table.read(tmp_path / "broken.parquet", SPACE, ["val_accuracy"])
+
+
+def test_json_as_nas_bench_macro_has_it_is_read_with_means_over_trainings(tmp_path: Path) -> None:
+    space = make_space("nas-bench-macro", {}, (3, 32, 32), 10)
+    found = {
+        "00000000": {"test_acc": [80.0, 81.0, 82.0], "mean_acc": 81.0, "std": 0.8, "params": 1.5, "flops": 20.0},
+        "01201210": {"test_acc": [90.0, 91.0, 95.0], "mean_acc": 92.0, "std": 2.2, "params": 2.5, "flops": 30.0},
+    }
+    path = tmp_path / "macro.json"
+    path.write_text(json.dumps(found))
+    for column in ("test_acc", "mean_acc"):
+        table = Table.read(path, space, [column, "flops"])
+        assert table.costs == {(0,) * 8: (pytest.approx(19.0), 20.0), (0, 1, 2, 0, 1, 2, 1, 0): (pytest.approx(8.0), 30.0)}
+    path.write_text(json.dumps({"arch": list(found), "mean_acc": [81.0, 92.0], "flops": [20.0, 30.0]}))
+    assert Table.read(path, space, ["mean_acc", "flops"]).costs == table.costs
+    csv = tmp_path / "macro.csv"  # digits alone would be read as numbers
+    csv.write_text("arch,mean_acc,flops\n00000000,81,20\n01201210,92,30\n")
+    assert Table.read(csv, space, ["mean_acc", "flops"]).costs == table.costs
+    for text, says in (("[1, 2]", "no object"), ('{"00000000": 3}', "write {architecture"), ("{", "cannot read")):
+        path.write_text(text)
+        with pytest.raises(InputError, match=says):
+            Table.read(path, space, ["mean_acc"])
+
+
+def test_accuracies_and_costs_of_two_files_are_joined(tmp_path: Path) -> None:
+    trained, measured = tmp_path / "trained.csv", tmp_path / "measured.csv"
+    small()[["arch", "val_accuracy"]].to_csv(trained, index=False)
+    small()[["arch", "params"]].sample(frac=1, random_state=0).to_csv(measured, index=False)
+    joined = Table.read([trained, measured], SPACE, ["val_accuracy", "params"])
+    assert joined.costs == Table(SPACE, small(), ["val_accuracy", "params"]).costs and "measured.csv" in joined.source
+    small()[["arch", "params"]].iloc[1:].to_csv(measured, index=False)
+    with pytest.raises(InputError, match="params is missing"):
+        Table.read([trained, measured], SPACE, ["val_accuracy", "params"])
+    small().to_csv(measured, index=False)
+    with pytest.raises(InputError, match="all have val_accuracy"):
+        Table.read([trained, measured], SPACE, ["val_accuracy", "params"])
+
+
+def test_what_would_be_unpickled_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "HW-NAS-Bench-v1_0.pickle"
+    path.write_bytes(b"cos\nsystem\n(S'false'\ntR.")
+    with pytest.raises(InputError, match="runs whatever code is in it"):
+        Table.read(path, SPACE, ["val_accuracy"])
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, np.nan])
+def test_times_are_positive(bad: float) -> None:
+    frame = small().assign(seconds=[bad, *[2.0] * (len(small()) - 1)])
+    with pytest.raises(InputError, match="row 1: seconds is missing, or not a positive"):
+        Table(SPACE, frame, ["val_accuracy", "params"], time="seconds")
 
 
 @pytest.fixture(scope="module")
