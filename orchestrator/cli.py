@@ -156,7 +156,7 @@ def bench(settings: tuple[str, ...], **given: Any) -> None:
     paretoray bench
     paretoray bench --table nas-bench-201.parquet --space nas-bench-201 --objectives cifar10_val_accuracy,params \\
         --searchers random-search,nsga2,nsga2:population=40,tnd-nas --budget 200 --seeds 10
-    paretoray bench space.name=digits-tiny objectives.macs={} --seconds 60 \\
+    paretoray bench space.name=digits-tiny objectives=error,parameters --seconds 60 \\
         --searchers tnd-nas,random-search,nsga-net:training.name=from-scratch:training.epochs=10
     """
     from orchestrator import bench
