@@ -19,6 +19,7 @@ from orchestrator import names
 from orchestrator.bench import claim, parse
 from orchestrator.errors import InputError, RunError
 from orchestrator.evaluators.table import Table, is_accuracy
+from orchestrator.experiment import FACTS
 from orchestrator.rounds import rounds
 from searchers import Architecture, Evaluation, Searcher
 
@@ -203,24 +204,17 @@ def build(table: Table, name: str, settings: dict[str, Any], length: int, seed: 
     """The searcher for `length` rounds on the table. Raises InputError for what it does not take."""
     cls = names.find("searcher", name)
     takes = inspect.signature(cls).parameters
-    space = table.space
     given: dict[str, Any] = {
         "rounds": length,
         "steps": length,
         "costs": len(table.columns) - 1,
         "additive": [table.additive(i) for i in range(1, len(table.columns))],
-        "joins": space.joins,
-        "absent": space.absent,
-        "plain": space.plain,
-        "phases": space.phases,
-        "derive": space.derive,
-        "canonical": space.canonical,
         "seed": seed,
-    }
+    } | {fact: getattr(table.space, fact) for fact in FACTS if fact in takes}
     if "warmup" in takes:
         settings = {"warmup": 0.0} | settings
-    checked = names.keywords(cls, settings, "searcher", supplied=("sizes", "limits", *given))
-    made = names.build(cls, checked, "searcher", space.sizes, **{k: v for k, v in given.items() if k in takes})
+    checked = names.keywords(cls, settings, "searcher", supplied=("sizes", "limits", *FACTS, *given))
+    made = names.build(cls, checked, "searcher", table.space.sizes, **{k: v for k, v in given.items() if k in takes})
     if not isinstance(made, Searcher):
         raise InputError(f"{name} is no searcher")
     return made

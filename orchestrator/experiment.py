@@ -26,10 +26,9 @@ from orchestrator.spaces.parts.own import OwnSpace
 from searchers import Searcher
 
 # What the orchestrator fills in itself; a file cannot set it.
-_SEARCHER = (
-    *("sizes", "rounds", "steps", "costs", "seed"),
-    *("additive", "limits", "joins", "absent", "plain", "phases", "derive", "canonical"),
-)
+FACTS = ("joins", "absent", "plain", "phases", "derive", "canonical", "structure")
+"""What a space knows, for the searchers that have such a keyword."""
+_SEARCHER = ("sizes", "rounds", "steps", "costs", "seed", "additive", "limits", *FACTS)
 _GOALS = ("at_most", "target")
 """Keys of every objective: what it may be at most, and the cost that a scalarised method is to aim at."""
 _SPACE = ("image", "classes")
@@ -242,15 +241,9 @@ class Experiment:
             "rounds": rounds,
             "steps": rounds * self.budget.interval,
             "costs": len(objectives) - 1,
-            "joins": space.joins,
-            "absent": space.absent,
-            "plain": space.plain,
-            "phases": space.phases,
-            "derive": space.derive,
-            "canonical": space.canonical,
             "limits": self.limits[1:],
             "seed": self.seed,
-        }
+        } | {fact: getattr(space, fact) for fact in FACTS if fact in takes}
         if "additive" in takes:
             given["additive"] = [objective.additive() for objective in objectives[1:]]
         supplied = {key: value for key, value in given.items() if key in takes}

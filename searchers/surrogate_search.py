@@ -1,6 +1,6 @@
-"""Bayesian optimisation: surrogates of the costs say which network would add most hypervolume to the front.
+"""Bayesian optimisation: surrogates of the costs say which network can be expected to add most hypervolume to the front.
 
-Gaussian processes and an optimistic hypervolume improvement are SMS-EGO's (Ponweiser, Wagner, Biermann and Vincze, PPSN 2008);
+The expected hypervolume improvement of Gaussian processes is Emmerich's (IEEE Transactions on Evolutionary Computation 10, 2006);
 the hypervolume is a mean over directions, as in Zhang and Golovin (ICML 2020), for any number of objectives.
 """
 
@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
-from scipy.stats import norm
+from scipy.stats import norm, qmc
 
 from searchers.base import Architecture
 from searchers.parts.additive import Additive
-from searchers.parts.gaussian_process import Encoding, Kernel, Posterior, Scale
+from searchers.parts.gaussian_process import Encoding, Kernel, Posterior, Scale, Structure
 from searchers.parts.ranking import ranked
 from searchers.parts.uniform import UniformPaths
 
@@ -31,6 +31,11 @@ GROWTH = 1.3
 LIMIT = 1000
 """Evaluations that are learned from, the best of them where there are more: time grows with their square."""
 DIRECTIONS = 128
+OUTCOMES = 16
+"""Of a measurement that are looked at for its expectation."""
+BEST_CASE = 2.5
+"""Deviations. So many networks whose costs would add most there have their expectation worked out:"""
+CLOSER = 500
 MARGIN = 0.1
 """How far the reference point lies beyond the worst costs, as a share of the way there from the best."""
 VIOLATION = -1
@@ -39,14 +44,15 @@ VIOLATION = -1
 
 class SurrogateSearch(UniformPaths):
     """Costs in `additive` are known; every other one is predicted by a Gaussian process from all that was told (see
-    `parts/gaussian_process.py`). Proposed is the architecture that would add most hypervolume to the measured front if each
-    predicted cost were `optimism` standard deviations better than its mean, times the probability that it keeps the
-    constraints. Where a round has several proposals, each supposes that those before it cost what was predicted.
+    `parts/gaussian_process.py`). Proposed is the architecture that can be expected to add most hypervolume to the measured
+    front, times the probability that it keeps the constraints. What a measurement would add includes its chance: a table's
+    network that came out well is worth having, and a supernet's is judged again at the end. Where a round has several
+    proposals, each supposes that those before it cost what was predicted.
 
-    rounds, additive, canonical, seed: given by the budget, the space and the experiment. additive: for every cost after the
-        first what is fixed and what each option of each choice adds, or None where it has to be learned.
+    rounds, additive, structure, canonical, seed: given by the budget, the space and the experiment. additive: for every cost
+        after the first what is fixed and what each option of each choice adds, or None where it has to be learned. structure:
+        what the graphs of all architectures say of them, if the space is small enough to look at all.
     start: random networks before the first prediction.
-    optimism: 0 goes by the means alone; more looks longer where little is known.
     candidates: predicted for each proposal where the space is too large to predict all of it: mutants of the front, then of
         those that look best.
     samples: networks per round; a round's costs are learned from before the next. warmup: share of the rounds that only trains
@@ -61,25 +67,22 @@ class SurrogateSearch(UniformPaths):
         *,
         rounds: int,
         additive: Sequence[Additive | None] = (),
+        structure: Structure | None = None,
         canonical: Callable[[Architecture], Hashable] | None = None,
         start: int = 20,
-        optimism: float = 1.0,
         candidates: int = 2000,
         samples: int = 1,
         warmup: float = 0.6,
         seed: int = 0,
     ) -> None:
         super().__init__(sizes, rounds=rounds, canonical=canonical, samples=samples, warmup=warmup, seed=seed)
-        if start < 2 or not 0 <= optimism < math.inf or candidates < 10 * GENERATIONS:
-            raise ValueError(
-                f"start = {start}, optimism = {optimism}, candidates = {candidates}; at least 2, not negative, at least "
-                f"{10 * GENERATIONS}"
-            )
+        if start < 2 or candidates < 10 * GENERATIONS:
+            raise ValueError(f"start = {start}, candidates = {candidates}; at least 2 and {10 * GENERATIONS}")
         if any([len(row) for row in cost[1]] != list(sizes) for cost in additive if cost):
             raise ValueError(f"a cost in `additive` has other options than the choices, which have {tuple(sizes)}")
-        self.start, self.optimism, self.candidates = start, optimism, candidates
+        self.start, self.candidates = start, candidates
         self._exact = {i: cost for i, cost in enumerate(additive, 1) if cost}
-        self._encoding = Encoding(sizes)
+        self._encoding = Encoding(sizes, structure)
         self._space: np.ndarray | None = None
         self._features: np.ndarray | None = None
         if math.prod(sizes) <= WHOLE:
@@ -100,7 +103,8 @@ class SurrogateSearch(UniformPaths):
             if proposed is None:
                 break
             found.append(proposed)
-            measured = np.vstack([measured, self._suppose(proposed)])
+            if len(found) < n:
+                measured = np.vstack([measured, self._suppose(proposed)])
         self._known.update(map(self._canonical, found))
         return [*found, *self._new(n - len(found), self._random)]
 
@@ -144,9 +148,9 @@ class SurrogateSearch(UniformPaths):
             kept = [e.architecture for e, key in zip(self.told, ranked(self.told), strict=True) if key[0] == 0]
             pool = self._bred(np.array(kept or [e.architecture for e in self.told]), size, rng)
             for _ in range(GENERATIONS - 1):
-                parents = pool[np.argsort(-self._score(pool, improvement), kind="stable")[: size // 10]]
+                parents = pool[np.argsort(-self._score(pool, improvement, rng), kind="stable")[: size // 10]]
                 pool = np.unique(np.vstack([parents, self._bred(parents, size, rng)]), axis=0)
-        score = self._score(pool, improvement)
+        score = self._score(pool, improvement, rng)
         for i in np.lexsort([rng.random(len(pool)), -score]):
             architecture = tuple(pool[i].tolist())
             key = self._canonical(architecture)
@@ -163,20 +167,34 @@ class SurrogateSearch(UniformPaths):
         child = np.where(crossed, second, first)
         return np.where(rng.random(first.shape) < 1.5 / len(sizes), other, child)
 
-    def _score(self, pool: np.ndarray, improvement: _Improvement) -> np.ndarray:
-        """(pool,): the optimistic improvement times the probability that the constraints are kept."""
+    def _score(self, pool: np.ndarray, improvement: _Improvement, rng: np.random.Generator) -> np.ndarray:
+        """(pool,): the expected improvement times the probability that the constraints are kept."""
         features = self._features if pool is self._space else self._encoding(pool)
         assert features is not None
-        costs = np.empty((len(pool), len(self.told[0].costs)))
-        for i in range(costs.shape[1]):
-            if i in self._exact:
-                fixed, rows = self._exact[i]
-                costs[:, i] = fixed + features[:, : self._encoding.one_hot] @ np.concatenate(rows)
-            else:
-                mean, deviation = self._models[i].predict(features)
-                costs[:, i] = self._models[i].scale.back(mean - self.optimism * deviation)
-        score = improvement(costs)
-        return score * self._models[VIOLATION].below_zero(features) if VIOLATION in self._models else score
+        predicted = {i: model.predict(features) for i, model in self._models.items() if i != VIOLATION}
+        known = {i: fixed + features[:, : self._encoding.one_hot] @ np.concatenate(r) for i, (fixed, r) in self._exact.items()}
+
+        def costs(chosen: np.ndarray | slice, normal: np.ndarray) -> np.ndarray:
+            """(outcomes, chosen, costs). normal: (outcomes, predicted), in deviations."""
+            found = np.empty((len(normal), len(features[chosen]), len(known) + len(predicted)))
+            for i, values in known.items():
+                found[:, :, i] = values[chosen]
+            for (i, (mean, deviation)), z in zip(predicted.items(), normal.T, strict=True):
+                outcome = mean[chosen] + z[:, None] * deviation[chosen]
+                found[:, :, i] = self._models[i].scale.back(outcome.ravel()).reshape(outcome.shape)
+            return found
+
+        keeps = self._models[VIOLATION].below_zero(features) if VIOLATION in self._models else np.ones(len(pool))
+        score = keeps * improvement(costs(slice(None), np.full((1, len(predicted)), -BEST_CASE))[0])
+        closer = np.argsort(-score, kind="stable")[:CLOSER]
+        closer = closer[score[closer] > 0]
+        score *= 1e-9  # where nothing can be expected any more, the best case decides
+        if len(closer) and predicted:
+            normal = norm.ppf(qmc.Sobol(len(predicted), rng=rng).random(OUTCOMES))
+            outcomes = costs(closer, np.clip(normal, -BEST_CASE, BEST_CASE))
+            added = improvement(outcomes.reshape(-1, outcomes.shape[2])).reshape(outcomes.shape[:2])
+            score[closer] += keeps[closer] * added.mean(axis=0)
+        return score
 
     def _suppose(self, architecture: Architecture) -> np.ndarray:
         """Adds what is predicted for it to what is known; returns its costs."""
@@ -225,15 +243,16 @@ class _Model:
         return float(self.scale.back(z)[0])
 
     def predict(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Means and deviations on the scale of the model."""
+        """Means and deviations of measurements there, their chance included, on the scale of the model."""
         whole = self._whole if features is self._space else None
-        return (whole or Posterior(self._kernel, features, self._x)).predict(self._z)
+        mean, deviation = (whole or Posterior(self._kernel, features, self._x)).predict(self._z)
+        return mean, np.hypot(deviation, math.sqrt(self._kernel.noise))
 
     def below_zero(self, features: np.ndarray) -> np.ndarray:
         """The probability of it."""
         mean, deviation = self.predict(features)
         zero = self.scale.to(np.zeros(1))[0]
-        return np.asarray(norm.cdf((zero - mean) / np.hypot(deviation, math.sqrt(self._kernel.noise))))
+        return np.asarray(norm.cdf((zero - mean) / deviation))
 
 
 class _Improvement:
@@ -259,6 +278,7 @@ class _Improvement:
         self._directions = np.maximum(directions, 1e-6).astype(np.float32)
         self._front = self._scaled(measured[NonDominatedSorting().do(measured, only_non_dominated_front=True)])
         self._reached = self._reach(self._front).max(axis=0)
+        self._front = self._front[np.argsort(-self._front.prod(axis=1))]  # those that dominate most come first
 
     def _scaled(self, costs: np.ndarray) -> np.ndarray:
         """Below the reference point, in extents of what was measured."""
@@ -276,9 +296,9 @@ class _Improvement:
         if self._front is None:
             return np.ones(len(costs))
         scaled = self._scaled(costs)
-        promising = (scaled > 0).all(axis=1)
+        left = np.flatnonzero((scaled > 0).all(axis=1))
         for point in self._front:  # most are dominated, which is quicker to see than to measure
-            promising &= (scaled > point).any(axis=1)
+            left = left[(scaled[left] > point).any(axis=1)]
         improvement = np.zeros(len(costs))
-        improvement[promising] = np.maximum(self._reach(scaled[promising]) - self._reached, 0.0).mean(axis=1)
+        improvement[left] = np.maximum(self._reach(scaled[left]) - self._reached, 0.0).mean(axis=1)
         return improvement

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -9,13 +10,21 @@ from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from analysis.graphs import Graph
 from orchestrator.spaces.parts.choice import Decided, MixedNetwork, decided, extract, keeping
 from orchestrator.spaces.parts.prices import Operation, Prices, priced
+from orchestrator.spaces.parts.structure import structure
 from searchers.base import Architecture, check_architecture
+
+SKIPS = frozenset({"skip", "skip_connect", "identity", "id"})
+"""What the field calls an option that passes its input on."""
+LISTED = 20_000
+"""Spaces of up to so many architectures are looked at whole."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +160,16 @@ class SearchSpace(ABC):
     def derive(self, probabilities: Sequence[Sequence[float]]) -> Architecture:
         """The architecture that stands for a policy: here, each choice's most probable option."""
         return tuple(max(range(len(row)), key=row.__getitem__) for row in probabilities)
+
+    @cached_property
+    def structure(self) -> tuple[NDArray[np.float64], list[int]] | None:
+        """Of every architecture, in lexicographic order, what its graph says of it (see `parts/structure.py`), without what does
+        not reach the output; None for a space of more than 20,000."""
+        if self.architectures > LISTED:
+            return None
+        left = [self.pruned(a, constants=True) for a in itertools.product(*map(range, self.sizes))]
+        drawn = {a: {} if a is None else self.drawing(a) for a in dict.fromkeys(left)}
+        return structure([drawn[a] for a in left], SKIPS)
 
     def canonical(self, architecture: Architecture) -> Hashable:
         """Equal for architectures that are the same network. Here every architecture is one of its own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,18 +15,28 @@ from searchers.base import Architecture
 JITTER = 1e-6
 STEPS = 25
 """Of L-BFGS; more change predictions little."""
+APART = 0.7
+"""Deviation of an option's log weight from that of all options, a priori."""
 FITTED = 300
 """Evaluations that hyperparameters are fitted to, at most, spread evenly over all of them: the time grows with their cube."""
 
 
+Structure = tuple[np.ndarray, Sequence[int]]
+"""Of all architectures of a space, in lexicographic order: further features, (architectures, features), and for each feature the
+number of its group."""
+
+
 class Encoding:
-    """One-hot rows, and how often each option is taken among the choices that have as many.
+    """One-hot rows, how often each option is taken among the choices that have as many, and the features of `structure`.
 
     Where several choices have as many options these are mostly the same operations, so that what one place teaches holds at
     the others, too. Where they are not, the process finds that the counts say nothing.
+
+    own: how many features are of the first two kinds. groups: (features,), the group of each, whose members weigh about alike.
+    typical: (groups,), the weight with which each kind of feature sets two random networks 0.6 apart (squared).
     """
 
-    def __init__(self, sizes: Sequence[int]) -> None:
+    def __init__(self, sizes: Sequence[int], structure: Structure | None = None) -> None:
         self.sizes = np.array(sizes)
         self._at = np.cumsum([0, *sizes[:-1]])
         self.one_hot = int(self.sizes.sum())
@@ -38,14 +49,33 @@ class Encoding:
                     block[self._at[choice] : self._at[choice] + size] = 2.0 / np.sqrt(len(alike)) * np.eye(size)
                 blocks.append(block)
         self._counts = np.hstack([np.zeros((self.one_hot, 0)), *blocks])
-        self.features = self.one_hot + self._counts.shape[1]
+        self.own = self.one_hot + self._counts.shape[1]
+        groups, typical = [0] * self.one_hot + [1] * self._counts.shape[1], [0.6 / len(sizes)] * 2
+        self._structure = None
+        if structure is not None and len(structure[1]):
+            if structure[0].shape != (math.prod(sizes), len(structure[1])):
+                raise ValueError(
+                    f"the structure has the shape {structure[0].shape}, not ({math.prod(sizes)}, {len(structure[1])})"
+                )
+            self._structure = structure[0]
+            of, apart = np.array(structure[1]), 2 * self._structure.var(axis=0)
+            alone = np.isin(of, np.flatnonzero(np.bincount(of) == 1))
+            for group in range(int(of.max()) + 1):
+                together = alone if alone[of == group].all() else ~alone
+                typical.append(0.6 / max(float(apart[together].sum()), 1e-9))
+            groups += (2 + of).tolist()
+        self.groups, self.typical = np.array(groups), np.array(typical)
+        self.features = len(groups)
 
     def __call__(self, architectures: Sequence[Architecture] | np.ndarray) -> np.ndarray:
         """(architectures, features)."""
         options = np.asarray(architectures, dtype=int).reshape(-1, len(self.sizes))
         hot = np.zeros((len(options), self.one_hot))
         hot[np.arange(len(options))[:, None], self._at + options] = 1.0
-        return np.hstack([hot, hot @ self._counts])
+        known = [hot, hot @ self._counts]
+        if self._structure is not None:
+            known.append(self._structure[np.ravel_multi_index(tuple(options.T), tuple(self.sizes))])
+        return np.hstack(known)
 
 
 class Scale:
@@ -77,37 +107,61 @@ class Scale:
 
 
 class Kernel:
-    """amplitude * exp(-weighted squared distance of the features) + linear * their dot product, and noise.
+    """amplitude * exp(-weighted squared distance of the features) + linear * dot product of the choices, and noise.
 
-    A weight for each feature (automatic relevance determination; Rasmussen and Williams, 2006, section 5.1), all fitted at
-    once: the most probable under broad log-normal priors, which keep thirty weights sane when there are twenty evaluations.
-    What the features cannot explain, chance of training included, is noise; values are not interpolated.
+    Each group of features has a weight, and each choice's option and count besides how far its own differs from that (automatic
+    relevance determination; Rasmussen and Williams, 2006, section 5.1). All are fitted at once: the most probable under broad
+    log-normal priors, which keep some fifty numbers sane when there are twenty evaluations. What the features cannot explain,
+    chance of training included, is noise; values are not interpolated.
     """
 
     def __init__(self, encoding: Encoding, x: np.ndarray, z: np.ndarray) -> None:
         if len(x) > FITTED:
             x, z = (rows[np.linspace(0, len(rows) - 1, FITTED).astype(int)] for rows in (x, z))
-        self._choices = len(encoding.sizes)
-        features = encoding.features
-        # A priori two random networks are about one length apart, and noise has a thirtieth of the variance.
-        self._mean = np.log([*[0.6 / self._choices] * features, 1.0, 0.3, 0.03])
-        self._deviation = np.array([*[1.0] * features, 1.0, 1.5, 1.5])
+        self._choices, self._own, self._groups = len(encoding.sizes), encoding.own, encoding.groups
+        # A priori two random networks are about one length apart by each kind of feature, and noise has a thirtieth of the
+        # variance.
+        self._mean = np.concatenate([np.log([*encoding.typical, 1.0, 0.3, 0.03]), np.zeros(self._own)])
+        self._deviation = np.array([*[1.0] * len(encoding.typical), 1.0, 1.5, 1.5, *[APART] * self._own])
         bounds = [(-9, 5)] * len(self._mean)
         limits = {"maxiter": STEPS}
         found = minimize(self._loss, self._mean, (x, z), jac=True, method="L-BFGS-B", bounds=bounds, options=limits).x
-        self.weights, (self.amplitude, self.linear, self.noise) = np.exp(found[:-3]), np.exp(found[-3:])
+        self.weights, (self.amplitude, self.linear, self.noise) = self._read(found)
+
+    def _read(self, log: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The weight of each feature; amplitude, linear and noise."""
+        count = len(log) - self._own - 3
+        weights = log[:count][self._groups]
+        weights[: self._own] += log[count + 3 :]
+        return np.exp(weights), np.exp(log[count : count + 3])
+
+    def _dot(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return a[:, : self._own] @ b[:, : self._own].T / self._choices
 
     def __call__(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """(rows of a, rows of b), without noise."""
-        return np.asarray(self.amplitude * np.exp(-_distances(a, b, self.weights)) + self.linear / self._choices * a @ b.T)
+        return np.asarray(self.amplitude * np.exp(-_distances(a, b, self.weights)) + self.linear * self._dot(a, b))
+
+    def prepare(self, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rows that many others will be compared with, for `against`."""
+        weighted = (b * np.sqrt(self.weights)).astype(np.float32)
+        own = (b[:, : self._own] * (self.linear / self._choices)).astype(np.float32)
+        return weighted, np.square(weighted).sum(axis=1), own
+
+    def against(self, a: np.ndarray, prepared: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
+        """(rows of b,), for a single row `a`, (features,), and b as it was prepared."""
+        weighted, norms, own = prepared
+        row = (a * np.sqrt(self.weights)).astype(np.float32)
+        near = np.exp(np.minimum(2 * (weighted @ row) - norms - row @ row, 0.0))
+        return np.asarray(np.float32(self.amplitude) * near + own @ a[: self._own].astype(np.float32))
 
     def diagonal(self, a: np.ndarray) -> np.ndarray:
-        return np.asarray(self.amplitude + self.linear / self._choices * (a * a).sum(axis=1))
+        return np.asarray(self.amplitude + self.linear / self._choices * (a[:, : self._own] ** 2).sum(axis=1))
 
     def _loss(self, log: np.ndarray, x: np.ndarray, z: np.ndarray) -> tuple[float, np.ndarray]:
         """Minus the log posterior of the logarithms of all hyperparameters, and its gradient."""
-        weights, (amplitude, linear, noise) = np.exp(log[:-3]), np.exp(log[-3:])
-        similar, dot = np.exp(-_distances(x, x, weights)), x @ x.T / self._choices
+        weights, (amplitude, linear, noise) = self._read(log)
+        similar, dot = np.exp(-_distances(x, x, weights)), self._dot(x, x)
         root = np.linalg.cholesky(amplitude * similar + linear * dot + (noise + JITTER) * np.eye(len(x)))
         inverse = cho_solve((root, True), np.eye(len(x)))
         solved = inverse @ z
@@ -115,9 +169,11 @@ class Kernel:
         loss = 0.5 * z @ solved + np.log(np.diag(root)).sum() + 0.5 * away @ away
         outer = 0.5 * (inverse - np.outer(solved, solved))
         pull = amplitude * outer * similar
-        by_weight = 2 * ((x * x).T @ pull.sum(axis=1) - np.einsum("if,if->f", x, pull @ x))
+        by_weight = -2 * weights * ((x * x).T @ pull.sum(axis=1) - np.einsum("if,if->f", x, pull @ x))
+        by_group = np.bincount(self._groups, by_weight, minlength=len(log) - self._own - 3)
         by_scale = [pull.sum(), linear * (outer * dot).sum(), noise * np.trace(outer)]
-        return float(loss), np.concatenate([-weights * by_weight, by_scale]) + away / self._deviation
+        slope = np.concatenate([by_group, by_scale, by_weight[: self._own]])
+        return float(loss), slope + away / self._deviation
 
 
 class Posterior:
@@ -129,7 +185,7 @@ class Posterior:
 
     def __init__(self, kernel: Kernel, candidates: np.ndarray, known: np.ndarray, room: int = 0) -> None:
         """room: how many will be added."""
-        self._kernel, self._candidates, self._x = kernel, candidates, known
+        self._kernel, self._prepared, self._x = kernel, kernel.prepare(candidates), known
         n = len(known)
         self._root = np.zeros((n + room, n + room))
         self._root[:n, :n] = np.linalg.cholesky(kernel(known, known) + (kernel.noise + JITTER) * np.eye(n))
@@ -147,7 +203,7 @@ class Posterior:
         across = solve_triangular(self._root[:n, :n], self._kernel(self._x, own)[:, 0], lower=True, check_finite=False)
         left = float(self._kernel.diagonal(own)[0]) + self._kernel.noise + JITTER - across @ across
         self._root[n, :n], self._root[n, n] = across, np.sqrt(max(left, JITTER))
-        row = self._kernel(own, self._candidates)[0] - across.astype(np.float32) @ self._rows[:n]
+        row = self._kernel.against(x, self._prepared) - across.astype(np.float32) @ self._rows[:n]
         self._rows[n] = row / self._root[n, n]
         self._variance -= np.square(self._rows[n])
         self._x = np.vstack([self._x, own])

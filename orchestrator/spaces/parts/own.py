@@ -76,6 +76,10 @@ class OwnSpace(SearchSpace):
                     raise
         raise AssertionError
 
+    @cached_property
+    def structure(self) -> None:
+        """None: a drawing takes a run of the network, and this would take one of each."""
+
     def build(self, before_last: int | None) -> nn.Module:
         return self.factory(image=self.image, classes=self.classes, **self._settings)
 
