@@ -17,6 +17,9 @@ from orchestrator.spaces.parts.choice import Decided, MixedNetwork, decided, ext
 from orchestrator.spaces.parts.prices import Operation, Prices, priced
 from searchers.base import Architecture, check_architecture
 
+SKIPS = frozenset({"skip", "skip_connect", "identity", "id"})
+"""What the field calls an option that passes its input on."""
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -95,6 +98,11 @@ class SearchSpace(ABC):
     def plain(self) -> tuple[tuple[bool, ...], ...]:
         """Per choice, whether each option is an operation without weights."""
         return tuple(tuple(option in self.weightless for option in choice.options) for choice in self.choices)
+
+    @cached_property
+    def skips(self) -> tuple[tuple[bool, ...], ...]:
+        """Per choice, whether each option passes its input on: here, by its name."""
+        return tuple(tuple(option in SKIPS for option in choice.options) for choice in self.choices)
 
     @property
     def phases(self) -> tuple[tuple[int, ...], ...]:
