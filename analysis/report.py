@@ -190,7 +190,7 @@ def _fronts(run: Run) -> Picture:
     pairs = [(b, a) for a, b in itertools.combinations(titles, 2)]
     across = min(3, len(pairs))
     down = math.ceil(len(pairs) / across)
-    figure = plots.new_figure(4.0 * across, 3.4 * down + 0.5)
+    figure = plots.new_figure(4.0 * across, 3.4 * down + (0.5 if across > 1 else 0.7))
     axes = list(figure.subplots(down, across, squeeze=False).ravel())
     for ax, (x, y) in zip(axes, pairs, strict=False):
         plots.draw_front(ax, run.evaluations, run.front, run.retrained, x, y, titles)
@@ -198,7 +198,8 @@ def _fronts(run: Run) -> Picture:
     for ax in axes[len(pairs) :]:
         ax.set_axis_off()
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8)
+    # A single panel is not as wide as the four names of what is in it.
+    figure.legend(handles, labels, loc="outside lower center", ncols=4 if across > 1 else 1, fontsize=8)
     caption = "Each pair of objectives; lower left is better. The line joins what is non-dominated in the two objectives shown"
     if run.references:
         caption += "; diamonds are networks that were trained by themselves, by their test error"

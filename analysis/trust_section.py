@@ -74,7 +74,8 @@ def section(
             "far that can be trusted."
         )
         if verdict is None:
-            lead += " How well they rank random networks has not been measured: paretoray trust, with this directory, does it."
+            where = "the directory of one of its searches" if "searches" in summary else "this directory"
+            lead += f" How well they rank random networks has not been measured: paretoray trust, with {where}, does it."
     if table is not None and verdict is not None:
         found += findings(verdict)
         flags += warnings(verdict)
@@ -148,6 +149,8 @@ def warnings(verdict: Mapping[str, Any]) -> list[str]:
     """What is wrong, in sentences, by trust.json."""
     flags = []
     own = [a for a in verdict["agreements"] if (a["kind"], a["among"], a["statistics"]) == (RANDOM, ALL, verdict["own"])]
+    if not own:
+        flags.append("The truth of fewer than two random networks is known, so their ranking is not judged.")
     for a in own:
         few = " Take more networks." if a["networks"] < 50 else ""
         if a["tau"] is None:

@@ -62,6 +62,8 @@ def run(
     dot, `training.name=from-scratch`, is of another section. truth: files of a table of all networks of the space, and its
     columns for the experiment's objectives; without it the fronts' members are retrained, and their test errors count.
 
+    With a table, the weights of each search are tried on random networks besides (see trust.py), which is not its cost either.
+
     Each search is a run directory below `searches/`; one that is finished is not made again, and one that was interrupted goes
     on. Raises InputError before anything starts, and Interrupted once Ctrl-C has been heeded.
     """
@@ -263,6 +265,7 @@ def _inherited(folder: Path, data: Dataset, table: Table, console: Console) -> p
         said = json.loads(path.read_text()) if path.exists() else {}
         if (said.get("checkpoint"), said.get("truth")) == (weights.checksum, truth.title):
             return pd.read_csv(folder / records.TRUST)
+        console.print(f"ranking {len(random)} random networks by the weights of {folder.name}", highlight=False, markup=False)
         with Display(console) as display, runs.threads(weights.experiment.workers.cpus):
             return trust.assess(weights, random, kept, truth, None, display.trust, lambda: False)
     except InputError as error:

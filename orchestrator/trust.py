@@ -37,7 +37,7 @@ from searchers import Architecture
 
 FOLDER = "trust"
 """Below a run directory: what is measured and trained for this, each kept as soon as it is done."""
-NETWORKS, RETRAINED = 100, 8
+NETWORKS, TRAINED = 100, 8
 _LISTED = 20_000  # spaces up to this size are listed and shuffled; from larger ones networks are drawn one by one
 _TOGETHER = 8  # networks measured between two looks at the clock and at Ctrl-C
 _SAMPLE, _IMAGES = 101, 102  # streams of chance, apart from the search's own
@@ -182,9 +182,12 @@ _COLUMNS = ["checkpoint", "images", "statistics", "arch", "accuracy"]
 
 
 def _measured(path: Path, checksum: str, images: int) -> dict[tuple[str, str], float]:
-    """By notation and statistics; a line that was cut off is left out."""
+    """By notation and statistics; a line that was cut off is left out, and ended."""
     if not path.exists():
         return {}
+    if not path.read_bytes().endswith(b"\n"):
+        with path.open("a") as file:
+            file.write("\n")  # or what is appended would be part of the line that was cut off
     try:
         rows = pd.read_csv(path, on_bad_lines="skip", dtype={"checkpoint": str, "arch": str}).dropna()
         rows = rows[(rows["checkpoint"] == checksum) & (rows["images"] == images)]
@@ -203,12 +206,14 @@ def _fewer(data: Dataset, images: int, seed: int) -> Dataset:
 @dataclass(frozen=True)
 class Truth:
     """What networks are truly worth. title: in words. unit: what it counts. higher: whether more is better. values: as far as
-    they are known."""
+    they are known. first: of the random networks only so many count; None for all. Of a later one the truth is known only if
+    it was good enough for the front, and with such networks a sample is not random any more."""
 
     title: str
     unit: str
     higher: bool
     values: dict[Architecture, float]
+    first: int | None = None
 
 
 def table_truth(table: Table, column: str, needed: Sequence[Architecture], ranked: Sequence[Architecture]) -> Truth:
@@ -241,7 +246,9 @@ def assess(
     """
     measured = weights.accuracies([*random, *front], images, show, stop)
     measured.insert(1, "kind", [RANDOM] * len(random) + [FRONT] * len(front))
-    found = measured.assign(true=[truth.values.get(a, np.nan) for a in (*random, *front)])
+    counted = len(random) if truth.first is None else truth.first
+    true = [truth.values.get(a, np.nan) if i < counted else np.nan for i, a in enumerate(random)]
+    found = measured.assign(true=true + [truth.values.get(a, np.nan) for a in front])
     found.to_csv(weights.directory / records.TRUST, index=False)
     skips = Skips.of(weights.space.skips, weights.space.absent)
     shares = dict(zip(found["arch"], skips.shares([*random, *front]), strict=True)) if skips.skip.any() else {}
@@ -299,18 +306,17 @@ def main(
     space, experiment = weights.space, weights.experiment
     listed = [space.parse(str(a)) for a in records.read(directory / records.FRONT, ["arch"])["arch"]]
     front = [a for a in listed if weights.has(a)]
-    truth, jobs = None, []
+    truth, jobs, trained = None, [], 0
     if tables:
         assert column is not None
         truth = table_truth(Table.read(list(tables), space, [column]), column, list(dict.fromkeys([*random, *front])), random)
         judge = truth.title
     else:
         known = _retrained(directory, space)
-        jobs = [a for a in random[: min(RETRAINED, len(random)) if members is None else members] if a not in known]
+        trained = min(TRAINED, len(random)) if members is None else members
+        jobs = [a for a in random[:trained] if a not in known]
         if len(known) + len(jobs) < 2:
-            raise InputError(
-                f"nothing says what networks are truly worth; write --retrain {RETRAINED}, or --table and --column"
-            )
+            raise InputError(f"nothing says what networks are truly worth; write --retrain {TRAINED}, or --table and --column")
         judge = f"retraining: {len(known)} of the front are retrained, and {len(jobs)} random ones will be"
     plain: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
     console.print(
@@ -338,7 +344,7 @@ def main(
                     results = runs.retrain_all(experiment, absolute, weights.data, wanted, display)
                 errors = zip(results["arch"], results["test_error_percent"], strict=True)
                 values |= {space.parse(str(arch)): 100.0 - float(error) for arch, error in errors}
-            truth = Truth("test accuracy (%) after training from scratch", "test accuracy (%)", True, values)
+            truth = Truth("test accuracy (%) after training from scratch", "test accuracy (%)", True, values, trained)
         assess(weights, random, front, truth, images, display.trust, stop.exists)
         write_report(experiment, directory, weights.data)
     said = json.loads((directory / records.VERDICT).read_text())
