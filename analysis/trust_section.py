@@ -12,7 +12,7 @@ import pandas as pd
 from analysis import plots
 from analysis.plots import Picture
 from analysis.records import VALIDATION, samples_of
-from analysis.trust import ALL, ENOUGH, FRONT, RANDOM, SUFFIX, Interval, Skips, repeated, tau
+from analysis.trust import ALL, BETTER, ENOUGH, FRONT, RANDOM, SUFFIX, Interval, Skips, repeated, tau
 
 Finding = tuple[str, str, str]
 """What it is, its value, and what that means."""
@@ -152,7 +152,7 @@ def warnings(verdict: Mapping[str, Any]) -> list[str]:
     if not own:
         flags.append("The truth of fewer than two random networks is known, so their ranking is not judged.")
     for a in own:
-        few = " Take more networks." if a["networks"] < 50 else ""
+        few = " Take more networks." if a["networks"] < min(50, verdict["surviving"]) else ""
         if a["tau"] is None:
             flags.append("All random networks have the same inherited accuracy, or the same truth: nothing is ranked.")
         elif a["low"] is None:
@@ -164,6 +164,13 @@ def warnings(verdict: Mapping[str, Any]) -> list[str]:
                 f"The ranking of random networks cannot be told from guessing: tau is {a['tau']:.2f}, between {a['low']:.2f} "
                 f"and {a['high']:.2f}.{few}"
             )
+    half = [a for a in verdict["agreements"] if (a["among"], a["statistics"]) == (BETTER, verdict["own"])]
+    if not flags and half and half[0]["low"] is not None and half[0]["low"] <= 0:
+        flags.append(
+            "The shared weights tell bad networks from good ones, but not the good ones from each other: among the better half "
+            f"of the random networks tau is {half[0]['tau']:.2f}, between {half[0]['low']:.2f} and {half[0]['high']:.2f}. The "
+            "truth may be as uncertain there as the differences are small."
+        )
     for statistics, gain in verdict["gains"].items():
         if gain["low"] is not None and gain["low"] > 0:
             flags.append(

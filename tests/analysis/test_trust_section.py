@@ -104,7 +104,14 @@ def verdict(inherited: np.ndarray, better: np.ndarray, truth: np.ndarray) -> tup
     table = pd.DataFrame(
         {"arch": "a", "kind": RANDOM, "batch_accuracy": inherited, "recalibrated_accuracy": better, "true": truth}
     )
-    facts = {"truth": "acc of t", "unit": "acc", "images": 10, "own": "batch", "statistics": ["batch", "recalibrated"]}
+    facts = {
+        "truth": "acc of t",
+        "unit": "acc",
+        "images": 10,
+        "surviving": 99,
+        "own": "batch",
+        "statistics": ["batch", "recalibrated"],
+    }
     return table, facts | trust.verdict(table, "batch", True, {})
 
 
@@ -116,9 +123,14 @@ def test_what_is_wrong_with_a_ranking_is_flagged() -> None:
     flags = warnings(verdict(none, good, truth)[1])
     assert "cannot be told from guessing" in flags[0] and "Take more networks" in flags[0]
     assert "consider training.statistics=recalibrated" in flags[1]
+    assert "Take more networks" not in warnings(verdict(none, good, truth)[1] | {"surviving": 30})[0], "there are no more"
     assert "against their true order" in warnings(verdict(-good, -good, truth)[1])[0]
     assert "the same inherited accuracy" in warnings(verdict(0 * good, 0 * good, truth)[1])[0]
     assert "too few" in warnings(verdict(good[:5], good[:5], truth[:5])[1])[0]
+    coarse = np.where(truth > np.median(truth), 10 + none, truth)  # good from bad, but nothing among the good
+    assert [f.split(":")[0] for f in warnings(verdict(coarse, coarse, truth)[1])] == [
+        "The shared weights tell bad networks from good ones, but not the good ones from each other"
+    ]
     over = verdict(good, good, truth)[1] | {"overrated_skips": {"value": 0.4, "low": 0.1, "high": 0.6}}
     assert warnings(over) == ["Networks with more skips are put further ahead than they deserve."]
 
