@@ -148,18 +148,19 @@ class Skips:
         rows = np.asarray(weights, dtype=np.float64)
         if rows.ndim != 2 or rows.shape[1] != len(self.skip):
             raise ValueError(f"weights must have the shape (rows, {len(self.skip)}), not {rows.shape}")
-        edges = rows[:, self.edge].sum(axis=1)
-        shares: Floats = np.divide(
-            rows[:, self.skip & self.edge].sum(axis=1), edges, out=np.full(len(rows), np.nan), where=edges > 0
-        )
-        return shares
+        return _shares(rows[:, self.skip & self.edge].sum(axis=1), rows[:, self.edge].sum(axis=1))
 
     def shares(self, architectures: Sequence[Sequence[int]]) -> Floats:
         """(architectures,): of single networks, an option index for each choice."""
         places = np.asarray(architectures, dtype=np.int64).reshape(len(architectures), len(self.sizes))
-        rows = np.zeros((len(places), len(self.skip)))
-        rows[np.arange(len(places))[:, None], np.cumsum([0, *self.sizes[:-1]]) + places] = 1.0
-        return self.share(rows)
+        chosen = np.cumsum([0, *self.sizes[:-1]]) + places
+        return _shares((self.skip & self.edge)[chosen].sum(axis=1), self.edge[chosen].sum(axis=1))
+
+
+def _shares(part: NDArray[Any], whole: NDArray[Any]) -> Floats:
+    """nan of nothing."""
+    found: Floats = np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
+    return found
 
 
 @dataclass(frozen=True)

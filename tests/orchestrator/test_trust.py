@@ -116,17 +116,41 @@ def test_what_is_inherited_is_what_the_final_weights_say(run: Path, digits: Data
     assert f"{taus['batch']:.2f}" in result.output and "report: " in result.output
 
 
-def test_a_search_by_running_averages_is_judged_by_them_too(digits: Dataset, tmp_path: Path) -> None:
-    directory = search(tmp_path, searcher=RANDOM, training=SECTIONS["training"] | {"statistics": "running"})
+@pytest.mark.parametrize(
+    ("own", "names"), [("running", ["running", "batch", "recalibrated"]), ("recalibrated", ["recalibrated", "batch"])]
+)
+def test_a_search_by_averages_is_judged_by_them_and_by_batches(
+    own: Any, names: list[str], digits: Dataset, tmp_path: Path
+) -> None:
+    directory = search(tmp_path, searcher=RANDOM, training=SECTIONS["training"] | {"statistics": own})
     assert call(directory, *TABLE, "--networks", 6).exit_code == 0
     found = pd.read_csv(directory / records.TRUST)
-    assert [c for c in found if c.endswith("accuracy")] == ["running_accuracy", "batch_accuracy", "recalibrated_accuracy"]
+    assert [c.removesuffix("_accuracy") for c in found if c.endswith("accuracy")] == names
     space = runs.open_run(directory).build_space(digits)
     places = [space.parse(a) for a in found["arch"]]
-    as_searched = Supernet(space, digits, batch=20, statistics="running")
+    as_searched = Supernet(space, digits, batch=20, statistics=own)
     as_searched.load_state_dict(latest(directory))
-    assert found["running_accuracy"].tolist() == [m["accuracy"] for m in as_searched.measure(places, None)]
-    assert json.loads((directory / records.VERDICT).read_text())["own"] == "running"
+    assert found[f"{own}_accuracy"].tolist() == [m["accuracy"] for m in as_searched.measure(places, None)]
+    assert json.loads((directory / records.VERDICT).read_text())["own"] == own
+
+
+def test_where_nothing_is_normalised_there_is_one_accuracy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bare.py").write_text(
+        "from torch import nn\nfrom orchestrator.spaces import Choice\n"
+        "def build(image, classes):\n"
+        "    def choice(name):\n"
+        "        return Choice(name, {'plain': nn.Identity, 'conv': lambda: nn.Conv2d(1, 1, 3, padding=1), 'tanh': nn.Tanh})\n"
+        "    return nn.Sequential(choice('a'), choice('b'), nn.Flatten(), nn.Linear(image[1] * image[2], classes))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    directory = search(tmp_path, searcher=RANDOM, space={"name": "bare:build"})
+    result = call(directory, "--networks", 5, "--retrain", 3)
+    assert result.exit_code == 0, result.output
+    found = pd.read_csv(directory / records.TRUST)
+    assert [c for c in found if c.endswith("_accuracy")] == ["batch_accuracy"] and found["true"].notna().sum() >= 3
+    said = json.loads((directory / records.VERDICT).read_text())
+    assert said["statistics"] == ["batch"] and said["gains"] == {} and said["surviving"] == 9
+    assert said["overrated_skips"] is not None, "its identities are known for what they are"
 
 
 def test_dropped_options_are_not_drawn_and_members_that_have_them_are_left_out(staged: Path, tmp_path: Path) -> None:
