@@ -205,7 +205,7 @@ def verdict(table: pd.DataFrame, own: str, higher: bool, shares: Mapping[str, fl
     """All that trust.csv says, as plain values (None for what cannot be said).
 
     table: `arch`, `kind`, `true` and an accuracy for each statistics. own: the statistics that the search went by. higher: as
-    for `agreements`. shares: of skips, by architecture; empty for a space without any.
+    for `agreements`. shares: of skips, by architecture, nan for none; empty for a space without any.
     """
     random = table[(table["kind"] == RANDOM) & table["true"].notna()]
     truth = (random["true"] if higher else -random["true"]).to_numpy(dtype=float)
@@ -222,7 +222,9 @@ def verdict(table: pd.DataFrame, own: str, higher: bool, shares: Mapping[str, fl
     if shares and len(random):
         # Positive where a network with more skips is put further ahead of where it belongs.
         ahead = rankdata(mine) - rankdata(truth)
-        overrated = asdict(tau([shares[a] for a in random["arch"]], ahead))
+        skipping = np.array([shares[a] for a in random["arch"]])
+        known = np.isfinite(skipping)  # a network without any edge has no share
+        overrated = asdict(tau(skipping[known], ahead[known]))
     plain: dict[str, Any] = _plain(
         {
             "agreements": [asdict(a) for a in agreements(table, higher)],

@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from orchestrator.errors import InputError, Interrupted, RunError
@@ -153,7 +154,7 @@ def trust(directory: Path, **given: Any) -> None:
         sys.exit(130)
     table = Table("what", "value", "what it means")
     for row in found:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     console.print(table)
     for line in [*(f"warning: {flag}" for flag in flags), f"report: {directory / 'report.html'}"]:
         console.print(line, soft_wrap=True, highlight=False, markup=False)

@@ -138,6 +138,8 @@ def test_the_verdict_says_what_recalibration_gains_and_whether_skips_are_overrat
     first = int(np.argmax(leaning))
     assert said["picked"]["batch"]["rank"] == 1 + (truth > truth[first]).sum()
     assert trust.verdict(made, "batch", True, {})["overrated_skips"] is None
+    some = trust.verdict(made, "batch", True, shares | {"n0": float("nan")})["overrated_skips"]
+    assert some["networks"] == 39 and some["low"] > 0, "one has no edge that could be a skip"
     alike = trust.verdict(made.assign(batch_accuracy=10.0), "batch", True, {})
     assert alike["agreements"][0]["tau"] is None
     json.loads(json.dumps(alike, allow_nan=False))
