@@ -158,7 +158,8 @@ class Split:
         if self.limit is not None:
             everything = [c[: max(2, self.limit // len(everything))] for c in everything]
         cuts = [min(len(c) - 1, max(1, round(len(c) * self.valid))) for c in everything]
-        valid = np.sort(np.concatenate([c[:cut] for c, cut in zip(everything, cuts, strict=True)]))
+        # Mixed: it is judged batch by batch, mostly with each batch's own statistics, and folders come class by class.
+        valid = rng.permutation(np.concatenate([c[:cut] for c, cut in zip(everything, cuts, strict=True)]))
         train = np.sort(np.concatenate([c[cut:] for c, cut in zip(everything, cuts, strict=True)]))
         scaled = images[train].transpose(1, 0, 2, 3).reshape(images.shape[1], -1)
         return Dataset(

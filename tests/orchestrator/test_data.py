@@ -42,6 +42,15 @@ def test_an_official_test_part_stays_whole_and_apart() -> None:
     assert len(made.train) == len(made.valid) == 15
 
 
+def test_the_validation_part_is_mixed_however_the_images_came() -> None:
+    """Folders come class by class, and a batch of one class, normalised by itself, says nothing of a network."""
+    raw = numbered(240)
+    by_class = np.argsort(raw.labels, kind="stable")
+    made = Split(valid=0.5).apply(Raw(raw.images[by_class], raw.labels[by_class], None, raw.classes, False, 0))
+    for batch in made.valid.labels.split(24):
+        assert torch.bincount(batch, minlength=3).min() >= 2
+
+
 def test_normalised_training_images_have_mean_zero_and_deviation_one() -> None:
     made = data.load("digits", data.settings("digits", {}))
     x = made.normalise(made.train.images)
