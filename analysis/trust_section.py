@@ -111,7 +111,7 @@ def findings(verdict: Mapping[str, Any]) -> list[Finding]:
         value = "\n".join(f"{s} {p['rank']:.3g} of {p['of']}" for s, p in picks.items())
         means = (
             f"The place, by its truth, of the random network that is first by {own} statistics; it is "
-            f"{picks[own]['short']:.2f} from the best in {verdict['unit']}."
+            f"{picks[own]['short']:.2f} from the best in {verdict['unit']}. Of one network, so much of it is chance."
         )
         found.append(("true rank of the first", value, means))
     over = verdict["overrated_skips"]
