@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from matplotlib.ticker import EngFormatter
 
 from analysis import compare, plots
 from analysis.pareto import Floats
-from analysis.report import Picture, _svg
+from analysis.plots import Picture
+from analysis.report import inline
+from analysis.trust import RANDOM, SUFFIX, statistics_of
 
 COLOURS = (
     "#27618f", "#c0392b", "#1f7a4d", "#e0a458", "#8e6bad", "#4d4d4d",
@@ -101,10 +104,13 @@ def write_searches(
     titles: Sequence[str],
     protocol: Sequence[str],
     known: bool,
+    inherited: Mapping[tuple[str, int], pd.DataFrame],
 ) -> None:
     """Writes report.html and plots/ of whole searches into `directory`.
 
-    found: a row for each, with `searcher`, `seed`, `hypervolume`, `seconds`, `images`, `tau`, `members`, `architectures`.
+    found: a row for each, with `searcher`, `seed`, `hypervolume`, `seconds`, `images`, `tau`, `members`, `architectures`,
+    `repeated`, `skips`, `skips_by_chance`, and of those with shared weights that were judged `ranked` and, for each statistics,
+    `tau_STATISTICS` with `_low` and `_high`. inherited: trust.csv of these, by searcher and seed.
     fronts: true costs, in `columns`, of the members that each returned. front: the true one, if it is `known`, or that of all
     members. titles: of the columns.
     """
@@ -134,13 +140,19 @@ def write_searches(
         pictures = [_costs(found, names, colours)]
         if len(columns) == 2:
             pictures.append(_returned(fronts, columns, front, titles, names, colours, known))
+        if inherited:
+            pictures.append(_inherited(inherited, names, titles[0].removeprefix("100 - ")))
     seeds = int(found["seed"].nunique())
     page(
         directory,
         title=f"{' against '.join(titles)}: {len(names)} searches",
         lead="Whole searches, their weights trained from nothing, at equal cost; what their fronts are truly worth.",
         facts=[(str(len(names)), "searchers"), (str(seeds), "seeds"), (f"{found['seconds'].mean():,.0f} s", "a search")],
-        sections=[Section("True hypervolume of what they return", head, rows, note), *wins(compare.pairs(scored, 1), names)],
+        sections=[
+            Section("True hypervolume of what they return", head, rows, note),
+            *wins(compare.pairs(scored, 1), names),
+            _trusted(found, names),
+        ],
         pictures=pictures,
         seeds=seeds,
         protocol=protocol,
@@ -191,6 +203,63 @@ def _returned(
     return Picture("fronts", "What they return", f"Every member of every front, by its true values.{beyond}", figure)
 
 
+def _trusted(found: pd.DataFrame, names: Sequence[str]) -> Section:
+    """Whether their weights rank networks, and whether they repeat themselves or drift to skips."""
+    judged = [s for s in ("batch", "running", "recalibrated") if f"tau_{s}" in found and found[f"tau_{s}"].notna().any()]
+    means = found.groupby("searcher").mean(numeric_only=True)
+    rows: list[list[Cell]] = []
+    for name in names:
+        mean = means.loc[name]
+        taus: list[Cell] = []
+        for s in judged:
+            value, low, high = (mean[f"tau_{s}{end}"] for end in ("", "_low", "_high"))
+            shown = f"{value:.2f}" if np.isfinite(value) else ""
+            taus.append((shown, f"{low:.2f}..{high:.2f}") if np.isfinite(low) else shown)
+        counted = [f"{mean['ranked']:.0f}" if np.isfinite(mean["ranked"]) else ""] if judged else []
+        shares = [f"{mean[c]:.0%}" if np.isfinite(mean[c]) else "" for c in ("repeated", "skips", "skips_by_chance")]
+        rows.append([name, *taus, *counted, *shares])
+    note = "Means over seeds. "
+    if judged:
+        note += (
+            "Tau: Kendall's, of the inherited and the true accuracy of random networks of the options that survive, and the "
+            "mean of the seeds' bootstrap 95 % intervals; by the statistics of each batch, or by statistics of each network's "
+            "own, recalibrated on training images. What a method has dropped is not among them, which makes ranking harder. "
+        )
+    note += (
+        "Repeats: recorded samples that the same search had sampled before. Skips: their share among the choices that could be "
+        "one, in what was returned; costs favour them."
+    )
+    head = ["searcher", *(f"tau, {s}" for s in judged), *(["networks ranked"] if judged else [])]
+    return Section("Can their weights be trusted?", [*head, "repeats", "skips", "skips by chance"], rows, note)
+
+
+def _inherited(inherited: Mapping[tuple[str, int], pd.DataFrame], names: Sequence[str], truth: str) -> Picture:
+    first = {name: min(seed for n, seed in inherited if n == name) for name in names if any(n == name for n, _ in inherited)}
+    across = min(3, len(first))
+    down = math.ceil(len(first) / across)
+    figure: Figure = plots.new_figure(2.8 * across if across > 1 else 4.2, 2.6 * down + 0.5)
+    axes = list(figure.subplots(down, across, squeeze=False, sharey=True).ravel())
+    colours = {"batch": COLOURS[0], "recalibrated": COLOURS[3], "running": COLOURS[4]}
+    for ax, (name, seed) in zip(axes, first.items(), strict=False):
+        table = inherited[name, seed]
+        random = table[table["kind"] == RANDOM]
+        for statistics in statistics_of(table):
+            plots.draw_inherited(ax, random, statistics + SUFFIX, "true", colours[statistics], statistics)
+        ax.set_title(name, fontsize=8)
+        ax.set_xlabel("inherited accuracy (%)")
+    for ax in axes[len(first) :]:
+        ax.set_axis_off()
+    for ax in axes[::across]:
+        ax.set_ylabel(truth)
+    shown = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=3, fontsize=8)
+    caption = (
+        "Random networks: what they inherit from each searcher's weights under its lowest seed, against the table's first "
+        "objective; only the order matters."
+    )
+    return Picture("trust", "Inherited against true", caption, figure)
+
+
 def page(
     directory: Path,
     *,
@@ -207,7 +276,7 @@ def page(
     with plots.style():
         for picture in pictures:
             picture.figure.savefig(directory / "plots" / f"{picture.name}.png", dpi=150)
-        drawn = [{"title": p.title, "caption": p.caption, "svg": _svg(p.figure)} for p in pictures]
+        drawn = inline(pictures)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 import matplotlib as mpl
 import numpy as np
@@ -12,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
+from analysis.graphs import Graph
 from analysis.records import COUNTS, SAMPLE, VALIDATION
 
 INK, FAINT, FRONT, HONEST, OUTSIDE = "#222222", "#b8bcc4", "#c0392b", "#1f7a4d", "#7d3c98"
@@ -33,6 +35,17 @@ STYLE = {
     "svg.fonttype": "path",
     "svg.hashsalt": "paretoray",
 }
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure, the name of its file, and what the page says of it; a drawn graph is written in Graphviz's language too."""
+
+    name: str
+    title: str
+    caption: str
+    figure: Figure
+    graph: Graph | None = None
 
 
 def style() -> AbstractContextManager[None]:
@@ -133,6 +146,29 @@ def draw_prediction(ax: Axes, measured: Sequence[float], predicted: Sequence[flo
     ax.set_aspect("equal")
     ax.set_xlabel(f"measured {title}")
     ax.set_ylabel(f"predicted {title}")
+
+
+def draw_inherited(ax: Axes, networks: pd.DataFrame, x: str, y: str, colour: str, label: str) -> None:
+    """What networks are truly worth, column `y`, against what they inherit, column `x`."""
+    ax.scatter(networks[x], networks[y], s=18, color=colour, alpha=0.7, linewidths=0, label=label)
+
+
+def draw_skips(ax: Axes, samples: pd.DataFrame, policy: pd.DataFrame | None, front: float, chance: float) -> None:
+    """Shares of skips over the weight steps. samples, policy: `step` and `share`; the former in order, shown in up to 40 parts.
+    front: the share on the front, nan for none."""
+    parts = np.array_split(np.arange(len(samples)), min(40, len(samples))) if len(samples) else []
+    means = [samples.iloc[part].mean() for part in parts]
+    if means:
+        ax.plot([m["step"] for m in means], [m["share"] for m in means], color=INK, lw=1.2, marker=".", ms=4, label="samples")
+    if policy is not None:
+        ax.plot(policy["step"], policy["share"], color="#27618f", lw=1.4, label="policy")
+    if np.isfinite(front):
+        ax.axhline(front, color=FRONT, lw=1.0, label="the front")
+    ax.axhline(chance, color="#888888", lw=1.0, ls=":", label="by chance")
+    ax.set_xlabel("weight steps")
+    ax.set_ylabel("share of skips")
+    ax.set_ylim(-0.02, 1.02)
+    ax.set_xlim(left=0)
 
 
 def disagreement(names: Sequence[str], costs: np.ndarray, correlation: np.ndarray, title: str) -> Figure:

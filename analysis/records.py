@@ -18,6 +18,8 @@ FRONT = "front.csv"
 POLICY = "policy.csv"
 RETRAINED = "retrained.csv"
 SUMMARY = "summary.json"
+TRUST = "trust.csv"
+VERDICT = "trust.json"
 
 COUNTS = ("parameters", "macs")
 """Columns of whole numbers, which people want to see as such."""
@@ -90,6 +92,12 @@ def read(path: Path, needed: Sequence[str] = ()) -> pd.DataFrame:
     if bad.any():
         raise ValueError(f"{path}, line {int(bad.idxmax()) + 2}: a value is missing or not a number")
     return frame
+
+
+def samples_of(evaluations: pd.DataFrame) -> pd.DataFrame:
+    """The samples of a search, as it drew them; where each was measured on the whole validation part at once, all rows."""
+    sampled = evaluations["kind"] == SAMPLE
+    return evaluations[sampled] if sampled.any() else evaluations
 
 
 def front_of(evaluations: pd.DataFrame, objectives: Sequence[str], limits: Sequence[float | None] = ()) -> pd.DataFrame:

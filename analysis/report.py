@@ -16,11 +16,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from analysis import drawing, plots
+from analysis import drawing, plots, trust_section
 from analysis.curves import hypervolume_curve
 from analysis.graphs import Graph
 from analysis.pareto import violations
-from analysis.records import COUNTS, SAMPLE
+from analysis.plots import Picture
+from analysis.records import COUNTS, SAMPLE, samples_of
+from analysis.trust_section import Known
 
 _PANELS = 28
 """Choices that are shown of a policy: those of a pair of cells."""
@@ -32,7 +34,8 @@ class Run:
 
     summary: summary.json. evaluations, front, retrained, policy: the tables of `analysis.records`; the last two may be
     missing. choices: the names of each choice's options. drawings: per architecture of the front, a graph
-    under the title of each of its parts. references: networks from elsewhere, with their name, test_error_percent, parameters
+    under the title of each of its parts. known: what the space knows of all of them. trust, verdict: trust.csv and trust.json,
+    where there are any. references: networks from elsewhere, with their name, test_error_percent, parameters
     and macs. experiment: experiment.toml, for the appendix.
     """
 
@@ -45,19 +48,11 @@ class Run:
     policy: pd.DataFrame | None
     choices: Mapping[str, Sequence[str]]
     drawings: Mapping[str, Mapping[str, Graph]]
+    known: Known
     experiment: str
+    trust: pd.DataFrame | None = None
+    verdict: dict[str, Any] | None = None
     references: Sequence[Mapping[str, float | str]] = ()
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure, the name of its file, and what the page says of it; a drawn graph is written in Graphviz's language too."""
-
-    name: str
-    title: str
-    caption: str
-    figure: Figure
-    graph: Graph | None = None
 
 
 def write(run: Run, directory: Path) -> Path:
@@ -68,9 +63,12 @@ def write(run: Run, directory: Path) -> Path:
 
 def _write(run: Run, directory: Path) -> Path:
     pictures = [p for p in (_fronts(run), _hypervolume(run), _policy(run), *_networks(run)) if p is not None]
+    trust = trust_section.section(
+        run.summary, run.evaluations, run.front, run.retrained, run.policy, run.known, run.trust, run.verdict
+    )
     folder = directory / "plots"
     folder.mkdir(exist_ok=True)
-    for picture in pictures:
+    for picture in [*pictures, *trust.pictures]:
         picture.figure.savefig(folder / f"{picture.name}.png", dpi=150)
         if picture.graph is not None:
             (folder / f"{picture.name}.dot").write_text(picture.graph.dot(picture.name))
@@ -94,7 +92,9 @@ def _write(run: Run, directory: Path) -> Path:
         heads=[*summary["objectives"].values()] + ([] if run.retrained is None else ["test error (%), from scratch"]),
         rows=_rows(run),
         table_note=_table_note(run),
-        figures=[{"title": p.title, "caption": p.caption, "svg": _svg(p.figure)} for p in pictures],
+        figures=inline(pictures),
+        trust=trust,
+        trust_figures=inline(trust.pictures),
         protocol=_protocol(summary),
         experiment=run.experiment,
     )
@@ -190,7 +190,7 @@ def _fronts(run: Run) -> Picture:
     pairs = [(b, a) for a, b in itertools.combinations(titles, 2)]
     across = min(3, len(pairs))
     down = math.ceil(len(pairs) / across)
-    figure = plots.new_figure(4.0 * across, 3.4 * down + 0.5)
+    figure = plots.new_figure(4.0 * across, 3.4 * down + (0.5 if across > 1 else 0.7))
     axes = list(figure.subplots(down, across, squeeze=False).ravel())
     for ax, (x, y) in zip(axes, pairs, strict=False):
         plots.draw_front(ax, run.evaluations, run.front, run.retrained, x, y, titles)
@@ -198,7 +198,8 @@ def _fronts(run: Run) -> Picture:
     for ax in axes[len(pairs) :]:
         ax.set_axis_off()
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8)
+    # A single panel is not as wide as the four names of what is in it.
+    figure.legend(handles, labels, loc="outside lower center", ncols=4 if across > 1 else 1, fontsize=8)
     caption = "Each pair of objectives; lower left is better. The line joins what is non-dominated in the two objectives shown"
     if run.references:
         caption += "; diamonds are networks that were trained by themselves, by their test error"
@@ -207,8 +208,7 @@ def _fronts(run: Run) -> Picture:
 
 
 def _hypervolume(run: Run) -> Picture | None:
-    sampled = run.evaluations["kind"] == SAMPLE
-    samples = run.evaluations[sampled] if sampled.any() else run.evaluations
+    samples = samples_of(run.evaluations)
     if samples.empty:
         return None
     columns = list(run.summary["objectives"])
@@ -225,7 +225,9 @@ def _hypervolume(run: Run) -> Picture | None:
     right.set_ylabel("")
     each = ", a line for each search" if "searches" in run.summary else ""
     final = f"the front's own hypervolume ({run.summary['hypervolume']:.3f})"
-    judged = f" They are judged on one batch each, so this need not agree with {final}." if sampled.any() else ""
+    judged = (
+        f" They are judged on one batch each, so this need not agree with {final}." if (samples["kind"] == SAMPLE).any() else ""
+    )
     caption = f"Of all samples so far{each}. It shows when the search found something new.{judged}"
     return Picture("hypervolume", "Hypervolume over the search", caption, figure)
 
@@ -269,6 +271,11 @@ def _networks(run: Run) -> list[Picture]:
                 caption += f" One of {len(graphs)} parts."
             pictures.append(Picture(name, "", caption, drawing.figure(graph), graph))
     return [replace(p, title="The chosen networks" if i == 0 else "") for i, p in enumerate(pictures)]
+
+
+def inline(pictures: Sequence[Picture]) -> list[dict[str, str]]:
+    """As the templates show them."""
+    return [{"title": p.title, "caption": p.caption, "svg": _svg(p.figure)} for p in pictures]
 
 
 def _svg(figure: Figure) -> str:

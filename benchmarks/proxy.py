@@ -77,7 +77,8 @@ def main() -> None:
         true = np.array([100 - table.costs[a][0] for a in drawn])
         better = true >= np.median(true)
         print(
-            f"{proxy}: {steps} steps in {took:.0f} s; accuracy {found.min():.1f} to {found.max():.1f}, mean {found.mean():.1f}; "
+            f"{proxy}: {steps} steps in {took:.0f} s; "
+            f"accuracy {found.min():.1f} to {found.max():.1f}, mean {found.mean():.1f}; "
             f"tau {kendalltau(found, true).statistic:.3f}, {kendalltau(found[better], true[better]).statistic:.3f} among the "
             "better half",
             flush=True,

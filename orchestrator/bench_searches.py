@@ -16,12 +16,16 @@ from scipy.stats import kendalltau
 
 from analysis import bench_report, records
 from analysis.pareto import as_costs, non_dominated, relative_hypervolume
+from analysis.trust import ALL, RANDOM, Skips
+from analysis.trust_section import repeats
 from orchestrator import run as runs
+from orchestrator import trust
 from orchestrator.bench import claim, split
 from orchestrator.data import Dataset
 from orchestrator.errors import InputError, RunError
 from orchestrator.evaluators.table import Table, is_accuracy
 from orchestrator.experiment import Experiment, read
+from orchestrator.progress import Display
 
 SEARCHES = "searches.csv"
 FRONTS = "fronts.csv"
@@ -57,6 +61,8 @@ def run(
     path, overrides: the experiment that all share, as `paretoray search` takes it. searchers: as for tables; a setting with a
     dot, `training.name=from-scratch`, is of another section. truth: files of a table of all networks of the space, and its
     columns for the experiment's objectives; without it the fronts' members are retrained, and their test errors count.
+
+    With a table, the weights of each search are tried on random networks besides (see trust.py), which is not its cost either.
 
     Each search is a run directory below `searches/`; one that is finished is not made again, and one that was interrupted goes
     on. Raises InputError before anything starts, and Interrupted once Ctrl-C has been heeded.
@@ -103,7 +109,7 @@ def run(
             epochs = _epochs(experiments[text], text, cost, len(data.train), out, data)
             longer = replace(experiment, budget=replace(experiment.budget, epochs=epochs))
             runs.go(longer, folder, data, console, new=True)
-    return report(out, [(text, seed, _folder(out, text, seed)) for text, seed in jobs], columns, table)
+    return report(out, [(text, seed, _folder(out, text, seed)) for text, seed in jobs], columns, table, data, console)
 
 
 def _settings(text: str) -> list[str]:
@@ -159,8 +165,20 @@ def _timed(experiment: Experiment, guessed: float, seconds: float, folder: Path,
     return guessed
 
 
-def report(out: Path, jobs: Sequence[tuple[str, int, Path]], columns: Sequence[str], table: Table | None) -> pd.DataFrame:
+def report(
+    out: Path,
+    jobs: Sequence[tuple[str, int, Path]],
+    columns: Sequence[str],
+    table: Table | None,
+    data: Dataset,
+    console: Console,
+) -> pd.DataFrame:
     """Writes searches.csv, fronts.csv and report.html from finished run directories; returns the first."""
+    inherited: dict[tuple[str, int], pd.DataFrame] = {}
+    for text, seed, folder in jobs:
+        ranked = None if table is None else _inherited(folder, data, table, console)
+        if ranked is not None:
+            inherited[text, seed] = ranked
     fronts, rows, predicted = [], [], {}
     for text, seed, folder in jobs:
         summary = json.loads((folder / records.SUMMARY).read_text())
@@ -181,6 +199,8 @@ def report(out: Path, jobs: Sequence[tuple[str, int, Path]], columns: Sequence[s
                 "evaluations": spent["evaluations"],
                 "architectures": spent["architectures"],
                 "members": len(front),
+                **_drift(folder, front["arch"].tolist(), data),
+                **_taus(folder, (text, seed) in inherited),
             }
         )
     everything = pd.concat(fronts, ignore_index=True)
@@ -211,7 +231,7 @@ def report(out: Path, jobs: Sequence[tuple[str, int, Path]], columns: Sequence[s
     titles = ["test error (%)", *list(summary["objectives"].values())[1:]]
     if table is not None:
         titles = [f"100 - {c}" if is_accuracy(c) else c for c in table.columns]
-    bench_report.write_searches(out, found, everything, true, best, titles, protocol, known=table is not None)
+    bench_report.write_searches(out, found, everything, true, best, titles, protocol, table is not None, inherited)
     return found
 
 
@@ -227,6 +247,54 @@ def _truth(folder: Path, columns: Sequence[str], table: Table | None) -> pd.Data
     front = records.read(path, [*columns, "arch", "test_error_percent"])
     known = {f"true {c}": front["test_error_percent"] if i == 0 else front[c] for i, c in enumerate(columns)}
     return front[["arch", *columns]].assign(**known)
+
+
+def _inherited(folder: Path, data: Dataset, table: Table, console: Console) -> pd.DataFrame | None:
+    """trust.csv of a search, made if it is not there; None for networks that inherited nothing, or are too few to rank."""
+    if runs.open_run(folder).alone is not None:
+        return None
+    try:
+        weights = trust.SharedWeights(folder, data)
+        random = weights.random(trust.NETWORKS)
+        if len(random) < 3:
+            return None
+        front = [table.space.parse(str(a)) for a in records.read(folder / records.FRONT, ["arch"])["arch"]]
+        kept = [a for a in front if weights.has(a)]
+        truth = trust.table_truth(table, table.columns[0], [*random, *kept], random)
+        path = folder / records.VERDICT
+        said = json.loads(path.read_text()) if path.exists() else {}
+        if (said.get("checkpoint"), said.get("truth")) == (weights.checksum, truth.title):
+            return pd.read_csv(folder / records.TRUST)
+        console.print(f"ranking {len(random)} random networks by the weights of {folder.name}", highlight=False, markup=False)
+        with Display(console) as display, runs.threads(weights.experiment.workers.cpus):
+            return trust.assess(weights, random, kept, truth, None, display.trust, lambda: False)
+    except InputError as error:
+        # What its weights are worth is not what is compared; a checkpoint that somebody deleted should not cost the page.
+        console.print(f"{folder.name}: its weights are not judged: {error}", highlight=False, soft_wrap=True, markup=False)
+        return None
+
+
+def _taus(folder: Path, judged: bool) -> dict[str, float]:
+    """Of random networks, by trust.json, under each statistics; and how many there were."""
+    if not judged:
+        return {}
+    said = json.loads((folder / records.VERDICT).read_text())
+    of = [a for a in said["agreements"] if (a["kind"], a["among"]) == (RANDOM, ALL)]
+    taus = {f"tau_{a['statistics']}{end}": a[key] for a in of for key, end in (("tau", ""), ("low", "_low"), ("high", "_high"))}
+    return {key: float("nan") if value is None else value for key, value in taus.items()} | {"ranked": of[0]["networks"]}
+
+
+def _drift(folder: Path, front: Sequence[str], data: Dataset) -> dict[str, float]:
+    """The shares of samples that repeat one before, and of skips in what was returned and by chance."""
+    space = runs.open_run(folder).build_space(data)
+    skips = Skips.of(space.skips, space.absent)
+    shares = skips.shares([space.parse(a) for a in front])
+    kept = shares[np.isfinite(shares)]
+    return {
+        "repeated": repeats(records.read(folder / records.EVALUATIONS, ["arch", "kind"])),
+        "skips": float(kept.mean()) if len(kept) else float("nan"),
+        "skips_by_chance": skips.chance,
+    }
 
 
 def _tau(measured: pd.DataFrame, front: pd.DataFrame, error: str, table: Table | None) -> float:

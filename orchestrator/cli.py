@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from orchestrator.errors import InputError, Interrupted, RunError
@@ -120,6 +121,43 @@ def report(directories: tuple[Path, ...], references: tuple[Path, ...]) -> None:
     for directory in directories:
         experiment = run.open_run(directory)
         click.echo(str(write_report(experiment, directory, experiment.load_data(), references)))
+
+
+@main.command()
+@click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
+@click.option(
+    "--table", "tables", multiple=True, type=click.Path(path_type=Path),
+    help="Trained networks: Parquet, CSV or JSON with a column arch, or a shipped table's name; several are joined by arch.",
+)  # fmt: skip
+@click.option("--column", help="The table's column that is the truth; one that ends in accuracy or _acc is maximised.")
+@click.option("--networks", type=int, default=100, show_default=True, help="Random networks to rank.")
+@click.option("--retrain", "members", type=int, help="Without --table: so many of them are trained from scratch.  [default: 8]")
+@click.option("--images", type=int, help="Of the validation part, to measure inherited accuracies on; all by default.")
+@_guarded
+def trust(directory: Path, **given: Any) -> None:
+    """Measure whether the shared weights of a finished search rank networks as they truly are.
+
+    The truth is a table, or training from scratch with the search's own [retrain] settings. The same command goes on with what
+    was interrupted. Writes trust.csv, trust.json, and report.html anew.
+
+    \b
+    paretoray trust runs/photos --retrain 12
+    paretoray trust runs/tiny --table digits-tiny --column test_accuracy
+    """
+    from orchestrator import trust
+
+    console = Console()
+    try:
+        found, flags = trust.main(console, directory, **given)
+    except (Interrupted, KeyboardInterrupt):
+        click.echo("interrupted; what was measured and trained is kept, and the same command goes on", err=True)
+        sys.exit(130)
+    table = Table("what", "value", "what it means")
+    for row in found:
+        table.add_row(*map(escape, row))
+    console.print(table)
+    for line in [*(f"warning: {flag}" for flag in flags), f"report: {directory / 'report.html'}"]:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 PLAYED = "random-search,nsga2,pymoo-algorithm:algorithm=SMSEMOA,aging-evolution,local-search,tnd-nas,surrogate-search"

@@ -284,13 +284,17 @@ class Coordinator:
             objective.pop("file", None)  # where it lies does not matter
         return {name: plain[name] for name in sections} | {"images": self._images, "schedule": schedule}
 
-    def _restore(self, state: dict[str, Any]) -> None:
+    def check(self, state: dict[str, Any]) -> None:
+        """Raises RunError for a checkpoint of another experiment, or of other data."""
         for name, saved in state["made_by"].items():
             if saved != self._identity()[name]:
                 raise RunError(
                     f"the checkpoint was made with another {name}: {saved}, now {self._identity()[name]}; put it back as it "
                     "was, or start a new run"
                 )
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.check(state)
         self.searcher.load_state_dict(state["searcher"])
         self.evaluator.load_state_dict(state["evaluator"])
         self.stage = self.searcher.stage

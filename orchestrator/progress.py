@@ -17,7 +17,7 @@ LINE_EVERY = 10.0
 
 
 class Display:
-    """A context manager; `search` and `retrain` may be called as often as there is news."""
+    """A context manager; its methods may be called as often as there is news."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -43,6 +43,11 @@ class Display:
             "time left": "?" if left is None else f"{'at most ' if index == 0 else ''}{duration(left)}",
         }
         self._show("profile", facts, (index + done / jobs) / rounds, final=index + 1 == rounds and done == jobs)
+
+    def trust(self, done: int, whole: int, left: float | None) -> None:
+        """Inherited accuracies measured so far, of so many, and the seconds that are left."""
+        facts = {"inherited accuracies": f"{done} of {whole}", "time left": "?" if left is None else duration(left)}
+        self._show("trust", facts, done / whole, final=done == whole)
 
     def search(self, p: Progress) -> None:
         phase = "weights only" if p.warming_up else "searching"

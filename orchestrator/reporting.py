@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from analysis import records, report
+from analysis.trust import Skips
+from analysis.trust_section import Known
 from orchestrator.data import Dataset
 from orchestrator.describe import size
 from orchestrator.errors import InputError, RunError
 from orchestrator.experiment import Experiment
+from orchestrator.spaces.base import SearchSpace
 
 
 def write_report(experiment: Experiment, directory: Path, data: Dataset, references: Sequence[Path] = ()) -> Path:
@@ -27,6 +30,7 @@ def write_report(experiment: Experiment, directory: Path, data: Dataset, referen
         evaluations = records.read(directory / records.EVALUATIONS, [*columns, "step", "seconds", "kind", "arch"])
         front = records.read(directory / records.FRONT, [*columns, "arch"])
         retrained, policy = (directory / records.RETRAINED, directory / records.POLICY)
+        trust, verdict = (directory / records.TRUST, directory / records.VERDICT)
         run = report.Run(
             title=f"{experiment.searcher['name']} on {experiment.space['name']}, {experiment.data['name']}",
             lead=f"Trade-off of {', '.join(experiment.objectives)} among {size(space)} architectures.",
@@ -37,13 +41,24 @@ def write_report(experiment: Experiment, directory: Path, data: Dataset, referen
             policy=records.read(policy, ["step", "stage"]) if policy.exists() else None,
             choices={choice.name: choice.options for choice in space.choices},
             drawings={arch: space.drawing(space.parse(arch)) for arch in front["arch"]},
+            known=known(space, [*evaluations["arch"], *front["arch"], *summary["derived"]]),
             experiment=experiment.to_toml(),
+            trust=records.read(trust, ["arch", "kind"]) if verdict.exists() else None,
+            verdict=json.loads(verdict.read_text()) if verdict.exists() else None,
             references=[_reference(path) for path in references],
         )
         return report.write(run, directory)
     except (ValueError, KeyError, TypeError) as error:
         problem = f"{error} is missing" if isinstance(error, KeyError) else error
         raise RunError(f"cannot make a report of {directory}, its files are damaged: {problem}") from error
+
+
+def known(space: SearchSpace, archs: Sequence[str]) -> Known:
+    """What the space knows of these notations. Raises ValueError for one that is not its own."""
+    places = {arch: space.parse(arch) for arch in dict.fromkeys(archs)}
+    tells = type(space).canonical is not SearchSpace.canonical
+    same = {arch: space.canonical(place) for arch, place in places.items()} if tells else None
+    return Known(places, same, Skips.of(space.skips, space.absent))
 
 
 def _reference(directory: Path) -> dict[str, float | str]:

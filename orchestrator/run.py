@@ -117,7 +117,7 @@ def go(
     for objective in experiment.build_objectives(experiment.build_space(data)):
         if objective.warning:
             console.print(f"warning: {objective.warning}", soft_wrap=True, highlight=False, markup=False)
-    with _ctrl_c(stop, console), tune.cluster(experiment.workers, count) if experiment.workers.ray else nullcontext():
+    with heeding_ctrl_c(stop, console), tune.cluster(experiment.workers, count) if experiment.workers.ray else nullcontext():
         if new and searches:
             sweep.create(directory, searches, create)
         elif new:
@@ -140,7 +140,7 @@ def go(
 def _search(experiment: Experiment, directory: Path, data: Dataset, display: Display) -> bool:
     if experiment.workers.ray:
         return tune.search(experiment, directory, data, display.search)
-    with _threads(experiment.workers.cpus):
+    with threads(experiment.workers.cpus):
         evaluator = experiment.build_evaluator(data)
         coordinator = Coordinator(experiment, directory, data, evaluator)
         return coordinator.run(lambda: tune.stop_file(directory).exists(), display.search)
@@ -160,7 +160,7 @@ def _sweep(experiment: Experiment, directory: Path, data: Dataset, display: Disp
         return True
     if experiment.workers.ray:
         return all(tune.searches([points[i] for i in left], directory, data, lambda index, p: show(left[index], p)))
-    with _threads(experiment.workers.cpus):
+    with threads(experiment.workers.cpus):
         for i in left:
             chosen, folder = points[i]
             coordinator = Coordinator(chosen, folder, data, chosen.build_evaluator(data))
@@ -189,6 +189,17 @@ def _retrain_front(experiment: Experiment, directory: Path, data: Dataset, displ
         {"arch": arch, "result": str(networks / f"{i}.json"), "weights": str(networks / f"{i}.pt")}
         for i, arch in enumerate(chosen["arch"])
     ]
+    results = retrain_all(experiment, directory, data, members, display)
+    chosen.merge(results, on="arch").to_csv(directory / records.RETRAINED, index=False)
+
+
+def retrain_all(
+    experiment: Experiment, directory: Path, data: Dataset, members: Sequence[dict[str, Any]], display: Display
+) -> pd.DataFrame:
+    """Trains those of `members` from scratch that have no result yet (see `retrain_member`); returns the results of all.
+
+    Raises Interrupted once the directory's stop file is there.
+    """
     missing = [m for m in members if not _done(m)]
     if missing:
         for member in members:
@@ -196,7 +207,7 @@ def _retrain_front(experiment: Experiment, directory: Path, data: Dataset, displ
         if experiment.workers.ray:
             tune.retrain(experiment, directory, data, missing, lambda arch, f: display.retrain(arch, f, len(members)))
         else:
-            with _threads(experiment.workers.cpus):
+            with threads(experiment.workers.cpus):
                 for member in missing:
 
                     def progress(fraction: float, arch: str = member["arch"]) -> None:
@@ -207,8 +218,7 @@ def _retrain_front(experiment: Experiment, directory: Path, data: Dataset, displ
                     retrain_member(experiment, member, data, progress)
     if not all(_done(m) for m in members):
         raise Interrupted
-    results = pd.DataFrame([json.loads(Path(m["result"]).read_text()) for m in members])
-    chosen.merge(results, on="arch").to_csv(directory / records.RETRAINED, index=False)
+    return pd.DataFrame([json.loads(Path(m["result"]).read_text()) for m in members])
 
 
 def _done(member: dict[str, Any]) -> bool:
@@ -219,7 +229,10 @@ def _done(member: dict[str, Any]) -> bool:
 
 
 def retrain_member(experiment: Experiment, member: dict[str, Any], data: Dataset, progress: Callable[[float], None]) -> None:
-    """Trains one network of the front; writes its weights, then its result."""
+    """Trains one network from scratch.
+
+    member: its notation, `arch`, and the files to write: first its `weights`, if they are named, then its `result`.
+    """
     space = experiment.build_space(data)
     architecture = space.parse(member["arch"])
     network = space.network(architecture)
@@ -240,7 +253,8 @@ def retrain_member(experiment: Experiment, member: dict[str, Any], data: Dataset
         device=experiment.workers.device,
         progress=lambda epoch: progress(epoch / settings.epochs),
     )
-    torch.save(portable(network), member["weights"])
+    if "weights" in member:
+        torch.save(portable(network), member["weights"])
     line = {"arch": member["arch"], **result, "retrain_seconds": round(time.monotonic() - began, 1)}
     temporary = Path(member["result"] + ".new")
     temporary.write_text(json.dumps(line) + "\n")
@@ -283,7 +297,7 @@ def train_one(space: str, text: str, overrides: Sequence[str], directory: Path, 
 
 
 @contextmanager
-def _ctrl_c(stop: Path, console: Console) -> Iterator[None]:
+def heeding_ctrl_c(stop: Path, console: Console) -> Iterator[None]:
     """The first Ctrl-C asks the work to save and stop; the second one, or one before there is any work, ends it at once."""
 
     def heed(signum: int, frame: Any) -> None:
@@ -301,7 +315,7 @@ def _ctrl_c(stop: Path, console: Console) -> Iterator[None]:
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def threads(count: int) -> Iterator[None]:
     """Torch's threads as a worker of the experiment has them, so that in process and in an actor the same sums come out."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
@@ -353,7 +367,7 @@ def estimate(experiment: Experiment) -> dict[str, Any]:
         work()
         return time.perf_counter() - began
 
-    with _threads(experiment.workers.cpus):
+    with threads(experiment.workers.cpus):
         evaluator = alone.build_evaluator(data)
         plan = Coordinator(experiment, Path(), data, evaluator)
         largest = plan.space.largest()

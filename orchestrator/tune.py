@@ -189,7 +189,7 @@ def retrain(
     members: list[dict[str, Any]],
     done: Callable[[str, float], None],
 ) -> None:
-    """Trains each of `members` ({"arch", "result", "weights"}: notation and the files to write) as a trial, in parallel.
+    """Trains each of `members` (see `run.retrain_member`) as a trial, in parallel.
 
     done: called with a notation and the share of its training that is over. Raises RunError.
     """

@@ -1,7 +1,8 @@
 """Bayesian optimisation: surrogates of the costs say which network can be expected to add most hypervolume to the front.
 
-The expected hypervolume improvement of Gaussian processes is Emmerich's (IEEE Transactions on Evolutionary Computation 10, 2006);
-the hypervolume is a mean over directions, as in Zhang and Golovin (ICML 2020), for any number of objectives.
+The expected hypervolume improvement of Gaussian processes is that of Emmerich, Giannakoglou and Naujoks (IEEE Transactions on
+Evolutionary Computation 10, 2006); the hypervolume is a mean over directions, as in Zhang and Golovin (ICML 2020), for any
+number of objectives.
 """
 
 from __future__ import annotations
@@ -194,7 +195,7 @@ class SurrogateSearch(UniformPaths):
             outcomes = costs(closer, np.clip(normal, -BEST_CASE, BEST_CASE))
             added = improvement(outcomes.reshape(-1, outcomes.shape[2])).reshape(outcomes.shape[:2])
             score[closer] += keeps[closer] * added.mean(axis=0)
-        return score
+        return np.asarray(score)
 
     def _suppose(self, architecture: Architecture) -> np.ndarray:
         """Adds what is predicted for it to what is known; returns its costs."""

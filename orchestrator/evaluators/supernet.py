@@ -24,6 +24,7 @@ from searchers.base import Architecture, Cotangents, Mixture, Stage
 
 # Each kind of chance has a stream of its own, so that what one draws never moves another.
 _WEIGHTS, _TRAIN, _AUGMENT, _VALID, _DROPOUT, _PROBE = range(6)
+_AVERAGES = ("running_mean", "running_var", "num_batches_tracked")
 _REACH = 0.01
 """Length of the finite difference in DARTS's second order (its footnote 2)."""
 
@@ -352,10 +353,35 @@ class Supernet(Differentiable):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.build(Stage(**state["stage"] | {"options": tuple(tuple(o) for o in state["stage"]["options"])}), state["steps"])
+        self.build(stage_of(state), state["steps"])
         self._begun, self.step, self.asked = state["begun"], state["step"], state.get("asked", 0)
         self.model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
+
+    def inherit(self, state: dict[str, Any]) -> None:
+        """Takes the weights of a `state_dict` to measure with, whatever statistics the search that made it went by.
+
+        Averages that are wanted here and were not kept there begin anew, which recalibration makes good; those that are not
+        wanted are left out. Raises RunError where the weights are not of this supernet.
+        """
+        self.build(stage_of(state), state["steps"])
+        ours = self.model.state_dict()
+        theirs = {k: v for k, v in state["model"].items() if k in ours or not k.endswith(_AVERAGES)}
+        fresh = {k: v for k, v in ours.items() if k.endswith(_AVERAGES) and k not in theirs}
+        try:
+            self.model.load_state_dict(theirs | fresh)
+        except RuntimeError as error:
+            raise RunError(f"the weights are of another network: {error}") from error
+
+    @property
+    def averages(self) -> bool:
+        """Whether any of its normalisation keeps averages, so that there is something to recalibrate."""
+        return any(norm.track_running_stats for norm in self._norms)
+
+
+def stage_of(state: dict[str, Any]) -> Stage:
+    """The stage that a supernet's `state_dict` was taken in."""
+    return Stage(**state["stage"] | {"options": tuple(tuple(o) for o in state["stage"]["options"])})
 
 
 def _normalisation(model: nn.Module, affine: bool, tracked: bool) -> list[_BatchNorm]:

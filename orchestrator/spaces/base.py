@@ -105,6 +105,11 @@ class SearchSpace(ABC):
         """Per choice, whether each option is an operation without weights."""
         return tuple(tuple(option in self.weightless for option in choice.options) for choice in self.choices)
 
+    @cached_property
+    def skips(self) -> tuple[tuple[bool, ...], ...]:
+        """Per choice, whether each option passes its input on: here, by its name."""
+        return tuple(tuple(option in SKIPS for option in choice.options) for choice in self.choices)
+
     @property
     def phases(self) -> tuple[tuple[int, ...], ...]:
         """Choices that belong together, as those of a cell or stage do: here, by what their names begin with, up to a slash."""
@@ -163,8 +168,8 @@ class SearchSpace(ABC):
 
     @cached_property
     def structure(self) -> tuple[NDArray[np.float64], list[int]] | None:
-        """Of every architecture, in lexicographic order, what its graph says of it (see `parts/structure.py`), without what does
-        not reach the output; None for a space of more than 20,000."""
+        """Of every architecture, in lexicographic order, what its graph says of it (see `parts/structure.py`), without what
+        does not reach the output; None for a space of more than 20,000."""
         if self.architectures > LISTED:
             return None
         left = [self.pruned(a, constants=True) for a in itertools.product(*map(range, self.sizes))]

@@ -22,8 +22,8 @@ FITTED = 300
 
 
 Structure = tuple[np.ndarray, Sequence[int]]
-"""Of all architectures of a space, in lexicographic order: further features, (architectures, features), and for each feature the
-number of its group."""
+"""Of all architectures of a space, in lexicographic order: further features, (architectures, features), and for each feature
+the number of its group."""
 
 
 class Encoding:
@@ -136,7 +136,7 @@ class Kernel:
         return np.exp(weights), np.exp(log[count : count + 3])
 
     def _dot(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return a[:, : self._own] @ b[:, : self._own].T / self._choices
+        return np.asarray(a[:, : self._own] @ b[:, : self._own].T / self._choices)
 
     def __call__(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """(rows of a, rows of b), without noise."""

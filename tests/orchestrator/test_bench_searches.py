@@ -10,10 +10,13 @@ import pytest
 from click.testing import CliRunner, Result
 from scipy.stats import kendalltau
 
+from analysis import trust
 from analysis.pareto import relative_hypervolume
 from orchestrator import run as runs
+from orchestrator import trust as trials
 from orchestrator.cli import main
 from orchestrator.errors import Interrupted
+from orchestrator.evaluators.supernet import Supernet
 from orchestrator.evaluators.table import Table
 from tests.orchestrator.test_table import SPACE, small
 
@@ -30,7 +33,9 @@ IMAGES = 800  # eight passes over the hundred of the train part
 
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of each search: they take longer than the search, and have tests of their own."""
+    """Of each search: they take longer than the search, and have tests of their own; so do intervals."""
+    monkeypatch.setattr(trust, "RESAMPLES", 20)
+    monkeypatch.setattr(trials, "NETWORKS", 20)
     monkeypatch.setattr(runs, "write_report", lambda experiment, directory, data: (directory / "report.html").touch())
 
 
@@ -74,7 +79,48 @@ def test_fronts_are_judged_by_the_table_and_searches_cost_the_same(table: Path, 
     page = (out / "report.html").read_text()
     for words in ("trained.csv", "Hypervolume against measured cost", "What they return", "Who beats whom", "true front"):
         assert words in page, words
-    assert {p.name for p in (out / "plots").iterdir()} == {"cost.png", "fronts.png"}
+    assert {p.name for p in (out / "plots").iterdir()} == {"cost.png", "fronts.png", "trust.png"}
+
+
+def test_weights_are_tried_on_random_networks_which_costs_the_search_nothing(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    scratch = "nsga-net:training.name=from-scratch:training.epochs=2:training.batch=20:population=4:samples=2"
+    result = bench(out, f"random-search,{scratch}", *judged_by(table))
+    assert result.exit_code == 0, result.output
+    folder = out / "searches" / "random-search-0"
+    found = pd.read_csv(out / "searches.csv").set_index("searcher")
+    ranked = pd.read_csv(folder / "trust.csv")
+    random = ranked[ranked["kind"] == "random"]
+    true = small().set_index("arch")["val_accuracy"]
+    assert len(random) == found.loc["random-search", "ranked"] == 20
+    np.testing.assert_allclose(ranked["true"], true[ranked["arch"]])
+    for statistics in ("batch", "recalibrated"):
+        tau = kendalltau(random[f"{statistics}_accuracy"], random["true"]).statistic
+        low, value, high = (found.loc["random-search", f"tau_{statistics}{end}"] for end in ("_low", "", "_high"))
+        assert value == pytest.approx(tau) and low < tau < high
+    assert found.loc[scratch].filter(like="tau_").isna().all() and np.isnan(found.loc[scratch, "ranked"])
+    spent = json.loads((folder / "summary.json").read_text())["spent"]
+    assert found.loc["random-search", "images"] == spent["images_trained_on"] + spent["images_judged_on"]
+    drawn = pd.read_csv(folder / "evaluations.csv").query("kind == 'sample'")["arch"]
+    assert found.loc["random-search", "repeated"] == pytest.approx(drawn.duplicated().mean())
+    front = pd.read_csv(folder / "front.csv")["arch"]
+    skips = np.mean([arch.split("-").count("skip") / 4 for arch in front])
+    assert found.loc["random-search", "skips"] == pytest.approx(skips) and found["skips_by_chance"].tolist() == [0.2, 0.2]
+    page = (out / "report.html").read_text()
+    assert "Can their weights be trusted?" in page and "Inherited against true" in page
+    # It is kept; and without its checkpoint a search still has its place on the page.
+    monkeypatch.setattr(Supernet, "measure", None)
+    assert bench(out, f"random-search,{scratch}", *judged_by(table)).exit_code == 0
+    for checkpoint in (folder / "checkpoints").glob("*.pt"):
+        checkpoint.unlink()
+    result = bench(out, f"random-search,{scratch}", *judged_by(table))
+    assert result.exit_code == 0 and "weights are not judged" in result.output, result.output
+    assert (
+        "tau_batch" not in pd.read_csv(out / "searches.csv")
+        and "Inherited against true" not in (out / "report.html").read_text()
+    )
 
 
 def test_candidates_trained_from_scratch_compete_and_retraining_judges(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from analysis.graphs import Graph
 from orchestrator.spaces.base import SearchSpace, read_choices
+from orchestrator.spaces.parts.choice import Choice, decided, keeping
 from orchestrator.spaces.parts.notation import Reader
 from orchestrator.spaces.parts.prices import Prices, priced
 from orchestrator.spaces.parts.trace import dataflow
@@ -75,6 +76,18 @@ class OwnSpace(SearchSpace):
                 if device == "cpu":
                     raise
         raise AssertionError
+
+    @cached_property
+    def skips(self) -> tuple[tuple[bool, ...], ...]:
+        """By name, or because the module is an `nn.Identity`."""
+        with keeping(None), torch.random.fork_rng(devices=[]):
+            places = [place for place in decided(self.build(None)) if isinstance(place, Choice)]
+        bare = {(place.name, int(i)) for place in places for i, m in place.options.items() if isinstance(m, nn.Identity)}
+        named = super().skips
+        return tuple(
+            tuple(is_named or (choice.name, i) in bare for i, is_named in enumerate(row))
+            for choice, row in zip(self.choices, named, strict=True)
+        )
 
     @cached_property
     def structure(self) -> None:

@@ -55,8 +55,8 @@ def structure(drawings: Sequence[Mapping[str, Graph]], skips: Collection[str]) -
 class _Ways:
     """Those that lead to a box.
 
-    count: how many. rows: of up to `LONGEST` operations, how many ways have them, in this order. total: operations by kind, over
-    all ways. most: on one way.
+    count: how many. rows: of up to `LONGEST` operations, how many ways have them, in this order. total: operations by kind,
+    over all ways. most: on one way.
     """
 
     def __init__(self) -> None:

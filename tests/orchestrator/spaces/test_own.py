@@ -89,6 +89,20 @@ def test_choices_are_read_in_order_and_same_names_are_one() -> None:
     assert space.format((1, 1, 0, 1)) == "twin=b|outer=deep|inner=tanh|branch=conv"
 
 
+def test_a_skip_is_known_by_its_name_or_its_module() -> None:
+    space = own(Net)
+    marked = {
+        (c.name, o) for c, row in zip(space.choices, space.skips, strict=True) for o, s in zip(c.options, row, strict=True) if s
+    }
+    assert marked == {("outer", "plain")}
+
+    def named(image: tuple[int, int, int], classes: int) -> nn.Module:
+        pool = Choice("pool", {"skip": lambda: nn.AvgPool2d(1), "conv": lambda: nn.Conv2d(image[0], image[0], 1)})
+        return nn.Sequential(pool, nn.Flatten(), nn.Linear(64 * image[0], classes))
+
+    assert own(named).skips == ((True, False),)
+
+
 def test_counts_of_nested_choices_and_of_what_lies_outside_of_layers() -> None:
     space = own(Net)
     for architecture in drawn(space, 16):

@@ -15,7 +15,7 @@ from orchestrator import names
 from orchestrator.data import Dataset
 from orchestrator.evaluators.supernet import Supernet
 from orchestrator.spaces.base import SearchSpace
-from orchestrator.spaces.parts.choice import Weights, decided, extract
+from orchestrator.spaces.parts.choice import Choice, SkipDropout, Weights, decided, extract
 from searchers import Mixture, Stage
 from tests.orchestrator.spaces.small import RELAXED, SPACES, drawn, everything, small
 
@@ -34,6 +34,21 @@ def test_notation_round_trip(name: str) -> None:
     for architecture in drawn(space, 50):
         assert space.parse(space.format(architecture)) == architecture
     assert len({space.format(a) for a in drawn(space, 50)}) == len(set(drawn(space, 50)))
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_skips_are_the_options_that_pass_their_input_on(name: str) -> None:
+    space = small(name)
+    marked = {choice.name: row for choice, row in zip(space.choices, space.skips, strict=True)}
+    assert [len(row) for row in space.skips] == list(space.sizes)
+    for place in decided(space.build(None)):
+        if isinstance(place, Choice):
+            for index, option in place.options.items():
+                bare = isinstance(option, torch.nn.Identity | SkipDropout)
+                # Where shapes change, a skip has to do something, too.
+                assert bare <= marked[place.name][int(index)], (place.name, option)
+    lacking = ("ddpnas-mobile", "nsga-net-macro")
+    assert any(any(row) for row in space.skips) is (name not in lacking)
 
 
 @pytest.mark.parametrize("name", SPACES)
