@@ -33,7 +33,9 @@ class Encoding:
     the others, too. Where they are not, the process finds that the counts say nothing.
 
     own: how many features are of the first two kinds. groups: (features,), the group of each, whose members weigh about alike.
-    typical: (groups,), the weight with which each kind of feature sets two random networks 0.6 apart (squared).
+    typical: (groups,), the weight with which each kind of feature sets two random networks 0.6 apart (squared). spread:
+    (groups,), how far a group's log weight may well be from that: little where nothing but the choices tells networks apart, lest
+    chance be taken for what sets each network apart from all others.
     """
 
     def __init__(self, sizes: Sequence[int], structure: Structure | None = None) -> None:
@@ -51,6 +53,7 @@ class Encoding:
         self._counts = np.hstack([np.zeros((self.one_hot, 0)), *blocks])
         self.own = self.one_hot + self._counts.shape[1]
         groups, typical = [0] * self.one_hot + [1] * self._counts.shape[1], [0.6 / len(sizes)] * 2
+        spread = [0.3, 0.3]
         self._structure = None
         if structure is not None and len(structure[1]):
             if structure[0].shape != (math.prod(sizes), len(structure[1])):
@@ -64,7 +67,8 @@ class Encoding:
                 together = alone if alone[of == group].all() else ~alone
                 typical.append(0.6 / max(float(apart[together].sum()), 1e-9))
             groups += (2 + of).tolist()
-        self.groups, self.typical = np.array(groups), np.array(typical)
+            spread = [1.0] * len(typical)
+        self.groups, self.typical, self.spread = np.array(groups), np.array(typical), np.array(spread)
         self.features = len(groups)
 
     def __call__(self, architectures: Sequence[Architecture] | np.ndarray) -> np.ndarray:
@@ -122,7 +126,7 @@ class Kernel:
         # A priori two random networks are about one length apart by each kind of feature, and noise has a thirtieth of the
         # variance.
         self._mean = np.concatenate([np.log([*encoding.typical, 1.0, 0.3, 0.03]), np.zeros(self._own)])
-        self._deviation = np.array([*[1.0] * len(encoding.typical), 1.0, 1.5, 1.5, *[APART] * self._own])
+        self._deviation = np.array([*encoding.spread, 1.0, 1.5, 1.5, *[APART] * self._own])
         bounds = [(-9, 5)] * len(self._mean)
         limits = {"maxiter": STEPS}
         found = minimize(self._loss, self._mean, (x, z), jac=True, method="L-BFGS-B", bounds=bounds, options=limits).x

@@ -1,0 +1,73 @@
+"""What graphs say of networks: the ways through them, counted; the same for what is the same network."""
+
+import numpy as np
+import pytest
+
+from analysis.graphs import Graph
+from orchestrator.experiment import make_space
+from orchestrator.spaces.base import SKIPS
+from orchestrator.spaces.parts.structure import structure
+
+
+def drawn(*arrows: str, **kinds: str) -> dict[str, Graph]:
+    pairs = [(a[0], a[1]) for a in arrows]
+    boxes = {name: name for pair in pairs for name in pair}
+    return {"cell": Graph(boxes, pairs, kinds)}
+
+
+def test_ways_are_counted_and_skips_on_them_are_not() -> None:
+    # i - a - n - b - o: two ways, one of them past b over a skip; and i - n alone, where a is left out.
+    one = drawn("ia", "an", "nb", "bo", "ns", "so", a="conv", b="pool", s="skip")
+    other = drawn("ia", "ao", a="conv")
+    values, groups = structure([one, other, {}], {"skip"})
+    # Ways, whether any, conv and pool on all, conv and pool at most on one; then the rows conv, conv-pool.
+    assert values.shape == (3, 8) and len(groups) == 8
+    # conv: one each, on two ways and on one. Whether there is a way without any operation is the same for all, never.
+    counts = values[:, :6] / values[:, :6].max(axis=0)
+    np.testing.assert_allclose(counts, [[1, 1, 1, 1, 1, 1], [0.5, 1, 0.5, 0, 1, 0], [0] * 6])
+    np.testing.assert_array_equal(values[:, 6:], [[1, 1], [1, 0], [0, 0]])
+    assert groups[:6] == [0, 1, 2, 3, 4, 5] and groups[6] != groups[7], "rows of one and of two operations are weighed apart"
+    np.testing.assert_allclose(values[:, :6].std(axis=0), 0.5)
+
+
+def test_what_is_the_same_for_all_says_nothing() -> None:
+    values, groups = structure([drawn("ia", "ao", a="conv")] * 4, SKIPS)
+    assert values.shape == (4, 0) and groups == []
+
+
+@pytest.fixture(scope="module")
+def cells() -> dict[str, np.ndarray]:
+    """Of some NAS-Bench-201 cells."""
+    space = make_space("nas-bench-201", {}, (3, 32, 32), 10)
+    assert space.structure is not None
+    values = space.structure[0]
+    assert len(values) == space.architectures == 15_625
+
+    def of(text: str) -> np.ndarray:
+        row: np.ndarray = values[np.ravel_multi_index(space.parse(text), space.sizes)]
+        return row
+
+    return {
+        name: of(text)
+        for name, text in {
+            "conv": "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|skip_connect~2|",
+            "conv elsewhere": "|skip_connect~0|+|none~0|nor_conv_3x3~1|+|none~0|none~1|skip_connect~2|",
+            "conv, and one that leads nowhere": "|nor_conv_3x3~0|+|nor_conv_1x1~0|none~1|+|none~0|skip_connect~1|none~2|",
+            "two": "|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|none~0|none~1|skip_connect~2|",
+            "no way": "|nor_conv_3x3~0|+|none~0|none~1|+|none~0|none~1|nor_conv_3x3~2|",
+            "nothing": "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|",
+        }.items()
+    }
+
+
+def test_the_same_network_looks_the_same_and_another_does_not(cells: dict[str, np.ndarray]) -> None:
+    np.testing.assert_array_equal(cells["conv"], cells["conv elsewhere"])
+    np.testing.assert_array_equal(cells["conv"], cells["conv, and one that leads nowhere"])
+    assert (cells["conv"] != cells["two"]).any()
+    assert not cells["no way"].any() and not cells["nothing"].any()
+
+
+def test_large_spaces_and_those_that_have_to_be_run_are_not_looked_at() -> None:
+    assert make_space("darts", {}, (3, 32, 32), 10).structure is None
+    tiny = make_space("digits-tiny", {}, (1, 8, 8), 10).structure
+    assert tiny is not None and tiny[0].shape == (625, len(tiny[1]))
