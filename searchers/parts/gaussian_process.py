@@ -34,8 +34,8 @@ class Encoding:
 
     own: how many features are of the first two kinds. groups: (features,), the group of each, whose members weigh about alike.
     typical: (groups,), the weight with which each kind of feature sets two random networks 0.6 apart (squared). spread:
-    (groups,), how far a group's log weight may well be from that: little where nothing but the choices tells networks apart, lest
-    chance be taken for what sets each network apart from all others.
+    (groups,), how far a group's log weight may well be from that: little where nothing but the choices tells networks apart,
+    lest chance be taken for what sets each network apart from all others.
     """
 
     def __init__(self, sizes: Sequence[int], structure: Structure | None = None) -> None:
