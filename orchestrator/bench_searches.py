@@ -239,7 +239,7 @@ def _truth(folder: Path, columns: Sequence[str], table: Table | None) -> pd.Data
     """`arch`, the search's own costs and the true ones of its front."""
     if table is not None:
         front = records.read(folder / records.FRONT, [*columns, "arch"])
-        costs = np.array([table.costs[table.space.parse(str(a))] for a in front["arch"]]).reshape(len(front), len(columns))
+        costs = np.array([table.costs[table.named(str(a))] for a in front["arch"]]).reshape(len(front), len(columns))
         return front[["arch", *columns]].assign(**{f"true {c}": costs[:, i] for i, c in enumerate(columns)})
     path = folder / records.RETRAINED
     if not path.exists():
@@ -301,7 +301,7 @@ def _tau(measured: pd.DataFrame, front: pd.DataFrame, error: str, table: Table |
     """Kendall's tau-b of the search's error with the true one, over what it measured last (of a table), or its front."""
     if table is not None:
         here = measured[error].tolist()
-        true = [table.costs[table.space.parse(str(a))][0] for a in measured["arch"]]
+        true = [table.costs[table.named(str(a))][0] for a in measured["arch"]]
     else:
         here, true = front[error].tolist(), front[f"true {error}"].tolist()
     return float(kendalltau(here, true).statistic) if len(here) > 1 else float("nan")

@@ -82,8 +82,9 @@ def run(
             show(len(done) + i, len(jobs))
     played = pd.read_csv(path, dtype={"arch": str})
     played = played[[job in set(jobs) for job in zip(played["searcher"], played["seed"], strict=True)]].copy()
-    played[table.columns] = [table.costs[table.space.parse(arch)] for arch in played["arch"]]
-    played["spent"] = [table.takes[table.space.parse(arch)] for arch in played["arch"]]
+    architectures = [table.named(arch) for arch in played["arch"]]
+    played[table.columns] = [table.costs[a] for a in architectures]
+    played["spent"] = [table.takes[a] for a in architectures]
     played["spent"] = played.groupby(["searcher", "seed"])["spent"].cumsum()
     titles = [f"100 - {c}" if is_accuracy(c) else c for c in table.columns]
     asked = (
@@ -121,7 +122,7 @@ def _kept(path: Path, jobs: Sequence[Job], table: Table, budget: float) -> set[J
 
 def _takes(table: Table, arch: str) -> float:
     try:
-        return table.takes[table.space.parse(arch)]
+        return table.takes[table.named(arch)]
     except (ValueError, KeyError):
         return 0.0  # of a line that was cut off
 

@@ -27,7 +27,7 @@ WHOLE = 20_000
 """Spaces of up to so many architectures are predicted whole."""
 GENERATIONS = 4
 """In which candidates of a larger space are bred for each proposal."""
-GROWTH = 1.3
+GROWTH = 1.15
 """Hyperparameters are fitted anew whenever there are so many times as many evaluations."""
 LIMIT = 1000
 """Evaluations that are learned from, the best of them where there are more: time grows with their square."""

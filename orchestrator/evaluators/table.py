@@ -63,6 +63,7 @@ class Table(Differentiable):
                 values[:, i] = 100.0 - values[:, i]
         self.costs: dict[Architecture, tuple[float, ...]] = {}
         self.takes: dict[Architecture, float] = {}
+        self._named: dict[str, Architecture] = {}
         for row, (text, costs, takes) in enumerate(zip(frame["arch"], values.tolist(), times, strict=True), 1):
             try:
                 architecture = space.parse(str(text))
@@ -71,6 +72,7 @@ class Table(Differentiable):
             if architecture in self.costs:
                 raise InputError(f"{source}, row {row}: {text} is in the table twice")
             self.costs[architecture], self.takes[architecture] = tuple(costs), takes
+            self._named[str(text)] = architecture
         self._additive: dict[int, Additive | None] = {}
         self._grid: torch.Tensor | None = None
         self._front: list[tuple[float, ...]] | None = None
@@ -97,6 +99,15 @@ class Table(Differentiable):
     def complete(self) -> bool:
         """Whether it has every architecture of the space."""
         return len(self.costs) == self.space.architectures
+
+    def named(self, text: str) -> Architecture:
+        """The architecture of that notation. Raises ValueError for what is none of the space, KeyError for one it has not."""
+        architecture = self._named.get(text)  # read once: parsing takes longer than looking up
+        if architecture is None:
+            architecture = self.space.parse(text)
+            if architecture not in self.costs:
+                raise KeyError(text)
+        return architecture
 
     def front(self) -> list[tuple[float, ...]]:
         """The costs of what nothing in the table dominates."""

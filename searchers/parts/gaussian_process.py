@@ -13,7 +13,7 @@ from sklearn.preprocessing import PowerTransformer, StandardScaler
 from searchers.base import Architecture
 
 JITTER = 1e-6
-STEPS = 25
+STEPS = 50
 """Of L-BFGS; more change predictions little."""
 APART = 0.7
 """Deviation of an option's log weight from that of all options, a priori."""
