@@ -296,6 +296,11 @@ def _colours(names: Sequence[str]) -> dict[str, str]:
     return {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
 
 
+def _dashes(names: Sequence[str], name: str) -> str:
+    """Lines of the second dozen are dashed, as they have the colours of the first."""
+    return "-" if names.index(name) < len(COLOURS) else "--"
+
+
 def _row(summary: pd.DataFrame, name: str, marks: Sequence[float]) -> list[Cell]:
     own = summary[summary["searcher"] == name].set_index("budget")
     last = own.loc[marks[-1]]
@@ -316,8 +321,11 @@ def wins(pairs: pd.DataFrame, names: Sequence[str]) -> list[Section]:
         "How often a run of the row has more hypervolume than one of the column, at the whole budget. A star: Mann-Whitney, "
         "two-sided, p below 0.05 after Holm's correction for all pairs."
     )
-    rows: list[list[Cell]] = [[a, *(found.get((a, b), "") for b in names)] for a in names]
-    return [Section("Who beats whom", ["row against column", *names], rows, note)]
+    numbers = [str(i) for i in range(1, len(names) + 1)]  # a dozen names with their settings would not fit side by side
+    rows: list[list[Cell]] = [
+        [f"{i}  {a}", *(found.get((a, b), "") for b in names)] for i, a in zip(numbers, names, strict=True)
+    ]
+    return [Section("Who beats whom", ["row against column", *numbers], rows, note)]
 
 
 def _curves(summary: pd.DataFrame, scored: pd.DataFrame, names: Sequence[str], colours: dict[str, str], spent: str) -> Picture:
@@ -325,7 +333,7 @@ def _curves(summary: pd.DataFrame, scored: pd.DataFrame, names: Sequence[str], c
     ax = figure.subplots()
     for name in names:
         own = summary[summary["searcher"] == name]
-        ax.plot(own["budget"], own["hypervolume"], color=colours[name], lw=1.6, label=name)
+        ax.plot(own["budget"], own["hypervolume"], color=colours[name], ls=_dashes(names, name), lw=1.6, label=name)
         ax.fill_between(own["budget"], own["low"], own["high"], color=colours[name], alpha=0.15, lw=0)
         for _, each in scored[scored["searcher"] == name].groupby("seed"):
             ax.plot(each["budget"], each["hypervolume"], color=colours[name], lw=0.3, alpha=0.25)
@@ -361,7 +369,7 @@ def _attainment(
     for name in names:
         own = evaluations[evaluations["searcher"] == name]
         runs = [each[[x, y]].to_numpy() for _, each in own.groupby("seed")]
-        ax.plot(at, compare.median_attainment(runs, at), color=colours[name], lw=1.1, label=name)
+        ax.plot(at, compare.median_attainment(runs, at), color=colours[name], ls=_dashes(names, name), lw=1.1, label=name)
     ax.set_ylim(front[:, 0].min() - 0.05 * span[0], front[:, 0].max() + 0.1 * span[0])
     ax.set(xlabel=titles[1], ylabel=titles[0])
     figure.legend(loc="outside right center", fontsize=8)

@@ -96,8 +96,8 @@ def run(
         f"Every searcher, under seeds 0 to {seeds - 1}, until it had asked for {asked}; repeats cost nothing. Methods "
         "with a schedule have one that fits, without warm-up, and begin again when it ends early.",
         "Gradients of the table's multilinear extension cost nothing, which favours methods that use them.",
-        f"{len(left)} runs took {time.monotonic() - began:.0f} s with {workers} workers.",
     ]
+    protocol += [f"{len(left)} runs took {time.monotonic() - began:.0f} s with {workers} workers."] if left else []
     protocol += [f"SHA-256 of the table: {', '.join(checksums)}."] if checksums else []
     return bench_report.write(out, played, table.columns, front, titles, protocol, budget, table.time)
 
