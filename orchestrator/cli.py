@@ -206,7 +206,9 @@ def bench(settings: tuple[str, ...], **given: Any) -> None:
     except (Interrupted, KeyboardInterrupt):
         click.echo(f"interrupted; what is finished is kept, and the same command with --out {directory} goes on", err=True)
         sys.exit(130)
-    table = Table(*shown[0])
+    table = Table()
+    for head in shown[0]:
+        table.add_column(head, overflow="fold")  # settings of a searcher are part of its name
     for row in shown[1:]:
         table.add_row(*row)
     console.print(table)
