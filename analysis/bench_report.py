@@ -223,7 +223,8 @@ def _trusted(found: pd.DataFrame, names: Sequence[str]) -> Section:
         note += (
             "Tau: Kendall's, of the inherited and the true accuracy of random networks of the options that survive, and the "
             "mean of the seeds' bootstrap 95 % intervals; by the statistics of each batch, or by statistics of each network's "
-            "own, recalibrated on training images. What a method has dropped is not among them, which makes ranking harder. "
+            "own, recalibrated on training images; on up to 2,000 images of the validation part. What a method has dropped is "
+            "not among them, which makes ranking harder. "
         )
     note += (
         "Repeats: recorded samples that the same search had sampled before. Skips: their share among the choices that could be "

@@ -29,6 +29,8 @@ from orchestrator.progress import Display
 
 SEARCHES = "searches.csv"
 FRONTS = "fronts.csv"
+JUDGED = 2000
+"""Images of the validation part, at most, that random networks are ranked on; a tenth of CIFAR-10's takes minutes a search."""
 PILOT, PILOT_SECONDS = 0.08, 8.0
 """Share of the seconds that a trial run is meant to take, and seconds at least; the length of the searches follows from it."""
 
@@ -267,7 +269,8 @@ def _inherited(folder: Path, data: Dataset, table: Table, console: Console) -> p
             return pd.read_csv(folder / records.TRUST)
         console.print(f"ranking {len(random)} random networks by the weights of {folder.name}", highlight=False, markup=False)
         with Display(console) as display, runs.threads(weights.experiment.workers.cpus):
-            return trust.assess(weights, random, kept, truth, None, display.trust, lambda: False)
+            images = JUDGED if len(weights.data.valid) > JUDGED else None
+            return trust.assess(weights, random, kept, truth, images, display.trust, lambda: False)
     except InputError as error:
         # What its weights are worth is not what is compared; a checkpoint that somebody deleted should not cost the page.
         console.print(f"{folder.name}: its weights are not judged: {error}", highlight=False, soft_wrap=True, markup=False)
