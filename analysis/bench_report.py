@@ -306,7 +306,8 @@ def _row(summary: pd.DataFrame, name: str, marks: Sequence[float]) -> list[Cell]
     own = summary[summary["searcher"] == name].set_index("budget")
     last = own.loc[marks[-1]]
     values = [own.loc[mark, ["hypervolume", "low", "high"]].to_numpy(dtype=float) for mark in marks]
-    cells: list[Cell] = [(f"{v:.3f}", f"{low:.3f}..{high:.3f}") for v, low, high in values]
+    alone = last["seeds"] == 1  # one run has no interval
+    cells: list[Cell] = [f"{v:.3f}" if alone else (f"{v:.3f}", f"{low:.3f}..{high:.3f}") for v, low, high in values]
     return [name, *cells, f"{last['igd_plus']:.4f}", f"{last['found']:.0%}"]
 
 
@@ -340,8 +341,8 @@ def _curves(summary: pd.DataFrame, scored: pd.DataFrame, names: Sequence[str], c
             ax.plot(each["budget"], each["hypervolume"], color=colours[name], lw=0.3, alpha=0.25)
     ax.set(xscale="log", xlabel=spent, ylabel="relative hypervolume")
     low, high = summary["budget"].min(), summary["budget"].max()
-    shown = [b for k in range(7) for b in (10**k, 2 * 10**k, 5 * 10**k) if low <= b <= high]
-    ax.set_xticks(shown, [f"{b:,}" for b in shown])
+    shown = [b for k in range(7) for b in (10**k, 2 * 10**k, 5 * 10**k) if low <= b < high / 1.2] + [high]
+    ax.set_xticks(shown, [f"{b:,.10g}" for b in shown])
     ax.minorticks_off()
     ax.set_ylim(max(0.0, float(scored["hypervolume"].quantile(0.02))), 1.005)
     figure.legend(loc="outside right center", fontsize=8)
@@ -366,13 +367,20 @@ def _attainment(
     x, y = columns[1], columns[0]
     span = np.ptp(front, axis=0)
     at = np.linspace(ordered[0, 1], ordered[-1, 1] + 0.05 * span[1], 400)
+    # The cheapest members may be networks that learned nothing; with them in the picture nothing else could be told apart.
+    high = float(np.quantile(front[:, 0], 0.9))
+    beyond = int((front[:, 0] > high).sum())
     ax.plot(ordered[:, 1], ordered[:, 0], color="#b8bcc4", lw=4, drawstyle="steps-post", label="true front", zorder=0)
     for name in names:
         own = evaluations[evaluations["searcher"] == name]
         runs = [each[[x, y]].to_numpy() for _, each in own.groupby("seed")]
         ax.plot(at, compare.median_attainment(runs, at), color=colours[name], ls=_dashes(names, name), lw=1.1, label=name)
-    ax.set_ylim(front[:, 0].min() - 0.05 * span[0], front[:, 0].max() + 0.1 * span[0])
+    margin = 0.1 * (high - front[:, 0].min())
+    ax.set_ylim(front[:, 0].min() - margin, high + margin)
     ax.set(xlabel=titles[1], ylabel=titles[0])
     figure.legend(loc="outside right center", fontsize=8)
-    caption = "What half of the runs reach: for each value of one objective, the median over seeds of the best other one."
+    caption = (
+        "What half of the runs reach: for each value of one objective, the median over seeds of the best other one. "
+        f"The worst tenth of the true front, {beyond} members, lies above the picture."
+    )
     return Picture("attainment", "Median attainment", caption, figure)

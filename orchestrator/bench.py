@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -85,10 +86,13 @@ def _table(
     from orchestrator.experiment import make_space
     from orchestrator.tune import local_resources
 
+    if len(columns) < 2:
+        raise InputError(f"--objectives {','.join(columns)}: a trade-off has two or more; name further columns")
     table = Table.read(paths, make_space(space, {}, (3, 32, 32), 10), columns, time=column)
-    count = int(local_resources()["CPU"]) if workers is None else workers
-    if count < 1:
-        raise InputError(f"--workers {count}; at least 1 is needed")
+    cpus = int(local_resources()["CPU"])
+    count = cpus if workers is None else workers
+    if not 1 <= count <= cpus:
+        raise InputError(f"--workers {count}: each has a CPU, of which there are {cpus}; write 1 to {cpus}, or leave it out")
     if column and budget is None:
         raise InputError(f"--time {column}: say how much of it each searcher has, --budget")
     shown = -LINE
@@ -106,7 +110,7 @@ def _table(
         [
             str(row["searcher"]),
             f"{row['hypervolume']:.3f}",
-            f"{row['low']:.3f} .. {row['high']:.3f}",
+            f"{row['low']:.3f} .. {row['high']:.3f}" if row["seeds"] > 1 else "",
             f"{row['igd_plus']:.4f}",
             f"{row['found']:.0%}",
         ]
@@ -133,12 +137,15 @@ def _searches(
     cost = bench_searches.Cost(seconds, images)
     truth = (paths, columns) if paths else None
     found = bench_searches.run(path, overrides, searchers, seeds, cost, out, truth, console)
-    means = found.groupby("searcher")[["hypervolume", "seconds", "images", "tau"]].mean().sort_values("hypervolume")
+    taus = {"tau, measured last": "tau", "tau, random networks": "tau_batch"}  # the former are chosen by what is in question
+    taus = {title: column for title, column in taus.items() if column in found}
+    means = found.groupby("searcher")[["hypervolume", "seconds", "images", *taus.values()]].mean().sort_values("hypervolume")
     rows = [
-        [str(name), f"{row['hypervolume']:.3f}", f"{row['seconds']:,.0f}", f"{row['images']:,.0f}", f"{row['tau']:.2f}"]
+        [str(name), f"{row['hypervolume']:.3f}", f"{row['seconds']:,.0f}", f"{row['images']:,.0f}"]
+        + ["" if math.isnan(row[column]) else f"{row[column]:.2f}" for column in taus.values()]
         for name, row in means.iloc[::-1].iterrows()
     ]
-    return [["searcher", "true hypervolume", "seconds", "images", "tau"], *rows]
+    return [["searcher", "true hypervolume", "seconds", "images", *taus], *rows]
 
 
 def parse(text: str) -> tuple[str, dict[str, Any]]:

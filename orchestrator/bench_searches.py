@@ -45,7 +45,7 @@ class Cost:
     def __post_init__(self) -> None:
         given = [v for v in (self.seconds, self.images) if v is not None]
         if len(given) != 1 or not given[0] > 0:
-            raise InputError("whole searches are compared at equal cost: say --seconds S or --images N, a positive number")
+            raise InputError("whole searches are compared at equal cost: say --seconds S or --images N, not both, above 0")
 
 
 def run(

@@ -21,7 +21,7 @@ from orchestrator.errors import InputError, RunError
 from orchestrator.evaluators.table import Table, is_accuracy
 from orchestrator.experiment import FACTS
 from orchestrator.rounds import rounds
-from searchers import Architecture, Evaluation, Searcher
+from searchers import Architecture, Evaluation, GradientSearcher, Searcher
 
 Job = tuple[str, int]
 """A searcher with its settings as it was written, and a seed."""
@@ -47,11 +47,13 @@ def run(
     if not searchers or len(set(searchers)) != len(searchers):
         raise InputError(f"searchers: {', '.join(searchers) or 'none'}; name each once, at least one")
     whole = sum(table.takes.values())
-    if seeds < 1 or not 2 * whole / len(table.takes) <= budget <= whole:
+    if seeds < 1:
+        raise InputError(f"seeds = {seeds}; at least 1 is needed")
+    least = 2 * whole / len(table.takes)
+    if not least <= budget <= whole:
         unit = f", which take {whole:,.0f} by {table.time}" if table.time else ""
         raise InputError(
-            f"budget = {budget:g}, seeds = {seeds}; the table has {len(table.costs):,} architectures{unit}, of which a budget "
-            "buys two or more, and seeds start at 1"
+            f"budget = {budget:g}; the table has {len(table.costs):,} architectures{unit}: write {least:,.4g} to {whole:,.10g}"
         )
     front = np.array(table.front())
     constant = np.ptp(np.array(list(table.costs.values())), axis=0) == 0
@@ -95,8 +97,10 @@ def run(
         f"objectives {', '.join(titles)}, all minimised.",
         f"Every searcher, under seeds 0 to {seeds - 1}, until it had asked for {asked}; repeats cost nothing. Methods "
         "with a schedule have one that fits, without warm-up, and begin again when it ends early.",
-        "Gradients of the table's multilinear extension cost nothing, which favours methods that use them.",
     ]
+    methods = [names.find("searcher", parse(text)[0]) for text in searchers]
+    if any(isinstance(method, type) and issubclass(method, GradientSearcher) for method in methods):
+        protocol.append("Gradients of the table's multilinear extension cost nothing, which favours methods that use them.")
     protocol += [f"{len(left)} runs took {time.monotonic() - began:.0f} s with {workers} workers."] if left else []
     protocol += [f"SHA-256 of the table: {', '.join(checksums)}."] if checksums else []
     return bench_report.write(out, played, table.columns, front, titles, protocol, budget, table.time)

@@ -38,6 +38,7 @@ from searchers import Architecture
 FOLDER = "trust"
 """Below a run directory: what is measured and trained for this, each kept as soon as it is done."""
 NETWORKS, TRAINED = 100, 8
+RETRAINED = "test accuracy (%) after training from scratch"
 _LISTED = 20_000  # spaces up to this size are listed and shuffled; from larger ones networks are drawn one by one
 _TOGETHER = 8  # networks measured between two looks at the clock and at Ctrl-C
 _SAMPLE, _IMAGES = 101, 102  # streams of chance, apart from the search's own
@@ -329,6 +330,8 @@ def main(
         console.print(
             f"{gone} of the front have options that were dropped later, so these weights know nothing of them", **plain
         )
+    if (earlier := _earlier(directory)) not in (None, truth.title if truth else RETRAINED):
+        console.print(f"this replaces what {records.TRUST} and the report say against {earlier}", **plain)
     stop = tune.stop_file(directory)
     clustered = tune.cluster(experiment.workers) if jobs and experiment.workers.ray else nullcontext()
     with runs.heeding_ctrl_c(stop, console), clustered, alone_in(directory, "run.lock"):
@@ -344,11 +347,19 @@ def main(
                     results = runs.retrain_all(experiment, absolute, weights.data, wanted, display)
                 errors = zip(results["arch"], results["test_error_percent"], strict=True)
                 values |= {space.parse(str(arch)): 100.0 - float(error) for arch, error in errors}
-            truth = Truth("test accuracy (%) after training from scratch", "test accuracy (%)", True, values, trained)
+            truth = Truth(RETRAINED, "test accuracy (%)", True, values, trained)
         assess(weights, random, front, truth, images, display.trust, stop.exists)
         write_report(experiment, directory, weights.data)
     said = json.loads((directory / records.VERDICT).read_text())
     return findings(said), warnings(said)
+
+
+def _earlier(directory: Path) -> str | None:
+    """What the last verdict was against."""
+    try:
+        return str(json.loads((directory / records.VERDICT).read_text())["truth"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # there is none that could be read, so none is lost
 
 
 def _retrained(directory: Path, space: SearchSpace) -> dict[Architecture, float]:

@@ -47,6 +47,8 @@ class Table(Differentiable):
         needed = [*columns, *([time] if time else [])]
         if missing := [c for c in ("arch", *needed) if c not in frame.columns]:
             raise InputError(f"{source} has no column {', '.join(missing)}; it has {', '.join(map(str, frame.columns))}")
+        if frame.empty:
+            raise InputError(f"{source} has no rows")
         self.space, self.columns, self.source, self.time, self.step = space, list(columns), source, time, 0
         values = frame[needed].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float, copy=True)
         bad = ~np.isfinite(values)
@@ -55,7 +57,9 @@ class Table(Differentiable):
         if bad.any():
             at, which = (int(i[0]) for i in np.nonzero(bad))
             kind = "positive" if needed[which] == time else "finite"
-            raise InputError(f"{source}, row {at + 1}: {needed[which]} is missing, or not a {kind} number")
+            found = frame[needed[which]].iloc[at]
+            said = "" if pd.isna(found) else f" ({found})"
+            raise InputError(f"{source}, row {at + 1}: {needed[which]} is missing, or not a {kind} number{said}")
         times = values[:, -1].tolist() if time else [1.0] * len(values)
         values = values[:, : len(columns)]
         for i, column in enumerate(columns):
@@ -168,7 +172,8 @@ class Table(Differentiable):
         if self._grid is None:
             if not self.complete:
                 raise InputError(
-                    f"the table has {len(self.costs):,} of {self.space.architectures:,} architectures; gradients need all"
+                    f"{self.source} has {len(self.costs):,} of {self.space.architectures:,} architectures; gradients need all: "
+                    "take a complete table, or a method without them, as surrogate-search or nsga2"
                 )
             self._grid = torch.empty(self.space.sizes, dtype=torch.float64)
             index = torch.tensor(list(self.costs)).T

@@ -243,6 +243,11 @@ def test_the_truth_may_be_training_from_scratch_which_goes_on(
     only_front = call(run, "--networks", 12, "--retrain", 0)
     assert only_front.exit_code == 0 and "fewer than two random networks" in only_front.output, only_front.output
     assert not pd.read_csv(run / records.TRUST).query("kind == 'random'")["true"].notna().any()
+    assert "this replaces" not in only_front.output
+    replaced = call(run, *TABLE, "--networks", 12)
+    assert (
+        replaced.exit_code == 0 and "this replaces what trust.csv and the report say against test accuracy" in replaced.output
+    )
     assert not list((run / "trust").glob("*.pt")), "nobody needs the weights of random networks"
 
 
