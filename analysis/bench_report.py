@@ -83,7 +83,7 @@ def write(
         lead="Evaluations are looked up in a table of trained networks: the true front is known, and cost is counted exactly.",
         facts=[
             (str(len(names)), "searchers"),
-            (str(seeds), "seeds"),
+            (str(seeds), "seed" if seeds == 1 else "seeds"),
             (f"{size:,.0f}", "architectures each" if unit is None else f"{unit} each"),
             (str(len(front)), "on the true front"),
         ],
@@ -130,7 +130,8 @@ def write_searches(
             f"{mean['architectures']:,.0f}",
             f"{mean['members']:.1f}",
         ]
-        rows.append([name, (f"{value:.3f}", f"{low:.3f}..{high:.3f}"), *counts, tau])
+        shown: Cell = (f"{value:.3f}", f"{low:.3f}..{high:.3f}") if summary.loc[name, "seeds"] > 1 else f"{value:.3f}"
+        rows.append([name, shown, *counts, tau])
     note = (
         "Means over seeds, of the hypervolume with bootstrap 95 % intervals. Tau: Kendall's, between the error that the search "
         + ("measured last and the true one." if known else "measured and the true one, over the members of its front.")
@@ -147,7 +148,11 @@ def write_searches(
         directory,
         title=f"{' against '.join(titles)}: {len(names)} searches",
         lead="Whole searches, their weights trained from nothing, at equal cost; what their fronts are truly worth.",
-        facts=[(str(len(names)), "searchers"), (str(seeds), "seeds"), (f"{found['seconds'].mean():,.0f} s", "a search")],
+        facts=[
+            (str(len(names)), "searchers"),
+            (str(seeds), "seed" if seeds == 1 else "seeds"),
+            (f"{found['seconds'].mean():,.0f} s", "a search"),
+        ],
         sections=[
             Section("True hypervolume of what they return", head, rows, note),
             *wins(compare.pairs(scored, 1), names),
