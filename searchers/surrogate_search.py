@@ -53,7 +53,8 @@ class SurrogateSearch(UniformPaths):
     rounds, additive, structure, canonical, seed: given by the budget, the space and the experiment. additive: for every cost
         after the first what is fixed and what each option of each choice adds, or None where it has to be learned. structure:
         what the graphs of all architectures say of them, if the space is small enough to look at all.
-    start: random networks before the first prediction.
+    start: networks before the first prediction, at random but so that each option is taken about equally often (a Latin
+        hypercube; McKay, Beckman and Conover, Technometrics 21, 1979).
     candidates: predicted for each proposal where the space is too large to predict all of it: mutants of the front, then of
         those that look best.
     samples: networks per round; a round's costs are learned from before the next. warmup: share of the rounds that only trains
@@ -89,12 +90,14 @@ class SurrogateSearch(UniformPaths):
         if math.prod(sizes) <= WHOLE:
             self._space = np.array(list(itertools.product(*map(range, sizes))))
             self._features = self._encoding(self._space)
+        design = qmc.LatinHypercube(len(sizes), rng=np.random.default_rng(seed)).random(start)
+        self._design: list[Architecture] = [tuple(a) for a in (design * np.array(sizes)).astype(int).tolist()]
         self._fitted = 0
         self._models: dict[int, _Model] = {}
 
     def _propose(self, n: int) -> list[Architecture]:
         if len(self.told) < self.start:
-            return self._new(n, self._random)
+            return self._new(n, self._spread)
         rng = np.random.default_rng(int(torch.randint(2**62, (), generator=self._generator)))
         self._update_models()
         measured = np.array([e.costs for e in self.told if e.violation <= 0]).reshape(-1, len(self.told[0].costs))
@@ -108,6 +111,10 @@ class SurrogateSearch(UniformPaths):
                 measured = np.vstack([measured, self._suppose(proposed)])
         self._known.update(map(self._canonical, found))
         return [*found, *self._new(n - len(found), self._random)]
+
+    def _spread(self) -> Architecture:
+        """The next of those to start with; random ones once they are used up."""
+        return self._design.pop(0) if self._design else self._random()
 
     def _update_models(self) -> None:
         """Fits them if it is time, and tells them of everything; all of it a function of `told` and of when they were last
@@ -207,11 +214,12 @@ class SurrogateSearch(UniformPaths):
         return np.array([supposed[i] for i in range(len(self.told[0].costs))])
 
     def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {"fitted": self._fitted}
+        return super().state_dict() | {"fitted": self._fitted, "design": [list(a) for a in self._design]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         self._fitted, self._models = state["fitted"], {}
+        self._design = [tuple(a) for a in state["design"]]
 
 
 class _Model:

@@ -159,6 +159,13 @@ def test_it_finds_the_front_of_a_known_problem() -> None:
         assert hypervolume(told, (43.0, 67.0)) / whole > 0.97
 
 
+def test_it_starts_with_every_option_about_equally_often() -> None:
+    for seed in range(5):
+        asked = [a for generation in generations(made(start=9, seed=seed), 9) for a in generation]
+        for options in zip(*asked, strict=True):
+            assert sorted(options) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
 def test_what_is_additive_is_taken_as_it_is() -> None:
     rows = [[(2.0 - o) * (i + 1) + (o == 1) * 4 for o in range(3)] for i in range(6)]
     searcher = made(additive=[(0.0, rows)])
