@@ -163,7 +163,9 @@ def _timed(experiment: Experiment, guessed: float, seconds: float, folder: Path,
                 f"--seconds {seconds:g}: measuring the best on the whole validation part takes {fixed:.0f} of them; allow "
                 "more, or lower budget.validate or data.valid"
             )
-        return float(trial.budget.epochs * (seconds - fixed) / max(spent["seconds"] - fixed, 1e-3))
+        # Not those of the budget: candidates that are trained alone get all of their epochs, however few the budget has.
+        epochs = spent["images_trained_on"] / len(data.train)
+        return float(epochs * (seconds - fixed) / max(spent["seconds"] - fixed, 1e-3))
     return guessed
 
 

@@ -152,6 +152,21 @@ def test_seconds_set_the_length_by_a_trial_run(table: Path, tmp_path: Path) -> N
     assert steps == pytest.approx(epochs["tnd-nas"] * 5, abs=2 + 5)
 
 
+def test_a_trial_run_of_a_single_candidate_counts_with_all_its_epochs(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    estimate = runs.estimate
+    monkeypatch.setattr(runs, "estimate", lambda experiment: estimate(experiment) | {"seconds": 1e4})  # so that it has no time
+    scratch = "nsga-net:training.name=from-scratch:training.epochs=3:training.batch=20:population=4:samples=2"
+    assert bench(tmp_path / "out", scratch, *judged_by(table), cost="--seconds 3").exit_code == 0
+    (epochs,) = json.loads((tmp_path / "out" / "epochs.json").read_text()).values()
+    (pilot,) = (tmp_path / "out" / "pilots").glob("*/summary.json")
+    spent = json.loads(pilot.read_text())["spent"]
+    assert spent["images_trained_on"] == 3 * 100
+    left, took = 3 - spent["seconds_validating"], spent["seconds"] - spent["seconds_validating"]
+    assert epochs == pytest.approx(3 * left / took)
+
+
 def test_what_is_finished_is_not_searched_again(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     go, made = runs.go, []
 
