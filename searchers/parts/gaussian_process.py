@@ -17,7 +17,7 @@ STEPS = 50
 """Of L-BFGS; more change predictions little."""
 APART = 0.7
 """Deviation of an option's log weight from that of all options, a priori."""
-FITTED = 300
+FITTED = 200
 """Evaluations that hyperparameters are fitted to, at most, spread evenly over all of them: the time grows with their cube."""
 
 
