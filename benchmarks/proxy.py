@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ import torch
 from scipy.stats import kendalltau
 
 from orchestrator import data
-from orchestrator.data import Dataset, Part
+from orchestrator.data import Part
 from orchestrator.evaluators.supernet import Supernet
 from orchestrator.evaluators.table import Table
 from orchestrator.experiment import make_space
@@ -28,7 +29,7 @@ COLUMN = "cifar10_val_accuracy"
 JUDGED = 2000
 
 
-def train(net: Supernet, seconds: float, rng: np.random.Generator, lr: float) -> int:
+def train(net: Supernet, seconds: float, rng: np.random.Generator) -> int:
     """Paths drawn uniformly, for about so many seconds by a cosine whose length a few steps tell; returns the steps."""
     sizes = net.space.sizes
 
@@ -61,8 +62,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     images = data.load("folder", data.settings("folder", {"path": str(given.images), "size": given.size}))
-    part = Part(images.valid.images[:JUDGED], images.valid.labels[:JUDGED])
-    images = Dataset(**{**vars(images), "valid": part})
+    images = replace(images, valid=Part(images.valid.images[:JUDGED], images.valid.labels[:JUDGED]))
     table = None
     for proxy in given.proxies.split(","):
         channels, cells = map(int, proxy.split("x"))
@@ -70,7 +70,7 @@ def main() -> None:
         table = table or Table.read(given.table, space, [COLUMN, "params"])
         net = Supernet(space, images, batch=given.batch, lr=given.lr, valid_batch=500)
         began = time.process_time()
-        steps = train(net, given.seconds, np.random.default_rng(0), given.lr)
+        steps = train(net, given.seconds, np.random.default_rng(0))
         took, rng = time.process_time() - began, np.random.default_rng(1)
         drawn = [tuple(int(rng.integers(n)) for n in space.sizes) for _ in range(given.networks)]
         found = np.array([m["accuracy"] for m in net.measure(drawn, None)])

@@ -32,14 +32,13 @@ from orchestrator.evaluators.table import Table, is_accuracy
 from orchestrator.experiment import Workers
 from orchestrator.progress import Display
 from orchestrator.reporting import write_report
-from orchestrator.spaces.base import SearchSpace
+from orchestrator.spaces.base import LISTED, SearchSpace
 from searchers import Architecture
 
 FOLDER = "trust"
 """Below a run directory: what is measured and trained for this, each kept as soon as it is done."""
 NETWORKS, TRAINED = 100, 8
 RETRAINED = "test accuracy (%) after training from scratch"
-_LISTED = 20_000  # spaces up to this size are listed and shuffled; from larger ones networks are drawn one by one
 _TOGETHER = 8  # networks measured between two looks at the clock and at Ctrl-C
 _SAMPLE, _IMAGES = 101, 102  # streams of chance, apart from the search's own
 
@@ -157,7 +156,7 @@ def sample(space: SearchSpace, options: Sequence[Sequence[int]], count: int, see
     rng = np.random.default_rng([seed, _SAMPLE])
     sizes = [len(kept) for kept in options]
     places: Iterable[tuple[int, ...]]
-    if math.prod(sizes) <= _LISTED:
+    if math.prod(sizes) <= LISTED:
         places = (_digits(int(i), sizes) for i in rng.permutation(math.prod(sizes)))
     else:
         places = (tuple(rng.integers(sizes)) for _ in range(100 * count))
