@@ -69,7 +69,6 @@ class Encoding:
             groups += (2 + of).tolist()
             spread = [1.0] * len(typical)
         self.groups, self.typical, self.spread = np.array(groups), np.array(typical), np.array(spread)
-        self.features = len(groups)
 
     def __call__(self, architectures: Sequence[Architecture] | np.ndarray) -> np.ndarray:
         """(architectures, features)."""
