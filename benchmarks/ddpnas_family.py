@@ -22,8 +22,8 @@ import torch
 from rich.console import Console
 
 from analysis.pareto import non_dominated
-from orchestrator import run
-from orchestrator.experiment import read
+from orchestrator.config.experiment import read
+from orchestrator.runs import run
 
 BASE = ["workers.ray=false", "workers.count=1", "retrain.members=0", "objectives={error={}, parameters={}}"]
 

@@ -23,9 +23,9 @@ import pandas as pd
 import torch
 
 from hw_profiles.measure import in_torch, steady, timed
-from orchestrator import data
-from orchestrator.evaluators.retrain import fit, wrong
-from orchestrator.experiment import make_space
+from orchestrator.config.experiment import make_space
+from orchestrator.data import dataset as data
+from orchestrator.evaluators.training import fit, wrong
 from orchestrator.spaces.base import SearchSpace
 
 DATA = {"valid": 0.5, "test": 0.25}

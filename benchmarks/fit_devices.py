@@ -17,10 +17,10 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from hw_profiles import Profile
-from orchestrator.devices import Prediction
-from orchestrator.evaluators.table import Table
-from orchestrator.experiment import make_space
-from orchestrator.profiling import from_table
+from orchestrator.config.experiment import make_space
+from orchestrator.evaluators.tabular import Table
+from orchestrator.objectives.predicted import Prediction
+from orchestrator.profiling.command import from_table
 
 
 def main() -> None:

@@ -20,9 +20,9 @@ import torch
 from scipy.stats import bootstrap, mannwhitneyu
 
 from analysis.pareto import relative_hypervolume
-from orchestrator.bench_table import play
-from orchestrator.evaluators.table import Table
-from orchestrator.experiment import make_space
+from orchestrator.bench.tables import play
+from orchestrator.config.experiment import make_space
+from orchestrator.evaluators.tabular import Table
 from searchers import Evaluation
 
 Runs = dict[str, Callable[[Table, int, int], list[Evaluation]]]

@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from scipy.stats import kendalltau
 
-from orchestrator import data
-from orchestrator.data import Part
+from orchestrator.config.experiment import make_space
+from orchestrator.data import dataset as data
+from orchestrator.data.dataset import Part
 from orchestrator.evaluators.supernet import Supernet
-from orchestrator.evaluators.table import Table
-from orchestrator.experiment import make_space
+from orchestrator.evaluators.tabular import Table
 from searchers import Mixture, Stage
 
 COLUMN = "cifar10_val_accuracy"

@@ -24,10 +24,10 @@ import numpy as np
 import ray
 from rich.console import Console
 
-from orchestrator import run
-from orchestrator.actors import Replicas
-from orchestrator.data import Dataset, Raw, Split
-from orchestrator.experiment import read
+from orchestrator.cluster.replicas import Replicas
+from orchestrator.config.experiment import read
+from orchestrator.data.dataset import Dataset, Raw, Split
+from orchestrator.runs import run
 from searchers import Mixture, Stage
 
 OVERRIDES = ["objectives={error={},parameters={},macs={}}", "retrain.members=0", "budget.epochs=45"]

@@ -17,12 +17,12 @@ import numpy as np
 import pandas as pd
 
 from analysis.pareto import non_dominated, relative_hypervolume
-from orchestrator.bench import parse
-from orchestrator.bench_table import play
-from orchestrator.devices import Prediction
-from orchestrator.evaluators.table import Table
-from orchestrator.experiment import make_space
-from orchestrator.profiling import from_table
+from orchestrator.bench.command import parse
+from orchestrator.bench.tables import play
+from orchestrator.config.experiment import make_space
+from orchestrator.evaluators.tabular import Table
+from orchestrator.objectives.predicted import Prediction
+from orchestrator.profiling.command import from_table
 
 ACCURACY = "cifar10_val_accuracy"
 

@@ -27,8 +27,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from orchestrator import names
-from orchestrator.data import Dataset, Part
+from orchestrator import registry as names
+from orchestrator.data.dataset import Dataset, Part
 from orchestrator.evaluators.supernet import Supernet
 from orchestrator.spaces.darts import Darts
 from searchers import GradientSearcher, Mixture, Searcher

@@ -29,9 +29,9 @@ import torch
 from rich.console import Console
 
 from analysis.pareto import hypervolume, ranked, spread_out
-from orchestrator import run
+from orchestrator.config.experiment import read
 from orchestrator.evaluators.from_scratch import FromScratch
-from orchestrator.experiment import read
+from orchestrator.runs import run
 
 BASE = ["workers.ray=false", "workers.count=1", "retrain.members=0", "objectives={error={}, parameters={}}"]
 COSTS = ["error_percent", "parameters"]

@@ -27,8 +27,8 @@ from scipy.stats import mannwhitneyu
 
 from analysis import pareto
 from hw_profiles import measure_latency
-from orchestrator import run
-from orchestrator.experiment import read
+from orchestrator.config.experiment import read
+from orchestrator.runs import run
 
 BASE = ["workers.ray=false", "workers.count=1"]
 

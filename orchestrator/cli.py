@@ -72,8 +72,8 @@ def search(settings: tuple[str, ...], out: Path | None, varied: tuple[str, ...],
     paretoray search searcher.name=proxyless-r --sweep searcher.power=0.02,0.05,0.1 --seeds 2
     paretoray search objectives.latency.at_most=2.5 workers.ray=false workers.count=1 --dry-run
     """
-    from orchestrator import experiment as experiments
-    from orchestrator import run, sweep
+    from orchestrator.config import experiment as experiments
+    from orchestrator.runs import run, sweep
 
     path, overrides = experiments.arguments(settings)
     searches = sweep.plan(path, overrides, varied, seeds)
@@ -100,7 +100,7 @@ def search(settings: tuple[str, ...], out: Path | None, varied: tuple[str, ...],
 @_guarded
 def resume(directory: Path) -> None:
     """Continue the run in DIRECTORY from its last checkpoint."""
-    from orchestrator import run
+    from orchestrator.runs import run
 
     experiment = run.open_run(directory)
     _go(experiment, directory, run.check(experiment))
@@ -115,8 +115,8 @@ def resume(directory: Path) -> None:
 @_guarded
 def report(directories: tuple[Path, ...], references: tuple[Path, ...]) -> None:
     """Write report.html of each run directory anew."""
-    from orchestrator import run
-    from orchestrator.reporting import write_report
+    from orchestrator.runs import run
+    from orchestrator.runs.report import write_report
 
     for directory in directories:
         experiment = run.open_run(directory)
@@ -144,7 +144,7 @@ def trust(directory: Path, **given: Any) -> None:
     paretoray trust runs/photos --retrain 12
     paretoray trust runs/tiny --table digits-tiny --column test_accuracy
     """
-    from orchestrator import trust
+    from orchestrator.trust import command as trust
 
     console = Console()
     try:
@@ -197,7 +197,7 @@ def bench(settings: tuple[str, ...], **given: Any) -> None:
     paretoray bench space.name=digits-tiny objectives=error,parameters --seconds 60 \\
         --searchers tnd-nas,random-search,nsga-net:training.name=from-scratch:training.epochs=10
     """
-    from orchestrator import bench
+    from orchestrator.bench import command as bench
 
     console = Console()
     directory = given.pop("out") or Path("runs") / f"bench-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -233,7 +233,7 @@ def describe(space: str, arguments: tuple[str, ...], as_json: bool, out: Path | 
     import json
 
     from orchestrator import describe as descriptions
-    from orchestrator import experiment as experiments
+    from orchestrator.config import experiment as experiments
 
     # A notation may hold an equals sign itself, as a genotype does; a setting begins with a word and one.
     settings = [a for a in arguments if re.match(r"[A-Za-z_]\w*=", a) and "|" not in a]
@@ -266,7 +266,7 @@ def train(space: str, architecture: str, settings: tuple[str, ...], out: Path) -
     paretoray train nas-bench-201 '|nor_conv_3x3~0|+|none~0|none~1|+|none~0|none~1|skip_connect~2|' \\
         data.name=folder data.path=photos data.size=32 retrain.epochs=50 --out runs/one
     """
-    from orchestrator import run
+    from orchestrator.runs import run
 
     try:
         run.train_one(space, architecture, settings, out, Console())
@@ -311,7 +311,7 @@ def profile(context: click.Context, **given: Any) -> None:
     paretoray profile --space nas-bench-201 --fit measured.csv --column latency_ms --hardware "my phone" --out phone.toml
     paretoray search objectives.latency@me={} space.channels=16 space.cells=5 data.name=cifar10 data.path=...
     """
-    from orchestrator import profiling
+    from orchestrator.profiling import command as profiling
 
     source = click.core.ParameterSource.COMMANDLINE
     said = {option for option in given if context.get_parameter_source(option) is source}
@@ -338,7 +338,7 @@ def devices(names: tuple[str, ...], space: str | None, cost: str, out: Path | No
 
     DEVICE is a name that `paretoray list devices` prints, or a file; all that are shipped by default.
     """
-    from orchestrator import devices
+    from orchestrator.objectives import predicted as devices
 
     devices.show(Console(), names, space, cost, out)
 
@@ -348,14 +348,15 @@ def devices(names: tuple[str, ...], space: str | None, cost: str, out: Path | No
 def list_names(what: str) -> None:
     """Print the names that an experiment may use."""
     from hw_profiles import profile
-    from orchestrator import data, names
+    from orchestrator import registry as names
+    from orchestrator.data import dataset as data
 
     own = {"datasets": list(data.LOADERS), "devices": list(profile.devices())}
     click.echo("\n".join(own[what] if what in own else names.known(what.removesuffix("s"))))
 
 
 def _go(experiment: Any, directory: Path, data: Any, new: bool = False, searches: Any = ()) -> None:
-    from orchestrator import run
+    from orchestrator.runs import run
 
     console = Console()
     plain: dict[str, Any] = {"soft_wrap": True, "highlight": False, "markup": False}
@@ -399,7 +400,7 @@ def _print_front(console: Console, directory: Path) -> None:
 
 
 def _print_plan(plan: dict[str, Any]) -> None:
-    from orchestrator.progress import duration
+    from orchestrator.runs.display import duration
 
     seconds = plan.pop("seconds")
     for key, value in plan.items():

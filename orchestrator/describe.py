@@ -8,9 +8,9 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator import names
+from orchestrator import registry as names
+from orchestrator.config.experiment import find_space, make_space
 from orchestrator.errors import InputError
-from orchestrator.experiment import find_space, make_space
 from orchestrator.spaces.base import Published, SearchSpace
 from orchestrator.spaces.parts.own import OwnSpace
 from searchers.base import Architecture

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from orchestrator import data
-from orchestrator.experiment import Experiment
+from orchestrator.config.experiment import Experiment
+from orchestrator.data import dataset as data
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

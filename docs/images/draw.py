@@ -18,10 +18,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.plots import FAINT, FRONT, OPTIONS
-from orchestrator.bench_table import build
-from orchestrator.evaluators.table import Table
-from orchestrator.experiment import make_space
-from orchestrator.rounds import rounds
+from orchestrator.bench.tables import build
+from orchestrator.config.experiment import make_space
+from orchestrator.evaluators.tabular import Table
+from orchestrator.search.rounds import rounds
 from searchers import Evaluation, Searcher
 from searchers.ddpnas import Ddpnas
 from searchers.nasp import Nasp

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from orchestrator.data import Dataset
+from orchestrator.data.dataset import Dataset
 from orchestrator.errors import InputError
 from orchestrator.evaluators.base import Evaluator, probed
-from orchestrator.evaluators.retrain import fit, wrong
+from orchestrator.evaluators.training import fit, wrong
 from orchestrator.objectives.base import Metrics, Probe
 from orchestrator.spaces.base import SearchSpace
 from searchers.base import Architecture, Mixture, Stage

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from orchestrator.data import Batches, Dataset
+from orchestrator.data.dataset import Batches, Dataset
 from orchestrator.errors import InputError, RunError
 from orchestrator.evaluators.base import Differentiable, probed
 from orchestrator.objectives.base import Metrics, Probe

@@ -8,11 +8,11 @@ import pytest
 import ray
 import torch
 
-from orchestrator import tune
-from orchestrator.actors import Replicas, WorkersLost
-from orchestrator.coordinator import Coordinator
+from orchestrator.cluster import trials as tune
+from orchestrator.cluster.replicas import Replicas, WorkersLost
+from orchestrator.config.experiment import Workers
 from orchestrator.errors import InputError, RunError
-from orchestrator.experiment import Workers
+from orchestrator.search.coordinator import Coordinator
 from searchers import Mixture, Stage
 from tests.conftest import tiny
 

@@ -1,6 +1,6 @@
 import pytest
 
-from orchestrator.archive import Archive
+from orchestrator.search.archive import Archive
 from searchers import Evaluation
 
 

@@ -10,10 +10,11 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 
-from orchestrator import bench, bench_table
+from orchestrator.bench import command as bench
+from orchestrator.bench import tables as bench_table
 from orchestrator.cli import main
 from orchestrator.errors import InputError
-from orchestrator.evaluators.table import Table
+from orchestrator.evaluators.tabular import Table
 from searchers import Evaluation
 from tests.orchestrator.test_table import SPACE, small
 

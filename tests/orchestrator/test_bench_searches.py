@@ -12,12 +12,12 @@ from scipy.stats import kendalltau
 
 from analysis import trust
 from analysis.pareto import relative_hypervolume
-from orchestrator import run as runs
-from orchestrator import trust as trials
 from orchestrator.cli import main
 from orchestrator.errors import Interrupted
 from orchestrator.evaluators.supernet import Supernet
-from orchestrator.evaluators.table import Table
+from orchestrator.evaluators.tabular import Table
+from orchestrator.runs import run as runs
+from orchestrator.trust import command as trials
 from tests.orchestrator.test_table import SPACE, small
 
 SETTINGS = (

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from orchestrator.checkpoint import Checkpoints
 from orchestrator.errors import RunError
+from orchestrator.search.checkpoint import Checkpoints
 
 
 def test_it_comes_back_as_it_went_and_the_one_before_is_kept(tmp_path: Path) -> None:

@@ -9,11 +9,11 @@ import pytest
 
 from analysis import records
 from analysis.pareto import non_dominated
-from orchestrator import names
-from orchestrator.coordinator import Coordinator, Progress
+from orchestrator import registry as names
+from orchestrator.config.experiment import Experiment
 from orchestrator.errors import InputError, RunError
-from orchestrator.experiment import Experiment
-from orchestrator.reporting import write_report
+from orchestrator.runs.report import write_report
+from orchestrator.search.coordinator import Coordinator, Progress
 from searchers import Cotangents, GradientSearcher, Mixture
 from searchers.random_search import RandomSearch
 from tests.conftest import tiny
@@ -169,7 +169,7 @@ def test_records_that_do_not_fit_the_checkpoint(tmp_path: Path) -> None:
 def test_two_processes_cannot_search_in_one_directory(tmp_path: Path) -> None:
     import fcntl
 
-    from orchestrator import coordinator
+    from orchestrator.search import coordinator
 
     held = start(tiny(), tmp_path)
     with (tmp_path / "checkpoints" / "search.lock").open("w") as file:

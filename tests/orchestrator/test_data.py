@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from orchestrator import data
-from orchestrator.data import Batches, Part, Raw, Split
+from orchestrator.data import dataset as data
+from orchestrator.data.dataset import Batches, Part, Raw, Split
 from orchestrator.errors import InputError
 
 

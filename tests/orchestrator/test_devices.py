@@ -10,11 +10,11 @@ from click.testing import CliRunner, Result
 
 from hw_profiles import profile as profiles
 from hw_profiles.profile import Profile, Validation, read, write
-from orchestrator import devices
 from orchestrator.cli import main
-from orchestrator.devices import Predicted, parts_of
+from orchestrator.config.experiment import Experiment, make_space
 from orchestrator.errors import InputError
-from orchestrator.experiment import Experiment, make_space
+from orchestrator.objectives import predicted as devices
+from orchestrator.objectives.predicted import Predicted, parts_of
 from orchestrator.spaces.base import SearchSpace
 from tests.conftest import TINY
 from tests.orchestrator.spaces.small import SPACES, drawn, small
@@ -202,7 +202,7 @@ def test_names_of_devices(me: Path, tmp_path: Path) -> None:
 
 
 def test_overrides_name_devices_as_the_shell_allows(me: Path) -> None:
-    from orchestrator.experiment import read as read_experiment
+    from orchestrator.config.experiment import read as read_experiment
 
     for key in ("objectives.latency@me", f'objectives."latency@{me}"', f"objectives.latency@{me}"):
         assert list(read_experiment(None, [f"{key}.at_most=5"]).objectives)[-1] == "latency@me"

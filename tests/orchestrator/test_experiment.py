@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator import names
+from orchestrator import registry as names
+from orchestrator.config.experiment import DEFAULT, Experiment, read
 from orchestrator.errors import InputError
-from orchestrator.experiment import DEFAULT, Experiment, read
 from tests.conftest import TINY
 
 

@@ -15,12 +15,12 @@ from torch import nn
 
 from hw_profiles import energy, measure
 from hw_profiles.profile import read
-from orchestrator import profiling
 from orchestrator.cli import main
+from orchestrator.config.experiment import make_space
 from orchestrator.errors import InputError, RunError
-from orchestrator.evaluators.table import Table
-from orchestrator.experiment import make_space
-from orchestrator.profiling import Plan, Station, conclude, from_table, keep, measured, operations
+from orchestrator.evaluators.tabular import Table
+from orchestrator.profiling import command as profiling
+from orchestrator.profiling.command import Plan, Station, conclude, from_table, keep, measured, operations
 from orchestrator.spaces import Choice
 from tests.orchestrator.spaces.small import SPACES, small
 
@@ -310,7 +310,7 @@ def test_fitting_a_table_from_the_command_line(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("cluster")
 def test_a_node_of_a_cluster_measures_the_same_way(tmp_path: Path) -> None:
-    from orchestrator import remote
+    from orchestrator.profiling import remote
 
     plan = Plan(**TINY)  # type: ignore[arg-type]
     with remote.station(asdict(plan), "auto", None, None) as there:

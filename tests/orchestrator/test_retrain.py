@@ -4,9 +4,9 @@ from typing import Any
 import pytest
 import torch
 
-from orchestrator.data import Dataset
+from orchestrator.data.dataset import Dataset
 from orchestrator.errors import RunError
-from orchestrator.evaluators.retrain import portable, retrain
+from orchestrator.evaluators.training import portable, retrain
 from orchestrator.spaces.nas_bench_201 import NasBench201
 
 SPACE = NasBench201(channels=8, cells=1, image=(1, 8, 8))

@@ -8,11 +8,11 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.digits_tiny_table import DATA, TRAINING
-from orchestrator import data
 from orchestrator.cli import main
-from orchestrator.evaluators.retrain import fit, wrong
-from orchestrator.evaluators.table import SHIPPED, Table
-from orchestrator.experiment import make_space
+from orchestrator.config.experiment import make_space
+from orchestrator.data import dataset as data
+from orchestrator.evaluators.tabular import SHIPPED, Table
+from orchestrator.evaluators.training import fit, wrong
 
 COLUMNS = ["valid_accuracy", "test_accuracy", "valid_deviation", "parameters", "macs", "latency_ms", "train_seconds"]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from orchestrator.data import Dataset
+from orchestrator.data.dataset import Dataset
 from orchestrator.errors import InputError, RunError
 from orchestrator.evaluators import supernet as supernets
 from orchestrator.evaluators.supernet import Supernet

@@ -8,8 +8,8 @@ import pytest
 import ray
 
 from analysis import pareto
-from orchestrator import run, sweep
 from orchestrator.errors import InputError
+from orchestrator.runs import run, sweep
 from tests.orchestrator.test_cli import IN_PROCESS, call, toml
 
 

@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 
 from analysis.pareto import relative_hypervolume
-from orchestrator import names
-from orchestrator.bench_table import play
+from orchestrator import registry as names
+from orchestrator.bench.tables import play
+from orchestrator.config.experiment import make_space
 from orchestrator.errors import InputError
-from orchestrator.evaluators.table import Table
-from orchestrator.experiment import make_space
+from orchestrator.evaluators.tabular import Table
 from searchers import Evaluation, Mixture
 from tests.conftest import SHARED
 

@@ -16,16 +16,17 @@ from scipy.stats import kendalltau
 
 from analysis import records
 from analysis import trust as statistics
-from orchestrator import run as runs
-from orchestrator import trust, tune
 from orchestrator.cli import main
-from orchestrator.data import Dataset
+from orchestrator.cluster import trials as tune
+from orchestrator.config.experiment import make_space
+from orchestrator.data.dataset import Dataset
 from orchestrator.errors import Interrupted, RunError
-from orchestrator.evaluators.retrain import retrain
 from orchestrator.evaluators.supernet import Supernet
-from orchestrator.evaluators.table import SHIPPED
-from orchestrator.experiment import make_space
-from orchestrator.trust import SharedWeights, sample
+from orchestrator.evaluators.tabular import SHIPPED
+from orchestrator.evaluators.training import retrain
+from orchestrator.runs import run as runs
+from orchestrator.trust import command as trust
+from orchestrator.trust.command import SharedWeights, sample
 from searchers import Stage
 from tests.conftest import tiny
 
@@ -262,7 +263,7 @@ def test_networks_whose_truth_is_known_for_being_good_are_no_random_sample(run: 
 
 
 def test_the_report_has_it_and_its_pictures(run: Path, no_pictures: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from orchestrator.reporting import write_report
+    from orchestrator.runs.report import write_report
 
     monkeypatch.setattr(trust, "write_report", write_report)
     assert call(run, *TABLE, "--networks", 12).exit_code == 0

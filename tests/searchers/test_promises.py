@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from orchestrator import names
+from orchestrator import registry as names
 from searchers import Evaluation, GradientSearcher, Searcher
 
 SIZES = (5, 3, 5, 2)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator import names
+from orchestrator import registry as names
 from orchestrator.spaces.base import SearchSpace
 from searchers.base import Architecture
 

@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from torch import Tensor, nn
 
 from orchestrator.cli import main
+from orchestrator.config.experiment import Experiment, find_space
 from orchestrator.errors import InputError
-from orchestrator.experiment import Experiment, find_space
 from orchestrator.spaces import Choice, Zero
 from orchestrator.spaces.parts.choice import Weights, extract
 from orchestrator.spaces.parts.own import OwnSpace

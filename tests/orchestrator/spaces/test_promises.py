@@ -11,8 +11,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from analysis import drawing
-from orchestrator import names
-from orchestrator.data import Dataset
+from orchestrator import registry as names
+from orchestrator.data.dataset import Dataset
 from orchestrator.evaluators.supernet import Supernet
 from orchestrator.spaces.base import SearchSpace
 from orchestrator.spaces.parts.choice import Choice, SkipDropout, Weights, decided, extract

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator import names
+from orchestrator import registry as names
 from orchestrator.spaces.base import SearchSpace
 
 # Counted from the authors' code, or published to the digits that are given in millions.

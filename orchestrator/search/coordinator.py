@@ -19,14 +19,14 @@ import numpy as np
 import torch
 
 from analysis import pareto, records
-from orchestrator.archive import Archive
-from orchestrator.checkpoint import Checkpoints
-from orchestrator.data import Dataset
+from orchestrator.config.experiment import Experiment
+from orchestrator.data.dataset import Dataset
 from orchestrator.errors import RunError
 from orchestrator.evaluators.base import Evaluator
-from orchestrator.experiment import Experiment
 from orchestrator.objectives.base import Metrics
-from orchestrator.rounds import rounds
+from orchestrator.search.archive import Archive
+from orchestrator.search.checkpoint import Checkpoints
+from orchestrator.search.rounds import rounds
 from searchers import Architecture, Evaluation, Stage
 
 

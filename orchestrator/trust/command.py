@@ -21,17 +21,18 @@ from rich.console import Console
 from analysis import records
 from analysis.trust import FRONT, RANDOM, SUFFIX, Skips, verdict
 from analysis.trust_section import findings, warnings
-from orchestrator import run as runs
-from orchestrator import sweep, tune
-from orchestrator.checkpoint import Checkpoints
-from orchestrator.coordinator import Coordinator, alone_in
-from orchestrator.data import Dataset, Part
+from orchestrator.cluster import trials as tune
+from orchestrator.config.experiment import Workers
+from orchestrator.data.dataset import Dataset, Part
 from orchestrator.errors import InputError, Interrupted, RunError
 from orchestrator.evaluators.supernet import Supernet, stage_of
-from orchestrator.evaluators.table import Table, is_accuracy
-from orchestrator.experiment import Workers
-from orchestrator.progress import Display
-from orchestrator.reporting import write_report
+from orchestrator.evaluators.tabular import Table, is_accuracy
+from orchestrator.runs import run as runs
+from orchestrator.runs import sweep
+from orchestrator.runs.display import Display
+from orchestrator.runs.report import write_report
+from orchestrator.search.checkpoint import Checkpoints
+from orchestrator.search.coordinator import Coordinator, alone_in
 from orchestrator.spaces.base import LISTED, SearchSpace
 from searchers import Architecture
 

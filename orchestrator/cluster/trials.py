@@ -19,11 +19,11 @@ import ray.util
 import torch
 from ray import tune
 
-from orchestrator.actors import Replicas, WorkersLost, last_line
-from orchestrator.coordinator import Coordinator, Progress
-from orchestrator.data import Dataset
+from orchestrator.cluster.replicas import Replicas, WorkersLost, last_line
+from orchestrator.config.experiment import Experiment, Workers
+from orchestrator.data.dataset import Dataset
 from orchestrator.errors import InputError, Interrupted, RunError
-from orchestrator.experiment import Experiment, Workers
+from orchestrator.search.coordinator import Coordinator, Progress
 
 REPORT_EVERY = 1.0
 RESTARTS = 3
@@ -211,7 +211,7 @@ def retrain(
 
 
 def _retrain_trial(config: dict[str, Any], data: Dataset) -> None:
-    from orchestrator.run import retrain_member
+    from orchestrator.runs.run import retrain_member
 
     experiment, member = Experiment.from_dict(config["experiment"]), config["members"][config["member"]]
     torch.set_num_threads(experiment.workers.cpus)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from orchestrator.data import Batches, Dataset, Part
+from orchestrator.data.dataset import Batches, Dataset, Part
 from orchestrator.errors import RunError
 from searchers.base import Architecture
 

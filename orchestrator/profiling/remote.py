@@ -8,11 +8,11 @@ from typing import Any
 
 import ray
 
-from orchestrator.actors import last_line
+from orchestrator.cluster.replicas import last_line
+from orchestrator.cluster.trials import cluster
+from orchestrator.config.experiment import Workers
 from orchestrator.errors import InputError, RunError
-from orchestrator.experiment import Workers
-from orchestrator.profiling import Row, Station
-from orchestrator.tune import cluster
+from orchestrator.profiling.command import Row, Station
 
 PATIENCE = 300.0
 """Seconds to wait for a node that others are using."""

@@ -18,14 +18,14 @@ from analysis import bench_report, records
 from analysis.pareto import as_costs, non_dominated, relative_hypervolume
 from analysis.trust import ALL, RANDOM, Skips
 from analysis.trust_section import repeats
-from orchestrator import run as runs
-from orchestrator import trust
-from orchestrator.bench import claim, split
-from orchestrator.data import Dataset
+from orchestrator.bench.command import claim, split
+from orchestrator.config.experiment import Experiment, read
+from orchestrator.data.dataset import Dataset
 from orchestrator.errors import InputError, RunError
-from orchestrator.evaluators.table import Table, is_accuracy
-from orchestrator.experiment import Experiment, read
-from orchestrator.progress import Display
+from orchestrator.evaluators.tabular import Table, is_accuracy
+from orchestrator.runs import run as runs
+from orchestrator.runs.display import Display
+from orchestrator.trust import command as trust
 
 SEARCHES = "searches.csv"
 FRONTS = "fronts.csv"

@@ -14,13 +14,15 @@ from typing import Any
 
 import tomli_w
 
-from orchestrator import data, devices, names
-from orchestrator.data import Dataset
-from orchestrator.devices import Predicted
+from orchestrator import registry as names
+from orchestrator.data import dataset as data
+from orchestrator.data.dataset import Dataset
 from orchestrator.errors import InputError
 from orchestrator.evaluators.from_scratch import FromScratch
 from orchestrator.evaluators.supernet import Supernet
+from orchestrator.objectives import predicted as devices
 from orchestrator.objectives.base import Objective, Probe
+from orchestrator.objectives.predicted import Predicted
 from orchestrator.spaces.base import SearchSpace
 from orchestrator.spaces.parts.own import OwnSpace
 from searchers import Searcher

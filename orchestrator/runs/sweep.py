@@ -18,8 +18,8 @@ import pandas as pd
 import tomli_w
 
 from analysis import pareto, records
+from orchestrator.config.experiment import Experiment, read
 from orchestrator.errors import InputError
-from orchestrator.experiment import Experiment, read
 
 SWEEP = "sweep.toml"
 _VARIED = ("searcher", "training", "budget", "seed")

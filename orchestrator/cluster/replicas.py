@@ -14,11 +14,11 @@ import ray.util
 import torch
 import torch.distributed as dist
 
-from orchestrator.data import Dataset
+from orchestrator.config.experiment import Experiment
+from orchestrator.data.dataset import Dataset
 from orchestrator.errors import InputError, RunError
 from orchestrator.evaluators.base import Differentiable
 from orchestrator.evaluators.from_scratch import weight_steps
-from orchestrator.experiment import Experiment
 from orchestrator.objectives.base import Metrics
 from searchers import Architecture, Cotangents, Mixture, Stage
 

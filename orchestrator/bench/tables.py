@@ -15,12 +15,12 @@ import pandas as pd
 import torch
 
 from analysis import bench_report
-from orchestrator import names
-from orchestrator.bench import claim, parse
+from orchestrator import registry as names
+from orchestrator.bench.command import claim, parse
+from orchestrator.config.experiment import FACTS
 from orchestrator.errors import InputError, RunError
-from orchestrator.evaluators.table import Table, is_accuracy
-from orchestrator.experiment import FACTS
-from orchestrator.rounds import rounds
+from orchestrator.evaluators.tabular import Table, is_accuracy
+from orchestrator.search.rounds import rounds
 from searchers import Architecture, Evaluation, GradientSearcher, Searcher
 
 Job = tuple[str, int]
@@ -139,8 +139,8 @@ def _played(table: Table, jobs: Sequence[Job], budget: float, workers: int) -> I
         return
     import ray
 
-    from orchestrator.experiment import Workers
-    from orchestrator.tune import cluster
+    from orchestrator.cluster.trials import cluster
+    from orchestrator.config.experiment import Workers
 
     with cluster(Workers(count=workers, cpus=1)):
         shared = ray.put(table)

@@ -23,13 +23,13 @@ from analysis import plots
 from hw_profiles import energy, measure
 from hw_profiles.fit import Floats, fit
 from hw_profiles.profile import CONSTANT, UNITS, Profile, Validation, part, write
-from orchestrator import experiment as experiments
+from orchestrator.config import experiment as experiments
+from orchestrator.config.experiment import make_space
 from orchestrator.describe import describe
-from orchestrator.devices import left, options, parts_of, read
 from orchestrator.errors import InputError, RunError
-from orchestrator.evaluators.table import Table
-from orchestrator.experiment import make_space
-from orchestrator.progress import Display
+from orchestrator.evaluators.tabular import Table
+from orchestrator.objectives.predicted import left, options, parts_of, read
+from orchestrator.runs.display import Display
 from orchestrator.spaces.base import SearchSpace
 from orchestrator.spaces.parts.choice import MixedNetwork, Weights, decided, keeping
 from searchers.base import Architecture
@@ -546,7 +546,7 @@ def station(plan: Plan, address: str | None, accelerator: str | None, label: str
             raise InputError("--accelerator and --label choose a node of a cluster: write --address as well")
         yield Station(asdict(plan))
         return
-    from orchestrator import remote
+    from orchestrator.profiling import remote
 
     with remote.station(asdict(plan), address, accelerator, label) as there:
         yield there

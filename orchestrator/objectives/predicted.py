@@ -14,7 +14,7 @@ from scipy.stats import rankdata
 from analysis import plots
 from hw_profiles import profile as profiles
 from hw_profiles.profile import CONSTANT, UNITS, Profile
-from orchestrator import names
+from orchestrator import registry as names
 from orchestrator.errors import InputError
 from orchestrator.objectives.base import Metrics, Objective
 from orchestrator.spaces.base import SearchSpace
@@ -132,7 +132,7 @@ def profile_for(path: Path, space: SearchSpace, cost: str) -> Profile:
 def show(console: Console, chosen: Sequence[str], space: str | None, cost: str, out: Path | None) -> None:
     """`paretoray devices`: every profile of `cost` with its validation, and for those of the same networks the rank correlation
     of what they predict for random ones; a picture of each such group in the folder `out`. Raises InputError."""
-    from orchestrator.experiment import make_space
+    from orchestrator.config.experiment import make_space
 
     if cost not in UNITS:
         raise InputError(f"--cost {cost}; known are {', '.join(UNITS)}")

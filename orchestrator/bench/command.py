@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from orchestrator import names
+from orchestrator import registry as names
 from orchestrator.errors import InputError, RunError
 
 LINE = 5.0
@@ -38,7 +38,7 @@ def main(
     workers: int | None,
 ) -> list[list[str]]:
     """Compares, and returns the head and the rows of what to print. Raises InputError for options that do not fit together."""
-    from orchestrator.evaluators.table import checksum
+    from orchestrator.evaluators.tabular import checksum
 
     checksums = [checksum(path) for path in paths]
     if sha256 and [s.lower() for s in sha256] != checksums:
@@ -81,10 +81,10 @@ def _table(
     out: Path,
     checksums: Sequence[str],
 ) -> list[list[str]]:
-    from orchestrator import bench_table
-    from orchestrator.evaluators.table import Table
-    from orchestrator.experiment import make_space
-    from orchestrator.tune import local_resources
+    from orchestrator.bench import tables as bench_table
+    from orchestrator.cluster.trials import local_resources
+    from orchestrator.config.experiment import make_space
+    from orchestrator.evaluators.tabular import Table
 
     if len(columns) < 2:
         raise InputError(f"--objectives {','.join(columns)}: a trade-off has two or more; name further columns")
@@ -130,8 +130,8 @@ def _searches(
     paths: Sequence[Path],
     columns: Sequence[str],
 ) -> list[list[str]]:
-    from orchestrator import bench_searches
-    from orchestrator.experiment import arguments
+    from orchestrator.bench import searches as bench_searches
+    from orchestrator.config.experiment import arguments
 
     path, overrides = arguments(settings)
     cost = bench_searches.Cost(seconds, images)
@@ -150,7 +150,7 @@ def _searches(
 
 def parse(text: str) -> tuple[str, dict[str, Any]]:
     """From `nsga2:population=40:crossover=1.0` to the name and its settings. Raises InputError."""
-    from orchestrator.experiment import parse_value
+    from orchestrator.config.experiment import parse_value
 
     name, settings = split(text)
     return name, {key: parse_value(value) for key, value in settings}

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from orchestrator.errors import InputError
-from orchestrator.names import import_from, keywords, nearest
+from orchestrator.registry import import_from, keywords, nearest
 
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.int64]

@@ -19,17 +19,18 @@ import torch
 from rich.console import Console
 
 from analysis import pareto, records
-from orchestrator import sweep, tune
-from orchestrator.coordinator import Coordinator, Progress, alone_in
-from orchestrator.data import Dataset, Part
+from orchestrator.cluster import trials as tune
+from orchestrator.config.experiment import Experiment, Workers, read
+from orchestrator.data.dataset import Dataset, Part
 from orchestrator.describe import find_architecture, published, size
 from orchestrator.errors import InputError, Interrupted
-from orchestrator.evaluators.retrain import portable, retrain
 from orchestrator.evaluators.supernet import Supernet
-from orchestrator.experiment import Experiment, Workers, read
+from orchestrator.evaluators.training import portable, retrain
 from orchestrator.objectives.base import Probe
-from orchestrator.progress import Display
-from orchestrator.reporting import write_report
+from orchestrator.runs import sweep
+from orchestrator.runs.display import Display
+from orchestrator.runs.report import write_report
+from orchestrator.search.coordinator import Coordinator, Progress, alone_in
 from searchers import GradientSearcher, Mixture
 
 EXPERIMENT = "experiment.toml"

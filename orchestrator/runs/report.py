@@ -9,10 +9,10 @@ from pathlib import Path
 from analysis import records, report
 from analysis.trust import Skips
 from analysis.trust_section import Known
-from orchestrator.data import Dataset
+from orchestrator.config.experiment import Experiment
+from orchestrator.data.dataset import Dataset
 from orchestrator.describe import size
 from orchestrator.errors import InputError, RunError
-from orchestrator.experiment import Experiment
 from orchestrator.spaces.base import SearchSpace
 
 

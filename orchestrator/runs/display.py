@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from orchestrator.coordinator import Progress
+from orchestrator.search.coordinator import Progress
 
 LINE_EVERY = 10.0
 

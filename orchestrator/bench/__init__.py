@@ -1,0 +1,1 @@
+"""`paretoray bench`: searchers at equal cost, on tables or as whole searches."""

@@ -1,0 +1,1 @@
+"""Data: parts, batches, and loaders by name."""

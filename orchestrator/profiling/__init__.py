@@ -1,0 +1,1 @@
+"""`paretoray profile`: measure a device, or fit one to measured networks."""

@@ -1,0 +1,1 @@
+"""A run from end to end in its directory: search, retraining of the front, report."""

@@ -1,0 +1,1 @@
+"""`paretoray trust`: whether inherited accuracies rank networks as they truly are."""
