@@ -24,7 +24,7 @@ import torch
 
 from hw_profiles.measure import in_torch, steady, timed
 from orchestrator.config.experiment import make_space
-from orchestrator.data import dataset as data
+from orchestrator.data import loaders as data
 from orchestrator.evaluators.training import fit, wrong
 from orchestrator.spaces.base import SearchSpace
 
@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("orchestrator/tables/digits-tiny.csv"))
     given = parser.parse_args()
     torch.set_num_threads(1)
-    dataset = data.load("digits", data.settings("digits", DATA))
+    dataset = data.load(data.component("digits", DATA))
     space = make_space("digits-tiny", {}, dataset.image, len(dataset.classes))
     share, shares = map(int, given.share.split("/"))
     train(space, dataset, given.seeds, (share, shares), given.out.with_suffix(f".trainings{share}"))

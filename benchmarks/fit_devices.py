@@ -18,7 +18,7 @@ from scipy.stats import spearmanr
 
 from hw_profiles import Profile
 from orchestrator.config.experiment import make_space
-from orchestrator.evaluators.tabular import Table
+from orchestrator.evaluators.tabular import TabularBenchmark
 from orchestrator.objectives.predicted import Prediction
 from orchestrator.profiling.command import from_table
 
@@ -35,7 +35,7 @@ def main() -> None:
     space = make_space("nas-bench-201", {}, (3, 32, 32), 10)
     print(f"{'':<26}{'Spearman':>9}{'of all':>8}{'Kendall':>9}{'R2':>7}{'MAPE %':>8}   leaves out")
     for column in columns:
-        table = Table(space, frame, [column], column)
+        table = TabularBenchmark(space, frame, [column], column)
         rows, left = [], []
         for draw in range(arguments.draws):
             profile = from_table(table, "latency", arguments.networks, {"source": column}, column, seed=draw)
@@ -47,7 +47,7 @@ def main() -> None:
         print(f"{column:<26}{figures}   {', '.join(sorted(set(left)))}")
 
 
-def _of_all(profile: Profile, table: Table) -> float:
+def _of_all(profile: Profile, table: TabularBenchmark) -> float:
     predict = Prediction(profile, table.space).cost
     return float(spearmanr([costs[0] for costs in table.costs.values()], list(map(predict, table.costs))).statistic)
 

@@ -22,14 +22,14 @@ from scipy.stats import bootstrap, mannwhitneyu
 from analysis.pareto import relative_hypervolume
 from orchestrator.bench.tables import play
 from orchestrator.config.experiment import make_space
-from orchestrator.evaluators.tabular import Table
+from orchestrator.evaluators.tabular import TabularBenchmark
 from searchers import Evaluation
 
-Runs = dict[str, Callable[[Table, int, int], list[Evaluation]]]
+Runs = dict[str, Callable[[TabularBenchmark, int, int], list[Evaluation]]]
 
 
-def sweep(name: str, key: str, values: list[Any]) -> Callable[[Table, int, int], list[Evaluation]]:
-    def run(table: Table, budget: int, seed: int) -> list[Evaluation]:
+def sweep(name: str, key: str, values: list[Any]) -> Callable[[TabularBenchmark, int, int], list[Evaluation]]:
+    def run(table: TabularBenchmark, budget: int, seed: int) -> list[Evaluation]:
         found: list[Evaluation] = []
         for i, value in enumerate(values):
             share = budget * (i + 1) // len(values) - budget * i // len(values)
@@ -64,7 +64,7 @@ def main() -> None:
     torch.set_num_threads(1)
     space = make_space(arguments.space, {}, (3, 32, 32), 10)
     for cost in arguments.costs.split(","):
-        table = Table.read(arguments.table, space, [arguments.error, cost])
+        table = TabularBenchmark.read(arguments.table, space, [arguments.error, cost])
         print(f"\n{arguments.error} against {cost}, {arguments.budget} architectures, {arguments.seeds} seeds")
         print(f"{'':<26}{'mean':>7}   95 % interval    p against preference-policy")
         ours = None

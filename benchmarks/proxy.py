@@ -19,10 +19,10 @@ import torch
 from scipy.stats import kendalltau
 
 from orchestrator.config.experiment import make_space
-from orchestrator.data import dataset as data
+from orchestrator.data import loaders as data
 from orchestrator.data.dataset import Part
 from orchestrator.evaluators.supernet import Supernet
-from orchestrator.evaluators.tabular import Table
+from orchestrator.evaluators.tabular import TabularBenchmark
 from searchers import Mixture, Stage
 
 COLUMN = "cifar10_val_accuracy"
@@ -61,19 +61,19 @@ def main() -> None:
     parser.add_argument("--networks", type=int, default=150)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    images = data.load("folder", data.settings("folder", {"path": str(given.images), "size": given.size}))
+    images = data.load(data.component("folder", {"path": str(given.images), "size": given.size}))
     images = replace(images, valid=Part(images.valid.images[:JUDGED], images.valid.labels[:JUDGED]))
     table = None
     for proxy in given.proxies.split(","):
         channels, cells = map(int, proxy.split("x"))
         space = make_space("nas-bench-201", {"channels": channels, "cells": cells}, images.image, len(images.classes))
-        table = table or Table.read(given.table, space, [COLUMN, "params"])
+        table = table or TabularBenchmark.read(given.table, space, [COLUMN, "params"])
         net = Supernet(space, images, batch=given.batch, lr=given.lr, valid_batch=500)
         began = time.process_time()
         steps = train(net, given.seconds, np.random.default_rng(0))
         took, rng = time.process_time() - began, np.random.default_rng(1)
         drawn = [tuple(int(rng.integers(n)) for n in space.sizes) for _ in range(given.networks)]
-        found = np.array([m["accuracy"] for m in net.measure(drawn, None)])
+        found = np.array([m["accuracy"] for m in net.measure(drawn)])
         true = np.array([100 - table.costs[a][0] for a in drawn])
         better = true >= np.median(true)
         print(

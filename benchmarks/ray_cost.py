@@ -51,7 +51,7 @@ def throughput(title: str, overrides: list[str], data: Dataset, steps: int, repe
     works: dict[str, Callable[[Replicas], Any]] = {
         "mixture steps": lambda group: group.train([uniform] * steps),
         "path steps": lambda group: group.train([path] * 2 * steps),
-        "measuring": lambda group: group.measure(asked, 0),
+        "measuring": lambda group: group.measure_on_batch(asked, 0),
     }
     groups = {n: Replicas(read(None, [*overrides, f"workers.count={n}"]), data) for n in (1, 2)}
     for group in groups.values():

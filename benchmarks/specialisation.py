@@ -20,7 +20,7 @@ from analysis.pareto import non_dominated, relative_hypervolume
 from orchestrator.bench.command import parse
 from orchestrator.bench.tables import play
 from orchestrator.config.experiment import make_space
-from orchestrator.evaluators.tabular import Table
+from orchestrator.evaluators.tabular import TabularBenchmark
 from orchestrator.objectives.predicted import Prediction
 from orchestrator.profiling.command import from_table
 
@@ -39,7 +39,7 @@ def main() -> None:
     frame = pd.read_parquet(arguments.table)
     columns = arguments.columns.split(",") if arguments.columns else [c for c in frame.columns if c.startswith("latency")]
     space = make_space("nas-bench-201", {}, (3, 32, 32), 10)
-    true = Table(space, frame, [ACCURACY, *columns], "the table")
+    true = TabularBenchmark(space, frame, [ACCURACY, *columns], "the table")
     costs = np.array(list(true.costs.values()))
     row_of = {a: i for i, a in enumerate(true.costs)}
     fronts = []
@@ -48,10 +48,10 @@ def main() -> None:
         fronts.append(pair[non_dominated(pair)])
     found = np.zeros((len(columns), len(columns), arguments.seeds))
     for i, column in enumerate(columns):
-        profile = from_table(Table(space, frame, [column], column), "latency", arguments.networks, {}, column)
+        profile = from_table(TabularBenchmark(space, frame, [column], column), "latency", arguments.networks, {}, column)
         predict = Prediction(profile, space).cost
         priced = frame[["arch", ACCURACY]].assign(latency=[predict(space.parse(a)) for a in frame["arch"]])
-        table = Table(space, priced, [ACCURACY, "latency"], column)
+        table = TabularBenchmark(space, priced, [ACCURACY, "latency"], column)
         for seed in range(arguments.seeds):
             told = play(table, *parse(arguments.searcher), arguments.evaluations, seed)
             seen = np.array([e.costs for e in told])

@@ -87,7 +87,7 @@ def step(searcher: Searcher, net: Supernet) -> None:
         net.train(searcher.train_on(1))
         return
     net.train(searcher.train_on(1))
-    net.measure(searcher.ask(1000), net.step)
+    net.measure_on_batch(searcher.ask(1000), net.step)
 
 
 def main() -> None:

@@ -77,7 +77,7 @@ def tnd_nas(seed: int, length: float, epochs: int, batch: int, folder: Path, ove
     front = measured.iloc[members]
     judge = FromScratch(space, data, epochs=epochs, batch=batch, seed=seed)
     began = time.perf_counter()
-    errors = [100 - m["accuracy"] for m in judge.measure([space.parse(a) for a in front["arch"]], None)]
+    errors = [100 - m["accuracy"] for m in judge.measure([space.parse(a) for a in front["arch"]])]
     trained = time.perf_counter() - began
     valid_batch = min(256, len(data.valid))
     searched = batch * int(rows["step"].max()) + valid_batch * int((rows["kind"] == "sample").sum())

@@ -72,27 +72,30 @@ def search(settings: tuple[str, ...], out: Path | None, varied: tuple[str, ...],
     paretoray search searcher.name=proxyless-r --sweep searcher.power=0.02,0.05,0.1 --seeds 2
     paretoray search objectives.latency.at_most=2.5 workers.ray=false workers.count=1 --dry-run
     """
-    from orchestrator.config import experiment as experiments
+    from orchestrator.config.overrides import arguments
+    from orchestrator.config.plan import SearchPlan
     from orchestrator.runs import run, sweep
+    from orchestrator.runs.directory import check_out
+    from orchestrator.runs.estimate import estimate
 
-    path, overrides = experiments.arguments(settings)
-    searches = sweep.plan(path, overrides, varied, seeds)
-    chosen = searches[0][1]
+    path, overrides = arguments(settings)
+    experiments = sweep.plan(path, overrides, varied, seeds)
+    first = experiments[0][1]
     if out is not None:
-        run.check_out(out)
+        check_out(out)
+    plan = SearchPlan.of(first)
     if dry_run:
-        if len(searches) > 1:
-            click.echo(f"{len(searches)} searches; the first of them:")
-        _print_plan(run.estimate(chosen))
+        if len(experiments) > 1:
+            click.echo(f"{len(experiments)} searches; the first of them:")
+        _print_plan(estimate(plan))
         return
-    directory = (
-        out
-        or Path("runs") / f"{chosen.searcher['name']}-{chosen.data['name'].replace(':', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
-    )
-    data = run.check(chosen)
-    for _, other in searches[1:]:
-        run.check(other, data)
-    _go(chosen, directory, data, new=True, searches=searches if len(searches) > 1 else ())
+    # A sweep's searches agree in their data, space and objectives.
+    searches = [(differs, SearchPlan(experiment, plan.problem)) for differs, experiment in experiments]
+    for _, chosen in searches:
+        run.check(chosen)
+    name = re.sub(r"[^\w.-]", "-", f"{first.searcher.name}-{first.data.name}")
+    directory = out or Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    _go(plan, directory, new=True, searches=searches if len(searches) > 1 else ())
 
 
 @main.command()
@@ -100,10 +103,13 @@ def search(settings: tuple[str, ...], out: Path | None, varied: tuple[str, ...],
 @_guarded
 def resume(directory: Path) -> None:
     """Continue the run in DIRECTORY from its last checkpoint."""
+    from orchestrator.config.plan import SearchPlan
     from orchestrator.runs import run
+    from orchestrator.runs.directory import open_run
 
-    experiment = run.open_run(directory)
-    _go(experiment, directory, run.check(experiment))
+    plan = SearchPlan.of(open_run(directory))
+    run.check(plan)
+    _go(plan, directory)
 
 
 @main.command()
@@ -115,12 +121,12 @@ def resume(directory: Path) -> None:
 @_guarded
 def report(directories: tuple[Path, ...], references: tuple[Path, ...]) -> None:
     """Write report.html of each run directory anew."""
-    from orchestrator.runs import run
+    from orchestrator.config.plan import SearchPlan
+    from orchestrator.runs.directory import open_run
     from orchestrator.runs.report import write_report
 
     for directory in directories:
-        experiment = run.open_run(directory)
-        click.echo(str(write_report(experiment, directory, experiment.load_data(), references)))
+        click.echo(str(write_report(SearchPlan.of(open_run(directory)), directory, references)))
 
 
 @main.command()
@@ -233,14 +239,14 @@ def describe(space: str, arguments: tuple[str, ...], as_json: bool, out: Path | 
     import json
 
     from orchestrator import describe as descriptions
-    from orchestrator.config import experiment as experiments
+    from orchestrator.config import overrides
 
     # A notation may hold an equals sign itself, as a genotype does; a setting begins with a word and one.
     settings = [a for a in arguments if re.match(r"[A-Za-z_]\w*=", a) and "|" not in a]
     named = [a for a in arguments if a not in settings]
     if len(named) > 1:
         raise InputError(f"expected one architecture and settings as key=value; got {' '.join(map(shlex.quote, named))}")
-    described = descriptions.describe(space, named[0] if named else None, experiments.settings(settings))
+    described = descriptions.describe(space, named[0] if named else None, overrides.settings(settings))
     if out is not None and described.architecture is None:
         raise InputError("--out draws an architecture: name one, or write its notation")
     pictures = descriptions.write(described, out) if out is not None else []
@@ -266,10 +272,25 @@ def train(space: str, architecture: str, settings: tuple[str, ...], out: Path) -
     paretoray train nas-bench-201 '|nor_conv_3x3~0|+|none~0|none~1|+|none~0|none~1|skip_connect~2|' \\
         data.name=folder data.path=photos data.size=32 retrain.epochs=50 --out runs/one
     """
-    from orchestrator.runs import run
+    from orchestrator.runs.display import Display
+    from orchestrator.runs.training import Training
+
+    console = Console()
+    plain: dict[str, Any] = {"highlight": False, "soft_wrap": True}
+    training = Training.of(space, architecture, settings)
+
+    def announce() -> None:
+        data, counts = training.plan.problem.data, training.counts
+        epochs = training.plan.retraining.epochs
+        console.print(
+            f"{counts['parameters']:,} parameters, {counts['macs']:,} MACs; {len(data.train) + len(data.valid)} images, "
+            f"{epochs} epochs",
+            **plain,
+        )
 
     try:
-        run.train_one(space, architecture, settings, out, Console())
+        result = training.run(out, Display(console), announce)
+        console.print(f"test error {result['test_error_percent']:.2f} %; weights in {out / 'network.pt'}", **plain)
     except KeyboardInterrupt:
         click.echo("interrupted; nothing was kept", err=True)
         sys.exit(130)
@@ -338,9 +359,9 @@ def devices(names: tuple[str, ...], space: str | None, cost: str, out: Path | No
 
     DEVICE is a name that `paretoray list devices` prints, or a file; all that are shipped by default.
     """
-    from orchestrator.objectives import predicted as devices
+    from orchestrator.profiling import compare
 
-    devices.show(Console(), names, space, cost, out)
+    compare.show(Console(), names, space, cost, out)
 
 
 @main.command("list")
@@ -349,19 +370,23 @@ def list_names(what: str) -> None:
     """Print the names that an experiment may use."""
     from hw_profiles import profile
     from orchestrator import registry as names
-    from orchestrator.data import dataset as data
+    from orchestrator.data import loaders as data
 
     own = {"datasets": list(data.LOADERS), "devices": list(profile.devices())}
     click.echo("\n".join(own[what] if what in own else names.known(what.removesuffix("s"))))
 
 
-def _go(experiment: Any, directory: Path, data: Any, new: bool = False, searches: Any = ()) -> None:
+def _go(plan: Any, directory: Path, new: bool = False, searches: Any = ()) -> None:
     from orchestrator.runs import run
+    from orchestrator.runs.display import Display
+    from orchestrator.runs.process import heeding_ctrl_c
+    from orchestrator.search.control import stop_file
 
     console = Console()
     plain: dict[str, Any] = {"soft_wrap": True, "highlight": False, "markup": False}
     try:
-        run.go(experiment, directory, data, console, new=new, searches=searches)
+        with heeding_ctrl_c(stop_file(directory), console.print):
+            run.go(plan, directory, Display(console), new=new, searches=searches)
     except (Interrupted, KeyboardInterrupt):
         console.print(f"interrupted; continue with: paretoray resume {shlex.quote(str(directory))}", **plain)
         sys.exit(130)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
-import re
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator import registry as names
-from orchestrator.config.experiment import find_space, make_space
+from orchestrator.config.spaces import find_architecture, find_space, make_space, published, size
 from orchestrator.errors import InputError
-from orchestrator.spaces.base import Published, SearchSpace
+from orchestrator.registry import keywords
+from orchestrator.spaces.base import SearchSpace
 from orchestrator.spaces.parts.own import OwnSpace
 from searchers.base import Architecture
 
@@ -27,24 +25,6 @@ class Described:
     facts: dict[str, Any]
 
 
-def published(space: str, name: str) -> Published | None:
-    """The network that ships under this name, in capitals or not."""
-    return getattr(find_space(space), "published", {}).get(name.upper().replace("-", "_"))
-
-
-def find_architecture(space: str, made: SearchSpace, text: str) -> Architecture:
-    """From a published name or the space's notation. Raises InputError."""
-    known = published(space, text)
-    try:
-        return made.parse(known.notation if known else text)
-    except ValueError as error:
-        if re.fullmatch(r"[\w-]+", text) and made.published and not re.search(r"\d{4}", text):
-            raise InputError(
-                f"{space} has no network {text!r}{names.nearest(text.upper(), made.published)}; {error}"
-            ) from error
-        raise InputError(str(error)) from error
-
-
 def describe(space: str, text: str | None, given: dict[str, Any]) -> Described:
     """A space with the settings that are `given`, or its architecture `text`, with those of a published one unless given.
 
@@ -55,14 +35,14 @@ def describe(space: str, text: str | None, given: dict[str, Any]) -> Described:
     factory = find_space(space)
     if ":" in space:
         settings = {"image": _OWN_IMAGE, "classes": _OWN_CLASSES} | settings
-    checked = names.keywords(factory, settings, "space")
+    checked = keywords(factory, settings, "space")
     image, classes = tuple(checked.pop("image")), checked.pop("classes")
     if len(image) != 3 or min(image) < 1 or classes < 1:
         raise InputError(
             f"image = {list(image)}, classes = {classes}; write image=channels,height,width and a number of classes"
         )
     made = make_space(space, checked, image, classes)
-    architecture = find_architecture(space, made, text) if text is not None else None
+    architecture = find_architecture(made, text) if text is not None else None
     shape = {field.name: getattr(made, field.name) for field in fields(made)} if is_dataclass(made) else checked
     facts: dict[str, Any] = {"space": space, "settings": {**shape, "image": list(image), "classes": classes}}
     if architecture is None:
@@ -133,14 +113,3 @@ def write(described: Described, folder: Path) -> list[Path]:
 
 def _plain(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-
-
-def size(space: SearchSpace) -> str:
-    """How many architectures there are; a product of powers for numbers that nobody can read."""
-    if space.architectures < 1e9:
-        return f"{space.architectures:,}"
-    counts: dict[int, int] = {}
-    for size in space.sizes:
-        counts[size] = counts.get(size, 0) + 1
-    product = " * ".join(f"{size}^{count}" if count > 1 else str(size) for size, count in counts.items())
-    return f"{product} = 10^{math.log10(space.architectures):.1f}"

@@ -1,12 +1,19 @@
-"""From names and keywords in an experiment to objects: a file in the right folder is all the registration there is."""
+"""Names and settings of components: searchers, spaces, objectives, evaluators, data.
+
+A component of ours is found by the name of its file, one of an installed package by its entry point, and anybody else's by
+`module:Class`. The signature of its constructor is the schema of its settings.
+"""
 
 from __future__ import annotations
 
 import difflib
 import importlib
 import inspect
+import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -15,62 +22,169 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from orchestrator.errors import InputError
 
 FOLDERS = {"searcher": "searchers", "space": "orchestrator.spaces", "objective": "orchestrator.objectives"}
+"""The package that holds a file for each component of a kind."""
 _FINITE = ConfigDict(allow_inf_nan=False)
-_NOT_METHODS = {"base"}
+
+
+@dataclass(frozen=True)
+class Component:
+    """A named class or function with all of its settings.
+
+    Args:
+        name: As an experiment writes it: `tnd-nas`, or `module:Class`.
+        factory: The class or function.
+        settings: The user's keywords, checked and completed with their defaults.
+        chosen: Which of the settings the user gave.
+    """
+
+    name: str
+    factory: Callable[..., Any]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    chosen: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(
+        cls, name: str, factory: Callable[..., Any], given: Mapping[str, Any], section: str, supplied: Iterable[str] = ()
+    ) -> Component:
+        """Check `given` by the signature of `factory` (see `keywords`). Raises InputError."""
+        return cls(name, factory, keywords(factory, given, section, supplied=supplied), frozenset(given))
+
+    def build(self, section: str, *positional: Any, **supplied: Any) -> Any:
+        """Call the factory with the settings; a ValueError becomes an InputError that names the section."""
+        try:
+            return self.factory(*positional, **self.settings, **supplied)
+        except ValueError as error:
+            raise InputError(f"[{section}] {error}") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as a section of an experiment file."""
+        return {"name": self.name, **self.settings}
 
 
 def known(kind: str) -> list[str]:
-    """The names that exist for a kind of thing, read off its folder."""
-    package = importlib.import_module(FOLDERS[kind])
-    files = (path.stem for folder in package.__path__ for path in Path(folder).glob("[a-z]*.py"))
-    return sorted(stem.replace("_", "-") for stem in files if stem not in _NOT_METHODS)
+    """List the names that exist for a kind of component: those with a file of their own, then those of installed packages."""
+    package = importlib.import_module(FOLDERS[kind]) if kind in FOLDERS else None
+    files = (path for folder in (package.__path__ if package else ()) for path in Path(folder).glob("[a-z]*.py"))
+    ours = sorted(path.stem.replace("_", "-") for path in files if _defines(path))
+    return [*ours, *sorted(set(_installed(kind)) - set(ours))]
 
 
-def find(kind: str, name: str) -> Callable[..., Any]:
-    """The class that the file `name` defines. Raises InputError for an unknown name, with the nearest right one."""
+def _defines(path: Path) -> bool:
+    """Tell a component from a helper module: only the former defines the class that its file is named after."""
+    wanted = path.stem.replace("_", "")
+    return any(name.lower() == wanted for name in re.findall(r"^class (\w+)", path.read_text(), re.MULTILINE))
+
+
+def _installed(kind: str) -> dict[str, EntryPoint]:
+    """Entry points of installed packages, in the groups `paretoray.searchers`, `.spaces`, `.objectives`, `.evaluators`."""
+    return {entry.name: entry for entry in entry_points(group=f"paretoray.{kind}s")}
+
+
+def find(kind: str, name: str, base: type | None = None) -> Callable[..., Any]:
+    """Find a class by its name, an entry point, or `module:Class`.
+
+    Args:
+        kind: A key of `FOLDERS`.
+        name: As an experiment writes it.
+        base: The class that it has to extend; None for any callable.
+
+    Raises:
+        InputError: For an unknown name, with the nearest right one; for a module that cannot be imported; and for what is
+            no subclass of `base`, or still lacks one of its methods.
+    """
+    if ":" in name:
+        found = import_from(name, f"{kind}.name")
+    elif name in (installed := _installed(kind)):
+        found = _load(installed[name], kind)
+    else:
+        found = _shipped(kind, name)
+    if base is not None:
+        check_subclass(found, base, f"{kind}.name = {name!r}")
+    return found  # type: ignore[no-any-return]
+
+
+def _load(entry: EntryPoint, kind: str) -> Any:
+    try:
+        return entry.load()
+    except Exception as error:  # whatever a stranger's package raises while it is imported
+        package = f" of {entry.dist.name}" if entry.dist else ""
+        raise InputError(
+            f"{kind} {entry.name!r}: the entry point {entry.value}{package} cannot be imported ({describe_error(error)})"
+        ) from error
+
+
+def _shipped(kind: str, name: str) -> Any:
     if name not in known(kind):
-        raise InputError(f"unknown {kind} {name!r}{nearest(name, known(kind))}")
+        raise InputError(f"unknown {kind} {name!r}{nearest(name, known(kind))}; your own is written module:Class")
     module = importlib.import_module(f"{FOLDERS[kind]}.{name.replace('-', '_')}")
-    classes = [c for _, c in inspect.getmembers(module, inspect.isclass) if c.__module__ == module.__name__]
     wanted = name.replace("-", "")
-    return next(c for c in classes if c.__name__.lower() == wanted)
+    classes = inspect.getmembers(module, inspect.isclass)
+    return next(c for _, c in classes if c.__module__ == module.__name__ and c.__name__.lower() == wanted)
+
+
+def name_of(kind: str, cls: type) -> str:
+    """Name a class as an experiment would: ours by its file, any other as `module:Class`."""
+    package, _, module = cls.__module__.rpartition(".")
+    if package == FOLDERS[kind]:
+        return module.replace("_", "-")
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def check_subclass(found: Any, base: type, setting: str) -> None:
+    """Raise InputError unless `found` is a subclass of `base` that has all of its methods."""
+    kind = base.__name__
+    if not isinstance(found, type) or not issubclass(found, base):
+        raise InputError(f"{setting}: it is no {kind}; write a class that extends paretoray.{kind}")
+    if missing := sorted(getattr(found, "__abstractmethods__", ())):
+        raise InputError(f"{setting}: the class lacks {', '.join(missing)}, which every {kind} has")
 
 
 def import_from(reference: str, section: str) -> Any:
-    """The object behind `module:name`, with the current folder importable. Raises InputError where there is none."""
+    """Import the object behind `module:name`, with the current folder importable. Raises InputError where there is none."""
     module, _, name = reference.partition(":")
     if not module or not name:
-        raise InputError(f"{section} = {reference!r}: write module:function")
+        raise InputError(f"{section} = {reference!r}: write module:name")
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, SyntaxError) as error:
-        raise InputError(f"{section} = {reference!r}: cannot import it ({error}); write module:function") from error
+        found: Any = importlib.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except Exception as error:  # whatever a user's module raises while it is imported
+        raise InputError(f"{section} = {reference!r}: cannot import it ({describe_error(error)}); write module:name") from error
+    return found
+
+
+def describe_error(error: BaseException) -> str:
+    """Name an error in one line; its type is left out where the message says enough by itself."""
+    plain = isinstance(error, (ImportError, AttributeError, SyntaxError, ValueError))
+    return str(error) if plain and str(error) else f"{type(error).__name__}: {error}".rstrip(": ")
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
-    """A hint to end an error message with."""
+    """Return a hint to end an error message with."""
     options = list(words)
     close = difflib.get_close_matches(word, options, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(options)}"
 
 
 def keywords(
-    function: Callable[..., Any], given: dict[str, Any], section: str, *, supplied: Iterable[str] = ()
+    function: Callable[..., Any], given: Mapping[str, Any], section: str, *, supplied: Iterable[str] = ()
 ) -> dict[str, Any]:
-    """`given` checked and converted by the signature of `function`, and completed with its defaults.
+    """Check and convert `given` by the signature of `function`, and complete it with the defaults.
 
-    supplied: parameters that the orchestrator fills in itself and that are not for the user to set. Raises InputError for
-    a key that is not a keyword of `function`, for a value of the wrong type, and for a keyword without a value.
+    Args:
+        function: A class or function whose annotations are the schema.
+        given: The user's values by keyword.
+        section: Where they stand in an experiment, for messages.
+        supplied: Parameters that are filled in by the program and are not for the user to set.
+
+    Raises:
+        InputError: For a key that is no keyword of `function`, a value of the wrong type, or a keyword without a value.
     """
     # A class's own signature is its constructor's, which is where the annotations are.
-    hints = get_type_hints(function.__init__ if inspect.isclass(function) else function)
-    parameters = {
-        name: p
-        for name, p in inspect.signature(function).parameters.items()
-        if name not in supplied and p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)
-    }
+    hints = get_type_hints(function.__init__ if inspect.isclass(function) else function, include_extras=True)
+    parameters = user_parameters(function, set(supplied))
     for key in given:
         if key not in parameters:
             raise InputError(f"unknown key {section}.{key}{nearest(key, parameters)}")
@@ -89,9 +203,13 @@ def keywords(
     return values
 
 
-def build(function: Callable[..., Any], values: dict[str, Any], section: str, *positional: Any, **supplied: Any) -> Any:
-    """Calls `function`, with a ValueError for a bad setting turned into an InputError that names the section."""
-    try:
-        return function(*positional, **values, **supplied)
-    except ValueError as error:
-        raise InputError(f"[{section}] {error}") from error
+def user_parameters(function: Callable[..., Any], supplied: Collection[str]) -> dict[str, inspect.Parameter]:
+    """List the parameters that a user may set, in their order."""
+    kinds = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    listed = inspect.signature(function).parameters.items()
+    return {name: p for name, p in listed if name not in supplied and p.kind in kinds}
+
+
+def build(function: Callable[..., Any], values: Mapping[str, Any], section: str, *positional: Any, **supplied: Any) -> Any:
+    """Call `function`; a ValueError for a bad setting becomes an InputError that names the section."""
+    return Component("", function, values).build(section, *positional, **supplied)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from orchestrator.config.experiment import Experiment
-from orchestrator.data import dataset as data
+from orchestrator.data import loaders as data
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -38,7 +38,7 @@ def tiny(**sections: Any) -> Experiment:
 
 @pytest.fixture(scope="session")
 def digits() -> data.Dataset:
-    return data.load("digits", data.settings("digits", {"limit": 200}))
+    return data.load(data.component("digits", {"limit": 200}))
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from analysis.plots import FAINT, FRONT, OPTIONS
 from orchestrator.bench.tables import build
 from orchestrator.config.experiment import make_space
-from orchestrator.evaluators.tabular import Table
+from orchestrator.evaluators.tabular import TabularBenchmark
 from orchestrator.search.rounds import rounds
 from searchers import Evaluation, Searcher
 from searchers.ddpnas import Ddpnas
@@ -32,7 +32,7 @@ HERE = Path(__file__).parent
 NAMES = ("none", "skip", "conv 1x1", "conv 3x3", "pool")
 
 
-def played(table: Table, name: str, length: int, interval: int = 1, **settings: Any) -> Iterator[tuple[Searcher, Any]]:
+def played(table: TabularBenchmark, name: str, length: int, interval: int = 1, **settings: Any) -> Iterator[tuple[Searcher, Any]]:
     """The searcher and what was evaluated, after each of `length` rounds."""
     searcher = build(table, name, settings, length * interval, seed=0)
     endless = rounds(searcher, table, lambda asked: [Evaluation(a, table.costs[a]) for a in asked], interval, lambda: 10**6)
@@ -56,7 +56,7 @@ def save(made: Figure, name: str) -> None:
     print(f"docs/images/{name}.png, {(HERE / f'{name}.png').stat().st_size / 1024:.0f} KB")
 
 
-def stacked(table: Table, name: str, methods: dict[str, tuple[str, dict[str, Any]]], length: int, edge: int, x: str) -> None:
+def stacked(table: TabularBenchmark, name: str, methods: dict[str, tuple[str, dict[str, Any]]], length: int, edge: int, x: str) -> None:
     """The policy on one edge over the search."""
     made, axes = figure(len(methods), sharey=True)
     for ax, (title, (searcher, settings)) in zip(axes, methods.items(), strict=True):
@@ -69,7 +69,7 @@ def stacked(table: Table, name: str, methods: dict[str, tuple[str, dict[str, Any
     save(made, name)
 
 
-def ddpnas(table: Table) -> None:
+def ddpnas(table: TabularBenchmark) -> None:
     made, axes = figure(3, sharey=True)
     steps = []
     for searcher, _ in played(table, "ddpnas", 56):
@@ -86,7 +86,7 @@ def ddpnas(table: Table) -> None:
     save(made, "ddpnas")
 
 
-def nasp(table: Table) -> None:
+def nasp(table: TabularBenchmark) -> None:
     made, axes = figure(2, sharey=True)
     values, projected = [], []
     for searcher, _ in played(table, "nasp", 200, edges=0):
@@ -107,13 +107,13 @@ def nasp(table: Table) -> None:
     save(made, "nasp")
 
 
-def against_front(table: Table, ax: Axes) -> None:
+def against_front(table: TabularBenchmark, ax: Axes) -> None:
     front = np.array(sorted(table.front()))
     ax.plot(front[:, 1] / 1e6, front[:, 0], color=FAINT, drawstyle="steps-post", lw=2, label="true front", zorder=0)
     ax.set(xlabel="parameters, millions", ylim=(8, 40))
 
 
-def nsga_net(table: Table) -> None:
+def nsga_net(table: TabularBenchmark) -> None:
     made, axes = figure(2, sharey=True)
     told: dict[bool, list[tuple[int, Any]]] = {False: [], True: []}
     for i, (searcher, found) in enumerate(played(table, "nsga-net", 20, population=20)):
@@ -132,7 +132,7 @@ def nsga_net(table: Table) -> None:
     save(made, "nsga-net")
 
 
-def preference_policy(table: Table) -> None:
+def preference_policy(table: TabularBenchmark) -> None:
     made, (ax,) = figure(1)
     *_, (searcher, _) = played(table, "preference-policy", 60)
     assert isinstance(searcher, PreferencePolicy)
@@ -155,7 +155,7 @@ def main() -> None:
     if len(sys.argv) != 2 or not Path(sys.argv[1]).exists():
         sys.exit(f"{__doc__}\nThere is no table {' '.join(sys.argv[1:])}")
     space = make_space("nas-bench-201", {}, (3, 32, 32), 10)
-    table = Table.read(Path(sys.argv[1]), space, ["cifar10_val_accuracy", "params"])
+    table = TabularBenchmark.read(Path(sys.argv[1]), space, ["cifar10_val_accuracy", "params"])
     ddpnas(table)
     nasp(table)
     nsga_net(table)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
-from orchestrator import registry as names
-from orchestrator.errors import InputError, RunError
+from orchestrator.errors import InputError
 
 LINE = 5.0
 """Seconds between lines of progress."""
@@ -82,13 +79,13 @@ def _table(
     checksums: Sequence[str],
 ) -> list[list[str]]:
     from orchestrator.bench import tables as bench_table
-    from orchestrator.cluster.trials import local_resources
-    from orchestrator.config.experiment import make_space
-    from orchestrator.evaluators.tabular import Table
+    from orchestrator.cluster.connection import local_resources
+    from orchestrator.config.spaces import make_space
+    from orchestrator.evaluators.tabular import TabularBenchmark
 
     if len(columns) < 2:
         raise InputError(f"--objectives {','.join(columns)}: a trade-off has two or more; name further columns")
-    table = Table.read(paths, make_space(space, {}, (3, 32, 32), 10), columns, time=column)
+    table = TabularBenchmark.read(paths, make_space(space, {}, (3, 32, 32), 10), columns, time=column)
     cpus = int(local_resources()["CPU"])
     count = cpus if workers is None else workers
     if not 1 <= count <= cpus:
@@ -131,7 +128,7 @@ def _searches(
     columns: Sequence[str],
 ) -> list[list[str]]:
     from orchestrator.bench import searches as bench_searches
-    from orchestrator.config.experiment import arguments
+    from orchestrator.config.overrides import arguments
 
     path, overrides = arguments(settings)
     cost = bench_searches.Cost(seconds, images)
@@ -146,37 +143,3 @@ def _searches(
         for name, row in means.iloc[::-1].iterrows()
     ]
     return [["searcher", "true hypervolume", "seconds", "images", *taus], *rows]
-
-
-def parse(text: str) -> tuple[str, dict[str, Any]]:
-    """From `nsga2:population=40:crossover=1.0` to the name and its settings. Raises InputError."""
-    from orchestrator.config.experiment import parse_value
-
-    name, settings = split(text)
-    return name, {key: parse_value(value) for key, value in settings}
-
-
-def split(text: str) -> tuple[str, list[tuple[str, str]]]:
-    """The name, and key and value of each setting as they were written. Raises InputError."""
-    name, *parts = text.strip().split(":")
-    names.find("searcher", name)
-    settings = []
-    for part in parts:
-        key, equals, value = part.partition("=")
-        if not equals:
-            raise InputError(f"{text}: write settings as {name}:key=value, several with another colon")
-        settings.append((key, value))
-    return name, settings
-
-
-def claim(out: Path, what: dict[str, Any]) -> None:
-    """Makes the folder one of this benchmark. Raises RunError for one of another."""
-    out.mkdir(parents=True, exist_ok=True)
-    note = out / "bench.json"
-    if note.exists():
-        before = json.loads(note.read_text())
-        if before != what:
-            raise RunError(f"{out} has another benchmark, {before}; this one is {what}. Take another --out")
-    elif any(out.iterdir()):
-        raise InputError(f"{out} has other files; take another --out")
-    note.write_text(json.dumps(what, indent=2) + "\n")

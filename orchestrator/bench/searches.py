@@ -18,14 +18,19 @@ from analysis import bench_report, records
 from analysis.pareto import as_costs, non_dominated, relative_hypervolume
 from analysis.trust import ALL, RANDOM, Skips
 from analysis.trust_section import repeats
-from orchestrator.bench.command import claim, split
-from orchestrator.config.experiment import Experiment, read
-from orchestrator.data.dataset import Dataset
+from orchestrator.bench.entries import claim, split
+from orchestrator.config.overrides import read
+from orchestrator.config.plan import SearchPlan
+from orchestrator.config.problem import Problem
 from orchestrator.errors import InputError, RunError
-from orchestrator.evaluators.tabular import Table, is_accuracy
-from orchestrator.runs import run as runs
+from orchestrator.evaluators.tabular import TabularBenchmark, is_accuracy
+from orchestrator.runs.directory import EXPERIMENT, open_run
 from orchestrator.runs.display import Display
-from orchestrator.trust import command as trust
+from orchestrator.runs.estimate import estimate
+from orchestrator.runs.process import heeding_ctrl_c
+from orchestrator.runs.run import check, go
+from orchestrator.search.control import stop_file, threads
+from orchestrator.trust import assessment, weights
 
 SEARCHES = "searches.csv"
 FRONTS = "fronts.csv"
@@ -74,18 +79,18 @@ def run(
     members = ["retrain.members=0"] if truth else []
     experiments = {text: read(path, [*overrides, *members, *_settings(text)]) for text in searchers}
     base = next(iter(experiments.values()))
-    data = runs.check(base)
+    problem = base.problem()
+    plans = {text: SearchPlan(experiment, problem) for text, experiment in experiments.items()}
     for text, other in experiments.items():
         if (other.data, other.space, other.objectives, other.workers) != (base.data, base.space, base.objectives, base.workers):
             raise InputError(f"{text}: searches that are compared agree in their data, space, objectives and workers")
-        runs.check(other, data)
+        check(plans[text])
     if not truth and base.retrain.members < 1:
         raise InputError("retrain.members = 0: without --table the fronts are judged by retraining their members")
-    space = base.build_space(data)
-    columns = [objective.column for objective in base.build_objectives(space)]
+    space, columns = problem.space, problem.columns
     table = None
     if truth:
-        table = Table.read(truth[0], space, truth[1])
+        table = TabularBenchmark.read(truth[0], space, truth[1])
         if len(truth[1]) != len(columns):
             raise InputError(f"--objectives {','.join(truth[1])}: name a column for each of {', '.join(columns)}")
         if not table.complete:
@@ -104,14 +109,19 @@ def run(
         if (folder / "report.html").exists():
             continue
         console.print(f"search {i} of {len(jobs)}: {text}, seed {seed}", highlight=False)
-        experiment = replace(experiments[text], seed=base.seed + seed)
-        if (folder / runs.EXPERIMENT).exists():
-            runs.go(runs.open_run(folder), folder, data, console)
+        if (folder / EXPERIMENT).exists():
+            _go(SearchPlan(open_run(folder), problem), folder, console)
         else:
-            epochs = _epochs(experiments[text], text, cost, len(data.train), out, data)
-            longer = replace(experiment, budget=replace(experiment.budget, epochs=epochs))
-            runs.go(longer, folder, data, console, new=True)
-    return report(out, [(text, seed, _folder(out, text, seed)) for text, seed in jobs], columns, table, data, console)
+            epochs = _epochs(plans[text], text, cost, out)
+            longer = plans[text].varied(seed=base.seed + seed, budget=replace(plans[text].budget, epochs=epochs))
+            _go(longer, folder, console, new=True)
+    return report(out, [(text, seed, _folder(out, text, seed)) for text, seed in jobs], problem, table, console)
+
+
+def _go(plan: SearchPlan, folder: Path, console: Console, *, new: bool = False) -> None:
+    """Run or continue one search; Ctrl-C saves its state."""
+    with heeding_ctrl_c(stop_file(folder), console.print):
+        go(plan, folder, Display(console), new=new)
 
 
 def _settings(text: str) -> list[str]:
@@ -123,36 +133,36 @@ def _folder(out: Path, text: str, seed: int) -> Path:
     return out / "searches" / f"{re.sub(r'[^A-Za-z0-9.=-]', '-', text)}-{seed}"
 
 
-def _epochs(experiment: Experiment, text: str, cost: Cost, images: int, out: Path, data: Dataset) -> float:
+def _epochs(plan: SearchPlan, text: str, cost: Cost, out: Path) -> float:
     """How long a search has to be to cost that; for seconds by a trial run, once for each searcher."""
     if cost.images is not None:
-        return cost.images / images
+        return cost.images / len(plan.problem.data.train)
     assert cost.seconds is not None
     path = out / "epochs.json"
     known: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
     if text not in known:
-        alone = replace(experiment, retrain=replace(experiment.retrain, members=0))
-        guessed = alone.budget.epochs * cost.seconds / runs.estimate(alone)["seconds"]
-        known[text] = _timed(alone, guessed, cost.seconds, out / "pilots" / _folder(out, text, 0).name, data)
+        search = plan.varied(retrain=replace(plan.retraining, members=0))
+        guessed = search.budget.epochs * cost.seconds / estimate(search)["seconds"]
+        known[text] = _timed(search, guessed, cost.seconds, out / "pilots" / _folder(out, text, 0).name)
         temporary = path.with_suffix(".new")
         temporary.write_text(json.dumps(known, indent=2) + "\n")
         os.replace(temporary, path)
     return known[text]
 
 
-def _timed(experiment: Experiment, guessed: float, seconds: float, folder: Path, data: Dataset) -> float:
+def _timed(plan: SearchPlan, guessed: float, seconds: float, folder: Path) -> float:
     """Epochs that take so many seconds, from a trial run of about `PILOT` of them, or longer where the method has to."""
     share = min(0.5, max(PILOT, PILOT_SECONDS / seconds))
     while share < 1:
-        trial = replace(experiment, budget=replace(experiment.budget, epochs=share * guessed))
+        trial = plan.varied(budget=replace(plan.budget, epochs=share * guessed))
         directory = folder.with_name(f"{folder.name}-{share:g}")
         try:
             if not (directory / "report.html").exists():
-                if (directory / runs.EXPERIMENT).exists():
-                    runs.go(runs.open_run(directory), directory, data, Console(quiet=True))
+                if (directory / EXPERIMENT).exists():
+                    _go(SearchPlan(open_run(directory), plan.problem), directory, Console(quiet=True))
                 else:
-                    runs.check(trial, data)
-                    runs.go(trial, directory, data, Console(quiet=True), new=True)
+                    check(trial)
+                    _go(trial, directory, Console(quiet=True), new=True)
         except (InputError, RunError):
             share *= 2  # too short for the stages it has
             continue
@@ -164,7 +174,7 @@ def _timed(experiment: Experiment, guessed: float, seconds: float, folder: Path,
                 "more, or lower budget.validate or data.valid"
             )
         # Not those of the budget: candidates that are trained alone get all of their epochs, however few the budget has.
-        epochs = spent["images_trained_on"] / len(data.train)
+        epochs = spent["images_trained_on"] / len(plan.problem.data.train)
         return float(epochs * (seconds - fixed) / max(spent["seconds"] - fixed, 1e-3))
     return guessed
 
@@ -172,15 +182,15 @@ def _timed(experiment: Experiment, guessed: float, seconds: float, folder: Path,
 def report(
     out: Path,
     jobs: Sequence[tuple[str, int, Path]],
-    columns: Sequence[str],
-    table: Table | None,
-    data: Dataset,
+    problem: Problem,
+    table: TabularBenchmark | None,
     console: Console,
 ) -> pd.DataFrame:
     """Writes searches.csv, fronts.csv and report.html from finished run directories; returns the first."""
+    columns = problem.columns
     inherited: dict[tuple[str, int], pd.DataFrame] = {}
     for text, seed, folder in jobs:
-        ranked = None if table is None else _inherited(folder, data, table, console)
+        ranked = None if table is None else _inherited(folder, problem, table, console)
         if ranked is not None:
             inherited[text, seed] = ranked
     fronts, rows, predicted = [], [], {}
@@ -203,7 +213,7 @@ def report(
                 "evaluations": spent["evaluations"],
                 "architectures": spent["architectures"],
                 "members": len(front),
-                **_drift(folder, front["arch"].tolist(), data),
+                **_drift(folder, front["arch"].tolist(), problem),
                 **_taus(folder, (text, seed) in inherited),
             }
         )
@@ -239,7 +249,7 @@ def report(
     return found
 
 
-def _truth(folder: Path, columns: Sequence[str], table: Table | None) -> pd.DataFrame:
+def _truth(folder: Path, columns: Sequence[str], table: TabularBenchmark | None) -> pd.DataFrame:
     """`arch`, the search's own costs and the true ones of its front."""
     if table is not None:
         front = records.read(folder / records.FRONT, [*columns, "arch"])
@@ -253,26 +263,27 @@ def _truth(folder: Path, columns: Sequence[str], table: Table | None) -> pd.Data
     return front[["arch", *columns]].assign(**known)
 
 
-def _inherited(folder: Path, data: Dataset, table: Table, console: Console) -> pd.DataFrame | None:
+def _inherited(folder: Path, problem: Problem, table: TabularBenchmark, console: Console) -> pd.DataFrame | None:
     """trust.csv of a search, made if it is not there; None for networks that inherited nothing, or are too few to rank."""
-    if runs.open_run(folder).alone is not None:
+    plan = SearchPlan(open_run(folder), problem)
+    if not plan.shares_weights:
         return None
     try:
-        weights = trust.SharedWeights(folder, data)
-        random = weights.random(trust.NETWORKS)
+        shared = weights.SharedWeights(plan, folder)
+        random = shared.random(assessment.NETWORKS)
         if len(random) < 3:
             return None
         front = [table.space.parse(str(a)) for a in records.read(folder / records.FRONT, ["arch"])["arch"]]
-        kept = [a for a in front if weights.has(a)]
-        truth = trust.table_truth(table, table.columns[0], [*random, *kept], random)
+        kept = [a for a in front if shared.has(a)]
+        truth = assessment.table_truth(table, table.columns[0], [*random, *kept], random)
         path = folder / records.VERDICT
         said = json.loads(path.read_text()) if path.exists() else {}
-        if (said.get("checkpoint"), said.get("truth")) == (weights.checksum, truth.title):
+        if (said.get("checkpoint"), said.get("truth")) == (shared.checksum, truth.title):
             return pd.read_csv(folder / records.TRUST)
         console.print(f"ranking {len(random)} random networks by the weights of {folder.name}", highlight=False, markup=False)
-        with Display(console) as display, runs.threads(weights.experiment.workers.cpus):
-            images = JUDGED if len(weights.data.valid) > JUDGED else None
-            return trust.assess(weights, random, kept, truth, images, display.trust, lambda: False)
+        with Display(console) as display, threads(plan.workers.cpus):
+            images = JUDGED if len(problem.data.valid) > JUDGED else None
+            return assessment.assess(shared, random, kept, truth, images, display.trust, lambda: False)
     except InputError as error:
         # What its weights are worth is not what is compared; a checkpoint that somebody deleted should not cost the page.
         console.print(f"{folder.name}: its weights are not judged: {error}", highlight=False, soft_wrap=True, markup=False)
@@ -289,9 +300,9 @@ def _taus(folder: Path, judged: bool) -> dict[str, float]:
     return {key: float("nan") if value is None else value for key, value in taus.items()} | {"ranked": of[0]["networks"]}
 
 
-def _drift(folder: Path, front: Sequence[str], data: Dataset) -> dict[str, float]:
+def _drift(folder: Path, front: Sequence[str], problem: Problem) -> dict[str, float]:
     """The shares of samples that repeat one before, and of skips in what was returned and by chance."""
-    space = runs.open_run(folder).build_space(data)
+    space = problem.space
     skips = Skips.of(space.skips, space.absent)
     shares = skips.shares([space.parse(a) for a in front])
     kept = shares[np.isfinite(shares)]
@@ -302,7 +313,7 @@ def _drift(folder: Path, front: Sequence[str], data: Dataset) -> dict[str, float
     }
 
 
-def _tau(measured: pd.DataFrame, front: pd.DataFrame, error: str, table: Table | None) -> float:
+def _tau(measured: pd.DataFrame, front: pd.DataFrame, error: str, table: TabularBenchmark | None) -> float:
     """Kendall's tau-b of the search's error with the true one, over what it measured last (of a table), or its front."""
     if table is not None:
         here = measured[error].tolist()

@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
 from analysis import bench_report
-from orchestrator import registry as names
-from orchestrator.bench.command import claim, parse
-from orchestrator.config.experiment import FACTS
+from orchestrator.bench.entries import claim, parse
 from orchestrator.errors import InputError, RunError
-from orchestrator.evaluators.tabular import Table, is_accuracy
+from orchestrator.evaluators.tabular import TabularBenchmark, is_accuracy
+from orchestrator.registry import Component
 from orchestrator.search.rounds import rounds
-from searchers import Architecture, Evaluation, GradientSearcher, Searcher
+from searchers import Architecture, Evaluation, GradientSearcher, SearchContext, Searcher
 
 Job = tuple[str, int]
 """A searcher with its settings as it was written, and a seed."""
 
 
 def run(
-    table: Table,
+    table: TabularBenchmark,
     space: str,
     searchers: Sequence[str],
     budget: float,
@@ -61,9 +58,9 @@ def run(
         raise InputError(f"{table.source}: {table.columns[int(constant.argmax())]} is the same for all; leave it out")
     if not np.ptp(front, axis=0).all():
         raise InputError(f"{table.source}: {' and '.join(table.columns)} are best together, so there is no trade-off to search")
-    for text in searchers:
-        name, settings = parse(text)
-        play(table, name, settings, budget, 0, only=3)  # what it cannot do here, a gradient on a partial table, shows now
+    entries = {text: parse(text) for text in searchers}
+    for entry in entries.values():
+        run_on_table(table, entry, budget, 0, only=3)  # what it cannot do here, a gradient on a partial table, shows now
     what = {"table": table.source, "columns": table.columns, "budget": budget, "space": space}
     what |= {"time": table.time} if table.time else {}
     what |= {"sha256": list(checksums)} if checksums else {}
@@ -98,7 +95,7 @@ def run(
         f"Every searcher, under seeds 0 to {seeds - 1}, until it had asked for {asked}; repeats cost nothing. Methods "
         "with a schedule have one that fits, without warm-up, and begin again when it ends early.",
     ]
-    methods = [names.find("searcher", parse(text)[0]) for text in searchers]
+    methods = [entry.factory for entry in entries.values()]
     if any(isinstance(method, type) and issubclass(method, GradientSearcher) for method in methods):
         protocol.append("Gradients of the table's multilinear extension cost nothing, which favours methods that use them.")
     protocol += [f"{len(left)} runs took {time.monotonic() - began:.0f} s with {workers} workers."] if left else []
@@ -106,7 +103,7 @@ def run(
     return bench_report.write(out, played, table.columns, front, titles, protocol, budget, table.time)
 
 
-def _kept(path: Path, jobs: Sequence[Job], table: Table, budget: float) -> set[Job]:
+def _kept(path: Path, jobs: Sequence[Job], table: TabularBenchmark, budget: float) -> set[Job]:
     """Runs that are whole; the others' rows are taken out of the file."""
     if not path.exists():
         return set()
@@ -124,31 +121,33 @@ def _kept(path: Path, jobs: Sequence[Job], table: Table, budget: float) -> set[J
     return {(str(s), int(seed)) for s, seed in zip(whole["searcher"], whole["seed"], strict=True)} & set(jobs)
 
 
-def _takes(table: Table, arch: str) -> float:
+def _takes(table: TabularBenchmark, arch: str) -> float:
     try:
         return table.takes[table.named(arch)]
     except (ValueError, KeyError):
         return 0.0  # of a line that was cut off
 
 
-def _played(table: Table, jobs: Sequence[Job], budget: float, workers: int) -> Iterator[tuple[Job, list[Evaluation]]]:
+def _played(
+    table: TabularBenchmark, jobs: Sequence[Job], budget: float, workers: int
+) -> Iterator[tuple[Job, list[Evaluation]]]:
     """As they finish."""
     if workers == 1 or len(jobs) < 2:
         for job in jobs:
-            yield job, play(table, *parse(job[0]), budget, job[1])
+            yield job, run_on_table(table, parse(job[0]), budget, job[1])
         return
     import ray
 
-    from orchestrator.cluster.trials import cluster
-    from orchestrator.config.experiment import Workers
+    from orchestrator.cluster.connection import cluster
+    from orchestrator.config.settings import Workers
 
     with cluster(Workers(count=workers, cpus=1)):
         shared = ray.put(table)
 
         @ray.remote(num_cpus=1)  # type: ignore[untyped-decorator]
-        def task(table: Table, job: Job) -> tuple[Job, list[Evaluation]]:
+        def task(table: TabularBenchmark, job: Job) -> tuple[Job, list[Evaluation]]:
             torch.set_num_threads(1)
-            return job, play(table, *parse(job[0]), budget, job[1])
+            return job, run_on_table(table, parse(job[0]), budget, job[1])
 
         waiting = [task.remote(shared, job) for job in jobs]
         while waiting:
@@ -159,36 +158,43 @@ def _played(table: Table, jobs: Sequence[Job], budget: float, workers: int) -> I
                 raise RunError(f"a run was lost: {str(error).strip().splitlines()[-1]}; the same command goes on") from error
 
 
-def play(
-    table: Table, name: str, settings: dict[str, Any], budget: float, seed: int, *, only: int | None = None
+def run_on_table(
+    table: TabularBenchmark, entry: Component, budget: float, seed: int, *, only: int | None = None
 ) -> list[Evaluation]:
-    """The different architectures that a searcher asks for, in their order, until they have taken `budget` together; or the
-    first `only`.
+    """Return the different architectures that a searcher asks for, in their order, until they have taken `budget` together.
 
     A method with a schedule is given one that fits the budget, without warm-up, as a table has no weights to train. One that
     has finished, or asks for nothing new any more, begins again with another seed.
+
+    Args:
+        table: Trained networks.
+        entry: The searcher and its settings.
+        budget: Different architectures, or what the table's time column says that they take.
+        seed: Of the searcher.
+        only: Stop after so many architectures; None for all of the budget.
     """
-    found: dict[Architecture, Evaluation] = {}  # what a partial table has not costs nothing, and is told to break a constraint
+    # What a partial table has not costs nothing, and is told to break a constraint.
+    found: dict[Architecture, Evaluation] = {}
     left = budget
 
-    def assess(asked: Sequence[Architecture]) -> list[Evaluation]:
+    def assess(architectures: Sequence[Architecture]) -> list[Evaluation]:
         nonlocal left
-        told = []
-        for a in asked:
+        evaluations = []
+        for a in architectures:
             costs = table.costs.get(a)
             evaluation = Evaluation(a, table.worst(), violation=1.0) if costs is None else Evaluation(a, costs)
             if costs is not None and a not in found and left > 0:
                 found[a] = evaluation
                 left = 0.0 if len(found) == only else left - table.takes[a]
-            told.append(evaluation)
-        return told
+            evaluations.append(evaluation)
+        return evaluations
 
-    length = evaluations(table, budget)
+    length = expected_evaluations(table, budget)
     for attempt in range(length):
         before = len(found)
         again = seed + 1_000_003 * attempt
-        searcher = build(table, name, settings, length, again)  # how many rounds it has depends on how much a round asks for
-        searcher = build(table, name, settings, math.ceil(length / searcher.samples), again)
+        searcher = build(table, entry, length, again)  # how many rounds it has depends on how much a round asks for
+        searcher = build(table, entry, math.ceil(length / searcher.samples), again)
         endless = rounds(searcher, table, assess, 1, lambda: length)
         for _ in range(searcher.stage.rounds * searcher.stage.stages):
             next(endless)
@@ -200,26 +206,26 @@ def play(
     return list(found.values())
 
 
-def evaluations(table: Table, budget: float) -> int:
-    """About how many are made within the budget."""
+def expected_evaluations(table: TabularBenchmark, budget: float) -> int:
+    """Estimate how many evaluations the budget allows."""
     return max(2, round(budget * len(table.takes) / sum(table.takes.values())))
 
 
-def build(table: Table, name: str, settings: dict[str, Any], length: int, seed: int) -> Searcher:
-    """The searcher for `length` rounds on the table. Raises InputError for what it does not take."""
-    cls = names.find("searcher", name)
-    takes = inspect.signature(cls).parameters
-    given: dict[str, Any] = {
-        "rounds": length,
-        "steps": length,
-        "costs": len(table.columns) - 1,
-        "additive": [table.additive(i) for i in range(1, len(table.columns))],
-        "seed": seed,
-    } | {fact: getattr(table.space, fact) for fact in FACTS if fact in takes}
-    if "warmup" in takes:
-        settings = {"warmup": 0.0} | settings
-    checked = names.keywords(cls, settings, "searcher", supplied=("sizes", "limits", *FACTS, *given))
-    made = names.build(cls, checked, "searcher", table.space.sizes, **{k: v for k, v in given.items() if k in takes})
-    if not isinstance(made, Searcher):
-        raise InputError(f"{name} is no searcher")
-    return made
+def build(table: TabularBenchmark, entry: Component, length: int, seed: int) -> Searcher:
+    """Make the searcher for `length` rounds on the table. Raises InputError for what it does not take."""
+    context = SearchContext(
+        sizes=table.space.sizes,
+        rounds=length,
+        seed=seed,
+        limits=(None,) * (len(table.columns) - 1),
+        shared_weights=False,
+        space=table.space,
+        cost_models=table.cost_models,
+    )
+    method = entry.factory
+    assert isinstance(method, type) and issubclass(method, Searcher)
+    chosen = {name: value for name, value in entry.settings.items() if name in entry.chosen}
+    try:
+        return method.build(context, **chosen)
+    except ValueError as error:
+        raise InputError(f"[searcher] {error}") from error

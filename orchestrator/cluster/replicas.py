@@ -14,11 +14,9 @@ import ray.util
 import torch
 import torch.distributed as dist
 
-from orchestrator.config.experiment import Experiment
-from orchestrator.data.dataset import Dataset
+from orchestrator.config.plan import SearchPlan
 from orchestrator.errors import InputError, RunError
 from orchestrator.evaluators.base import Differentiable
-from orchestrator.evaluators.from_scratch import weight_steps
 from orchestrator.objectives.base import Metrics
 from searchers import Architecture, Cotangents, Mixture, Stage
 
@@ -31,14 +29,13 @@ class WorkersLost(RunError):
 class Replica:
     """Hosts one evaluator, built in place. All it adds is the process group."""
 
-    def __init__(self, experiment: dict[str, Any], data: Dataset, rank: int) -> None:
-        resolved = Experiment.from_dict(experiment)
-        workers = resolved.workers
+    def __init__(self, plan: SearchPlan, rank: int) -> None:
+        workers = plan.workers
         torch.set_num_threads(workers.cpus)
         if 0 < workers.gpus < 1:
             torch.cuda.set_per_process_memory_fraction(workers.gpus)
         self.workers, self.rank = workers, rank
-        self.evaluator = resolved.build_evaluator(data, rank=rank, world=workers.count)
+        self.evaluator = plan.build_evaluator(rank=rank, world=workers.count)
 
     def meeting_point(self) -> str:
         """An address on this node where the replicas can find each other."""
@@ -71,20 +68,15 @@ class Replicas(Differentiable):
     `patience` seconds, and WorkersLost from any call once one of them is gone.
     """
 
-    def __init__(self, experiment: Experiment, data: Dataset, patience: float = 120.0) -> None:
-        shared = ray.put(data)  # once, for all actors
-        workers = experiment.workers
+    def __init__(self, plan: SearchPlan, patience: float = 120.0) -> None:
+        shared = ray.put(plan)  # once, for all actors
+        workers = plan.workers
         options = {"num_cpus": workers.cpus, "num_gpus": workers.gpus}
-        plain = experiment.to_dict()
-        self.step = 0
-        # How many weight steps a measurement takes, where it trains the network.
-        self._steps_each = 0
-        if experiment.alone is not None:
-            self._steps_each = weight_steps(len(data.train), experiment.alone, experiment.training["batch"])
-        self._actors = [Replica.options(**options).remote(plain, shared, rank) for rank in range(workers.count)]  # type: ignore[attr-defined]
+        self.step, self._steps_each = 0, plan.schedule.steps_each
+        self._actors = [Replica.options(**options).remote(shared, rank) for rank in range(workers.count)]  # type: ignore[attr-defined]
         try:
             address = ray.get([a.meeting_point.remote() for a in self._actors], timeout=patience)[0]
-            if workers.count > 1 and experiment.alone is None:
+            if workers.count > 1 and plan.shares_weights:
                 ray.get([a.join.remote(address) for a in self._actors], timeout=patience)
         except ray.exceptions.GetTimeoutError as error:
             self.close()
@@ -109,17 +101,22 @@ class Replicas(Differentiable):
         self.step += len(mixtures)
         return loss
 
-    def measure(self, architectures: Sequence[Architecture], draw: int | None) -> list[Metrics]:
-        found = self._shared_out("measure", architectures, draw)
+    def measure(self, architectures: Sequence[Architecture]) -> list[Metrics]:
+        metrics = self._shared_out("measure", architectures)
         self.step += self._steps_each * len(architectures)
-        return found
+        return metrics
 
-    def probe(self, architectures: Sequence[Architecture]) -> list[Metrics]:
-        return self._shared_out("probe", architectures)
+    def measure_on_batch(self, architectures: Sequence[Architecture], batch: int) -> list[Metrics]:
+        metrics = self._shared_out("measure_on_batch", architectures, batch)
+        self.step += self._steps_each * len(architectures)
+        return metrics
 
-    def differentiate(self, mixture: Mixture, draw: int, unrolled: bool = False) -> tuple[float, Cotangents]:
+    def measure_on_device(self, architectures: Sequence[Architecture]) -> list[Metrics]:
+        return self._shared_out("measure_on_device", architectures)
+
+    def differentiate(self, mixture: Mixture, batch: int, unrolled: bool = False) -> tuple[float, Cotangents]:
         self.asked += 4 if unrolled else 1
-        answer: tuple[float, Cotangents] = self._all("differentiate", mixture, draw, unrolled)
+        answer: tuple[float, Cotangents] = self._all("differentiate", mixture, batch, unrolled)
         return answer
 
     def state_dict(self) -> dict[str, Any]:

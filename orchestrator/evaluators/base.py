@@ -2,24 +2,90 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
+from orchestrator.data.dataset import Dataset
 from orchestrator.objectives.base import Metrics, Probe
 from orchestrator.spaces.base import SearchSpace
-from searchers.base import Architecture, Cotangents, Mixture, Stage
+from searchers.base import Architecture, Cotangents, Mixture, Searcher, Stage
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a budget in epochs is spent.
+
+    Args:
+        rounds: How often the searcher is asked, at most.
+        interval: Weight steps of shared weights per round.
+        batch: Images per weight step, over all replicas.
+        portion: Architectures that a round asks for at most.
+        passes: Passes over the validation part that judging a network takes.
+        steps_each: Weight steps that measuring a network takes, where it is trained for that; 0 with shared weights.
+    """
+
+    rounds: int
+    interval: int
+    batch: int
+    portion: int = 2**31
+    passes: int = 1
+    steps_each: int = 0
 
 
 class Evaluator(ABC):
-    """Shared weights that can be trained and asked. step: weight steps so far, over all stages. asked: batches on which it was
-    differentiated for architectures' sake."""
+    """Measures architectures: with shared weights that it trains, or each by itself.
+
+    Args:
+        space: Where the architectures are from.
+        data: What they are trained and measured on.
+        probes: Objectives that run a standalone network on the device.
+        seed: Of all chance.
+        device: torch's name of the device.
+        rank: Number of this replica, in 0..world-1.
+        world: Number of replicas. A class whose replicas need not know of each other leaves out `rank` and `world`, and
+            overrides `create` accordingly.
+
+    Attributes:
+        step: Weight steps so far, over all stages.
+        asked: Batches on which the loss was differentiated for architectures' sake.
+        shares_weights: Whether architectures share the weights that `train` trains; otherwise measuring one trains it.
+    """
+
+    SUPPLIED: ClassVar[tuple[str, ...]] = ("space", "data", "probes", "seed", "device", "rank", "world")
+    shares_weights: ClassVar[bool] = True
 
     step: int
     asked: int = 0
+
+    @classmethod
+    def create(
+        cls,
+        space: SearchSpace,
+        data: Dataset,
+        probes: Sequence[Probe],
+        settings: Mapping[str, Any],
+        *,
+        searcher: type[Searcher],
+        seed: int,
+        device: str,
+        rank: int = 0,
+        world: int = 1,
+    ) -> Self:
+        """Make one replica with a user's `settings`, for a search by `searcher`. Raises InputError."""
+        return cls(space, data, probes, **settings, seed=seed, device=device)  # type: ignore[call-arg]
+
+    @classmethod
+    def schedule(cls, settings: Mapping[str, Any], *, epochs: float, interval: int, images: int, workers: int) -> Schedule:
+        """Plan a search of `epochs` passes over `images` training images: here, of shared weights."""
+        batch = min(settings.get("batch", images), images)
+        steps = epochs * (images // batch)
+        return Schedule(max(1, math.ceil(steps / interval)), interval, batch)
 
     @abstractmethod
     def build(self, stage: Stage, steps: int) -> None:
@@ -34,13 +100,19 @@ class Evaluator(ABC):
         """One weight step per mixture, each on the next batch; returns their mean loss."""
 
     @abstractmethod
-    def measure(self, architectures: Sequence[Architecture], draw: int | None) -> list[Metrics]:
-        """The `accuracy` in percent of each: on validation batch `draw`, the same for all, or on the whole validation part
-        (None)."""
+    def measure(self, architectures: Sequence[Architecture]) -> list[Metrics]:
+        """Return the `accuracy` in percent of each on the whole validation part."""
+
+    def measure_on_batch(self, architectures: Sequence[Architecture], batch: int) -> list[Metrics]:
+        """Return the `accuracy` of each on validation batch number `batch`, the same for all: a proxy evaluation.
+
+        Where architectures do not share weights there is nothing cheaper than `measure`.
+        """
+        return self.measure(architectures)
 
     @abstractmethod
-    def probe(self, architectures: Sequence[Architecture]) -> list[Metrics]:
-        """What the experiment's probes (latency, ...) find out about each standalone network on this device."""
+    def measure_on_device(self, architectures: Sequence[Architecture]) -> list[Metrics]:
+        """Return what the problem's probes (latency, ...) find out about each standalone network on this device."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
@@ -51,10 +123,10 @@ class Evaluator(ABC):
         """Go on where `state` was taken."""
 
 
-def probed(
+def run_probes(
     space: SearchSpace, probes: Sequence[Probe], architectures: Sequence[Architecture], image: Tensor, seed: int
 ) -> list[Metrics]:
-    """What the probes find out about each standalone network, on the device of `image`, (1, channels, height, width)."""
+    """Return what the probes find out about each standalone network, on the device of `image`, (1, channels, height, width)."""
     if not probes:
         return [{} for _ in architectures]
     found: list[Metrics] = []
@@ -62,7 +134,7 @@ def probed(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = space.network(architecture).to(image.device)
-        found.append({k: v for probe in probes for k, v in probe.probe(network, image).items()})
+        found.append({k: v for probe in probes for k, v in probe.measure_on_device(network, image).items()})
     return found
 
 
@@ -70,8 +142,11 @@ class Differentiable(Evaluator):
     """An evaluator that also answers for the mixture itself."""
 
     @abstractmethod
-    def differentiate(self, mixture: Mixture, draw: int, unrolled: bool = False) -> tuple[float, Cotangents]:
-        """The loss on validation batch `draw`, and d loss / d weight for every option that the mixture wants.
+    def differentiate(self, mixture: Mixture, batch: int, unrolled: bool = False) -> tuple[float, Cotangents]:
+        """Return the loss on validation batch number `batch`, and d loss / d weight for every option that the mixture wants.
 
-        unrolled: of the loss after one more weight step on the next training batch, that step differentiated too.
+        Args:
+            mixture: Where to differentiate.
+            batch: Number of the validation batch.
+            unrolled: Differentiate the loss after one more weight step on the next training batch, that step included.
         """

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import InputError
-from orchestrator.evaluators.base import Evaluator, probed
+from orchestrator.evaluators.base import Evaluator, Schedule, run_probes
 from orchestrator.evaluators.training import fit, wrong
 from orchestrator.objectives.base import Metrics, Probe
 from orchestrator.spaces.base import SearchSpace
@@ -25,6 +25,8 @@ class FromScratch(Evaluator):
     NSGA-Net's (arXiv 1810.03522, section 4.2, and the authors' first code). averaged: the accuracy is the mean after each of
     the last so many epochs, 3 in that code.
     """
+
+    shares_weights: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -67,6 +69,19 @@ class FromScratch(Evaluator):
         self._train, self._valid = data.train.to(device), data.valid.to(device)
         self.step = 0
 
+    @classmethod
+    def schedule(cls, settings: Mapping[str, Any], *, epochs: float, interval: int, images: int, workers: int) -> Schedule:
+        """Plan a search in which each round trains a network on every worker."""
+        each, batch = int(settings["epochs"]), min(settings["batch"], images)
+        return Schedule(
+            math.ceil(epochs / each / workers),
+            interval,
+            batch,
+            portion=workers,
+            passes=min(settings["averaged"], each),
+            steps_each=weight_steps(images, each, batch),
+        )
+
     def build(self, stage: Stage, steps: int) -> None:
         pass
 
@@ -76,7 +91,7 @@ class FromScratch(Evaluator):
     def train(self, mixtures: Sequence[Mixture]) -> float:
         return math.nan  # there are no shared weights
 
-    def measure(self, architectures: Sequence[Architecture], draw: int | None) -> list[Metrics]:
+    def measure(self, architectures: Sequence[Architecture]) -> list[Metrics]:
         found: list[Metrics] = []
         for architecture in architectures:
             network = self.space.network(architecture)
@@ -91,8 +106,8 @@ class FromScratch(Evaluator):
             self.step += self.steps_each
         return found
 
-    def probe(self, architectures: Sequence[Architecture]) -> list[Metrics]:
-        return probed(self.space, self.probes, architectures, self.data.normalise(self._valid.images[:1]), self.seed)
+    def measure_on_device(self, architectures: Sequence[Architecture]) -> list[Metrics]:
+        return run_probes(self.space, self.probes, architectures, self.data.normalise(self._valid.images[:1]), self.seed)
 
     def state_dict(self) -> dict[str, Any]:
         return {"step": self.step}

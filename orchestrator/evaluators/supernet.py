@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -16,11 +16,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from orchestrator.data.dataset import Batches, Dataset
 from orchestrator.errors import InputError, RunError
-from orchestrator.evaluators.base import Differentiable, probed
+from orchestrator.evaluators.base import Differentiable, run_probes
 from orchestrator.objectives.base import Metrics, Probe
 from orchestrator.spaces.base import SearchSpace
 from orchestrator.spaces.parts.choice import SkipDropout, Weights
-from searchers.base import Architecture, Cotangents, Mixture, Stage
+from searchers.base import Architecture, Cotangents, Mixture, Searcher, Stage
 
 # Each kind of chance has a stream of its own, so that what one draws never moves another.
 _WEIGHTS, _TRAIN, _AUGMENT, _VALID, _DROPOUT, _PROBE = range(6)
@@ -97,9 +97,29 @@ class Supernet(Differentiable):
         self.seed, self.device, self.rank, self.world = seed, device, rank, world
         self._train, self._valid = data.train.to(device), data.valid.to(device)
         self._batches = Batches(len(self._train), batch, (seed, _TRAIN))
-        self._drawn = Batches(len(self._valid), valid_batch, (seed, _VALID))
+        self._valid_batches = Batches(len(self._valid), valid_batch, (seed, _VALID))
         self._chance = torch.Generator(device)
         self.step = 0
+
+    @classmethod
+    def create(
+        cls,
+        space: SearchSpace,
+        data: Dataset,
+        probes: Sequence[Probe],
+        settings: Mapping[str, Any],
+        *,
+        searcher: type[Searcher],
+        seed: int,
+        device: str,
+        rank: int = 0,
+        world: int = 1,
+    ) -> Self:
+        chosen = dict(settings)
+        if chosen.get("statistics") is None:
+            # As the method's authors have it: a network that was just trained has running averages of its own.
+            chosen["statistics"] = "running" if searcher.full_validation else "batch"
+        return cls(space, data, probes, **chosen, seed=seed, device=device, rank=rank, world=world)
 
     def build(self, stage: Stage, steps: int) -> None:
         self.stage, self.steps, self._begun = stage, steps, self.step
@@ -210,14 +230,17 @@ class Supernet(Differentiable):
         for norm, momentum in zip(tracking, momenta, strict=True):
             norm.momentum, norm.training = momentum, False
 
+    def measure(self, architectures: Sequence[Architecture]) -> list[Metrics]:
+        count = len(self._valid)
+        return self._measure(architectures, np.array_split(np.arange(count), math.ceil(count / self.valid_batch)))
+
+    def measure_on_batch(self, architectures: Sequence[Architecture], batch: int) -> list[Metrics]:
+        return self._measure(architectures, [self._valid_batches[batch]])
+
     @torch.no_grad()
-    def measure(self, architectures: Sequence[Architecture], draw: int | None) -> list[Metrics]:
+    def _measure(self, architectures: Sequence[Architecture], batches: Sequence[NDArray[np.int64]]) -> list[Metrics]:
+        """Return the accuracy of each on the images with these indices, batch by batch."""
         self.model.eval()
-        if draw is None:
-            count = len(self._valid)
-            batches = np.array_split(np.arange(count), math.ceil(count / self.valid_batch))
-        else:
-            batches = [self._drawn[draw]]
         images = [
             (self.data.normalise(self._valid.images[i]), self._valid.labels[i])
             for i in (torch.from_numpy(b).to(self.device) for b in batches)
@@ -232,13 +255,13 @@ class Supernet(Differentiable):
             found.append({"accuracy": 100.0 * int(right) / total})
         return found
 
-    def probe(self, architectures: Sequence[Architecture]) -> list[Metrics]:
+    def measure_on_device(self, architectures: Sequence[Architecture]) -> list[Metrics]:
         image = self.data.normalise(self._valid.images[:1])
-        return probed(self.space, self.probes, architectures, image, _number(self.seed, _PROBE))
+        return run_probes(self.space, self.probes, architectures, image, _number(self.seed, _PROBE))
 
-    def differentiate(self, mixture: Mixture, draw: int, unrolled: bool = False) -> tuple[float, Cotangents]:
+    def differentiate(self, mixture: Mixture, batch: int, unrolled: bool = False) -> tuple[float, Cotangents]:
         self.asked += 4 if unrolled else 1
-        indices = self._drawn[draw]
+        indices = self._valid_batches[batch]
         mine = self._share(indices)
         valid = (self.data.normalise(self._valid.images[mine]), self._valid.labels[mine], len(indices))
         self.model.eval()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from searchers.parts.additive import Additive
 SHIPPED = Path(__file__).parents[1] / "tables"
 
 
-class Table(Differentiable):
+class TabularBenchmark(Differentiable):
     """Columns of numbers by architecture. A column whose name ends in "accuracy" counts as 100 minus its value; every other
     one is minimised. time: the column of what an evaluation takes, in seconds or whatever else; without one each takes 1.
 
@@ -84,7 +85,7 @@ class Table(Differentiable):
     @classmethod
     def read(
         cls, paths: Path | Sequence[Path], space: SearchSpace, columns: Sequence[str], *, time: str | None = None
-    ) -> Table:
+    ) -> TabularBenchmark:
         """From Parquet, CSV or JSON files, joined by their `arch`; a path that is no file may be the name of a shipped table.
 
         JSON is {architecture: {column: number}}, as NAS-Bench-Macro's, or {column: numbers} with `arch` among them. Where an
@@ -147,6 +148,11 @@ class Table(Differentiable):
             self._additive[column] = (float(found[0]), rows) if exact else None
         return self._additive[column]
 
+    @property
+    def cost_models(self) -> list[CostColumn]:
+        """The columns after the first, for searchers that use costs which are sums over the options."""
+        return [CostColumn(self, i) for i in range(1, len(self.columns))]
+
     def build(self, stage: Stage, steps: int) -> None:
         pass
 
@@ -157,17 +163,17 @@ class Table(Differentiable):
         self.step += len(mixtures)
         return 0.0
 
-    def measure(self, architectures: Sequence[Architecture], draw: int | None) -> list[Metrics]:
+    def measure(self, architectures: Sequence[Architecture]) -> list[Metrics]:
         """Raises InputError for an architecture that a partial table has not."""
         try:
             return [dict(zip(self.columns, self.costs[a], strict=True)) for a in architectures]
         except KeyError as error:
             raise InputError(f"the table has no {self.space.format(error.args[0])}") from error
 
-    def probe(self, architectures: Sequence[Architecture]) -> list[Metrics]:
+    def measure_on_device(self, architectures: Sequence[Architecture]) -> list[Metrics]:
         return [{} for _ in architectures]
 
-    def differentiate(self, mixture: Mixture, draw: int, unrolled: bool = False) -> tuple[float, Cotangents]:
+    def differentiate(self, mixture: Mixture, batch: int, unrolled: bool = False) -> tuple[float, Cotangents]:
         """Raises InputError for a partial table, which has no gradients. The first column counts as a share, not in percent."""
         if self._grid is None:
             if not self.complete:
@@ -196,6 +202,18 @@ class Table(Differentiable):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.step = state["step"]
+
+
+@dataclass(frozen=True)
+class CostColumn:
+    """A column of a table as a cost."""
+
+    table: TabularBenchmark
+    column: int
+
+    def additive(self) -> Additive | None:
+        """Return the column as a sum over the options, or None where it is none."""
+        return self.table.additive(self.column)
 
 
 def is_accuracy(column: str) -> bool:

@@ -49,5 +49,5 @@ class Probe(ABC):
         """Raises InputError where it cannot measure on this machine's `device`, "cpu" or "cuda"."""
 
     @abstractmethod
-    def probe(self, network: nn.Module, image: Tensor) -> Metrics:
+    def measure_on_device(self, network: nn.Module, image: Tensor) -> Metrics:
         """Measures `network`; `image` is one image (1, channels, height, width) on the device."""

@@ -34,7 +34,7 @@ class Energy(Objective, Probe):
     def check(self, device: str) -> None:
         self._meter(device)
 
-    def probe(self, network: nn.Module, image: Tensor) -> Metrics:
+    def measure_on_device(self, network: nn.Module, image: Tensor) -> Metrics:
         """Raises InputError where there is no counter."""
         run = in_torch(network, (image.expand(self.batch, -1, -1, -1).contiguous(),))
         meter = self._meter(image.device.type)

@@ -28,7 +28,7 @@ class Latency(Objective, Probe):
         self.batch, self.threads, self.seconds = batch, threads, seconds
         self.title = f"latency (ms, batch {batch}, {threads} thread{'s' * (threads > 1)})"
 
-    def probe(self, network: nn.Module, image: Tensor) -> Metrics:
+    def measure_on_device(self, network: nn.Module, image: Tensor) -> Metrics:
         example = image.expand(self.batch, -1, -1, -1).contiguous()
         measured = measure_latency(network, example, threads=self.threads, seconds=self.seconds)
         return {self.column: measured.median_ms, self.spread: measured.iqr_ms}

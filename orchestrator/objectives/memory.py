@@ -27,7 +27,7 @@ class Memory(Objective, Probe):
         self.batch, self.training = batch, training
         self.title = f"peak memory (MB, {'training' if training else 'inference'}, batch {batch})"
 
-    def probe(self, network: nn.Module, image: Tensor) -> Metrics:
+    def measure_on_device(self, network: nn.Module, image: Tensor) -> Metrics:
         example = image.expand(self.batch, -1, -1, -1).contiguous()
         return {self.column: peak_memory(network, example, training=self.training) / 1e6}
 

@@ -23,11 +23,11 @@ from analysis import plots
 from hw_profiles import energy, measure
 from hw_profiles.fit import Floats, fit
 from hw_profiles.profile import CONSTANT, UNITS, Profile, Validation, part, write
-from orchestrator.config import experiment as experiments
-from orchestrator.config.experiment import make_space
+from orchestrator.config import overrides
+from orchestrator.config.spaces import make_space
 from orchestrator.describe import describe
 from orchestrator.errors import InputError, RunError
-from orchestrator.evaluators.tabular import Table
+from orchestrator.evaluators.tabular import TabularBenchmark
 from orchestrator.objectives.predicted import left, options, parts_of, read
 from orchestrator.runs.display import Display
 from orchestrator.spaces.base import SearchSpace
@@ -329,7 +329,9 @@ def conclude(plan: Plan, rows: pd.DataFrame, cost: str, hardware: dict[str, str]
     return profile, spread > BUSY
 
 
-def from_table(table: Table, cost: str, networks: int, source: dict[str, Any], hardware: str, seed: int = 0) -> Profile:
+def from_table(
+    table: TabularBenchmark, cost: str, networks: int, source: dict[str, Any], hardware: str, seed: int = 0
+) -> Profile:
     """Costs of options from a table whose only column is what whole networks cost: `networks` random rows, tried on the others.
 
     Raises InputError for too few of them and for costs that are not above 0.
@@ -475,7 +477,7 @@ def main(
     **measuring: Any,
 ) -> None:
     """`paretoray profile`: writes or completes the device file `out`, and a picture beside it. Raises InputError, RunError."""
-    given = experiments.settings(settings)
+    given = overrides.settings(settings)
     if resolution is not None:
         if "image" in given:
             raise InputError("--resolution and image= say the same; leave one out")
@@ -491,7 +493,7 @@ def main(
         if cost not in UNITS:
             raise InputError(f"--cost {cost}; known are {', '.join(UNITS)}")
         about = {"source": source or f"{table.name}, column {column}"}
-        read_table = Table.read(table, made, [column])
+        read_table = TabularBenchmark.read(table, made, [column])
         profiles = [from_table(read_table, cost, networks or 300, about, hardware or out.stem, measuring["seed"])]
     else:
         plan = Plan(

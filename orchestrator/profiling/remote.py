@@ -9,8 +9,8 @@ from typing import Any
 import ray
 
 from orchestrator.cluster.replicas import last_line
-from orchestrator.cluster.trials import cluster
-from orchestrator.config.experiment import Workers
+from orchestrator.cluster.connection import cluster
+from orchestrator.config.settings import Workers
 from orchestrator.errors import InputError, RunError
 from orchestrator.profiling.command import Row, Station
 

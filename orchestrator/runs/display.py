@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from types import TracebackType
 
 from rich.console import Console
@@ -11,28 +12,42 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from orchestrator.search.coordinator import Progress
+from orchestrator.runs.watcher import Watcher
+from orchestrator.search.progress import Progress, Round
 
 LINE_EVERY = 10.0
 
 
-class Display:
-    """A context manager; its methods may be called as often as there is news."""
+class Display(Watcher):
+    """Shows one kind of progress at a time, each within a `with` of its own.
+
+    Args:
+        console: A terminal or a notebook gets a live panel, anything else a line now and then.
+    """
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+        self._live: Live | None = None
         self._last, self._line = 0.0, ""
         self._members: dict[str, float] = {}
 
+    def phase(self) -> AbstractContextManager[object]:
+        return self
+
+    def warning(self, text: str) -> None:
+        self.console.print(f"warning: {text}", soft_wrap=True, highlight=False, markup=False)
+
     def __enter__(self) -> Display:
-        if self._live:
+        if self.console.is_terminal or self.console.is_jupyter:
+            self._live = Live(console=self.console, auto_refresh=False, transient=True)
             self._live.start()
+        self._last, self._members = 0.0, {}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._live:
             self._live.stop()
+        self._live = None
 
     def profile(self, index: int, rounds: int, done: int, jobs: int, left: float | None) -> None:
         """Round `index` of so many, `done` of its measurements, and the seconds that are left of all."""
@@ -49,7 +64,8 @@ class Display:
         facts = {"inherited accuracies": f"{done} of {whole}", "time left": "?" if left is None else duration(left)}
         self._show("trust", facts, done / whole, final=done == whole)
 
-    def search(self, p: Progress) -> None:
+    def search(self, happened: Round) -> None:
+        p = happened.progress
         phase = "weights only" if p.warming_up else "searching"
         error = "-" if p.best_error is None else f"{p.best_error:.2f} %"
         left = "?" if p.seconds_left is None else duration(p.seconds_left)
@@ -63,8 +79,8 @@ class Display:
         }
         self._show("search", facts, p.fraction, final=p.fraction >= 1)
 
-    def sweep(self, fractions: Sequence[float], p: Progress) -> None:
-        """fractions: how far each search is; `p` is that of the one that has news."""
+    def sweep(self, index: int, fractions: Sequence[float], happened: Round) -> None:
+        p: Progress = happened.progress
         share = sum(fractions) / len(fractions)
         done = sum(f >= 1 for f in fractions)
         facts = {

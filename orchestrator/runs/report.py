@@ -9,21 +9,20 @@ from pathlib import Path
 from analysis import records, report
 from analysis.trust import Skips
 from analysis.trust_section import Known
-from orchestrator.config.experiment import Experiment
-from orchestrator.data.dataset import Dataset
-from orchestrator.describe import size
+from orchestrator.config.plan import SearchPlan
+from orchestrator.config.spaces import size
 from orchestrator.errors import InputError, RunError
 from orchestrator.spaces.base import SearchSpace
 
 
-def write_report(experiment: Experiment, directory: Path, data: Dataset, references: Sequence[Path] = ()) -> Path:
+def write_report(plan: SearchPlan, directory: Path, references: Sequence[Path] = ()) -> Path:
     """Writes report.html of a run. Raises InputError where the run has no results yet, or its tables are damaged.
 
     references: directories of networks that `paretoray train` made, to be shown beside the front.
     """
     if not (directory / records.SUMMARY).exists():
         raise InputError(f"{directory} has no results yet; finish it with: paretoray resume {directory}")
-    space = experiment.build_space(data)
+    space, experiment = plan.problem.space, plan.experiment
     try:
         summary = json.loads((directory / records.SUMMARY).read_text())
         columns = list(summary["objectives"])
@@ -32,7 +31,7 @@ def write_report(experiment: Experiment, directory: Path, data: Dataset, referen
         retrained, policy = (directory / records.RETRAINED, directory / records.POLICY)
         trust, verdict = (directory / records.TRUST, directory / records.VERDICT)
         run = report.Run(
-            title=f"{experiment.searcher['name']} on {experiment.space['name']}, {experiment.data['name']}",
+            title=f"{experiment.searcher.name} on {experiment.space.name}, {experiment.data.name}",
             lead=f"Trade-off of {', '.join(experiment.objectives)} among {size(space)} architectures.",
             summary=summary,
             evaluations=evaluations,

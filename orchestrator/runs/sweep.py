@@ -18,7 +18,8 @@ import pandas as pd
 import tomli_w
 
 from analysis import pareto, records
-from orchestrator.config.experiment import Experiment, read
+from orchestrator.config.experiment import Experiment
+from orchestrator.config.overrides import read
 from orchestrator.errors import InputError
 
 SWEEP = "sweep.toml"

@@ -17,13 +17,16 @@ class Archive:
         self.front: list[Evaluation] = []
         self.hypervolume = 0.0
 
-    def add(self, evaluations: Sequence[Evaluation]) -> None:
+    def add(self, evaluations: Sequence[Evaluation]) -> bool:
+        """Take in new evaluations; returns whether the front has changed."""
         evaluations = [e for e in evaluations if e.violation <= 0]
         if not evaluations:
-            return
+            return False
         # A converged policy repeats itself, in the same notation or in another.
         merged = list({e.costs: e for e in [*evaluations[::-1], *self.front[::-1]]}.values())[::-1]
         front = [merged[i] for i in non_dominated([e.costs for e in merged])]
-        if [e.costs for e in front] != [e.costs for e in self.front]:
-            self.front = front
-            self.hypervolume = hypervolume([e.costs for e in front], self.reference)
+        if [e.costs for e in front] == [e.costs for e in self.front]:
+            return False
+        self.front = front
+        self.hypervolume = hypervolume([e.costs for e in front], self.reference)
+        return True

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,3 +58,29 @@ class Checkpoints:
             )
         assert isinstance(state, dict)
         return state
+
+
+@contextmanager
+def alone_in(directory: Path, name: str, patience: float = 30.0) -> Iterator[None]:
+    """Hold the directory's lock of that name, so that no second process writes to the same files.
+
+    Args:
+        directory: A run directory.
+        name: Of the lock.
+        patience: Seconds to wait for a process that is about to end, as the workers of a killed search are.
+
+    Raises:
+        RunError: Where another process still holds it.
+    """
+    (directory / "checkpoints").mkdir(exist_ok=True)
+    with (directory / "checkpoints" / name).open("w") as file:
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if time.monotonic() > deadline:
+                    raise RunError(f"another process is working in {directory}; wait for it, or stop it") from error
+                time.sleep(0.2)
+        yield

@@ -2,39 +2,58 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
+from orchestrator.errors import InputError, RunError
 from orchestrator.evaluators.base import Differentiable, Evaluator
 from searchers import Architecture, Evaluation, GradientSearcher, Searcher
 
 Assess = Callable[[Sequence[Architecture]], list[Evaluation]]
-"""Measures architectures with the shared weights as they are now, and prices them."""
+"""Measures architectures with the weights as they are now, and prices them."""
 
 
 def rounds(
     searcher: Searcher, evaluator: Evaluator, assess: Assess, interval: int, room: Callable[[], int]
 ) -> Iterator[list[Evaluation]]:
-    """The evaluations of each round, for ever: `interval` weight steps, then what the searcher wants to know.
+    """Yield the evaluations of each round, for ever: `interval` weight steps, then what the searcher wants to know.
 
-    room: how many evaluations the budget still has. Between rounds the caller may rebuild the evaluator for a new stage.
+    Between rounds the caller may have the evaluator built anew for another stage.
+
+    Args:
+        searcher: Asked and told.
+        evaluator: Trains, and differentiates for a `GradientSearcher`.
+        assess: Measures what the searcher asks about.
+        interval: Weight steps per round.
+        room: Tells how many evaluations the budget still has.
+
+    Raises:
+        TypeError: For a gradient method and an evaluator without gradients.
+        RunError: For an exception in a searcher from outside, with its place.
     """
-    if isinstance(searcher, GradientSearcher):
-        if not isinstance(evaluator, Differentiable):
-            raise TypeError(f"{type(searcher).__name__} needs gradients, which {type(evaluator).__name__} does not have")
-        return _descended(searcher, evaluator, assess, interval, room)
-    return _sampled(searcher, evaluator, assess, interval, room)
+    if not isinstance(searcher, GradientSearcher):
+        return _sampled(searcher, evaluator, assess, interval, room)
+    if not isinstance(evaluator, Differentiable):
+        raise TypeError(f"{type(searcher).__name__} needs gradients, which {type(evaluator).__name__} does not have")
+    return _descended(searcher, evaluator, assess, interval, room)
 
 
 def _sampled(
     searcher: Searcher, evaluator: Evaluator, assess: Assess, interval: int, room: Callable[[], int]
 ) -> Iterator[list[Evaluation]]:
     while True:
-        evaluator.train(searcher.train_on(interval))
-        asked = searcher.ask(room())
-        told = assess(asked)
-        if asked:
-            searcher.tell(told)
-        yield told
+        with blamed(searcher, "train_on"):
+            mixtures = searcher.train_on(interval)
+        evaluator.train(mixtures)
+        with blamed(searcher, "ask"):
+            architectures = searcher.ask(room())
+        evaluations = assess(architectures)
+        if architectures:
+            with blamed(searcher, "tell"):
+                searcher.tell(evaluations)
+        yield evaluations
 
 
 def _descended(
@@ -42,8 +61,34 @@ def _descended(
 ) -> Iterator[list[Evaluation]]:
     while True:
         for _ in range(interval):
-            relaxed = searcher.relax()
-            if relaxed is not None:
-                searcher.descend(*evaluator.differentiate(relaxed, evaluator.step, searcher.unrolled))
-            evaluator.train(searcher.train_on(1))
-        yield assess(searcher.ask(room()))
+            with blamed(searcher, "relax"):
+                mixture = searcher.relax()
+            if mixture is not None:
+                loss, cotangents = evaluator.differentiate(mixture, evaluator.step, searcher.unrolled)
+                with blamed(searcher, "descend"):
+                    searcher.descend(loss, cotangents)
+            with blamed(searcher, "train_on"):
+                mixtures = searcher.train_on(1)
+            evaluator.train(mixtures)
+        with blamed(searcher, "ask"):
+            architectures = searcher.ask(room())
+        yield assess(architectures)
+
+
+@contextmanager
+def blamed(component: object, method: str) -> Iterator[None]:
+    """Report an exception in somebody else's component as theirs, with file and line; ours keep their traceback."""
+    cls = type(component)
+    if cls.__module__.partition(".")[0] in ("searchers", "orchestrator"):
+        yield
+        return
+    try:
+        yield
+    except (InputError, RunError):
+        raise
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        raise RunError(
+            f"{cls.__module__}:{cls.__qualname__} raised {type(error).__name__} in `{method}`: {error} "
+            f"({Path(frame.filename).name}, line {frame.lineno})"
+        ) from error

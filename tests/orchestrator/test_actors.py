@@ -59,8 +59,8 @@ def test_replicas_stay_in_step_and_share_out_the_work() -> None:
         alone = tiny().build_evaluator(data)
         alone.load_state_dict(replicas.state_dict())
         asked = [(3,) * 6, (2,) * 6, (1,) * 6]
-        assert replicas.measure(asked, 0) == alone.measure(asked, 0)
-        assert replicas.measure(asked[:1], None) == alone.measure(asked[:1], None)
+        assert replicas.measure_on_batch(asked, 0) == alone.measure_on_batch(asked, 0)
+        assert replicas.measure(asked[:1]) == alone.measure(asked[:1])
         # A replica differentiates its half of the batch; normalisation makes that close to, not equal to, the whole.
         loss, cotangents = replicas.differentiate(uniform, 0)
         expected, slopes = alone.differentiate(uniform, 0)

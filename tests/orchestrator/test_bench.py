@@ -14,7 +14,7 @@ from orchestrator.bench import command as bench
 from orchestrator.bench import tables as bench_table
 from orchestrator.cli import main
 from orchestrator.errors import InputError
-from orchestrator.evaluators.tabular import Table
+from orchestrator.evaluators.tabular import TabularBenchmark
 from searchers import Evaluation
 from tests.orchestrator.test_table import SPACE, small
 
@@ -81,7 +81,7 @@ def test_a_benchmark_that_was_interrupted_or_grows_plays_only_what_is_missing(
     played: list[tuple[str, int]] = []
     stop_after = 3
 
-    def counted(table: Table, name: str, settings: dict[str, Any], budget: int, seed: int, **only: int) -> list[Evaluation]:
+    def counted(table: TabularBenchmark, name: str, settings: dict[str, Any], budget: int, seed: int, **only: int) -> list[Evaluation]:
         if not only:  # the others merely try the searchers out
             if len(played) == stop_after:
                 raise KeyboardInterrupt
@@ -202,7 +202,7 @@ def test_a_folder_of_something_else_is_left_alone(table: Path, tmp_path: Path) -
 
 def test_a_schedule_that_ends_early_begins_again(tmp_path: Path) -> None:
     """TND-NAS on a table this small has asked for all it wants long before the budget is used up."""
-    table = Table(SPACE, small(), OBJECTIVES)
+    table = TabularBenchmark(SPACE, small(), OBJECTIVES)
     found = bench_table.play(table, "tnd-nas", {}, len(table.costs) - 5, 0)
     assert len({e.architecture for e in found}) == len(found) == len(table.costs) - 5
 

@@ -15,7 +15,7 @@ from analysis.pareto import relative_hypervolume
 from orchestrator.cli import main
 from orchestrator.errors import Interrupted
 from orchestrator.evaluators.supernet import Supernet
-from orchestrator.evaluators.tabular import Table
+from orchestrator.evaluators.tabular import TabularBenchmark
 from orchestrator.runs import run as runs
 from orchestrator.trust import command as trials
 from tests.orchestrator.test_table import SPACE, small
@@ -61,7 +61,7 @@ def test_fronts_are_judged_by_the_table_and_searches_cost_the_same(table: Path, 
     assert "tnd-nas" in result.output and "search 2 of 2" in result.output
     found, fronts = pd.read_csv(out / "searches.csv"), pd.read_csv(out / "fronts.csv")
     assert list(zip(found["searcher"], found["seed"], strict=True)) == [("random-search:warmup=0.5", 0), ("tnd-nas", 0)]
-    trained = Table(SPACE, small(), ["val_accuracy", "params"])
+    trained = TabularBenchmark(SPACE, small(), ["val_accuracy", "params"])
     for row in found.to_dict("records"):
         own = fronts[(fronts["searcher"] == row["searcher"]) & (fronts["seed"] == row["seed"])]
         true = [trained.costs[SPACE.parse(a)] for a in own["arch"]]

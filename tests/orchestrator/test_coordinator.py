@@ -342,7 +342,7 @@ def test_candidates_trained_from_scratch(tmp_path: Path) -> None:
     # By itself, whatever came before: the same network has the same error.
     again = experiment.build_evaluator(data)
     space = experiment.build_space(data)
-    (found,) = again.measure([space.parse(rows["arch"][7])], None)
+    (found,) = again.measure([space.parse(rows["arch"][7])])
     assert 100 - found["accuracy"] == pytest.approx(rows["error_percent"][7])
     rounds = iter(range(10**6))
     run(experiment, tmp_path / "stopped", lambda: next(rounds) == 4)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from orchestrator.data import dataset as data
+from orchestrator.data import loaders as data
 from orchestrator.data.dataset import Batches, Part, Raw, Split
 from orchestrator.errors import InputError
 
@@ -52,7 +52,7 @@ def test_the_validation_part_is_mixed_however_the_images_came() -> None:
 
 
 def test_normalised_training_images_have_mean_zero_and_deviation_one() -> None:
-    made = data.load("digits", data.settings("digits", {}))
+    made = data.load(data.component("digits", {}))
     x = made.normalise(made.train.images)
     assert float(x.mean()) == pytest.approx(0, abs=1e-5) and float(x.std()) == pytest.approx(1, abs=1e-3)
     assert made.image == (1, 8, 8) and int(made.train.images.max()) == 255
@@ -95,7 +95,7 @@ def write_images(root: Path, classes: dict[str, int], size: int = 12) -> None:
 
 
 def load_folder(path: Path, **keywords: Any) -> data.Dataset:
-    return data.load("folder", data.settings("folder", {"path": str(path), **keywords}))
+    return data.load(data.component("folder", {"path": str(path), **keywords}))
 
 
 def test_a_plain_folder_is_split_and_resized(tmp_path: Path) -> None:
@@ -190,17 +190,17 @@ def test_your_own_function(
     module: str, function: str, keywords: dict[str, Any], sizes: list[int], image: tuple[int, ...]
 ) -> None:
     name = f"{module}:{function}"
-    made = data.load(name, data.settings(name, keywords))
+    made = data.load(data.component(name, keywords))
     assert [len(p) for p in (made.train, made.valid, made.test)] == sizes and made.image == image
 
 
 def test_your_own_function_gone_wrong(module: str) -> None:
     with pytest.raises(InputError, match="wanted are uint8 images"):
-        data.load(f"{module}:floats", data.settings(f"{module}:floats", {}))
+        data.load(data.component(f"{module}:floats", {}))
     with pytest.raises(InputError, match="cannot import"):
-        data.settings(f"{module}:nothing", {})
+        data.component(f"{module}:nothing", {})
     with pytest.raises(InputError, match=r"data\.m.*did you mean 'n'|unknown key data\.m"):
-        data.settings(f"{module}:arrays", {"m": 3})
+        data.component(f"{module}:arrays", {"m": 3})
 
 
 @pytest.mark.parametrize(
@@ -226,17 +226,17 @@ def test_torchvision_datasets(
             self.classes = list("abcd")
 
     monkeypatch.setattr(torchvision.datasets, cls, Local)
-    made = data.load(name, data.settings(name, {}))
+    made = data.load(data.component(name, {}))
     assert made.image == image and [len(p) for p in (made.train, made.valid, made.test)] == [20, 20, 8]
 
 
 def test_a_download_that_fails_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"data\.name=folder"):
-        data.load("cifar10", data.settings("cifar10", {"root": str(tmp_path), "download": False}))
+        data.load(data.component("cifar10", {"root": str(tmp_path), "download": False}))
 
 
 def test_unknown_names_and_bad_shares() -> None:
     with pytest.raises(InputError, match="did you mean 'digits'"):
-        data.settings("digit", {})
+        data.component("digit", {})
     with pytest.raises(InputError, match="shares between 0 and 1"):
-        data.load("digits", data.settings("digits", {"valid": 1.5}))
+        data.load(data.component("digits", {"valid": 1.5}))

@@ -14,7 +14,7 @@ from orchestrator.cli import main
 from orchestrator.config.experiment import Experiment, make_space
 from orchestrator.errors import InputError
 from orchestrator.objectives import predicted as devices
-from orchestrator.objectives.predicted import Predicted, parts_of
+from orchestrator.objectives.predicted import ProfiledCost, parts_of
 from orchestrator.spaces.base import SearchSpace
 from tests.conftest import TINY
 from tests.orchestrator.spaces.small import SPACES, drawn, small
@@ -71,7 +71,7 @@ def test_costs_are_the_sum_of_the_parts(name: str, by: str, tmp_path: Path) -> N
     space, path = small(name), tmp_path / "d.toml"
     profile = of(space, by)
     write(path, profile)
-    predicted = Predicted(space, cost="latency", device="d", file=str(path))
+    predicted = ProfiledCost(space, cost="latency", device="d", file=str(path))
     additive = predicted.additive()
     for architecture in drawn(space, 20, seed=1):
         parts = parts_of(space, by, architecture)
@@ -92,7 +92,7 @@ def test_what_a_device_leaves_out_costs_nothing(tmp_path: Path) -> None:
     profile = of(SPACE, "option", leaves_out="constants", dead=0.2)
     profile = replace(profile, costs=profile.costs | {"constant": 7.0})
     write(path, profile)
-    device = Predicted(SPACE, cost="latency", device="d", file=str(path))
+    device = ProfiledCost(SPACE, cost="latency", device="d", file=str(path))
     assert device.additive() is None
 
     def cost(text: str) -> float:
@@ -143,7 +143,7 @@ def test_a_search_on_devices_that_are_elsewhere(me: Path, tmp_path: Path) -> Non
 
     found = pd.read_csv(tmp_path / "out" / "evaluations.csv")
     assert {"error_percent", "latency_ms@me", "energy_mj@me", "memory_mb"} <= set(found.columns)
-    (device,) = (Predicted(SPACE, cost="latency", device="me", file=str(me)),)
+    (device,) = (ProfiledCost(SPACE, cost="latency", device="me", file=str(me)),)
     for _, row in found.iterrows():
         assert row["latency_ms@me"] == pytest.approx(device.cost(SPACE.parse(row["arch"]), {}))
     assert (found["memory_mb"] > 0.02).all()
@@ -212,15 +212,15 @@ def test_overrides_name_devices_as_the_shell_allows(me: Path) -> None:
 def test_a_profile_of_something_else_is_refused_with_the_command_that_helps(me: Path) -> None:
     other = make_space("nas-bench-201", {"channels": 8, "cells": 2}, (3, 16, 16), 100)
     with pytest.raises(InputError) as error:
-        Predicted(other, cost="latency", device="me", file=str(me))
+        ProfiledCost(other, cost="latency", device="me", file=str(me))
     told = str(error.value)
     assert "channels = 8" in told and "channels = 4" in told
     assert "paretoray profile --space nas-bench-201 channels=8 cells=2 image=3,16,16 classes=100 --out me.toml" in told
     write(me, replace(of(make_space("digits-tiny", {}, (1, 8, 8), 10)), fixed=1.0))
     with pytest.raises(InputError, match="has no energy of digits-tiny"):
-        Predicted(make_space("digits-tiny", {}, (1, 8, 8), 10), cost="energy", device="me", file=str(me))
+        ProfiledCost(make_space("digits-tiny", {}, (1, 8, 8), 10), cost="energy", device="me", file=str(me))
     # The number of classes changes the classifier alone, which is in the fixed part.
-    Predicted(make_space("nas-bench-201", {"channels": 4, "cells": 2}, (1, 8, 8), 3), cost="latency", device="me", file=str(me))
+    ProfiledCost(make_space("nas-bench-201", {"channels": 4, "cells": 2}, (1, 8, 8), 3), cost="latency", device="me", file=str(me))
 
 
 @pytest.mark.parametrize("by", ["operation", "option"])
@@ -230,12 +230,12 @@ def test_missing_parts_are_named(by: str, tmp_path: Path) -> None:
     gone = sorted(profile.costs)[0]
     write(path, replace(profile, costs={k: v for k, v in profile.costs.items() if k != gone}))
     with pytest.raises(InputError) as error:
-        Predicted(SPACE, cost="latency", device="d", file=str(path))
+        ProfiledCost(SPACE, cost="latency", device="d", file=str(path))
     assert gone in str(error.value) and "measure it again" in str(error.value)
 
 
 def test_poor_predictions_warn_wherever_they_are_used(me: Path, tmp_path: Path) -> None:
-    assert Predicted(SPACE, cost="latency", device="me", file=str(me)).warning is None
+    assert ProfiledCost(SPACE, cost="latency", device="me", file=str(me)).warning is None
     bad = Validation.of(np.array([1.0, 2.0, 3.0]), np.array([3.0, 2.0, 1.0]))
     write(me, replace(of(SPACE), validation=bad))
     path = tmp_path / "run.toml"
@@ -259,7 +259,7 @@ def test_what_is_shipped_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     for path in shipped.values():
         for profile in read(path):
             space = make_space(profile.space, dict(profile.settings), profile.image, 10)
-            device = Predicted(space, cost=profile.cost, device=path.stem)
+            device = ProfiledCost(space, cost=profile.cost, device=path.stem)
             assert all(device.cost(a, {}) > 0 for a in drawn(space, 5))
             assert profile.validation.networks >= 50
             assert profile.protocol.get("source") or profile.protocol["date"]

@@ -18,7 +18,7 @@ from hw_profiles.profile import read
 from orchestrator.cli import main
 from orchestrator.config.experiment import make_space
 from orchestrator.errors import InputError, RunError
-from orchestrator.evaluators.tabular import Table
+from orchestrator.evaluators.tabular import TabularBenchmark
 from orchestrator.profiling import command as profiling
 from orchestrator.profiling.command import Plan, Station, conclude, from_table, keep, measured, operations
 from orchestrator.spaces import Choice
@@ -275,7 +275,7 @@ def played_table(leaves_out: str, noise: float = 0.02) -> pd.DataFrame:
 def test_what_a_device_leaves_out_is_found_in_its_measurements(leaves_out: str) -> None:
     space = make_space("nas-bench-201", {"channels": 4, "cells": 1}, (1, 8, 8), 10)
     profile = from_table(
-        Table(space, played_table(leaves_out), ["latency_ms"]), "latency", 300, {"source": "played"}, "a phone"
+        TabularBenchmark(space, played_table(leaves_out), ["latency_ms"]), "latency", 300, {"source": "played"}, "a phone"
     )
     assert profile.leaves_out == leaves_out and profile.by == "option"
     assert profile.validation.spearman > 0.99 and profile.validation.mape < 4

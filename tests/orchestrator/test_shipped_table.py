@@ -10,8 +10,8 @@ from click.testing import CliRunner
 from benchmarks.digits_tiny_table import DATA, TRAINING
 from orchestrator.cli import main
 from orchestrator.config.experiment import make_space
-from orchestrator.data import dataset as data
-from orchestrator.evaluators.tabular import SHIPPED, Table
+from orchestrator.data import loaders as data
+from orchestrator.evaluators.tabular import SHIPPED, TabularBenchmark
 from orchestrator.evaluators.training import fit, wrong
 
 COLUMNS = ["valid_accuracy", "test_accuracy", "valid_deviation", "parameters", "macs", "latency_ms", "train_seconds"]
@@ -25,7 +25,7 @@ def shipped() -> pd.DataFrame:
 def test_it_has_every_network_with_the_counts_of_the_space(shipped: pd.DataFrame) -> None:
     space = make_space("digits-tiny", {}, (1, 8, 8), 10)
     assert list(shipped.columns) == ["arch", *COLUMNS]
-    table = Table.read(Path("digits-tiny"), space, COLUMNS)
+    table = TabularBenchmark.read(Path("digits-tiny"), space, COLUMNS)
     assert table.complete and len(shipped) == 625
     for arch, parameters, macs in shipped[["arch", "parameters", "macs"]].itertuples(index=False):
         assert (parameters, macs) == (space.parameters(space.parse(arch)), space.macs(space.parse(arch)))
@@ -33,12 +33,12 @@ def test_it_has_every_network_with_the_counts_of_the_space(shipped: pd.DataFrame
     assert (shipped[["latency_ms", "train_seconds"]] > 0).all(axis=None)
     # There is something to find: networks differ by more than chance, and what is best depends on what may be paid.
     assert shipped["valid_accuracy"].std() > 2 * shipped["valid_deviation"].median() / np.sqrt(3)
-    assert len(Table.read(Path("digits-tiny"), space, ["valid_accuracy", "parameters"]).front()) > 10
+    assert len(TabularBenchmark.read(Path("digits-tiny"), space, ["valid_accuracy", "parameters"]).front()) > 10
 
 
 @pytest.mark.parametrize("arch", ["conv3-skip-sep3-res3", "skip-skip-conv1-skip"])
 def test_training_gives_what_it_says(arch: str, shipped: pd.DataFrame) -> None:
-    digits = data.load("digits", data.settings("digits", DATA))
+    digits = data.load(data.component("digits", DATA))
     space = make_space("digits-tiny", {}, digits.image, len(digits.classes))
     architecture, found = space.parse(arch), []
     for seed in range(3):

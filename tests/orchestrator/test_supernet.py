@@ -56,29 +56,29 @@ def test_measuring_and_differentiating_leave_no_trace(digits: Dataset) -> None:
     supernet.train([UNIFORM] * 2)
     before = weights(supernet)
     supernet.model.zero_grad(set_to_none=True)
-    first = supernet.measure([(3,) * 6, (1,) * 6], 4)
+    first = supernet.measure_on_batch([(3,) * 6, (1,) * 6], 4)
     supernet.differentiate(UNIFORM, 0)
-    assert supernet.measure([(3,) * 6, (1,) * 6], 4) == first
+    assert supernet.measure_on_batch([(3,) * 6, (1,) * 6], 4) == first
     assert all(torch.equal(v, before[k]) for k, v in weights(supernet).items())
     assert all(p.grad is None for p in supernet.model.parameters())
 
 
 def test_samples_of_a_round_share_a_batch_and_none_means_all(digits: Dataset) -> None:
     supernet = made(digits, valid_batch=16)
-    accuracy = [m["accuracy"] for m in supernet.measure([(3,) * 6], 0)]
+    accuracy = [m["accuracy"] for m in supernet.measure_on_batch([(3,) * 6], 0)]
     assert accuracy[0] * 16 / 100 == pytest.approx(round(accuracy[0] * 16 / 100))
-    assert supernet.measure([(3,) * 6, (3,) * 6], 0) == supernet.measure([(3,) * 6], 0) * 2
-    whole = supernet.measure([(3,) * 6], None)[0]["accuracy"] * len(digits.valid) / 100
+    assert supernet.measure_on_batch([(3,) * 6, (3,) * 6], 0) == supernet.measure_on_batch([(3,) * 6], 0) * 2
+    whole = supernet.measure([(3,) * 6])[0]["accuracy"] * len(digits.valid) / 100
     assert whole == pytest.approx(round(whole))
 
 
 def test_training_learns_real_digits(digits: Dataset) -> None:
     supernet = made(digits, lr=0.1, skip_dropout=())
     supernet.steps = 80
-    before = supernet.measure([(3, 1, 1, 1, 1, 3)], None)[0]["accuracy"]
+    before = supernet.measure([(3, 1, 1, 1, 1, 3)])[0]["accuracy"]
     losses = [supernet.train([path(3, 1, 1, 1, 1, 3)] * 10) for _ in range(8)]
     assert losses[-1] < 0.5 * losses[0]
-    assert supernet.measure([(3, 1, 1, 1, 1, 3)], None)[0]["accuracy"] > max(60, before + 30)
+    assert supernet.measure([(3, 1, 1, 1, 1, 3)])[0]["accuracy"] > max(60, before + 30)
 
 
 def test_only_wanted_cotangents_are_given(digits: Dataset) -> None:
@@ -139,15 +139,15 @@ def test_probing_builds_the_full_network_with_fixed_weights(digits: Dataset) -> 
     seen = []
 
     class Probe(Latency):
-        def probe(self, network: torch.nn.Module, image: torch.Tensor) -> dict[str, float]:
+        def measure_on_device(self, network: torch.nn.Module, image: torch.Tensor) -> dict[str, float]:
             seen.append(network)
-            return super().probe(network, image)
+            return super().measure_on_device(network, image)
 
     space = NasBench201(channels=4, cells=3, supernet_cells=[1], image=(1, 8, 8))
     supernet = Supernet(space, digits, [Probe(space, seconds=0.001)])
     torch.manual_seed(1)
     state = torch.random.get_rng_state()
-    (metrics,) = supernet.probe([(3,) * 6])
+    (metrics,) = supernet.measure_on_device([(3,) * 6])
     assert metrics["latency_ms"] > 0 and metrics["latency_iqr_ms"] >= 0
     assert sum(p.numel() for p in seen[0].parameters()) == sum(o.parameters for o in space.operations((3,) * 6))
     assert torch.equal(state, torch.random.get_rng_state())
@@ -217,29 +217,29 @@ def test_batch_statistics_keep_no_averages_and_running_ones_do(digits: Dataset) 
     trained = weights(running)
     assert any(not torch.equal(trained[name], value) for name, value in start.items())
     running.differentiate(UNIFORM, 0)
-    running.measure([(3,) * 6], 0)
+    running.measure_on_batch([(3,) * 6], 0)
     assert all(torch.equal(value, trained[name]) for name, value in weights(running).items())
 
 
 def test_running_averages_decide_what_is_measured(digits: Dataset) -> None:
     supernet = made(digits, statistics="running", lr=0.1, skip_dropout=())
     supernet.train([path(3, 1, 1, 1, 1, 3)] * 20)
-    good = supernet.measure([(3, 1, 1, 1, 1, 3)], None)[0]["accuracy"]
+    good = supernet.measure([(3, 1, 1, 1, 1, 3)])[0]["accuracy"]
     for norm in norms(supernet):
         assert norm.running_mean is not None
         norm.running_mean += 3.0
-    assert supernet.measure([(3, 1, 1, 1, 1, 3)], None)[0]["accuracy"] < good - 10
+    assert supernet.measure([(3, 1, 1, 1, 1, 3)])[0]["accuracy"] < good - 10
 
 
 def test_recalibration_fits_the_statistics_to_each_network(digits: Dataset) -> None:
     one = (3, 1, 1, 1, 1, 3)
     supernet = made(digits, statistics="recalibrated", recalibration=4, lr=0.1, skip_dropout=())
     supernet.train([path(*one)] * 40)
-    alone = supernet.measure([one], None)
+    alone = supernet.measure([one])
     for norm in norms(supernet):
         assert norm.running_mean is not None
         norm.running_mean += 3.0  # as stale as can be
-    assert supernet.measure([(3,) * 6, one, (1,) * 6, one], None)[1::2] == alone * 2
+    assert supernet.measure([(3,) * 6, one, (1,) * 6, one])[1::2] == alone * 2
     assert alone[0]["accuracy"] > 30
     indices = torch.cat([torch.from_numpy(supernet._batches[step]) for step in range(4)])
     x = digits.normalise(supernet._train.images[indices])
@@ -284,7 +284,7 @@ def test_compiled_operations_compute_the_same(digits: Dataset) -> None:
     for supernet in (plain, compiled):
         supernet.build(stage, 10)
     assert compiled.train([mixture] * 2) == pytest.approx(plain.train([mixture] * 2), abs=1e-4)
-    assert compiled.measure([(2, 0, 0, 0)], None) == plain.measure([(2, 0, 0, 0)], None)
+    assert compiled.measure([(2, 0, 0, 0)]) == plain.measure([(2, 0, 0, 0)])
     assert any(m._compiled_call_impl is not None for m in compiled.model.modules())
     assert compiled.state_dict()["model"].keys() == plain.state_dict()["model"].keys()
 
@@ -351,7 +351,7 @@ def test_normalisation_of_a_user_that_keeps_no_averages_is_left_as_it_is(digits:
     norm = norms(supernet)[0]
     norm.running_mean = norm.running_var = norm.num_batches_tracked = None
     assert norm not in [n for n in supernets._normalisation(supernet.model, False, tracked=True) if n.track_running_stats]
-    supernet.measure([(3,) * 6], 0)
+    supernet.measure_on_batch([(3,) * 6], 0)
     supernet.differentiate(UNIFORM, 0)
     assert not norm.track_running_stats and norms(supernet)[1].track_running_stats
 

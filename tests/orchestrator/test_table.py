@@ -14,7 +14,7 @@ from orchestrator import registry as names
 from orchestrator.bench.tables import play
 from orchestrator.config.experiment import make_space
 from orchestrator.errors import InputError
-from orchestrator.evaluators.tabular import Table
+from orchestrator.evaluators.tabular import TabularBenchmark
 from searchers import Evaluation, Mixture
 from tests.conftest import SHARED
 
@@ -31,10 +31,10 @@ def small() -> pd.DataFrame:
 
 
 def test_values_and_gradients_are_those_of_the_multilinear_extension() -> None:
-    table = Table(SPACE, small(), ["val_accuracy", "params"])
+    table = TabularBenchmark(SPACE, small(), ["val_accuracy", "params"])
     assert table.complete
     a = (1, 0, 2, 1)
-    assert table.measure([a], None) == [dict(zip(("val_accuracy", "params"), table.costs[a], strict=True))]
+    assert table.measure([a]) == [dict(zip(("val_accuracy", "params"), table.costs[a], strict=True))]
     assert table.costs[a][0] == 100 - small().set_index("arch").loc[SPACE.format(a), "val_accuracy"]
     rng = np.random.default_rng(1)
     rows = [rng.dirichlet(np.ones(n)) for n in SPACE.sizes]
@@ -72,20 +72,20 @@ def test_a_bad_table_is_refused(change: Any, says: str, tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     change(small()).to_csv(path, index=False)
     with pytest.raises(InputError, match=says):
-        Table.read(path, SPACE, ["val_accuracy", "params"])
+        TabularBenchmark.read(path, SPACE, ["val_accuracy", "params"])
 
 
 def test_a_partial_table_has_no_gradients_and_says_what_is_missing(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     small().iloc[1:].to_parquet(path)
-    table = Table.read(path, SPACE, ["val_accuracy", "params"])
+    table = TabularBenchmark.read(path, SPACE, ["val_accuracy", "params"])
     with pytest.raises(InputError, match="gradients need all"):
         table.differentiate(Mixture.one_hot((0, 0, 0, 0), SPACE.sizes), 0)
     with pytest.raises(InputError, match="the table has no"):
-        table.measure([(0, 0, 0, 0)], None)
+        table.measure([(0, 0, 0, 0)])
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 nothing of the kind")
     with pytest.raises(InputError, match=r"cannot read .*broken\.parquet"):
-        Table.read(tmp_path / "broken.parquet", SPACE, ["val_accuracy"])
+        TabularBenchmark.read(tmp_path / "broken.parquet", SPACE, ["val_accuracy"])
 
 
 def test_json_as_nas_bench_macro_has_it_is_read_with_means_over_trainings(tmp_path: Path) -> None:
@@ -97,57 +97,57 @@ def test_json_as_nas_bench_macro_has_it_is_read_with_means_over_trainings(tmp_pa
     path = tmp_path / "macro.json"
     path.write_text(json.dumps(found))
     for column in ("test_acc", "mean_acc"):
-        table = Table.read(path, space, [column, "flops"])
+        table = TabularBenchmark.read(path, space, [column, "flops"])
         assert table.costs == {(0,) * 8: (pytest.approx(19.0), 20.0), (0, 1, 2, 0, 1, 2, 1, 0): (pytest.approx(8.0), 30.0)}
     path.write_text(json.dumps({"arch": list(found), "mean_acc": [81.0, 92.0], "flops": [20.0, 30.0]}))
-    assert Table.read(path, space, ["mean_acc", "flops"]).costs == table.costs
+    assert TabularBenchmark.read(path, space, ["mean_acc", "flops"]).costs == table.costs
     csv = tmp_path / "macro.csv"  # digits alone would be read as numbers
     csv.write_text("arch,mean_acc,flops\n00000000,81,20\n01201210,92,30\n")
-    assert Table.read(csv, space, ["mean_acc", "flops"]).costs == table.costs
+    assert TabularBenchmark.read(csv, space, ["mean_acc", "flops"]).costs == table.costs
     for text, says in (("[1, 2]", "no object"), ('{"00000000": 3}', "write {architecture"), ("{", "cannot read")):
         path.write_text(text)
         with pytest.raises(InputError, match=says):
-            Table.read(path, space, ["mean_acc"])
+            TabularBenchmark.read(path, space, ["mean_acc"])
 
 
 def test_accuracies_and_costs_of_two_files_are_joined(tmp_path: Path) -> None:
     trained, measured = tmp_path / "trained.csv", tmp_path / "measured.csv"
     small()[["arch", "val_accuracy"]].to_csv(trained, index=False)
     small()[["arch", "params"]].sample(frac=1, random_state=0).to_csv(measured, index=False)
-    joined = Table.read([trained, measured], SPACE, ["val_accuracy", "params"])
-    assert joined.costs == Table(SPACE, small(), ["val_accuracy", "params"]).costs and "measured.csv" in joined.source
+    joined = TabularBenchmark.read([trained, measured], SPACE, ["val_accuracy", "params"])
+    assert joined.costs == TabularBenchmark(SPACE, small(), ["val_accuracy", "params"]).costs and "measured.csv" in joined.source
     small()[["arch", "params"]].iloc[1:].to_csv(measured, index=False)
     with pytest.raises(InputError, match="params is missing"):
-        Table.read([trained, measured], SPACE, ["val_accuracy", "params"])
+        TabularBenchmark.read([trained, measured], SPACE, ["val_accuracy", "params"])
     small().to_csv(measured, index=False)
     with pytest.raises(InputError, match="all have val_accuracy"):
-        Table.read([trained, measured], SPACE, ["val_accuracy", "params"])
+        TabularBenchmark.read([trained, measured], SPACE, ["val_accuracy", "params"])
 
 
 def test_what_would_be_unpickled_is_not(tmp_path: Path) -> None:
     path = tmp_path / "HW-NAS-Bench-v1_0.pickle"
     path.write_bytes(b"cos\nsystem\n(S'false'\ntR.")
     with pytest.raises(InputError, match="runs whatever code is in it"):
-        Table.read(path, SPACE, ["val_accuracy"])
+        TabularBenchmark.read(path, SPACE, ["val_accuracy"])
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, np.nan])
 def test_times_are_positive(bad: float) -> None:
     frame = small().assign(seconds=[bad, *[2.0] * (len(small()) - 1)])
     with pytest.raises(InputError, match="row 1: seconds is missing, or not a positive"):
-        Table(SPACE, frame, ["val_accuracy", "params"], time="seconds")
+        TabularBenchmark(SPACE, frame, ["val_accuracy", "params"], time="seconds")
 
 
 @pytest.fixture(scope="module")
-def benchmark() -> Table:
+def benchmark() -> TabularBenchmark:
     path = SHARED / "nas-bench-201.parquet"
     if not path.exists():
         pytest.skip(f"{path.name} is not beside the project")
     space = make_space("nas-bench-201", {}, (3, 32, 32), 10)
-    return Table.read(path, space, ["cifar10_val_accuracy", "params"])
+    return TabularBenchmark.read(path, space, ["cifar10_val_accuracy", "params"])
 
 
-def test_the_additive_costs_are_the_tables(benchmark: Table) -> None:
+def test_the_additive_costs_are_the_tables(benchmark: TabularBenchmark) -> None:
     fixed, rows = benchmark.additive(1) or (0.0, [])
     counted, priced = benchmark.space.additive("parameters") or (0.0, [])
     for a in list(benchmark.costs)[::997]:
@@ -166,7 +166,7 @@ STATED: dict[str, tuple[int, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", [n for n in names.known("searcher") if n != "random-search"])
-def test_every_searcher_beats_random_search_on_a_table(name: str, benchmark: Table) -> None:
+def test_every_searcher_beats_random_search_on_a_table(name: str, benchmark: TabularBenchmark) -> None:
     """Mean hypervolume after 400 different architectures of CIFAR-10 error against parameters, unless stated otherwise."""
     if name == "optuna-sampler":
         pytest.importorskip("optuna", reason="Optuna is not installed")
@@ -181,7 +181,7 @@ def test_every_searcher_beats_random_search_on_a_table(name: str, benchmark: Tab
     assert mean(found) > mean(random), (name, mean(random))
 
 
-def test_same_seed_same_evaluations(benchmark: Table) -> None:
+def test_same_seed_same_evaluations(benchmark: TabularBenchmark) -> None:
     for name in ("nsga-net", "preference-policy"):
         once, again, other = (play(benchmark, name, {}, 60, seed) for seed in (0, 0, 1))
         assert once == again != other

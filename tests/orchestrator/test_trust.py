@@ -99,13 +99,13 @@ def test_what_is_inherited_is_what_the_final_weights_say(run: Path, digits: Data
     assert len(set(places[:12])) == 12
     as_searched = Supernet(space, digits, batch=20)
     as_searched.load_state_dict(latest(run))
-    assert found["batch_accuracy"].tolist() == [m["accuracy"] for m in as_searched.measure(places, None)]
+    assert found["batch_accuracy"].tolist() == [m["accuracy"] for m in as_searched.measure(places)]
     anew = Supernet(space, digits, batch=20, statistics="recalibrated")
     anew.build(as_searched.stage, 1)
     with torch.no_grad():
         for name, parameter in anew.model.named_parameters():
             parameter.copy_(dict(as_searched.model.named_parameters())[name])
-    assert found["recalibrated_accuracy"].tolist() == [m["accuracy"] for m in anew.measure(places, None)]
+    assert found["recalibrated_accuracy"].tolist() == [m["accuracy"] for m in anew.measure(places)]
     assert found["recalibrated_accuracy"].tolist() != found["batch_accuracy"].tolist()
     true = pd.read_csv(SHIPPED / "digits-tiny.csv").set_index("arch")["test_accuracy"]
     assert found["true"].tolist() == true[found["arch"]].tolist()
@@ -131,7 +131,7 @@ def test_a_search_by_averages_is_judged_by_them_and_by_batches(
     places = [space.parse(a) for a in found["arch"]]
     as_searched = Supernet(space, digits, batch=20, statistics=own)
     as_searched.load_state_dict(latest(directory))
-    assert found[f"{own}_accuracy"].tolist() == [m["accuracy"] for m in as_searched.measure(places, None)]
+    assert found[f"{own}_accuracy"].tolist() == [m["accuracy"] for m in as_searched.measure(places)]
     assert json.loads((directory / records.VERDICT).read_text())["own"] == own
 
 

@@ -137,9 +137,9 @@ def test_improvement_ranks_as_hypervolume_does(objectives: int) -> None:
 def test_it_beats_random_search_on_trained_networks(table: Any) -> None:
     from orchestrator.bench import tables as bench_table
     from orchestrator.config.experiment import make_space
-    from orchestrator.evaluators.tabular import Table
+    from orchestrator.evaluators.tabular import TabularBenchmark
 
-    trained = Table(make_space("nas-bench-201", {}, (3, 32, 32), 10), table, ["cifar10_val_accuracy", "latency_ms_1080ti_1"])
+    trained = TabularBenchmark(make_space("nas-bench-201", {}, (3, 32, 32), 10), table, ["cifar10_val_accuracy", "latency_ms_1080ti_1"])
     front = trained.front()
     found = {
         name: [

@@ -1,0 +1,48 @@
+"""What a benchmark compares, as a command line names it, and the folder that it claims."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from orchestrator.config.experiment import searcher_component
+from orchestrator.config.overrides import parse_value
+from orchestrator.errors import InputError, RunError
+from orchestrator.registry import Component
+
+
+def parse(text: str) -> Component:
+    """Read a searcher with settings, as in `nsga2:population=40:crossover=1.0`. Raises InputError."""
+    name, settings = split(text)
+    return searcher_component(name, {key: parse_value(value) for key, value in settings})
+
+
+def split(text: str) -> tuple[str, list[tuple[str, str]]]:
+    """Return the name, and key and value of each setting as they were written. Raises InputError.
+
+    A searcher from outside is `module:Class`, where a class begins with a capital and no setting follows its colon.
+    """
+    name, *parts = text.strip().split(":")
+    if parts and "=" not in parts[0] and parts[0][:1].isupper():
+        name = f"{name}:{parts.pop(0)}"
+    settings = []
+    for part in parts:
+        key, equals, value = part.partition("=")
+        if not equals:
+            raise InputError(f"{text}: write settings as {name}:key=value, several with another colon")
+        settings.append((key, value))
+    return name, settings
+
+
+def claim(out: Path, what: dict[str, Any]) -> None:
+    """Makes the folder one of this benchmark. Raises RunError for one of another."""
+    out.mkdir(parents=True, exist_ok=True)
+    note = out / "bench.json"
+    if note.exists():
+        before = json.loads(note.read_text())
+        if before != what:
+            raise RunError(f"{out} has another benchmark, {before}; this one is {what}. Take another --out")
+    elif any(out.iterdir()):
+        raise InputError(f"{out} has other files; take another --out")
+    note.write_text(json.dumps(what, indent=2) + "\n")

@@ -1,0 +1,94 @@
+"""The connection to a Ray cluster, or a private one on this machine, and whether the workers fit there."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+import ray.util
+import torch
+
+from orchestrator.config.settings import Workers
+from orchestrator.errors import InputError
+
+
+@contextmanager
+def cluster(workers: Workers, searches: int = 1) -> Iterator[None]:
+    """Connect to the cluster at `workers.address`, or start a private one on this machine, for as long as it is needed.
+
+    Args:
+        workers: What has to fit.
+        searches: How many searches a private cluster should have room for at a time, as far as the machine allows.
+
+    Raises:
+        InputError: Where the workers do not fit, before anything is started on this machine.
+    """
+    if ray.is_initialized():
+        check_fit(workers, ray.cluster_resources())
+        _check_room(workers)
+        yield
+        return
+    # Tune's own handler would kill the trial before it can save; the driver's handler asks it to stop instead.
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    if workers.address is None:
+        check_fit(workers, local_resources())
+        each = workers.count * workers.cpus
+        room = max(each, min(searches * each, int(local_resources()["CPU"])))
+        ray.init(address="local", num_cpus=room, include_dashboard=False, **quiet)
+    else:
+        try:
+            host, _, port = workers.address.rpartition(":")
+            if host and port.isdigit():  # Ray itself would try for minutes
+                socket.create_connection((host, int(port)), timeout=10).close()
+            ray.init(address=workers.address, **quiet)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise InputError(f"workers.address = {workers.address!r}: no Ray cluster answers there ({error})") from error
+    try:
+        check_fit(workers, ray.cluster_resources())
+        _check_room(workers)
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _check_room(workers: Workers, patience: float = 120.0) -> None:
+    """Raises InputError where the bundles of a search find no place: the totals may suffice and no node have room."""
+    group = ray.util.placement_group(bundles(workers))
+    try:
+        if not group.wait(patience):
+            raise InputError(
+                f"{workers.count} workers of {workers.cpus} CPUs and {workers.gpus:g} GPUs found no place within "
+                f"{patience:.0f} s: no node has room for one, or the cluster is busy; lower workers.cpus or workers.gpus, or "
+                "try again later"
+            )
+    finally:
+        ray.util.remove_placement_group(group)
+
+
+def bundles(workers: Workers) -> list[dict[str, float]]:
+    """What each actor of a search needs."""
+    return [{"CPU": float(workers.cpus)} | ({"GPU": workers.gpus} if workers.gpus else {})] * workers.count
+
+
+def local_resources() -> dict[str, float]:
+    """What a private cluster on this machine would have."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return {"CPU": float(cores), "GPU": float(torch.cuda.device_count())}
+
+
+def check_fit(workers: Workers, resources: dict[str, float]) -> None:
+    """Raises InputError where `workers` need more than there is: Ray itself would wait for ever without a word."""
+    for name, each, key in (("CPU", workers.cpus, "cpus"), ("GPU", workers.gpus, "gpus")):
+        need, have = each * workers.count, resources.get(name, 0.0)
+        if need > have:
+            raise InputError(
+                f"{workers.count} workers of {each:g} {name}s need {need:g}; there are {have:g}. "
+                f"Lower workers.count or workers.{key}"
+            )

@@ -1,0 +1,82 @@
+"""From a TOML file and `section.key=value` overrides to an experiment."""
+
+from __future__ import annotations
+
+import copy
+import re
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from orchestrator.config.experiment import DEFAULT, Experiment
+from orchestrator.errors import InputError
+
+
+def read(path: Path | None, overrides: Sequence[str]) -> Experiment:
+    """The experiment of a TOML file (None: the built-in one) with `section.key=value` overrides. Raises InputError."""
+    given: dict[str, Any] = copy.deepcopy(DEFAULT) if path is None else {}
+    if path is not None:
+        try:
+            given = tomllib.loads(path.read_text())
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error.strerror}") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"{path} is not valid TOML: {error}") from error
+    if isinstance(given.get("objectives"), list):
+        given["objectives"] = {str(name): {} for name in given["objectives"]}
+    listed = given.get("objectives")
+    for values in listed.values() if path is not None and isinstance(listed, dict) else ():
+        if path is not None and isinstance(values, dict) and "file" in values:  # of a device, beside the file that names it
+            values["file"] = str(path.parent / str(values["file"]))
+    # Names first: naming another searcher, say, drops the keywords of the one before it, not those beside it.
+    for override in sorted(overrides, key=lambda o: not o.partition("=")[0].endswith(".name")):
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise InputError(f"{override!r} is not of the form section.key=value, as in searcher.samples=20")
+        _set(given, _path(key), parse_value(text), override)
+    if isinstance(given.get("objectives"), list):
+        given["objectives"] = {str(name): {} for name in given["objectives"]}
+    return Experiment.from_dict(given)
+
+
+def arguments(given: Sequence[str]) -> tuple[Path | None, list[str]]:
+    """The TOML file, if there is one, and the overrides of a command line. Raises InputError."""
+    files = [s for s in given if "=" not in s]
+    if len(files) > 1 or (files and given[0] != files[0]):
+        raise InputError(f"expected one RUN.toml, first, then section.key=value; got {' '.join(given)}")
+    return Path(files[0]) if files else None, [s for s in given if "=" in s]
+
+
+def settings(overrides: Sequence[str]) -> dict[str, Any]:
+    """From `key=value` strings, values as TOML would read them. Raises InputError."""
+    given: dict[str, Any] = {}
+    for override in overrides:
+        key, _, text = override.partition("=")
+        _set(given, key.split("."), parse_value(text), override)
+    return given
+
+
+def _path(key: str) -> list[str]:
+    """The parts of a dotted key; one that has dots itself, as a file's name has, is quoted or stands behind an @."""
+    parts = re.findall(r'"[^"]*"|[^."@]*@[^"]*?\.toml|[^."]+', key)
+    return [part.strip('"') for part in parts]
+
+
+def _set(given: dict[str, Any], path: list[str], value: Any, override: str) -> None:
+    section, last = given, path[-1]
+    for key in path[:-1]:
+        section = section.setdefault(key, {})
+        if not isinstance(section, dict):
+            raise InputError(f"{override!r}: {key} is not a section")
+    if last == "name" and section.get("name") != value:
+        section.clear()  # the keywords belonged to another name
+    section[last] = value
+
+
+def parse_value(text: str) -> Any:
+    """A value as TOML would read it; whatever it cannot read is a string, and a bare comma makes a list."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return [parse_value(part) for part in text.split(",")] if "," in text and text[0] not in "[{\"'" else text

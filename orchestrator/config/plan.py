@@ -1,0 +1,152 @@
+"""A search that could start: an experiment with its problem resolved. Made without a run, and handed to one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from orchestrator.config.experiment import Experiment, evaluator_class
+from orchestrator.config.problem import Problem
+from orchestrator.config.settings import Budget, Retraining, Workers
+from orchestrator.data.dataset import Dataset
+from orchestrator.errors import InputError
+from orchestrator.evaluators.base import Evaluator, Schedule
+from orchestrator.objectives.base import Probe
+from searchers import SearchContext, Searcher
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """An experiment and the problem that it resolves to.
+
+    Args:
+        experiment: Names and settings, as a file has them.
+        problem: Space, data and objectives.
+    """
+
+    experiment: Experiment
+    problem: Problem
+
+    @classmethod
+    def of(cls, experiment: Experiment, data: Dataset | None = None) -> SearchPlan:
+        """Resolve an experiment; `data` are its images where they are read already. Raises InputError."""
+        return cls(experiment, experiment.problem(data))
+
+    def varied(self, **sections: Any) -> SearchPlan:
+        """Return the same plan with other sections of the experiment, none of which the problem depends on."""
+        return replace(self, experiment=replace(self.experiment, **sections).checked())
+
+    def on(self, data: Dataset) -> SearchPlan:
+        """Return the same plan on other data of the same shape and classes, as on a part of it."""
+        return replace(self, problem=self.problem.on(data))
+
+    @property
+    def budget(self) -> Budget:
+        """What the search may spend."""
+        return self.experiment.budget
+
+    @property
+    def workers(self) -> Workers:
+        """What the search runs on."""
+        return self.experiment.workers
+
+    @property
+    def retraining(self) -> Retraining:
+        """How members of the front are trained at the end."""
+        return self.experiment.retrain
+
+    @property
+    def seed(self) -> int:
+        """The seed of all chance but the split of the data."""
+        return self.experiment.seed
+
+    @property
+    def shares_weights(self) -> bool:
+        """Whether candidates share weights."""
+        return self.experiment.shares_weights
+
+    @property
+    def searcher_class(self) -> type[Searcher]:
+        """The method."""
+        factory = self.experiment.searcher.factory
+        assert isinstance(factory, type) and issubclass(factory, Searcher)
+        return factory
+
+    @property
+    def schedule(self) -> Schedule:
+        """How the budget is spent."""
+        return evaluator_class(self.experiment.training).schedule(
+            self.experiment.training.settings,
+            epochs=self.budget.epochs,
+            interval=self.budget.interval,
+            images=len(self.problem.data.train),
+            workers=self.workers.count,
+        )
+
+    def context(self, rounds: int) -> SearchContext:
+        """Gather what a searcher is told of the problem and the budget."""
+        targets = self.problem.targets
+        names = [goal.name for goal in self.problem.goals][1:]
+        if targets and list(targets) != names:
+            raise InputError("objectives.*.target: give one for every objective after the error, or none at all")
+        return SearchContext(
+            sizes=self.problem.space.sizes,
+            rounds=rounds,
+            steps=rounds * self.budget.interval,
+            seed=self.seed,
+            limits=tuple(self.problem.limits[1:]),
+            targets=tuple(targets.values()) if targets else None,
+            shared_weights=self.shares_weights,
+            space=self.problem.space,
+            cost_models=self.problem.objectives[1:],
+        )
+
+    def build_searcher(self) -> Searcher:
+        """Make the searcher. Raises InputError for a method that cannot search this problem in this way."""
+        method, name = self.searcher_class, self.experiment.searcher.name
+        if not self.shares_weights:
+            # With any number of rounds, so that a method that cannot work here says so before one that needs more of them.
+            trial = self._build(method, 10_000)
+            if trial.mixes or trial.stage.stages > 1:
+                raise InputError(
+                    f"searcher.name = {name!r} needs shared weights; with training.name = {self.experiment.training.name!r} take "
+                    "one that only asks for networks, as nsga-net and random-search do"
+                )
+        searcher = self._build(method, self.schedule.rounds)
+        if searcher.mixes and not self.problem.space.relaxed:
+            raise InputError(
+                f"searcher.name = {name!r} mixes operations with weights, and {self.experiment.space.name} has no mixtures; "
+                "take one that samples networks, as searcher.name=random-search does"
+            )
+        return searcher
+
+    def _build(self, method: type[Searcher], rounds: int) -> Searcher:
+        try:
+            return method.build(self.context(rounds), **self.experiment.searcher.settings)
+        except ValueError as error:
+            raise InputError(f"[searcher] {error}") from error
+
+    def build_evaluator(self, *, rank: int = 0, world: int = 1, probes: Sequence[Probe] | None = None) -> Evaluator:
+        """Make one replica on this process's device. Raises InputError.
+
+        Args:
+            rank: Its number.
+            world: How many there are.
+            probes: Objectives that run networks; None for those of the problem.
+        """
+        return evaluator_class(self.experiment.training).create(
+            self.problem.space,
+            self.problem.data,
+            self.problem.probes if probes is None else probes,
+            self.experiment.training.settings,
+            searcher=self.searcher_class,
+            seed=self.seed,
+            device=self.workers.device,
+            rank=rank,
+            world=world,
+        )
+
+    def in_process(self) -> SearchPlan:
+        """Return the same search with one replica in this process."""
+        return self.varied(workers=Workers(ray=False, count=1, cpus=self.workers.cpus, gpus=self.workers.gpus))

@@ -1,0 +1,249 @@
+"""The problem that a search solves: a space, data, and what is traded off. Resolved once and passed down."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator.config.spaces import FROM_DATA, build_space, source_of, space_component
+from orchestrator.data import loaders
+from orchestrator.data.dataset import Dataset
+from orchestrator.errors import InputError
+from orchestrator.objectives import predicted
+from orchestrator.objectives.base import Objective, Probe
+from orchestrator.objectives.predicted import ProfiledCost
+from orchestrator.registry import Component, check_subclass, find, name_of
+from orchestrator.spaces.base import SearchSpace
+
+FROM_PROBLEM = ("space", "cost", "device")
+"""Keywords of objectives that follow from their name or from the space."""
+GOALS = ("at_most", "target")
+"""Keys of every objective besides those of its class."""
+
+ObjectiveLike = str | type[Objective] | Component
+"""How an objective may be given: its name, its class, or a class with settings."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """An objective as an experiment names it.
+
+    Args:
+        objective: Its class and settings.
+        at_most: The limit that a network has to keep, in the objective's unit; None for none.
+        target: The cost that a scalarised method is to aim at, in the objective's unit; None for none.
+    """
+
+    objective: Component
+    at_most: float | None = None
+    target: float | None = None
+
+    @classmethod
+    def of(cls, name: str, given: Mapping[str, Any]) -> Goal:
+        """Check an objective's settings, limit and target. Raises InputError."""
+        section = f"objectives.{name}"
+        settings = {key: value for key, value in given.items() if key not in GOALS}
+        limits = {key: _positive(given[key], f"{section}.{key}") for key in GOALS if key in given}
+        if name == "error" and "target" in limits:
+            raise InputError(
+                "objectives.error.target: the error is always to be as low as possible; a limit is written at_most"
+            )
+        file = settings.get("file")
+        # A worker need not have the file, as it prices nothing; where it is needed, reading it says that it is missing.
+        if "@" in name and ":" not in name and (file is None or Path(file).exists()):
+            name, found = predicted.resolve(name, file)
+            settings |= found
+        factory = objective_class(name)
+        return cls(Component.of(name, factory, settings, section, FROM_PROBLEM), **limits)
+
+    @property
+    def name(self) -> str:
+        """The objective's key in an experiment."""
+        return self.objective.name
+
+    def build(self, space: SearchSpace) -> Objective:
+        """Make the objective for the networks of `space`. Raises InputError."""
+        cost, at, device = self.name.partition("@")
+        from_name = {"cost": cost, "device": device} if at and self.objective.factory is ProfiledCost else {}
+        made = self.objective.build(f"objectives.{self.name}", space, **from_name)
+        assert isinstance(made, Objective)
+        return made
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as a section of an experiment file."""
+        limits = {key: value for key in GOALS if (value := getattr(self, key)) is not None}
+        return {**self.objective.settings, **limits}
+
+
+def objective_class(name: str) -> Callable[..., Any]:
+    """Find the class of an objective by name, entry point or `module:Class`. Raises InputError."""
+    if "@" in name and ":" not in name:
+        return ProfiledCost
+    return find("objective", name, Objective)  # type: ignore[type-abstract]
+
+
+def _positive(value: Any, setting: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        raise InputError(f"{setting} = {value!r}: write a positive number, in the objective's own unit")
+    return float(value)
+
+
+def goals_of(objectives: Mapping[str, Any] | Iterable[ObjectiveLike]) -> dict[str, Goal]:
+    """Check a problem's objectives, which begin with the error and have at least one cost besides. Raises InputError."""
+    listed = objectives.items() if isinstance(objectives, Mapping) else [(o, {}) for o in objectives]
+    found: dict[str, Goal] = {}
+    for objective, values in listed:
+        goal = _goal(objective, values)
+        if goal.name in found:
+            raise InputError(f"objectives name {goal.name} twice; give one of the two files another name")
+        found[goal.name] = goal
+    if not found or next(iter(found)) != "error":
+        raise InputError("objectives must begin with error, and name at least one cost, as in error, parameters, latency")
+    if len(found) < 2:
+        raise InputError("objectives names error alone; a trade-off needs a second, as in objectives.macs={}")
+    return found
+
+
+def _goal(objective: Any, values: Any) -> Goal:
+    if isinstance(values, Goal):
+        return values
+    if isinstance(objective, str):
+        if not isinstance(values, Mapping):
+            raise InputError(
+                f"objectives.{objective} = {values!r}; write objectives.{objective}.KEY=..., or {{}} for the defaults"
+            )
+        return Goal.of(objective, values)
+    if isinstance(objective, Component):
+        return Goal.of(objective.name, {**objective.settings, **values})
+    check_subclass(objective, Objective, f"objectives: {objective!r}")
+    return Goal(Component.of(name_of("objective", objective), objective, values, "objectives", FROM_PROBLEM))
+
+
+@dataclass(frozen=True, init=False)
+class Problem:
+    """A space, data and objectives, resolved from names or given as objects.
+
+    Args:
+        space: A name (`"nas-bench-201"`, `"module:function"`), a `SearchSpace`, one of `paretoray.spaces` with settings, or a
+            function `build(image, classes)` that returns a module with `Choice`s in it.
+        data: A name (`"digits"`), one of `paretoray.data` with settings, or a `Dataset`.
+        objectives: Names, classes of `Objective`, or a mapping from names to settings, in which `at_most` is a limit and
+            `target` what a scalarised method aims at. The first one is `error`.
+
+    Attributes:
+        space: The resolved `SearchSpace`.
+        data: The resolved `Dataset`.
+        objectives: The resolved objectives, in their order.
+        sources: How an experiment file names the three.
+
+    Raises:
+        InputError: For whatever cannot be searched, with what to write instead.
+
+    Example:
+        >>> problem = Problem("digits-tiny", "digits", {"error": {}, "parameters": {"at_most": 20_000}})
+        >>> problem.columns, problem.limits
+        (['error_percent', 'parameters'], [None, 20000.0])
+    """
+
+    space: SearchSpace
+    data: Dataset
+    objectives: tuple[Objective, ...]
+    sources: Sources
+
+    def __init__(
+        self,
+        space: str | SearchSpace | Component | Callable[..., Any] = "nas-bench-201",
+        data: str | Dataset | Component = "digits",
+        objectives: Mapping[str, Any] | Iterable[ObjectiveLike] = ("error", "parameters"),
+    ) -> None:
+        goals = goals_of(objectives)
+        images = data if isinstance(data, Dataset) else loaders.load(_data_source(data))
+        source = source_of(space) if isinstance(space, SearchSpace) else _space_source(space)
+        resolved = space
+        if not isinstance(space, SearchSpace):
+            resolved = build_space(source, images.image, len(images.classes))
+        assert isinstance(resolved, SearchSpace)
+        if (resolved.image, resolved.classes) != (images.image, len(images.classes)):
+            raise InputError(
+                f"the space is for images of {'x'.join(map(str, resolved.image))} and {resolved.classes} classes; the data has "
+                f"{'x'.join(map(str, images.image))} and {len(images.classes)}"
+            )
+        named = images.source or Component(UNNAMED, lambda: images)
+        object.__setattr__(self, "space", resolved)
+        object.__setattr__(self, "data", images)
+        object.__setattr__(self, "sources", Sources(named, source, goals))
+        object.__setattr__(self, "objectives", tuple(goal.build(resolved) for goal in goals.values()))
+
+    def on(self, data: Dataset) -> Problem:
+        """Return the same problem on other data of the same shape and classes, as on a part of it."""
+        changed = copy.copy(self)
+        object.__setattr__(changed, "data", data)
+        return changed
+
+    @property
+    def goals(self) -> list[Goal]:
+        """The objectives with their limits and targets."""
+        return list(self.sources.objectives.values())
+
+    @property
+    def limits(self) -> list[float | None]:
+        """What each objective may be at most."""
+        return [goal.at_most for goal in self.goals]
+
+    @property
+    def targets(self) -> dict[str, float]:
+        """The costs that a scalarised method is to aim at, by the objective's name, where they are given."""
+        return {goal.name: goal.target for goal in self.goals if goal.target is not None}
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the objectives' columns, with their units."""
+        return [objective.column for objective in self.objectives]
+
+    @property
+    def probes(self) -> list[Probe]:
+        """The objectives that run a network on the device where the search runs."""
+        return [objective for objective in self.objectives if isinstance(objective, Probe)]
+
+    @property
+    def warnings(self) -> list[str]:
+        """Why some objective's figures are not to be trusted blindly."""
+        return [objective.warning for objective in self.objectives if objective.warning]
+
+
+@dataclass(frozen=True)
+class Sources:
+    """How an experiment file names a problem's parts."""
+
+    data: Component
+    space: Component
+    objectives: Mapping[str, Goal]
+
+
+UNNAMED = "object given in Python"
+"""The name of data or a space that no file can name."""
+
+
+def _data_source(data: str | Component) -> Component:
+    if isinstance(data, Component):
+        return data
+    if not isinstance(data, str):
+        raise InputError(f"data is {type(data).__name__}; give a name, one of paretoray.data, or a Dataset")
+    return loaders.component(data, {})
+
+
+def _space_source(space: str | Component | Callable[..., Any]) -> Component:
+    if isinstance(space, Component):
+        return space
+    if isinstance(space, str):
+        return space_component(space, {})
+    if isinstance(space, type) and issubclass(space, SearchSpace):
+        return Component.of(name_of("space", space), space, {}, "space", FROM_DATA)
+    if callable(space):
+        name = f"{getattr(space, '__module__', '?')}:{getattr(space, '__qualname__', '?')}"
+        return Component.of(name, space, {}, "space", FROM_DATA)
+    raise InputError(f"space is {type(space).__name__}; give a name, a SearchSpace, or a function build(image, classes)")

@@ -1,0 +1,120 @@
+"""Typed sections of an experiment: what a search may spend, what it runs on, and how its front is trained at the end."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Annotated
+
+from pydantic import Field
+
+from orchestrator.errors import InputError
+from orchestrator.registry import keywords
+
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section:
+    """A frozen dataclass whose values are checked by their annotations, in Python as in a file.
+
+    Raises InputError that names the one setting that is wrong.
+    """
+
+    def __init_subclass__(cls, section: str) -> None:
+        cls._section = section
+
+    _section: str
+
+    def __post_init__(self) -> None:
+        given = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        for name, value in keywords(type(self), given, self._section).items():
+            object.__setattr__(self, name, value)
+
+
+@dataclass(frozen=True)
+class Budget(Section, section="budget"):
+    """What a search may spend.
+
+    Args:
+        epochs: Passes over the train part, over the whole search.
+        interval: Weight steps per round; each round asks the searcher once.
+        seconds: Stop sooner, once so much time has passed.
+        evaluations: Stop sooner, once so many architectures were measured.
+        validate: How many of a stage's best are measured again on the whole validation part at its end.
+        checkpoint: Seconds between checkpoints.
+
+    Example:
+        >>> Budget(epochs=4).interval
+        4
+    """
+
+    epochs: Positive = 75.0
+    interval: Count = 4
+    seconds: Positive | None = None
+    evaluations: Count | None = None
+    validate: Count = 32
+    checkpoint: Positive = 20.0
+
+
+@dataclass(frozen=True)
+class Workers(Section, section="workers"):
+    """What a search runs on.
+
+    Args:
+        ray: Host the replicas in Ray actors; False runs everything in this process.
+        count: Replicas of the supernet.
+        cpus: Threads of each.
+        gpus: GPUs of each; fractions are allowed.
+        address: Of a running Ray cluster; without it a private one is started on this machine.
+
+    Example:
+        >>> Workers(ray=False, count=1).device
+        'cpu'
+    """
+
+    ray: bool = True
+    count: Count = 2
+    cpus: Count = 1
+    gpus: Annotated[float, Field(ge=0)] = 0.0
+    address: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.gpus > 1 and self.gpus != math.floor(self.gpus):
+            raise InputError(f"workers.gpus = {self.gpus}; above 1 it must be a whole number")
+        if not self.ray and self.count != 1:
+            raise InputError("workers.ray = false runs one replica in this process; write workers.count=1, or use Ray")
+
+    @property
+    def device(self) -> str:
+        """torch's name of the device that replicas run on."""
+        return "cuda" if self.gpus else "cpu"
+
+
+@dataclass(frozen=True)
+class Retraining(Section, section="retrain"):
+    """How members of the front are trained from scratch at the end, on the train and validation parts.
+
+    SGD with a cosine to 0. The defaults are DARTS's settings for CIFAR-10 (arXiv 1806.09055, section 3.2), with fewer epochs.
+
+    Args:
+        members: How many networks of the front are trained, and tested on the test part; 0 for none.
+        epochs: Passes over the images.
+        batch: Images per step.
+        lr: Learning rate at the start.
+        momentum: Of SGD.
+        weight_decay: L2 penalty.
+        clip: L2 norm that gradients are clipped to.
+        channels_last: Memory layout of images, as for the supernet.
+    """
+
+    members: Annotated[int, Field(ge=0)] = 5
+    epochs: Count = 100
+    batch: Count = 96
+    lr: Positive = 0.025
+    momentum: Share = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 3e-4
+    clip: Positive = 5.0
+    channels_last: bool = True

@@ -1,0 +1,86 @@
+"""Search spaces by name: ours, those of installed packages, and anybody's own network or class."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from orchestrator.errors import InputError
+from orchestrator.registry import Component, build, check_subclass, find, name_of, nearest
+from orchestrator.spaces.base import Published, SearchSpace
+from orchestrator.spaces.parts.own import OwnSpace
+from searchers.base import Architecture
+
+FROM_DATA = ("image", "classes")
+"""Keywords of every space that follow from the data."""
+
+
+def find_space(name: str) -> Callable[..., Any]:
+    """Find the class of a space, or the factory of a network with choices, `module:name`. Raises InputError."""
+    factory = find("space", name)
+    if isinstance(factory, type):
+        check_subclass(factory, SearchSpace, f"space.name = {name!r}")
+        return factory
+    takes = inspect.signature(factory).parameters if callable(factory) else {}
+    if not set(FROM_DATA) <= set(takes):
+        raise InputError(f"space.name = {name!r}: write it as a function `def {name.partition(':')[2]}(image, classes, ...)`")
+    return factory
+
+
+def space_component(name: str, given: Mapping[str, Any]) -> Component:
+    """Find a space and check its settings. Raises InputError."""
+    return Component.of(name, find_space(name), given, "space", FROM_DATA)
+
+
+def source_of(space: SearchSpace) -> Component:
+    """Say how an experiment would name a space that was made in Python."""
+    if isinstance(space, OwnSpace):
+        return Component(space.name, space.factory, space.settings)
+    return Component(name_of("space", type(space)), type(space), space.settings)
+
+
+def make_space(name: str, settings: Mapping[str, Any], image: tuple[int, int, int], classes: int) -> SearchSpace:
+    """Build the space of that name (see `find_space`) with checked settings. Raises InputError for what it refuses."""
+    return build_space(Component(name, find_space(name), settings), image, classes)
+
+
+def build_space(source: Component, image: tuple[int, int, int], classes: int) -> SearchSpace:
+    """Build a space for images (channels, height, width) of so many classes. Raises InputError for what it refuses."""
+    if not isinstance(source.factory, type):
+        own = build(OwnSpace, {}, f"space.name = {source.name}", source.factory, dict(source.settings), image, classes)
+        assert isinstance(own, SearchSpace)
+        return own
+    made = source.build("space", image=image, classes=classes)
+    assert isinstance(made, SearchSpace)
+    return made
+
+
+def published(space: str, name: str) -> Published | None:
+    """Find the network that ships with a space under this name, in capitals or not."""
+    return getattr(find_space(space), "published", {}).get(name.upper().replace("-", "_"))
+
+
+def find_architecture(space: SearchSpace, text: str) -> Architecture:
+    """Read a published name, or the space's notation. Raises InputError."""
+    known = space.published.get(text.upper().replace("-", "_"))
+    try:
+        return space.parse(known.notation if known else text)
+    except ValueError as error:
+        if re.fullmatch(r"[\w-]+", text) and space.published and not re.search(r"\d{4}", text):
+            hint = nearest(text.upper(), space.published)
+            raise InputError(f"{space.name} has no network {text!r}{hint}; {error}") from error
+        raise InputError(str(error)) from error
+
+
+def size(space: SearchSpace) -> str:
+    """Format the number of architectures: a product of powers where nobody could read the digits."""
+    if space.architectures < 1e9:
+        return f"{space.architectures:,}"
+    counts: dict[int, int] = {}
+    for options in space.sizes:
+        counts[options] = counts.get(options, 0) + 1
+    product = " * ".join(f"{options}^{count}" if count > 1 else str(options) for options, count in counts.items())
+    return f"{product} = 10^{math.log10(space.architectures):.1f}"

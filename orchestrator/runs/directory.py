@@ -1,0 +1,74 @@
+"""A run's directory: made, checked, and opened again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from analysis import records
+from orchestrator.config.experiment import Experiment
+from orchestrator.config.overrides import read
+from orchestrator.config.problem import Goal
+from orchestrator.errors import InputError
+
+EXPERIMENT = "experiment.toml"
+DEVICES = "devices"
+
+
+def check_out(directory: Path) -> None:
+    """Raise InputError where a new run cannot have `directory`: it is taken, or may not be made."""
+    try:
+        taken = directory.exists() and (not directory.is_dir() or any(directory.iterdir()))
+        parent = next(p for p in (directory, *directory.absolute().parents) if p.exists())
+        allowed = parent.is_dir() and os.access(parent, os.W_OK)
+    except OSError as error:
+        raise InputError(f"cannot write to --out {directory}: {error.strerror}; choose another folder") from error
+    if taken:
+        hint = f"continue it with: paretoray resume {directory}" if (directory / EXPERIMENT).exists() else "it is not empty"
+        raise InputError(f"--out {directory} exists already; choose another name, or {hint}")
+    if not allowed:
+        raise InputError(f"cannot write to --out {directory}: choose a folder that you may write to")
+
+
+def create(experiment: Experiment, directory: Path) -> None:
+    """Make the run directory with its experiment.toml. Raises InputError where it is taken or cannot be made."""
+    check_out(directory)
+    try:
+        (directory / "checkpoints").mkdir(parents=True, exist_ok=True)
+        (directory / EXPERIMENT).write_text(_with_devices(experiment, directory).to_toml())
+    except OSError as error:
+        raise InputError(f"cannot write to --out {directory}: {error.strerror}; choose another folder") from error
+
+
+def _with_devices(experiment: Experiment, directory: Path) -> Experiment:
+    """Copy the device files into `directory`, from where other nodes and later days find them."""
+    goals: dict[str, Goal] = {}
+    for name, goal in experiment.objectives.items():
+        file = goal.objective.settings.get("file") if "@" in name else None
+        if file is not None:
+            source = Path(file)
+            (directory / DEVICES).mkdir(exist_ok=True)
+            shutil.copyfile(source, directory / DEVICES / source.name)
+            # Beside experiment.toml, wherever that goes.
+            settings = {**goal.objective.settings, "file": f"{DEVICES}/{source.name}"}
+            goal = replace(goal, objective=replace(goal.objective, settings=settings))
+        goals[name] = goal
+    return replace(experiment, objectives=goals)
+
+
+def open_run(directory: Path) -> Experiment:
+    """Read the experiment of an existing run directory. Raises InputError."""
+    if not (directory / EXPERIMENT).is_file():
+        raise InputError(f"{directory} is not a run directory: it has no {EXPERIMENT}")
+    return read(directory / EXPERIMENT, [])
+
+
+def is_finished(directory: Path) -> bool:
+    """Tell whether the search of a run directory has spent its budget."""
+    try:
+        return bool(json.loads((directory / records.SUMMARY).read_text())["finished"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

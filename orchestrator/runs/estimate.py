@@ -1,0 +1,113 @@
+"""What a run would do and for about how long, from a few timed steps in this process."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from orchestrator.config.plan import SearchPlan
+from orchestrator.config.spaces import size
+from orchestrator.data.dataset import Part
+from orchestrator.evaluators.base import Differentiable, Evaluator
+from orchestrator.runs.run import check
+from orchestrator.search.control import threads
+from searchers import GradientSearcher, Mixture
+
+
+def estimate(plan: SearchPlan) -> dict[str, Any]:
+    """Describe the run, with the seconds that it would take. Starts no Ray, and writes no file. Raises InputError."""
+    check(plan)
+    here = plan.in_process()
+    if not torch.cuda.is_available():
+        here = here.varied(workers=replace(here.workers, gpus=0.0))
+    with threads(plan.workers.cpus):
+        what, search = _search_with_shared_weights(plan, here) if plan.shares_weights else _search_from_scratch(plan, here)
+        step = _retraining_step(here)
+    search /= plan.workers.count
+    if plan.budget.seconds is not None:
+        search = min(search, plan.budget.seconds)
+    problem, data, settings = plan.problem, plan.problem.data, plan.retraining
+    steps = settings.epochs * (len(data.train) + len(data.valid)) / settings.batch
+    retraining = math.ceil(settings.members / plan.workers.count) * steps * step
+    warnings = {"warning": "; ".join(problem.warnings)} if problem.warnings else {}
+    return {
+        "data": f"{problem.sources.data.name}: {len(data.train)} images for weights, {len(data.valid)} for architectures, "
+        f"{len(data.test)} for the final test; {len(data.classes)} classes of {'x'.join(map(str, data.image))}",
+        "space": f"{problem.sources.space.name}: {size(problem.space)} architectures",
+        "searcher": plan.experiment.searcher.name,
+        "objectives": ", ".join(o.title for o in problem.objectives),
+        "search": what,
+        "workers": f"{plan.workers.count} " + ("Ray actors" if plan.workers.ray else "replica, in this process"),
+        "retraining": f"{settings.members} networks of the front, {settings.epochs} epochs each",
+        **warnings,
+        "seconds": search + retraining,
+    }
+
+
+def _timed(work: Callable[[], Any]) -> float:
+    """Seconds of a second pass: allocations and kernel choices of the first one do not repeat."""
+    work()
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def _search_with_shared_weights(plan: SearchPlan, here: SearchPlan) -> tuple[str, float]:
+    """Describe the search, and return its seconds on one worker."""
+    rounds, interval, space = plan.schedule.rounds, plan.budget.interval, plan.problem.space
+    evaluator, searcher = here.build_evaluator(), plan.build_searcher()
+    largest = space.largest()
+    samples = searcher.expected(rounds)
+    seconds = samples * _timed(lambda: evaluator.measure_on_device([largest]))
+    stage, mixtures = searcher.stage, searcher.train_on(2)
+    for index, share in enumerate(searcher.plan()):
+        # Later stages are deeper and hold fewer options; which ones survive makes little difference to the time.
+        options = tuple(tuple(range(n))[-max(1, math.floor(share * n + 0.5)) :] for n in space.sizes)
+        evaluator.build(replace(stage, index=index, options=options), 1)
+        left = [
+            Mixture(tuple(tuple(w * (o in kept) for o, w in enumerate(r)) for r, kept in zip(m.weights, options, strict=True)))
+            for m in mixtures
+        ]
+        step = _timed(lambda left=left: evaluator.train(left)) / len(left)  # type: ignore[misc]
+        survivor = tuple(kept[-1] for kept in options)
+        measuring = _timed(_measuring(evaluator, survivor, searcher.full_validation))
+        seconds += (rounds * interval * step + samples * measuring) / stage.stages
+    if isinstance(searcher, GradientSearcher) and isinstance(evaluator, Differentiable):
+        while (mixture := searcher.relax()) is None:
+            searcher.train_on(1)
+        gradient = _timed(lambda: evaluator.differentiate(mixture, 0, searcher.unrolled))
+        seconds += searcher.expected_gradients(rounds * interval) * gradient
+    return f"{rounds} rounds of {interval} weight steps, about {samples:.0f} samples", seconds
+
+
+def _measuring(evaluator: Evaluator, architecture: tuple[int, ...], full: bool) -> Callable[[], Any]:
+    return lambda: evaluator.measure([architecture]) if full else evaluator.measure_on_batch([architecture], 0)
+
+
+def _search_from_scratch(plan: SearchPlan, here: SearchPlan) -> tuple[str, float]:
+    """Describe the search, and return its seconds on one worker."""
+    data, largest = plan.problem.data, plan.problem.space.largest()
+    settings = plan.experiment.training.settings
+    each, samples = settings["epochs"], plan.schedule.rounds * plan.workers.count
+    # A few steps of the largest network tell what an epoch takes.
+    images = min(len(data.train), 4 * settings["batch"])
+    few = replace(data, train=Part(data.train.images[:images], data.train.labels[:images]), source=None)
+    short = replace(here.experiment.training, settings={**settings, "epochs": 1})
+    one_epoch = here.varied(training=short).on(few).build_evaluator()
+    evaluator = here.build_evaluator()
+    seconds = _timed(lambda: one_epoch.measure([largest])) * each * len(data.train) / images
+    seconds += _timed(lambda: evaluator.measure_on_device([largest]))
+    return f"{samples} networks, each trained for {each} epochs", samples * seconds
+
+
+def _retraining_step(here: SearchPlan) -> float:
+    """Seconds of a training step of the largest network."""
+    data, device = here.problem.data, here.workers.device
+    network = here.problem.space.network(here.problem.space.largest()).to(device)
+    x = data.normalise(data.train.images[: here.retraining.batch].to(device))
+    return _timed(lambda: network(x).sum().backward())

@@ -1,0 +1,58 @@
+"""Training members of the front from scratch, on all workers, going on where it was left."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from analysis import pareto, records
+from orchestrator.cluster import trials
+from orchestrator.config.plan import SearchPlan
+from orchestrator.errors import Interrupted
+from orchestrator.runs.watcher import Watcher
+from orchestrator.search.control import stop_file, threads
+from orchestrator.search.retraining import Member, retrain_member
+
+
+def retrain_front(plan: SearchPlan, directory: Path, watcher: Watcher) -> None:
+    """Train up to `retrain.members` of the front from scratch, and write retrained.csv and networks/."""
+    columns = plan.problem.columns
+    front = records.read(directory / records.FRONT, columns)
+    if not plan.retraining.members or front.empty:
+        return  # nothing to do, or no network keeps the constraints
+    chosen = front.iloc[pareto.spread_out(front[columns].to_numpy(), plan.retraining.members)]
+    networks = directory / "networks"
+    networks.mkdir(exist_ok=True)
+    members = [Member(arch, networks / f"{i}.json", networks / f"{i}.pt") for i, arch in enumerate(chosen["arch"])]
+    results = retrain_all(plan, directory, members, watcher)
+    chosen.merge(results, on="arch").to_csv(directory / records.RETRAINED, index=False)
+
+
+def retrain_all(plan: SearchPlan, directory: Path, members: Sequence[Member], watcher: Watcher) -> pd.DataFrame:
+    """Train those of `members` that have no result yet; returns the results of all.
+
+    Raises:
+        Interrupted: Once the directory's stop file is there.
+    """
+    missing = [member for member in members if not member.done]
+    if missing:
+        for member in members:
+            watcher.retrain(member.arch, float(member not in missing), len(members))
+        if plan.workers.ray:
+            trials.retrain(plan, directory, missing, lambda arch, share: watcher.retrain(arch, share, len(members)))
+        else:
+            with threads(plan.workers.cpus):
+                for member in missing:
+
+                    def progress(fraction: float, arch: str = member.arch) -> None:
+                        watcher.retrain(arch, fraction, len(members))
+                        if stop_file(directory).exists():
+                            raise Interrupted
+
+                    retrain_member(plan, member, progress)
+    if not all(member.done for member in members):
+        raise Interrupted
+    return pd.DataFrame([json.loads(member.result.read_text()) for member in members])

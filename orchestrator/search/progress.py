@@ -1,0 +1,61 @@
+"""What a search tells whoever watches it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from searchers import Evaluation
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a search stands after a round.
+
+    Args:
+        stage: Index of the stage, from 0.
+        warming_up: Whether the stage still trains weights only.
+        round: Rounds so far.
+        rounds: Rounds in all.
+        evaluations: Architectures measured so far.
+        best_error: Lowest error so far, in percent; None before the first measurement.
+        judged_on: What that was measured on, in words.
+        hypervolume: Of the front so far.
+        fraction: Share of the budget that is spent, in 0..1.
+        seconds: Seconds of search so far.
+    """
+
+    stage: int
+    warming_up: bool
+    round: int
+    rounds: int
+    evaluations: int
+    best_error: float | None
+    judged_on: str
+    hypervolume: float
+    fraction: float
+    seconds: float
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds until the budget is spent, by the pace so far."""
+        return self.seconds * (1 / self.fraction - 1) if self.fraction > 0.01 else None
+
+
+@dataclass(frozen=True)
+class Round:
+    """What happened in a round.
+
+    Args:
+        progress: Where the search stands now.
+        evaluations: What was measured.
+        front: The non-dominated evaluations, if they changed; None if they did not.
+    """
+
+    progress: Progress
+    evaluations: tuple[Evaluation, ...] = ()
+    front: tuple[Evaluation, ...] | None = None
+
+
+Observer = Callable[[Round], None]
+"""Is told after every round."""

@@ -1,0 +1,108 @@
+"""The tables of a search: every evaluation and the policy after every round, appended as they come."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from analysis import records
+from orchestrator.config.problem import Problem
+from orchestrator.errors import RunError
+from orchestrator.objectives.base import Metrics
+from orchestrator.search.budget import Spending
+from searchers import Architecture, Evaluation
+
+
+class Recorder:
+    """Writes `evaluations.csv` and `policy.csv` of a run directory.
+
+    Args:
+        directory: The run directory.
+        problem: Whose objectives and choices name the columns.
+        spending: Tells the seconds of each row.
+        seed: Of the search, a column of every row.
+    """
+
+    def __init__(self, directory: Path, problem: Problem, spending: Spending, seed: int) -> None:
+        self.problem, self.spending, self.seed = problem, spending, seed
+        self.evaluations_path, self.policy_path = directory / records.EVALUATIONS, directory / records.POLICY
+        self.columns = problem.columns
+        self.spreads = [o.spread for o in problem.objectives if o.spread is not None]
+        self._policy_columns = ["step", "stage", *(f"{c.name}/{o}" for c in problem.space.choices for o in c.options)]
+
+    def start(self) -> None:
+        """Begin empty tables; evaluations that no checkpoint knows of are kept beside them."""
+        if self.evaluations_path.exists() and self.evaluations_path.read_text().count("\n") > 1:
+            os.replace(self.evaluations_path, self.evaluations_path.with_name("evaluations-without-checkpoint.csv"))
+        self._open(0, 0)
+
+    def resume(self, evaluations: int, policy: int) -> None:
+        """Cut the tables back to so many rows, which a checkpoint knows of. Raises RunError where they have fewer."""
+        try:
+            self._open(evaluations, policy)
+        except (OSError, ValueError) as error:
+            raise RunError(f"the records do not fit the checkpoint: {error}") from error
+
+    def _open(self, evaluations: int, policy: int) -> None:
+        columns = records.evaluation_columns(self.columns, self.spreads)
+        self._evaluations = records.Table(self.evaluations_path, columns, evaluations)
+        self._policy = records.Table(self.policy_path, self._policy_columns, policy)
+
+    @property
+    def rows(self) -> list[int]:
+        """How many rows each of the two tables has."""
+        return [self._evaluations.rows, self._policy.rows]
+
+    def evaluated(
+        self, evaluations: Sequence[Evaluation], metrics: Sequence[Metrics], *, step: int, stage: int, kind: str
+    ) -> None:
+        """Append a row per evaluation. Raises RunError where the disk is full."""
+        rows = [
+            {
+                "seed": self.seed,
+                "step": step,
+                "stage": stage,
+                "kind": kind,
+                "arch": self.problem.space.format(evaluation.architecture),
+                **dict(zip(self.columns, evaluation.costs, strict=True)),
+                **{spread: measured[spread] for spread in self.spreads},
+                "seconds": round(self.spending.seconds, 3),
+            }
+            for evaluation, measured in zip(evaluations, metrics, strict=True)
+        ]
+        with writing(self.evaluations_path):
+            self._evaluations.append(rows)
+
+    def policy(self, probabilities: Sequence[Sequence[float]], *, step: int, stage: int) -> None:
+        """Append a row with the probability of every option. Raises RunError where the disk is full."""
+        values = [step, stage, *(round(p, 6) for row in probabilities for p in row)]
+        with writing(self.policy_path):
+            self._policy.append([dict(zip(self._policy_columns, values, strict=True))])
+
+    def sync(self) -> None:
+        """Return once all rows are on the disk."""
+        self._evaluations.sync()
+        self._policy.sync()
+
+    def read(self, kind: str) -> Iterator[tuple[int, Architecture, tuple[float, ...]]]:
+        """Read back the stage, architecture and costs of every evaluation of a kind. Raises RunError for a damaged table."""
+        try:
+            for row in self._evaluations.read():
+                if row["kind"] == kind:
+                    costs = tuple(float(row[column]) for column in self.columns)
+                    yield int(row["stage"]), self.problem.space.parse(row["arch"]), costs
+        except (ValueError, TypeError) as error:
+            raise RunError(f"{self.evaluations_path} is damaged: {error}") from error
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an error of the file system into a RunError that says how to go on."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"cannot write to {path}: {error.strerror}; the last checkpoint is safe, make room, then resume"
+        ) from error

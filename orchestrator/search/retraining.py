@@ -1,0 +1,73 @@
+"""One network of the front, trained from scratch and tested: its weights, then its result, as files."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from orchestrator.config.plan import SearchPlan
+from orchestrator.evaluators.training import portable, retrain
+
+
+@dataclass(frozen=True)
+class Member:
+    """A network to be trained.
+
+    Args:
+        arch: Its notation.
+        result: The file for the outcome, written last.
+        weights: The file for the weights; None keeps none.
+    """
+
+    arch: str
+    result: Path
+    weights: Path | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether the result is there, of this very network."""
+        try:
+            return bool(json.loads(self.result.read_text())["arch"] == self.arch)
+        except (OSError, ValueError, KeyError):
+            return False
+
+
+def retrain_member(plan: SearchPlan, member: Member, progress: Callable[[float], None]) -> None:
+    """Train one network from scratch, and write its files.
+
+    Args:
+        plan: How, on which data, and the space of the network.
+        member: The network.
+        progress: Told the share of the training that is over, after every epoch.
+    """
+    architecture = plan.problem.space.parse(member.arch)
+    network = plan.problem.space.network(architecture)
+    settings = plan.retraining
+    began = time.monotonic()
+    result = retrain(
+        network,
+        architecture,
+        plan.problem.data,
+        epochs=settings.epochs,
+        batch=settings.batch,
+        lr=settings.lr,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        clip=settings.clip,
+        channels_last=settings.channels_last,
+        seed=plan.seed,
+        device=plan.workers.device,
+        progress=lambda epoch: progress(epoch / settings.epochs),
+    )
+    if member.weights is not None:
+        torch.save(portable(network), member.weights)
+    line = {"arch": member.arch, **result, "retrain_seconds": round(time.monotonic() - began, 1)}
+    temporary = member.result.with_name(member.result.name + ".new")
+    temporary.write_text(json.dumps(line) + "\n")
+    os.replace(temporary, member.result)

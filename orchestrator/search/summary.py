@@ -1,0 +1,115 @@
+"""What a search has found and spent: front.csv and summary.json."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from analysis import pareto, records
+from orchestrator.config.plan import SearchPlan
+from orchestrator.evaluators.base import Evaluator
+from orchestrator.search.archive import Archive
+from orchestrator.search.budget import Spending
+from orchestrator.search.recorder import Recorder, writing
+from searchers import Architecture
+
+
+def write_results(
+    directory: Path,
+    plan: SearchPlan,
+    recorder: Recorder,
+    archive: Archive,
+    spending: Spending,
+    evaluator: Evaluator,
+    *,
+    finished: bool,
+    derived: list[Architecture],
+) -> None:
+    """Write front.csv and summary.json; neither, where nothing has been measured yet.
+
+    Args:
+        directory: The run directory.
+        plan: The search.
+        recorder: Its tables.
+        archive: The front of its samples, and the reference point.
+        spending: What it has spent.
+        evaluator: Tells its weight steps.
+        finished: Whether the budget is spent.
+        derived: What the method itself returns.
+
+    Raises:
+        RunError: Where the disk is full.
+    """
+    problem, columns = plan.problem, recorder.columns
+    table = records.read(recorder.evaluations_path, columns)
+    if table.empty:
+        return
+    front = records.front_of(table, columns, problem.limits)
+    summary = {
+        "finished": finished,
+        "hypervolume": pareto.hypervolume(front[columns].to_numpy(), archive.reference),
+        "hypervolume_of_samples": archive.hypervolume,
+        "weights": "shared" if plan.shares_weights else "own",
+        "reference_point": dict(zip(columns, archive.reference, strict=True)),
+        "objectives": {o.column: o.title for o in problem.objectives},
+        "limits": {c: limit for c, limit in zip(columns, problem.limits, strict=True) if limit is not None},
+        "targets": {c: g.target for c, g in zip(columns, problem.goals, strict=True) if g.target is not None},
+        "spreads": recorder.spreads,
+        "warnings": problem.warnings,
+        "derived": [problem.space.format(a) for a in derived],
+        "spent": _spent(plan, table, spending, evaluator),
+        "data": images_of(plan),
+        "seed": plan.seed,
+        "workers": asdict(plan.workers),
+        "hardware": _hardware(plan.workers.device),
+        "versions": {name: version(name) for name in ("torch", "torchvision", "ray", "pymoo", "numpy")}
+        | {"python": platform.python_version()},
+    }
+    with writing(directory):
+        front.to_csv(directory / records.FRONT, index=False)
+        (directory / records.SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
+
+
+def images_of(plan: SearchPlan) -> dict[str, int]:
+    """Count the images of each part, and of a batch."""
+    data = plan.problem.data
+    return {"train": len(data.train), "valid": len(data.valid), "test": len(data.test), "batch": plan.schedule.batch}
+
+
+def _spent(plan: SearchPlan, table: pd.DataFrame, spending: Spending, evaluator: Evaluator) -> dict[str, Any]:
+    images, kinds = images_of(plan), table["kind"].value_counts()
+    on_batches = int(kinds.get(records.SAMPLE, 0)) + evaluator.asked
+    on_all = int(kinds.get(records.VALIDATION, 0)) * plan.schedule.passes
+    batch = min(plan.experiment.training.settings.get("valid_batch", 0), images["valid"])
+    return {
+        "rounds": spending.rounds,
+        "weight_steps": evaluator.step,
+        "images_trained_on": evaluator.step * images["batch"],
+        "images_judged_on": batch * on_batches + images["valid"] * on_all,
+        "evaluations": spending.evaluations,
+        "architectures": int(table["arch"].nunique()),
+        "seconds": round(spending.seconds, 2),
+        "seconds_validating": round(spending.validating, 2),
+    }
+
+
+def _hardware(device: str) -> dict[str, Any]:
+    model = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
+    except OSError:
+        pass
+    found: dict[str, Any] = {"cpu": model, "cores": os.cpu_count(), "system": platform.platform()}
+    if device == "cuda":
+        # The coordinator may sit on a node without one; its workers do not.
+        found["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "on the workers' nodes"
+    return found

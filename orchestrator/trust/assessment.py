@@ -1,0 +1,89 @@
+"""The ranking by inherited accuracies against what networks are truly worth."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis import records
+from analysis.trust import FRONT, RANDOM, Skips, verdict
+from orchestrator.errors import InputError
+from orchestrator.evaluators.tabular import TabularBenchmark, is_accuracy
+from orchestrator.trust.weights import SharedWeights, Show
+from searchers import Architecture
+
+NETWORKS, TRAINED = 100, 8
+RETRAINED = "test accuracy (%) after training from scratch"
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What networks are truly worth. title: in words. unit: what it counts. higher: whether more is better. values: as far as
+    they are known. first: of the random networks only so many count; None for all. Of a later one the truth is known only if
+    it was good enough for the front, and with such networks a sample is not random any more."""
+
+    title: str
+    unit: str
+    higher: bool
+    values: dict[Architecture, float]
+    first: int | None = None
+
+
+def table_truth(table: TabularBenchmark, column: str, needed: Sequence[Architecture], ranked: Sequence[Architecture]) -> Truth:
+    """From the table's first column. Raises InputError where it lacks one of the `needed`, or is the same for all `ranked`."""
+    lacking = [a for a in needed if a not in table.costs]
+    if lacking:
+        raise InputError(
+            f"{table.source} lacks {len(lacking)} of the {len(needed)} networks, {table.space.format(lacking[0])} among them; "
+            "take a table that has every network, or leave --table out and let some be retrained"
+        )
+    values = {a: table.values(table.costs[a])[0] for a in needed}
+    if len({values[a] for a in ranked}) < 2:
+        raise InputError(f"{table.source}: {column} is the same for all {len(ranked)} networks; nothing can be ranked by it")
+    return Truth(f"{column} of {table.source}", column, is_accuracy(column), values)
+
+
+def assess(
+    weights: SharedWeights,
+    random: Sequence[Architecture],
+    front: Sequence[Architecture],
+    truth: Truth,
+    images: int | None,
+    show: Show,
+    stop: Callable[[], bool],
+) -> pd.DataFrame:
+    """Writes trust.csv and trust.json into the run directory, and returns the former: a row for each random network and each
+    member of the front, with its inherited accuracy under each statistics and what it is truly worth, if that is known.
+
+    Raises Interrupted as `SharedWeights.accuracies` does.
+    """
+    measured = weights.accuracies([*random, *front], images, show, stop)
+    measured.insert(1, "kind", [RANDOM] * len(random) + [FRONT] * len(front))
+    counted = len(random) if truth.first is None else truth.first
+    true = [truth.values.get(a, np.nan) if i < counted else np.nan for i, a in enumerate(random)]
+    found = measured.assign(true=true + [truth.values.get(a, np.nan) for a in front])
+    found.to_csv(weights.directory / records.TRUST, index=False)
+    skips = Skips.of(weights.space.skips, weights.space.absent)
+    shares = dict(zip(found["arch"], skips.shares([*random, *front]), strict=True)) if skips.skip.any() else {}
+    facts = {
+        "truth": truth.title,
+        "unit": truth.unit,
+        "higher_is_better": truth.higher,
+        "own": weights.own,
+        "statistics": weights.statistics,
+        "images": len(weights.data.valid) if images is None else images,
+        "recalibration_batches": weights.plan.experiment.training.settings["recalibration"],
+        "surviving": weights.surviving,
+        "seed": weights.plan.seed,
+        "checkpoint": weights.checksum,
+    }
+    path = weights.directory / records.VERDICT
+    temporary = path.with_suffix(".new")
+    temporary.write_text(json.dumps(facts | verdict(found, weights.own, truth.higher, shares), indent=2) + "\n")
+    os.replace(temporary, path)
+    return found
