@@ -76,7 +76,7 @@ class Coordinator:
             self.rounds = math.ceil(self.budget.epochs / experiment.alone / self._portion)
         self.searcher = experiment.build_searcher(self.space, self.objectives, self.rounds)
         # Networks that have weights of their own, or have just been trained, are measured once and on everything.
-        self._final = experiment.alone is not None or self.searcher.whole
+        self._final = experiment.alone is not None or self.searcher.full_validation
         self._kind = records.VALIDATION if self._final else records.SAMPLE
         self.checkpoints = Checkpoints(directory / "checkpoints")
         self._columns = [o.column for o in self.objectives]

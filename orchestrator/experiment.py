@@ -26,7 +26,7 @@ from orchestrator.spaces.parts.own import OwnSpace
 from searchers import Searcher
 
 # What the orchestrator fills in itself; a file cannot set it.
-FACTS = ("joins", "absent", "plain", "phases", "derive", "canonical", "structure")
+FACTS = ("node_inputs", "none_option", "parameter_free", "phases", "derive", "canonical", "path_encoding")
 """What a space knows, for the searchers that have such a keyword."""
 _SEARCHER = ("sizes", "rounds", "steps", "costs", "seed", "additive", "limits", *FACTS)
 _GOALS = ("at_most", "target")
@@ -290,7 +290,9 @@ class Experiment:
             return FromScratch(space, dataset, probes, **given)
         if given["statistics"] is None:
             # As the method's authors have it: a network that was just trained has running averages of its own.
-            given["statistics"] = "running" if vars(names.find("searcher", self.searcher["name"])).get("whole") else "batch"
+            given["statistics"] = (
+                "running" if vars(names.find("searcher", self.searcher["name"])).get("full_validation") else "batch"
+            )
         return Supernet(space, dataset, probes, **given, rank=rank, world=world)
 
 

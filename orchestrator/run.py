@@ -341,7 +341,7 @@ def _shared(plan: Coordinator, supernet: Supernet, samples: float, timed: Callab
         ]
         step = timed(lambda left=left: supernet.train(left)) / len(left)  # type: ignore[misc]
         survivor = tuple(kept[-1] for kept in options)
-        draw = None if searcher.whole else 0
+        draw = None if searcher.full_validation else 0
         measuring = timed(lambda a=survivor, draw=draw: supernet.measure([a], draw))  # type: ignore[misc]
         seconds += (plan.rounds * experiment.budget.interval * step + samples * measuring) / stage.stages
     if isinstance(searcher, GradientSearcher):
