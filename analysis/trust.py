@@ -127,9 +127,14 @@ class Skips:
     edge: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, skips: Sequence[Sequence[bool]], absent: Sequence[int | None] | None = None) -> Skips:
-        """skips: per choice, whether each option is one. absent: per choice the option that stands for no edge, or None."""
-        none = absent or [None] * len(skips)
+    def of(cls, skips: Sequence[Sequence[bool]], none_option: Sequence[int | None] | None = None) -> Skips:
+        """Read the skips off the options of each choice.
+
+        Args:
+            skips: Per choice, whether each option is a skip.
+            none_option: Per choice the option that stands for no edge, or None.
+        """
+        none = none_option or [None] * len(skips)
         edge = [[any(row) and o != gone for o in range(len(row))] for row, gone in zip(skips, none, strict=True)]
         flat = np.array([s for row in skips for s in row], dtype=bool)
         return cls(tuple(map(len, skips)), flat, np.array([e for row in edge for e in row], dtype=bool))

@@ -108,7 +108,12 @@ def main() -> None:
     searchers: dict[str, tuple[Searcher, Supernet]] = {}
     for title, (name, settings) in METHODS.items():
         given = {"rounds": 99, "steps": 1000, "costs": 1, "additive": [space.additive("parameters")]}
-        given |= {"joins": space.joins, "absent": space.absent, "plain": space.plain, "derive": space.derive}
+        given |= {
+            "node_inputs": space.node_inputs,
+            "none_option": space.none_option,
+            "parameter_free": space.parameter_free,
+            "derive": space.derive,
+        }
         cls = names.find("searcher", name)
         given = {key: value for key, value in given.items() if key in inspect.signature(cls).parameters}
         searcher = names.build(cls, settings, "searcher", space.sizes, **given)

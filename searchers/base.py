@@ -100,7 +100,7 @@ class Searcher(ABC):
     sizes: tuple[int, ...]
     mixes = False
     """Whether it ever trains on, or asks about, a mixture of several options."""
-    whole = False
+    full_validation = False
     """Whether what it asks about is to be measured on the whole validation part, as it was just trained, by the running
     statistics of that training; otherwise on one batch, by that batch's own."""
 

@@ -26,33 +26,48 @@ from searchers.parts.categorical import Categorical
 
 
 class Ddpnas(Searcher):
-    """One sampled network at a time: its weights are trained for an epoch, its accuracy on the whole validation part is
-    credited to each of its operations.
+    """Train one sampled network for an epoch at a time, and credit its validation accuracy to each of its operations.
 
-    rounds, costs, additive, limits, plain, joins, absent, seed: given by the budget, the experiment and the space. additive:
-        each cost as a sum over the options, or None. limits: what each may be at most; that of the first additive one is the
-        budget of what is generated. plain: per choice, whether each option is one without weights, such as pooling or a
-        skip; the last one of either kind is never pruned. joins: choices that meet in the same node of a cell, of which two are
-        kept, node by node and cell by cell, sources in the order of the cell's states. absent: the option that stands for no
-        edge.
-    cycles: rounds over all surviving operations between prunings (3). In each, every one of them is used once.
-    survivors: operations per choice at which pruning ends (2). With 8 operations that makes 3 * (8 + 7 + ... + 3) = 99 epochs,
-        and fewer cycles where the budget has too few rounds; an epoch is as many rounds of the search as the budget has for it.
-    sharpness: of the softmax over accuracies, which are fractions (100: one percentage point is a factor of e).
-    momentum: of the distribution (0.5).
-    family: at most so many networks are generated at the end. Each is then trained for an epoch and measured like the samples
-        before (the authors train theirs from scratch); so the search takes that many epochs more. A
-        budget of few rounds has a smaller family.
-    plain_edges, heights: for cells, the numbers of operations without weights and the heights that are generated, all cells of
-        a network alike (the authors' script has 2, 4, 6, 8 and 1, 2, 3, 4). In other spaces, or where plain_edges is empty, it
-        is the networks on the front of summed probability against the first additive cost, exactly (a knapsack for every
-        budget).
+    The architecture distribution is the softmax of those credits; at fixed intervals every choice loses its least probable
+    operation.
 
-    Raises ValueError for settings outside these bounds, and for a search with fewer rounds than a schedule of one cycle has
-    epochs.
+    Args:
+        sizes: Number of options of each choice.
+        rounds: Rounds of the search, from the budget. An epoch of the method takes as many of them as the budget has for it.
+        additive: Each cost after the error as a sum over the options, or None where it is no such sum.
+        limits: Upper limit of each cost, or None. The limit of the first additive cost bounds the generated networks.
+        parameter_free: Per choice and option, whether it is an operation without parameters, such as pooling or a skip. The
+            last option of either kind is never pruned while there are both.
+        node_inputs: For cells that keep two edges into each node: the choices that feed each node, node by node and cell by
+            cell, in the order of the cell's states.
+        none_option: Per choice the option that stands for no edge, or None.
+        cycles: Passes over all surviving operations between two prunings; each pass uses every one of them once. 3 in the
+            paper; fewer where the budget has too few rounds.
+        survivors: Operations per choice at which pruning ends; 2 in the paper. With 8 operations and 3 cycles that makes
+            3 * (8 + 7 + ... + 3) = 99 epochs.
+        sharpness: Inverse temperature of the softmax over accuracies, which are fractions; at 100, one percentage point is a
+            factor of e.
+        momentum: Weight of the previous distribution in the new one; 0.5 in the code.
+        family: At most so many networks are generated after the last pruning. Each is trained for an epoch and measured like
+            the samples before it, which takes as many epochs more (the authors train theirs from scratch). Smaller where the
+            budget has few rounds.
+        plain_edges: For cells, the numbers of parameter-free operations that are generated, the same in all cells of a network;
+            None for the 0, 2, 4, 6, 8 of the authors' script. In other spaces, or where the list is empty, the family is the
+            front of summed probability against the first additive cost, solved exactly.
+        heights: For cells, the heights that are generated; None for the script's 1, 2, 3, 4.
+        seed: Seed of all sampling.
+
+    Raises:
+        ValueError: for settings outside these bounds, and for fewer rounds than a schedule of one cycle has epochs.
+
+    Example:
+        >>> searcher = Ddpnas((3, 4), rounds=20, cycles=1)
+        >>> (mixture,) = searcher.train_on(1)
+        >>> searcher.ask(1) == [tuple(row.index(1.0) for row in mixture.weights)]
+        True
     """
 
-    whole = True
+    full_validation = True
 
     def __init__(
         self,
@@ -62,9 +77,9 @@ class Ddpnas(Searcher):
         costs: int = 1,
         additive: Sequence[Additive | None] = (),
         limits: Sequence[float | None] = (),
-        plain: Sequence[Sequence[bool]] | None = None,
-        joins: Sequence[Sequence[int]] = (),
-        absent: Sequence[int | None] | None = None,
+        parameter_free: Sequence[Sequence[bool]] | None = None,
+        node_inputs: Sequence[Sequence[int]] = (),
+        none_option: Sequence[int | None] | None = None,
         cycles: int = 3,
         survivors: int = 2,
         sharpness: float = 100.0,
@@ -80,9 +95,11 @@ class Ddpnas(Searcher):
                 f"{family}: at least 1, at least 1, positive, at least 0 and below 1, at least 1"
             )
         self.sizes = tuple(sizes)
-        self.plain = [list(row) for row in plain] if plain is not None else [[False] * n for n in self.sizes]
-        self.joins = [list(node) for node in joins]
-        self.absent = list(absent) if absent is not None else [None] * len(self.sizes)
+        self.parameter_free = (
+            [list(row) for row in parameter_free] if parameter_free is not None else [[False] * n for n in self.sizes]
+        )
+        self.node_inputs = [list(node) for node in node_inputs]
+        self.none_option = list(none_option) if none_option is not None else [None] * len(self.sizes)
         self.additive = next((cost for cost in additive if cost is not None), None)
         capped = [limit for cost, limit in zip(additive, limits, strict=False) if cost is not None]
         self.budget = capped[0] if capped and capped[0] is not None else math.inf
@@ -116,10 +133,10 @@ class Ddpnas(Searcher):
 
     def _at_hand(self) -> tuple[tuple[int, ...], ...]:
         """What survives; in cells also all that has no weights, as generation takes another one where `none` survives."""
-        meeting = {choice for node in self.joins for choice in node if self.absent[choice] is not None}
+        meeting = {choice for node in self.node_inputs for choice in node if self.none_option[choice] is not None}
         return tuple(
             tuple(o for o in range(len(row)) if o in left or (choice in meeting and row[o]))
-            for choice, (left, row) in enumerate(zip(self.policy.options(), self.plain, strict=True))
+            for choice, (left, row) in enumerate(zip(self.policy.options(), self.parameter_free, strict=True))
         )
 
     def train_on(self, steps: int) -> list[Mixture]:
@@ -175,9 +192,9 @@ class Ddpnas(Searcher):
         for choice, left in enumerate(self.policy.options()):
             if len(left) <= self.survivors:
                 continue
-            kinds = [self.plain[choice][o] for o in left]
+            kinds = [self.parameter_free[choice][o] for o in left]
             # The last operation of its kind stays, as long as there is another kind.
-            may_go = [o for o in left if kinds.count(self.plain[choice][o]) > 1 or len(set(kinds)) == 1]
+            may_go = [o for o in left if kinds.count(self.parameter_free[choice][o]) > 1 or len(set(kinds)) == 1]
             worst = min(may_go, key=lambda o: float(self.theta[choice, o]))
             self.policy.alive[choice, worst] = False
             self.theta[choice, worst] = 0.0
@@ -192,7 +209,7 @@ class Ddpnas(Searcher):
 
     def derive(self) -> list[Architecture]:
         """A family of networks along the constraint, as spread out as `family` allows."""
-        if self.joins and self.plain_edges and any(any(row) for row in self.plain):
+        if self.node_inputs and self.plain_edges and any(any(row) for row in self.parameter_free):
             made = [a for h in self.heights for s in self.plain_edges for a in [self.generate(h, s)] if a is not None]
         elif self.additive is not None:
             made = self.knapsack()
@@ -214,20 +231,22 @@ class Ddpnas(Searcher):
     def _best(self) -> Architecture:
         return tuple(self.theta.argmax(dim=1).tolist())
 
-    def generate(self, height: int, plain: int) -> Architecture | None:
-        """The most probable network whose cells have at most that height and exactly `plain` operations without weights among
-        their edges (two into each node); None where there is none.
+    def generate(self, height: int, parameter_free: int) -> Architecture | None:
+        """Return the most probable network with cells of at most this height, or None where there is none.
 
-        A node's height is one more than the larger one of its sources', the cell's inputs have 0 (network_generator.py). Cells
-        are
-        independent, so each is optimised by itself: over all graphs, and for each graph exactly.
+        Cells are independent, so each is optimised by itself: over all graphs, and exactly for each graph.
+
+        Args:
+            height: Most operations between an input and a node; a node is one higher than the higher of its sources, and the
+                inputs of the cell have height 0 (network_generator.py).
+            parameter_free: Number of operations without parameters among the edges of each cell, two into each node.
         """
-        option = [-1 if none is None else none for none in self.absent]
+        option = [-1 if none is None else none for none in self.none_option]
         kinds = self._kinds()
         for cell in self._cells():
             best: tuple[float, list[tuple[int, int]]] | None = None
             for graph in graphs(cell, height):
-                found = _filled(graph, kinds, plain)
+                found = _filled(graph, kinds, parameter_free)
                 if found is not None and (best is None or found[0] > best[0]):
                     best = found
             if best is None:
@@ -242,7 +261,7 @@ class Ddpnas(Searcher):
     def _cells(self) -> Iterator[list[list[int]]]:
         """The nodes of each cell; a node has one source more than the one before it."""
         cell: list[list[int]] = []
-        for node in self.joins:
+        for node in self.node_inputs:
             if cell and len(node) != len(cell[-1]) + 1:
                 yield cell
                 cell = []
@@ -259,7 +278,11 @@ class Ddpnas(Searcher):
         for choice, left in enumerate(self.policy.options()):
             kinds: list[tuple[float, int] | None] = []
             for kind in (False, True):
-                alike = [o for o in range(self.sizes[choice]) if self.plain[choice][o] is kind and o != self.absent[choice]]
+                alike = [
+                    o
+                    for o in range(self.sizes[choice])
+                    if self.parameter_free[choice][o] is kind and o != self.none_option[choice]
+                ]
                 options = [(theta[choice][o], -o) for o in alike if o in left] or [(theta[choice][o], -o) for o in alike]
                 best = max(options, default=None)
                 kinds.append(None if best is None else (best[0], -best[1]))
@@ -272,18 +295,18 @@ class Ddpnas(Searcher):
         assert self.additive is not None
         fixed, prices = self.additive
         left = self.policy.options()
-        meeting = {choice for node in self.joins for choice in node}
+        meeting = {choice for node in self.node_inputs for choice in node}
         groups: list[list[Item]] = [
             [Item(float(self.theta[c, o]), prices[c][o], ((c, o),)) for o in left[c]]
             for c in range(len(self.sizes))
             if c not in meeting
         ]
-        for node in self.joins:
-            rest = [(c, none) for c in node if (none := self.absent[c]) is not None]
+        for node in self.node_inputs:
+            rest = [(c, none) for c in node if (none := self.none_option[c]) is not None]
             pairs = []
             for a, b in itertools.combinations(node, 2):
                 for i, j in itertools.product(left[a], left[b]):
-                    if i != self.absent[a] and j != self.absent[b]:
+                    if i != self.none_option[a] and j != self.none_option[b]:
                         others = tuple((c, o) for c, o in rest if c not in (a, b))
                         cost = prices[a][i] + prices[b][j] + sum(prices[c][o] for c, o in others)
                         pairs.append(Item(float(self.theta[a, i] + self.theta[b, j]), cost, ((a, i), (b, j), *others)))
@@ -330,15 +353,18 @@ def graphs(cell: Sequence[Sequence[int]], height: int) -> Iterator[list[int]]:
 
 
 def _filled(
-    edges: Sequence[int], kinds: Sequence[tuple[tuple[float, int] | None, tuple[float, int] | None]], plain: int
+    edges: Sequence[int], kinds: Sequence[tuple[tuple[float, int] | None, tuple[float, int] | None]], parameter_free: int
 ) -> tuple[float, list[tuple[int, int]]] | None:
-    """The best operations for these edges, exactly `plain` of them without weights; None where there are not so many."""
+    """Return the most probable operations of these edges with exactly `parameter_free` ones, and their summed probability.
+
+    None where the edges cannot have so many.
+    """
     # With the rest given, each edge adds the difference between its kinds: the largest ones are taken.
     gains = []
     for choice in edges:
         one, other = kinds[choice]
         gains.append(math.inf if one is None else -math.inf if other is None else other[0] - one[0])
-    chosen = set(sorted(range(len(edges)), key=lambda i: (-gains[i], i))[:plain])
+    chosen = set(sorted(range(len(edges)), key=lambda i: (-gains[i], i))[:parameter_free])
     score, taken = 0.0, []
     for i, choice in enumerate(edges):
         best = kinds[choice][i in chosen]
@@ -346,4 +372,4 @@ def _filled(
             return None
         score += best[0]
         taken.append((choice, best[1]))
-    return (score, taken) if len(chosen) == plain else None
+    return (score, taken) if len(chosen) == parameter_free else None

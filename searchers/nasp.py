@@ -19,22 +19,38 @@ from searchers.parts.categorical import Categorical
 
 
 class Nasp(GradientSearcher):
-    """`a <- clip(a - step * d loss / d projection(a))`, the projection keeping the largest entry of each choice.
+    """Move continuous parameters `a <- clip(a - step * d loss / d projection(a), 0, 1)`.
 
-    rounds, steps, costs, additive, joins, absent, seed: given by the budget, the experiment and the space. joins: choices
-        that meet in the same node of a cell, for spaces whose cells keep two of them. absent: per choice the option
-        that stands for no edge, or None; it is neither weighed nor trained.
-    edges: how many edges into a node are run, those with the largest entries (2 in the authors' code); 0 for all.
-    size: of the regulariser `size * sum(a_k ** 2 * P_k / sum(P))` at the projection, with P the first additive cost; 0, as
-        published, for none. The code has it on the normal cell only; here it is on all choices.
-    lr, betas, weight_decay: Adam on `a`. lr None stands for the published 3e-4 over 50 epochs of 390 steps: a search with fewer
-        gets a proportionally larger one, up to 0.1.
-    noise: `a` starts at 0.5 + noise * N(0, 1). The code has 0.5 everywhere, where the first operation wins every tie and is for
-        a while the only one to be trained.
-    samples: how many of the projected network and its neighbours (one choice drawn anew) are proposed in a round, for the
-        archive.
+    The projection keeps the largest entry of each choice.
 
-    Raises ValueError for settings outside these bounds.
+    Args:
+        sizes: Number of options of each choice.
+        rounds: Rounds of the search, from the budget.
+        steps: Weight steps of the whole search, from the budget.
+        additive: Each cost after the error as a sum over the options, or None where it is no such sum.
+        node_inputs: The choices that feed each node, for spaces whose cells keep two of them.
+        none_option: Per choice the option that stands for no edge, or None; it is neither weighed nor trained.
+        edges: Edges into a node that are run, those with the largest entries; 2 in the authors' code, 0 for all.
+        size: Weight of the regulariser `size * sum(a_k ** 2 * P_k / sum(P))` at the projection, with P the first additive cost;
+            0, as published, for none. The code has it on the normal cell only; here it is on all choices.
+        lr: Learning rate of Adam on `a`. None for the published 3e-4 over 50 epochs of 390 steps: a search with fewer steps
+            gets a proportionally larger one, up to 0.1.
+        betas: Of Adam on `a`; (0.5, 0.999) in the code.
+        weight_decay: Of Adam on `a`; 1e-3 in the code.
+        noise: Deviation of the initial `a` around 0.5. The code starts at 0.5 everywhere, where the first operation wins every
+            tie and is for a while the only one that is trained.
+        samples: Networks that are proposed in a round, for the archive: the projected one, and neighbours of it in one choice.
+        seed: Seed of all sampling.
+
+    Raises:
+        ValueError: for settings outside these bounds.
+
+    Example:
+        >>> searcher = Nasp((3, 4), rounds=10, steps=100)
+        >>> mixture = searcher.relax()
+        >>> searcher.descend(1.0, mixture.weights)
+        >>> len(searcher.ask(10))
+        2
     """
 
     def __init__(
@@ -45,8 +61,8 @@ class Nasp(GradientSearcher):
         steps: int,
         costs: int = 1,
         additive: Sequence[Additive | None] = (),
-        joins: Sequence[Sequence[int]] = (),
-        absent: Sequence[int | None] | None = None,
+        node_inputs: Sequence[Sequence[int]] = (),
+        none_option: Sequence[int | None] | None = None,
         edges: int = 2,
         size: float = 0.0,
         lr: float | None = None,
@@ -62,13 +78,13 @@ class Nasp(GradientSearcher):
                 f"{samples}: none may be negative, lr must be positive, samples at least 1"
             )
         self.sizes = tuple(sizes)
-        self.joins = [list(node) for node in joins]
-        self.absent = list(absent) if absent is not None else [None] * len(self.sizes)
+        self.node_inputs = [list(node) for node in node_inputs]
+        self.none_option = list(none_option) if none_option is not None else [None] * len(self.sizes)
         self.edges, self.size, self.samples = edges, size, samples
         self.lr = learning_rate(3e-4, 19_500, steps) if lr is None else lr
         self._generator = torch.Generator().manual_seed(seed)
         self._alive = Categorical(sizes).alive
-        for choice, option in enumerate(self.absent):
+        for choice, option in enumerate(self.none_option):
             if option is not None:
                 self._alive[choice, option] = False
         start = torch.randn(self._alive.shape, dtype=torch.float64, generator=self._generator)
@@ -93,7 +109,7 @@ class Nasp(GradientSearcher):
         best: list[int | None] = list(values.argmax(dim=1).tolist())
         strength = values.max(dim=1).values.tolist()
         if self.edges:
-            for node in self.joins:
+            for node in self.node_inputs:
                 kept = sorted(node, key=lambda choice: (-strength[choice], choice))[: self.edges]
                 for choice in set(node) - set(kept):
                     best[choice] = None
@@ -131,7 +147,7 @@ class Nasp(GradientSearcher):
         while len(asked) < min(n, self.samples):
             choice = int(torch.randint(len(self.sizes), (), generator=self._generator))
             options = [o for o in range(self.sizes[choice]) if self._alive[choice, o] and o != here[choice]]
-            if here[choice] == self.absent[choice] or not options:
+            if here[choice] == self.none_option[choice] or not options:
                 asked.append(here)
                 continue
             option = options[int(torch.randint(len(options), (), generator=self._generator))]
@@ -140,10 +156,10 @@ class Nasp(GradientSearcher):
 
     def _architecture(self, options: Sequence[int | None]) -> Architecture:
         found = []
-        for option, absent in zip(options, self.absent, strict=True):
-            if option is None and absent is None:
+        for option, none_option in zip(options, self.none_option, strict=True):
+            if option is None and none_option is None:
                 raise ValueError("an edge is left out of a space that has no option for that")
-            found.append(option if option is not None else absent)
+            found.append(option if option is not None else none_option)
         return tuple(int(o) for o in found if o is not None)
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
@@ -162,7 +178,7 @@ class Nasp(GradientSearcher):
         p = self._softmax()
         best: list[int | None] = list(p.argmax(dim=1).tolist())
         strength = p.max(dim=1).values.tolist()
-        for node in self.joins if self.edges else ():
+        for node in self.node_inputs if self.edges else ():
             kept = sorted(node, key=lambda choice: (-strength[choice], choice))[: self.edges]
             for choice in set(node) - set(kept):
                 best[choice] = None

@@ -19,7 +19,7 @@ from scipy.stats import norm, qmc
 
 from searchers.base import Architecture
 from searchers.parts.additive import Additive
-from searchers.parts.gaussian_process import Encoding, Kernel, Posterior, Scale, Structure
+from searchers.parts.gaussian_process import Encoding, Kernel, PathEncoding, Posterior, Scale
 from searchers.parts.ranking import ranked
 from searchers.parts.uniform import UniformPaths
 
@@ -50,9 +50,9 @@ class SurrogateSearch(UniformPaths):
     network that came out well is worth having, and a supernet's is judged again at the end. Where a round has several
     proposals, each supposes that those before it cost what was predicted.
 
-    rounds, additive, structure, canonical, seed: given by the budget, the space and the experiment. additive: for every cost
-        after the first what is fixed and what each option of each choice adds, or None where it has to be learned. structure:
-        what the graphs of all architectures say of them, if the space is small enough to look at all.
+    rounds, additive, path_encoding, canonical, seed: given by the budget, the space and the experiment. additive: for every
+        cost after the first what is fixed and what each option of each choice adds, or None where it has to be learned.
+        path_encoding: features of the graphs of all architectures, if the space is small enough to list.
     start: networks before the first prediction, at random but so that each option is taken about equally often (a Latin
         hypercube; McKay, Beckman and Conover, Technometrics 21, 1979).
     candidates: predicted for each proposal where the space is too large to predict all of it: mutants of the front, then of
@@ -69,7 +69,7 @@ class SurrogateSearch(UniformPaths):
         *,
         rounds: int,
         additive: Sequence[Additive | None] = (),
-        structure: Structure | None = None,
+        path_encoding: PathEncoding | None = None,
         canonical: Callable[[Architecture], Hashable] | None = None,
         start: int = 20,
         candidates: int = 2000,
@@ -84,7 +84,7 @@ class SurrogateSearch(UniformPaths):
             raise ValueError(f"a cost in `additive` has other options than the choices, which have {tuple(sizes)}")
         self.start, self.candidates = start, candidates
         self._exact = {i: cost for i, cost in enumerate(additive, 1) if cost}
-        self._encoding = Encoding(sizes, structure)
+        self._encoding = Encoding(sizes, path_encoding)
         self._space: np.ndarray | None = None
         self._features: np.ndarray | None = None
         if math.prod(sizes) <= WHOLE:

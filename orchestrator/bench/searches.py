@@ -303,7 +303,7 @@ def _taus(folder: Path, judged: bool) -> dict[str, float]:
 def _drift(folder: Path, front: Sequence[str], problem: Problem) -> dict[str, float]:
     """The shares of samples that repeat one before, and of skips in what was returned and by chance."""
     space = problem.space
-    skips = Skips.of(space.skips, space.absent)
+    skips = Skips.of(space.skips, space.none_option)
     shares = skips.shares([space.parse(a) for a in front])
     kept = shares[np.isfinite(shares)]
     return {

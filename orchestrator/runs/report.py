@@ -57,7 +57,7 @@ def known(space: SearchSpace, archs: Sequence[str]) -> Known:
     places = {arch: space.parse(arch) for arch in dict.fromkeys(archs)}
     tells = type(space).canonical is not SearchSpace.canonical
     same = {arch: space.canonical(place) for arch, place in places.items()} if tells else None
-    return Known(places, same, Skips.of(space.skips, space.absent))
+    return Known(places, same, Skips.of(space.skips, space.none_option))
 
 
 def _reference(directory: Path) -> dict[str, float | str]:

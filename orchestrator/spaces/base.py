@@ -17,8 +17,8 @@ from torch import nn
 
 from analysis.graphs import Graph
 from orchestrator.spaces.parts.choice import Decided, MixedNetwork, decided, extract, keeping
+from orchestrator.spaces.parts.path_encoding import encode_paths
 from orchestrator.spaces.parts.prices import Operation, Prices, priced
-from orchestrator.spaces.parts.structure import structure
 from searchers.base import Architecture, check_architecture
 
 SKIPS = frozenset({"skip", "skip_connect", "identity", "id"})
@@ -49,10 +49,10 @@ class SearchSpace(ABC):
 
     choices: what is decided. image: (channels, height, width) of the input. classes: outputs of the classifier. affine:
     whether normalisation in the supernet has learned scales, as published; with them a mixture's weights can be undone.
-    relaxed: whether its supernet runs mixtures, or single networks only. joins: for cells of which two edges into each node are
-    kept, the choices that meet in each node, node by node and cell by cell, in the order of the cell's states. absent: per
-    choice the option that stands for no edge, if there is one. weightless: names of the operations that have no weights of
-    their own to learn (a skip counts as one even where it has to change shapes).
+    relaxed: whether its supernet runs mixtures, or single networks only. node_inputs: for cells that keep two edges into each
+    node, the choices that feed each node, node by node and cell by cell, in the order of the cell's states. none_option: per
+    choice the option that stands for no edge, or None. weightless: names of the operations without learned parameters (a skip
+    counts as one even where it has to change shapes).
     """
 
     choices: tuple[Decision, ...]
@@ -60,8 +60,8 @@ class SearchSpace(ABC):
     classes: int
     affine = False
     relaxed = True
-    joins: tuple[tuple[int, ...], ...] = ()
-    absent: tuple[int | None, ...] | None = None
+    node_inputs: tuple[tuple[int, ...], ...] = ()
+    none_option: tuple[int | None, ...] | None = None
     weightless: ClassVar[frozenset[str]] = frozenset()
     published: ClassVar[Mapping[str, Published]] = {}
 
@@ -101,8 +101,8 @@ class SearchSpace(ABC):
         return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items() if v is not None}
 
     @property
-    def plain(self) -> tuple[tuple[bool, ...], ...]:
-        """Per choice, whether each option is an operation without weights."""
+    def parameter_free(self) -> tuple[tuple[bool, ...], ...]:
+        """Per choice and option, whether it is an operation without learned parameters."""
         return tuple(tuple(option in self.weightless for option in choice.options) for choice in self.choices)
 
     @cached_property
@@ -167,14 +167,14 @@ class SearchSpace(ABC):
         return tuple(max(range(len(row)), key=row.__getitem__) for row in probabilities)
 
     @cached_property
-    def structure(self) -> tuple[NDArray[np.float64], list[int]] | None:
-        """Of every architecture, in lexicographic order, what its graph says of it (see `parts/structure.py`), without what
+    def path_encoding(self) -> tuple[NDArray[np.float64], list[int]] | None:
+        """Of every architecture, in lexicographic order, what its graph says of it (see `parts/path_encoding.py`), without what
         does not reach the output; None for a space of more than 20,000."""
         if self.architectures > LISTED:
             return None
         left = [self.pruned(a, constants=True) for a in itertools.product(*map(range, self.sizes))]
         drawn = {a: {} if a is None else self.drawing(a) for a in dict.fromkeys(left)}
-        return structure([drawn[a] for a in left], SKIPS)
+        return encode_paths([drawn[a] for a in left], SKIPS)
 
     def canonical(self, architecture: Architecture) -> Hashable:
         """Equal for architectures that are the same network. Here every architecture is one of its own."""

@@ -92,8 +92,8 @@ class Darts(SearchSpace):
             for kind, operations in (("normal", self.normal), ("reduce", self.reduce))
             for source, target in EDGES
         )
-        self.absent = tuple(choice.options.index("none") for choice in self.choices)
-        self.joins = tuple(
+        self.none_option = tuple(choice.options.index("none") for choice in self.choices)
+        self.node_inputs = tuple(
             tuple(start + i for i, (_, target) in enumerate(EDGES) if target == node)
             for start in (0, len(EDGES))
             for node in range(2, 2 + NODES)

@@ -50,4 +50,4 @@ class TndNas(Darts):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.joins = ()
+        self.node_inputs = ()

@@ -68,7 +68,7 @@ def assess(
     true = [truth.values.get(a, np.nan) if i < counted else np.nan for i, a in enumerate(random)]
     found = measured.assign(true=true + [truth.values.get(a, np.nan) for a in front])
     found.to_csv(weights.directory / records.TRUST, index=False)
-    skips = Skips.of(weights.space.skips, weights.space.absent)
+    skips = Skips.of(weights.space.skips, weights.space.none_option)
     shares = dict(zip(found["arch"], skips.shares([*random, *front]), strict=True)) if skips.skip.any() else {}
     facts = {
         "truth": truth.title,

@@ -21,13 +21,13 @@ FITTED = 200
 """Evaluations that hyperparameters are fitted to, at most, spread evenly over all of them: the time grows with their cube."""
 
 
-Structure = tuple[np.ndarray, Sequence[int]]
+PathEncoding = tuple[np.ndarray, Sequence[int]]
 """Of all architectures of a space, in lexicographic order: further features, (architectures, features), and for each feature
 the number of its group."""
 
 
 class Encoding:
-    """One-hot rows, how often each option is taken among the choices that have as many, and the features of `structure`.
+    """One-hot rows, how often each option is taken among the choices that have as many, and the features of `path_encoding`.
 
     Where several choices have as many options these are mostly the same operations, so that what one place teaches holds at
     the others, too. Where they are not, the process finds that the counts say nothing.
@@ -38,7 +38,7 @@ class Encoding:
     lest chance be taken for what sets each network apart from all others.
     """
 
-    def __init__(self, sizes: Sequence[int], structure: Structure | None = None) -> None:
+    def __init__(self, sizes: Sequence[int], path_encoding: PathEncoding | None = None) -> None:
         self.sizes = np.array(sizes)
         self._at = np.cumsum([0, *sizes[:-1]])
         self.one_hot = int(self.sizes.sum())
@@ -54,14 +54,14 @@ class Encoding:
         self.own = self.one_hot + self._counts.shape[1]
         groups, typical = [0] * self.one_hot + [1] * self._counts.shape[1], [0.6 / len(sizes)] * 2
         spread = [0.3, 0.3]
-        self._structure = None
-        if structure is not None and len(structure[1]):
-            if structure[0].shape != (math.prod(sizes), len(structure[1])):
+        self._path_encoding = None
+        if path_encoding is not None and len(path_encoding[1]):
+            if path_encoding[0].shape != (math.prod(sizes), len(path_encoding[1])):
                 raise ValueError(
-                    f"the structure has the shape {structure[0].shape}, not ({math.prod(sizes)}, {len(structure[1])})"
+                    f"path_encoding has the shape {path_encoding[0].shape}, not ({math.prod(sizes)}, {len(path_encoding[1])})"
                 )
-            self._structure = structure[0]
-            of, apart = np.array(structure[1]), 2 * self._structure.var(axis=0)
+            self._path_encoding = path_encoding[0]
+            of, apart = np.array(path_encoding[1]), 2 * self._path_encoding.var(axis=0)
             alone = np.isin(of, np.flatnonzero(np.bincount(of) == 1))
             for group in range(int(of.max()) + 1):
                 together = alone if alone[of == group].all() else ~alone
@@ -76,8 +76,8 @@ class Encoding:
         hot = np.zeros((len(options), self.one_hot))
         hot[np.arange(len(options))[:, None], self._at + options] = 1.0
         known = [hot, hot @ self._counts]
-        if self._structure is not None:
-            known.append(self._structure[np.ravel_multi_index(tuple(options.T), tuple(self.sizes))])
+        if self._path_encoding is not None:
+            known.append(self._path_encoding[np.ravel_multi_index(tuple(options.T), tuple(self.sizes))])
         return np.hstack(known)
 
 

@@ -19,7 +19,12 @@ def made(sizes: tuple[int, ...], rounds: int, **settings: Any) -> Ddpnas:
 
 
 def darts(**settings: Any) -> Ddpnas:
-    given = {"plain": DARTS.plain, "joins": DARTS.joins, "absent": DARTS.absent, "additive": [DARTS.additive("parameters")]}
+    given = {
+        "parameter_free": DARTS.parameter_free,
+        "node_inputs": DARTS.node_inputs,
+        "none_option": DARTS.none_option,
+        "additive": [DARTS.additive("parameters")],
+    }
     return made(DARTS.sizes, 119, **given | settings)
 
 
@@ -114,15 +119,15 @@ def test_a_constant_on_all_accuracies_of_a_cycle_changes_nothing() -> None:
 
 def test_the_last_option_of_its_kind_stays_whatever_its_place() -> None:
     for lonely in range(4):
-        plain = [[o == lonely for o in range(4)]] * 2
-        searcher = made((4, 4), 40, plain=plain, cycles=1, family=1)
+        parameter_free = [[o == lonely for o in range(4)]] * 2
+        searcher = made((4, 4), 40, parameter_free=parameter_free, cycles=1, family=1)
         for _ in range(searcher.epochs):
             epoch(searcher, lambda a, lonely=lonely: 0.9 - 0.2 * sum(o == lonely for o in a))  # the worst of all
         assert all(lonely in left and len(left) == 2 for left in searcher.policy.options())
 
 
 def test_options_of_one_kind_are_pruned_all_the_same() -> None:
-    searcher = made((4, 4), 40, plain=[[True] * 4, [False] * 4], cycles=1, family=1)
+    searcher = made((4, 4), 40, parameter_free=[[True] * 4, [False] * 4], cycles=1, family=1)
     for _ in range(searcher.epochs):
         epoch(searcher, lambda a: 0.5 + 0.1 * a[0])
     assert searcher.policy.options()[0] == (2, 3) and len(searcher.policy.options()[1]) == 2
@@ -165,14 +170,16 @@ def test_the_graphs_of_a_cell() -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_generated_cells_equal_brute_force(seed: int) -> None:
     """Two nodes over two inputs, options none, pool and conv, all of them alive."""
-    joins, sizes = [[0, 1], [2, 3, 4]], (3,) * 5
-    searcher = made(sizes, 30, plain=[[True, True, False]] * 5, joins=joins, absent=[0] * 5, family=1, seed=seed)
+    node_inputs, sizes = [[0, 1], [2, 3, 4]], (3,) * 5
+    searcher = made(
+        sizes, 30, parameter_free=[[True, True, False]] * 5, node_inputs=node_inputs, none_option=[0] * 5, family=1, seed=seed
+    )
     searcher.theta = torch.rand((5, 3), dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    for height, plain in itertools.product((1, 2), range(5)):
+    for height, parameter_free in itertools.product((1, 2), range(5)):
         best, found = -1.0, None
         for a in itertools.product(range(3), repeat=5):
-            kept = [[i for i, c in enumerate(node) if a[c]] for node in joins]
-            if any(len(pair) != 2 for pair in kept) or sum(o == 1 for o in a) != plain:
+            kept = [[i for i, c in enumerate(node) if a[c]] for node in node_inputs]
+            if any(len(pair) != 2 for pair in kept) or sum(o == 1 for o in a) != parameter_free:
                 continue
             heights = [0, 0]
             for pair in kept:
@@ -180,7 +187,7 @@ def test_generated_cells_equal_brute_force(seed: int) -> None:
             score = sum(float(searcher.theta[c, o]) for c, o in enumerate(a) if o)
             if max(heights) <= height and score > best:
                 best, found = score, a
-        assert searcher.generate(height, plain) == found, (height, plain)
+        assert searcher.generate(height, parameter_free) == found, (height, parameter_free)
     assert searcher.generate(2, 5) is None and searcher.generate(0, 2) is None
 
 
@@ -189,27 +196,29 @@ def test_what_is_left_out_stands_for_no_edge_and_never_for_an_operation() -> Non
     searcher = darts()
     searcher.policy.alive[:] = False
     searcher.policy.alive[:, [0, 4]] = True  # `none`, and a separable convolution
-    for plain in (0, 4, 8):
-        found = searcher.generate(4, plain)
+    for parameter_free in (0, 4, 8):
+        found = searcher.generate(4, parameter_free)
         assert found is not None and sum(o != 0 for o in found) == 16
-        kinds = [DARTS.plain[c][o] for c, o in enumerate(found) if o]
-        assert sum(kinds[:8]) == sum(kinds[8:]) == plain
+        kinds = [DARTS.parameter_free[c][o] for c, o in enumerate(found) if o]
+        assert sum(kinds[:8]) == sum(kinds[8:]) == parameter_free
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_the_knapsack_equals_brute_force_on_chains_and_cells(seed: int) -> None:
     rng = torch.Generator().manual_seed(seed)
-    for joins, absent in (((), [None] * 5), (([0, 1], [2, 3, 4]), [0] * 5)):
+    for node_inputs, none_option in (((), [None] * 5), (([0, 1], [2, 3, 4]), [0] * 5)):
         prices = torch.randint(0, 6, (5, 3), generator=rng).double()
-        if joins:
+        if node_inputs:
             prices[:, 0] = 0
-        searcher = made((3,) * 5, 30, joins=joins, absent=absent, additive=[(7.0, prices.tolist())], family=1)
+        searcher = made(
+            (3,) * 5, 30, node_inputs=node_inputs, none_option=none_option, additive=[(7.0, prices.tolist())], family=1
+        )
         searcher.theta = torch.randint(0, 4, (5, 3), generator=rng).double()
         searcher.policy.alive[3, 2] = False
         every = {}
         for a in itertools.product(range(3), repeat=5):
-            if a[3] != 2 and all(sum(a[c] != 0 for c in node) == 2 for node in joins):
-                used = [c for c in range(5) if not joins or a[c]]
+            if a[3] != 2 and all(sum(a[c] != 0 for c in node) == 2 for node in node_inputs):
+                used = [c for c in range(5) if not node_inputs or a[c]]
                 score = sum(float(searcher.theta[c, a[c]]) for c in used)
                 every[a] = (7.0 + sum(float(prices[c, a[c]]) for c in range(5)), score)
         beaten = {a: any(d <= c and t >= s and (d, t) != (c, s) for d, t in every.values()) for a, (c, s) in every.items()}

@@ -11,11 +11,11 @@ from searchers.nasp import Nasp
 
 # Two nodes with two and three edges into them; option 0 of each stands for no edge.
 SIZES = (4,) * 5
-JOINS = ((0, 1), (2, 3, 4))
+NODE_INPUTS = ((0, 1), (2, 3, 4))
 
 
 def made(**settings: Any) -> Nasp:
-    given = {"rounds": 10, "steps": 100, "joins": JOINS, "absent": (0,) * 5, "noise": 0.2, "seed": 1}
+    given = {"rounds": 10, "steps": 100, "node_inputs": NODE_INPUTS, "none_option": (0,) * 5, "noise": 0.2, "seed": 1}
     return Nasp(SIZES, **{**given, **settings})
 
 
@@ -23,7 +23,7 @@ def test_projection_is_the_nearest_point_with_one_entry() -> None:
     """Onto {one entry in [0, 1], the rest 0}: brute force over which entry stays."""
     rng = np.random.default_rng(0)
     for _ in range(50):
-        searcher = made(joins=(), absent=None, edges=0)
+        searcher = made(node_inputs=(), none_option=None, edges=0)
         row = rng.uniform(-1, 2, 4)
         with torch.no_grad():
             searcher.a[0] = torch.tensor(row).clamp(0, 1)
@@ -101,9 +101,9 @@ def test_proposals_are_the_projection_and_its_neighbours() -> None:
 
 
 def test_spaces_without_an_absent_option_run_one_of_each() -> None:
-    searcher = made(joins=(), absent=None)
+    searcher = made(node_inputs=(), none_option=None)
     assert all(sum(row) == 1 for row in searcher.train_on(1)[0].weights)
-    drawn = set(itertools.chain.from_iterable(made(joins=(), absent=None, seed=s).ask(1) for s in range(30)))
+    drawn = set(itertools.chain.from_iterable(made(node_inputs=(), none_option=None, seed=s).ask(1) for s in range(30)))
     assert len({a[0] for a in drawn}) == 4  # noise breaks the ties that 0.5 everywhere would leave to the first option
 
 

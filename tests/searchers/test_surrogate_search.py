@@ -74,8 +74,8 @@ def test_gradients_of_the_fit_are_those_of_its_loss() -> None:
 
     everything = space()[::20]
     values = function(everything)
-    for structure in (None, (neighbours(), [0, 1, 1, 1, 1])):
-        encoding = Encoding(SIZES, structure)
+    for path_encoding in (None, (neighbours(), [0, 1, 1, 1, 1])):
+        encoding = Encoding(SIZES, path_encoding)
         x = encoding(everything)
         kernel = Kernel(encoding, x, values)
         at = np.random.default_rng(0).normal(size=len(kernel._mean)) - 1
@@ -88,8 +88,8 @@ def test_structure_tells_what_choices_alone_do_not() -> None:
     truth = np.sqrt(same.sum(axis=1))
     known = np.random.default_rng(4).permutation(len(everything))[:60]
     error = []
-    for structure in (None, (same, [0, 1, 1, 1, 1])):
-        encoding = Encoding(SIZES, structure)
+    for path_encoding in (None, (same, [0, 1, 1, 1, 1])):
+        encoding = Encoding(SIZES, path_encoding)
         x = encoding(everything[known])
         mean, _ = Posterior(Kernel(encoding, x, truth[known]), encoding(everything), x).predict(truth[known])
         error.append(np.std(mean - truth))

@@ -90,7 +90,7 @@ class OwnSpace(SearchSpace):
         )
 
     @cached_property
-    def structure(self) -> None:
+    def path_encoding(self) -> None:
         """None: a drawing takes a run of the network, and this would take one of each."""
 
     def build(self, before_last: int | None) -> nn.Module:

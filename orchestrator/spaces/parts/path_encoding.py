@@ -18,7 +18,7 @@ RARE, MOST = 0.001, 300
 Row = tuple[str, ...]
 
 
-def structure(drawings: Sequence[Mapping[str, Graph]], skips: Collection[str]) -> tuple[NDArray[np.float64], list[int]]:
+def encode_paths(drawings: Sequence[Mapping[str, Graph]], skips: Collection[str]) -> tuple[NDArray[np.float64], list[int]]:
     """(networks, features), and to which group each feature belongs; those of a group are alike.
 
     Looked at are the ways from input to output through every part of a network, as in the path encoding of BANANAS (White,

@@ -6,7 +6,7 @@ import pytest
 from analysis.graphs import Graph
 from orchestrator.config.experiment import make_space
 from orchestrator.spaces.base import SKIPS
-from orchestrator.spaces.parts.structure import structure
+from orchestrator.spaces.parts.path_encoding import encode_paths
 
 
 def drawn(*arrows: str, **kinds: str) -> dict[str, Graph]:
@@ -19,7 +19,7 @@ def test_ways_are_counted_and_skips_on_them_are_not() -> None:
     # i - a - n - b - o: two ways, one of them past b over a skip; and i - n alone, where a is left out.
     one = drawn("ia", "an", "nb", "bo", "ns", "so", a="conv", b="pool", s="skip")
     other = drawn("ia", "ao", a="conv")
-    values, groups = structure([one, other, {}], {"skip"})
+    values, groups = encode_paths([one, other, {}], {"skip"})
     # Ways, whether any, conv and pool on all, conv and pool at most on one; then the rows conv, conv-pool.
     assert values.shape == (3, 8) and len(groups) == 8
     # conv: one each, on two ways and on one. Whether there is a way without any operation is the same for all, never.
@@ -31,7 +31,7 @@ def test_ways_are_counted_and_skips_on_them_are_not() -> None:
 
 
 def test_what_is_the_same_for_all_says_nothing() -> None:
-    values, groups = structure([drawn("ia", "ao", a="conv")] * 4, SKIPS)
+    values, groups = encode_paths([drawn("ia", "ao", a="conv")] * 4, SKIPS)
     assert values.shape == (4, 0) and groups == []
 
 
@@ -39,8 +39,8 @@ def test_what_is_the_same_for_all_says_nothing() -> None:
 def cells() -> dict[str, np.ndarray]:
     """Of some NAS-Bench-201 cells."""
     space = make_space("nas-bench-201", {}, (3, 32, 32), 10)
-    assert space.structure is not None
-    values = space.structure[0]
+    assert space.path_encoding is not None
+    values = space.path_encoding[0]
     assert len(values) == space.architectures == 15_625
 
     def of(text: str) -> np.ndarray:
@@ -68,6 +68,6 @@ def test_the_same_network_looks_the_same_and_another_does_not(cells: dict[str, n
 
 
 def test_large_spaces_and_those_that_have_to_be_run_are_not_looked_at() -> None:
-    assert make_space("darts", {}, (3, 32, 32), 10).structure is None
-    tiny = make_space("digits-tiny", {}, (1, 8, 8), 10).structure
+    assert make_space("darts", {}, (3, 32, 32), 10).path_encoding is None
+    tiny = make_space("digits-tiny", {}, (1, 8, 8), 10).path_encoding
     assert tiny is not None and tiny[0].shape == (625, len(tiny[1]))
