@@ -78,7 +78,9 @@ def searches(
 def _search_trial(config: dict[str, Any], plans: Sequence[SearchPlan]) -> None:
     index = config["search"]
     plan, directory, stop = plans[index], Path(config["directories"][index]), Path(config["stop"])
-    last, evaluations, front = 0.0, [], None
+    last = 0.0
+    evaluations: list[Evaluation] = []
+    front: tuple[Evaluation, ...] | None = None
 
     def observe(happened: Round) -> None:
         nonlocal last, evaluations, front

@@ -159,7 +159,7 @@ def training_component(name: Any, given: Mapping[str, Any]) -> Component:
     if name in EVALUATORS:
         factory: Callable[..., Any] = EVALUATORS[name]
     elif isinstance(name, str) and (":" in name or name in known("evaluator")):
-        factory = find("evaluator", name, Evaluator)  # type: ignore[type-abstract]
+        factory = find("evaluator", name, Evaluator)
     else:
         listed = [*EVALUATORS, *known("evaluator")]
         raise InputError(f"unknown training.name {name!r}{nearest(str(name), listed)}")
@@ -168,7 +168,7 @@ def training_component(name: Any, given: Mapping[str, Any]) -> Component:
 
 def searcher_component(name: str, given: Mapping[str, Any]) -> Component:
     """Find a searcher by name, entry point or `module:Class`, and check its settings. Raises InputError."""
-    factory = find("searcher", name, Searcher)  # type: ignore[type-abstract]
+    factory = find("searcher", name, Searcher)
     assert isinstance(factory, type) and issubclass(factory, Searcher)
     return Component.of(name, factory, given, "searcher", ("sizes", *factory.needs))
 

@@ -83,7 +83,7 @@ def objective_class(name: str) -> Callable[..., Any]:
     """Find the class of an objective by name, entry point or `module:Class`. Raises InputError."""
     if "@" in name and ":" not in name:
         return ProfiledCost
-    return find("objective", name, Objective)  # type: ignore[type-abstract]
+    return find("objective", name, Objective)
 
 
 def _positive(value: Any, setting: str) -> float:
@@ -94,7 +94,7 @@ def _positive(value: Any, setting: str) -> float:
 
 def goals_of(objectives: Mapping[str, Any] | Iterable[ObjectiveLike]) -> dict[str, Goal]:
     """Check a problem's objectives, which begin with the error and have at least one cost besides. Raises InputError."""
-    listed = objectives.items() if isinstance(objectives, Mapping) else [(o, {}) for o in objectives]
+    listed: Iterable[tuple[Any, Any]] = objectives.items() if isinstance(objectives, Mapping) else [(o, {}) for o in objectives]
     found: dict[str, Goal] = {}
     for objective, values in listed:
         goal = _goal(objective, values)

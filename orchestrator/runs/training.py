@@ -60,6 +60,6 @@ class Training:
             watcher.retrain(arch, 0.0, 1)
             retrain_member(self.plan, member, lambda fraction: watcher.retrain(arch, fraction, 1))
         (directory / EXPERIMENT).write_text(self.plan.experiment.to_toml())
-        result = {"name": self.name} | json.loads(member.result.read_text()) | self.counts
+        result: dict[str, Any] = {"name": self.name} | json.loads(member.result.read_text()) | self.counts
         member.result.write_text(json.dumps(result) + "\n")
         return result

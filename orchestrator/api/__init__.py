@@ -1,0 +1,1 @@
+"""What `import paretoray` offers: searches, results, callbacks, and components with their settings."""

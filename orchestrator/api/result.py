@@ -1,0 +1,147 @@
+"""What a search has found, read from its run directory."""
+
+from __future__ import annotations
+
+import copy
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import torch
+from torch import nn
+
+from analysis import records
+from orchestrator.config.plan import SearchPlan
+from orchestrator.errors import InputError
+from orchestrator.runs.directory import is_finished
+from orchestrator.runs.report import write_report
+
+UNITS = {"percent": "%", "ms": "ms", "mj": "mJ", "mib": "MiB", "mb": "MB"}
+"""Units as the ends of column names have them."""
+
+
+class Result:
+    """A run directory, read when it is asked.
+
+    Args:
+        plan: The search.
+        directory: Its run directory.
+
+    Attributes:
+        directory: The run directory.
+        problem: What was searched.
+
+    Example:
+        >>> result = Result.open("runs/photos")          # doctest: +SKIP
+        >>> result.front[["error_percent", "parameters"]]  # doctest: +SKIP
+        >>> network = result.network(0)                  # doctest: +SKIP
+    """
+
+    def __init__(self, plan: SearchPlan, directory: Path) -> None:
+        self.plan, self.problem, self.directory = plan, plan.problem, directory
+
+    @classmethod
+    def open(cls, directory: str | Path) -> Result:
+        """Open the directory of a run, finished or not. Raises InputError."""
+        from orchestrator.runs.directory import open_run
+
+        return cls(SearchPlan.of(open_run(Path(directory))), Path(directory).resolve())
+
+    def __repr__(self) -> str:
+        return f"<Result of {self.directory}: {'finished' if self.finished else 'not finished'}>"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the search has spent its budget."""
+        return is_finished(self.directory)
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """The contents of summary.json: hypervolume, cost, hardware, versions. Raises InputError before there are results."""
+        return json.loads(self._existing(records.SUMMARY).read_text())  # type: ignore[no-any-return]
+
+    @property
+    def front(self) -> pd.DataFrame:
+        """The non-dominated networks, the lowest error first: `arch`, a column per objective with its unit in its name, and
+        `test_error_percent` of those that were trained from scratch. `attrs["units"]` has the units by column."""
+        columns = self.problem.columns
+        front = records.read(self._existing(records.FRONT), [*columns, "arch"])
+        front = front[["arch", *columns]]
+        retrained = self.directory / records.RETRAINED
+        if retrained.exists():
+            tested = records.read(retrained, ["test_error_percent"])[["arch", "test_error_percent"]]
+            front = front.merge(tested, on="arch", how="left")
+        front.attrs["units"] = {column: _unit(column) for column in front.columns if column != "arch"}
+        return front
+
+    @property
+    def evaluations(self) -> pd.DataFrame:
+        """Every measurement of the search, in order."""
+        return records.read(self._existing(records.EVALUATIONS), self.problem.columns)
+
+    @property
+    def hypervolume(self) -> float:
+        """Of the front, relative to the box between 0 and the reference point."""
+        return float(self.summary["hypervolume"])
+
+    def network(self, member: int, weights: Literal["retrained", "inherited"] | None = None) -> nn.Module:
+        """Return a member of the front as a plain module in evaluation mode, on the CPU.
+
+        Args:
+            member: Row of `front`, from 0.
+            weights: From training from scratch, or inherited from the shared weights that the search ended with, with the
+                statistics of normalisation fitted to this network. None: the former where the member was retrained, the latter
+                otherwise.
+
+        Raises:
+            InputError: For a row that the front does not have, and for weights that were not kept.
+        """
+        front = self.front
+        if not 0 <= member < len(front):
+            raise InputError(f"member {member}: the front has {len(front)} rows, 0 to {len(front) - 1}")
+        arch = str(front["arch"].iloc[member])
+        trained = self._trained(arch)
+        if weights == "retrained" and trained is None:
+            raise InputError(f"member {member} was not retrained; raise retrain.members, or take weights='inherited'")
+        if weights == "inherited" or trained is None:
+            return self._inherited(arch)
+        network = self.problem.space.network(self.problem.space.parse(arch))
+        network.load_state_dict(torch.load(trained, map_location="cpu", weights_only=True))
+        return network.eval()
+
+    def _trained(self, arch: str) -> Path | None:
+        """Find the file with the weights of a retrained member."""
+        for path in sorted((self.directory / "networks").glob("*.json")):
+            try:
+                same = json.loads(path.read_text())["arch"] == arch
+            except (OSError, ValueError, KeyError):
+                continue
+            if same and path.with_suffix(".pt").exists():
+                return path.with_suffix(".pt")
+        return None
+
+    def _inherited(self, arch: str) -> nn.Module:
+        from orchestrator.trust.weights import SharedWeights
+
+        architecture = self.problem.space.parse(arch)
+        shared = SharedWeights(self.plan, self.directory)
+        if not shared.has(architecture):
+            raise InputError(f"{arch} has options that were dropped later, so the shared weights know nothing of it; retrain it")
+        return copy.deepcopy(shared.network(architecture)).eval()
+
+    def report(self) -> Path:
+        """Write report.html anew, and return its path. Raises InputError before there are results."""
+        return write_report(self.plan, self.directory)
+
+    def _existing(self, name: str) -> Path:
+        path = self.directory / name
+        if not path.exists():
+            raise InputError(f"{self.directory} has no results yet; go on with paretoray.resume({str(self.directory)!r})")
+        return path
+
+
+def _unit(column: str) -> str:
+    """Read the unit off a column's name, as in `latency_ms@pixel3`; counts have none."""
+    return UNITS.get(column.partition("@")[0].rpartition("_")[2], "")

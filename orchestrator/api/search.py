@@ -1,0 +1,145 @@
+"""Searches from Python: no signal handlers, no console unless asked for, no change of directory, no global seed."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from orchestrator.api.callbacks import Callback, CallingBack, StopSearch
+from orchestrator.api.result import Result
+from orchestrator.config.experiment import Experiment, searcher_component, training_component
+from orchestrator.config.plan import SearchPlan
+from orchestrator.config.problem import Problem
+from orchestrator.config.settings import Budget, Retraining, Workers
+from orchestrator.errors import InputError, Interrupted
+from orchestrator.registry import Component, check_subclass, name_of
+from orchestrator.runs.directory import check_out, open_run
+from orchestrator.runs.display import Display
+from orchestrator.runs.run import check, go
+from orchestrator.runs.watcher import Watcher
+from searchers import Searcher
+
+
+def search(
+    problem: Problem,
+    searcher: str | type[Searcher] | Component = "tnd-nas",
+    *,
+    budget: Budget | None = None,
+    workers: Workers | None = None,
+    training: str | Component | Mapping[str, Any] = "supernet",
+    retrain: Retraining | None = None,
+    seed: int = 0,
+    out: str | Path | None = None,
+    callbacks: Sequence[Callback] = (),
+    progress: bool = False,
+) -> Result:
+    """Search for a front, retrain some of it, and write a report into a run directory.
+
+    Args:
+        problem: Space, data and objectives.
+        searcher: A name, a subclass of `Searcher`, or one of `paretoray.searchers` with settings.
+        budget: What the search may spend; by default 75 epochs.
+        workers: What it runs on; by default two Ray actors on this machine or the cluster that Ray is connected to.
+        training: The evaluator: a name, one of `paretoray.evaluators` with settings, or settings of `supernet`.
+        retrain: How members of the front are trained at the end.
+        seed: Of all chance but the split of the data.
+        out: The run directory, which must not exist; by default below `runs/`, named after the searcher, the data and the time.
+        callbacks: Told of every evaluation, front and stage.
+        progress: Show a progress bar, on a terminal or in a notebook.
+
+    Returns:
+        The result; not finished where a callback stopped the search, which `resume` continues.
+
+    Raises:
+        InputError: For what cannot be run, before anything starts.
+        RunError: Where the run failed; its files are safe.
+
+    Example:
+        >>> import paretoray as pr                                                    # doctest: +SKIP
+        >>> problem = pr.Problem("digits-tiny", "digits", ["error", "parameters"])    # doctest: +SKIP
+        >>> result = pr.search(problem, "random-search", budget=pr.Budget(epochs=4))  # doctest: +SKIP
+    """
+    if not isinstance(problem, Problem):
+        raise InputError(f"problem is {type(problem).__name__}; write paretoray.Problem(space, data, objectives)")
+    experiment = Experiment(
+        data=problem.sources.data,
+        space=problem.sources.space,
+        searcher=_searcher(searcher),
+        objectives=problem.sources.objectives,
+        training=_training(training),
+        budget=budget or Budget(),
+        workers=workers or Workers(),
+        retrain=retrain or Retraining(),
+        seed=seed,
+    ).checked()
+    plan = SearchPlan(experiment, problem)
+    name = re.sub(r"[^\w.-]", "-", f"{experiment.searcher.name}-{experiment.data.name}")
+    directory = Path(out) if out is not None else Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    check_out(directory)
+    return _go(plan, directory.resolve(), callbacks, progress, new=True)
+
+
+def resume(
+    directory: str | Path,
+    problem: Problem | None = None,
+    *,
+    callbacks: Sequence[Callback] = (),
+    progress: bool = False,
+) -> Result:
+    """Continue a run from its last checkpoint; a finished one is returned as it is.
+
+    Args:
+        directory: The run directory.
+        problem: The problem, where data or space were given as objects that no file can name.
+        callbacks: As in `search`.
+        progress: As in `search`.
+
+    Raises:
+        InputError: For a folder that is no run directory.
+        RunError: For a damaged checkpoint, or one of another experiment.
+    """
+    path = Path(directory).resolve()
+    experiment = open_run(path)
+    plan = SearchPlan.of(experiment) if problem is None else SearchPlan(experiment, problem)
+    return _go(plan, path, callbacks, progress)
+
+
+def _go(plan: SearchPlan, directory: Path, callbacks: Sequence[Callback], progress: bool, *, new: bool = False) -> Result:
+    check(plan)
+    watcher = CallingBack(plan.problem, callbacks, directory, _display() if progress else Watcher())
+    try:
+        go(plan, directory, watcher, new=new)
+    except Interrupted:
+        pass  # the state is saved, and the result says that it is not finished
+    if watcher.failure is not None and not isinstance(watcher.failure, StopSearch):
+        raise watcher.failure
+    return Result(plan, directory)
+
+
+def _display() -> Watcher:
+    from rich.console import Console
+
+    return Display(Console())
+
+
+def _searcher(searcher: str | type[Searcher] | Component) -> Component:
+    if isinstance(searcher, Component):
+        return searcher
+    if isinstance(searcher, str):
+        return searcher_component(searcher, {})
+    check_subclass(searcher, Searcher, f"searcher = {searcher!r}")
+    return Component.of(name_of("searcher", searcher), searcher, {}, "searcher", ("sizes", *searcher.needs))
+
+
+def _training(training: str | Component | Mapping[str, Any]) -> Component:
+    if isinstance(training, Component):
+        return training
+    if isinstance(training, str):
+        return training_component(training, {})
+    settings = dict(training)
+    return training_component(settings.pop("name", "supernet"), settings)
+
+
