@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from orchestrator import names
 from orchestrator.bench import claim, parse
 from orchestrator.errors import InputError, RunError
 from orchestrator.evaluators.table import Table, is_accuracy
-from orchestrator.experiment import FACTS
+from orchestrator.experiment import find_searcher
 from orchestrator.rounds import rounds
-from searchers import Architecture, Evaluation, GradientSearcher, Searcher
+from searchers import Architecture, Evaluation, GradientSearcher, SearchContext, Searcher
+from searchers.parts.additive import Additive
 
 Job = tuple[str, int]
 """A searcher with its settings as it was written, and a seed."""
@@ -207,19 +208,30 @@ def evaluations(table: Table, budget: float) -> int:
 
 def build(table: Table, name: str, settings: dict[str, Any], length: int, seed: int) -> Searcher:
     """The searcher for `length` rounds on the table. Raises InputError for what it does not take."""
-    cls = names.find("searcher", name)
-    takes = inspect.signature(cls).parameters
-    given: dict[str, Any] = {
-        "rounds": length,
-        "steps": length,
-        "costs": len(table.columns) - 1,
-        "additive": [table.additive(i) for i in range(1, len(table.columns))],
-        "seed": seed,
-    } | {fact: getattr(table.space, fact) for fact in FACTS if fact in takes}
-    if "warmup" in takes:
-        settings = {"warmup": 0.0} | settings
-    checked = names.keywords(cls, settings, "searcher", supplied=("sizes", "limits", *FACTS, *given))
-    made = names.build(cls, checked, "searcher", table.space.sizes, **{k: v for k, v in given.items() if k in takes})
-    if not isinstance(made, Searcher):
-        raise InputError(f"{name} is no searcher")
+    cls, columns = find_searcher(name), range(1, len(table.columns))
+    context = SearchContext(
+        sizes=table.space.sizes,
+        rounds=length,
+        seed=seed,
+        limits=(None,) * len(columns),
+        shared_weights=False,
+        space=table.space,
+        cost_models=[_Column(table, i) for i in columns],
+    )
+    chosen = names.build(cls.resolve, {}, "searcher", settings, shared_weights=False)
+    checked = names.keywords(cls, chosen, "searcher", supplied=("sizes", *cls.needs))
+    made = names.build(cls.build, checked, "searcher", context)
+    assert isinstance(made, Searcher)
     return made
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column of the table as a cost."""
+
+    table: Table
+    index: int
+
+    def additive(self) -> Additive | None:
+        """See `Table.additive`."""
+        return self.table.additive(self.index)

@@ -7,8 +7,8 @@ import inspect
 import math
 import re
 import tomllib
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,11 @@ from orchestrator.evaluators.supernet import Supernet
 from orchestrator.objectives.base import Objective, Probe
 from orchestrator.spaces.base import SearchSpace
 from orchestrator.spaces.parts.own import OwnSpace
-from searchers import Searcher
+from searchers import SearchContext, Searcher
 
-# What the orchestrator fills in itself; a file cannot set it.
-FACTS = ("node_inputs", "none_option", "parameter_free", "phases", "derive", "canonical", "path_encoding")
-"""What a space knows, for the searchers that have such a keyword."""
-_SEARCHER = ("sizes", "rounds", "steps", "costs", "seed", "additive", "limits", *FACTS)
 _GOALS = ("at_most", "target")
 """Keys of every objective: what it may be at most, and the cost that a scalarised method is to aim at."""
+# What the orchestrator fills in itself; a file cannot set it.
 _SPACE = ("image", "classes")
 _OBJECTIVE = ("space", "cost", "device")
 _TRAINING = ("space", "data", "probes", "seed", "device", "rank", "world")
@@ -145,12 +142,6 @@ class Experiment:
         if top["seed"] < 0:
             raise InputError(f"seed = {top['seed']}; seeds count from 0")
         merged = {name: given.get(name, {}) for name in _SECTIONS}
-
-        def named(section: str, kind: str, supplied: Sequence[str]) -> dict[str, Any]:
-            values = dict(merged[section])
-            name = _name(values, section)
-            return {"name": name} | names.keywords(names.find(kind, name), values, section, supplied=supplied)
-
         shape = dict(merged["space"])
         space = _name(shape, "space")
         own = dict(merged["data"])
@@ -181,15 +172,18 @@ class Experiment:
         training = {"name": trainer} | names.keywords(EVALUATORS[trainer], trained, "training", supplied=_TRAINING)
         if trainer == "supernet" and training["batch"] < workers.count:
             raise InputError(f"training.batch = {training['batch']}: {workers.count} workers need an image of each batch")
-        searcher = named("searcher", "searcher", _SEARCHER)
-        if trainer == "from-scratch" and "warmup" in searcher:
-            if merged["searcher"].get("warmup"):
-                raise InputError("searcher.warmup: networks trained from scratch share nothing that could be warmed up")
-            searcher["warmup"] = 0.0
+        chosen = dict(merged["searcher"])
+        method = _name(chosen, "searcher")
+        cls_searcher = find_searcher(method)
+        try:
+            chosen = cls_searcher.resolve(chosen, shared_weights=trainer != "from-scratch")
+        except ValueError as error:
+            raise InputError(f"searcher.{error}") from error
+        searcher = names.keywords(cls_searcher, chosen, "searcher", supplied=("sizes", *cls_searcher.needs))
         return cls(
             data={"name": dataset} | data.settings(dataset, own),
             space={"name": space} | names.keywords(find_space(space), shape, "space", supplied=_SPACE),
-            searcher=searcher,
+            searcher={"name": method} | searcher,
             objectives=objectives,
             training=training,
             budget=Budget(**names.keywords(Budget, merged["budget"], "budget")),
@@ -234,29 +228,28 @@ class Experiment:
         return int(self.training["epochs"]) if self.training["name"] == "from-scratch" else None
 
     def build_searcher(self, space: SearchSpace, objectives: Sequence[Objective], rounds: int) -> Searcher:
-        """With what its constructor asks for of the budget, the objectives and the space."""
-        cls = names.find("searcher", self.searcher["name"])
-        takes = inspect.signature(cls).parameters
-        given: dict[str, Any] = {
-            "rounds": rounds,
-            "steps": rounds * self.budget.interval,
-            "costs": len(objectives) - 1,
-            "limits": self.limits[1:],
-            "seed": self.seed,
-        } | {fact: getattr(space, fact) for fact in FACTS if fact in takes}
-        if "additive" in takes:
-            given["additive"] = [objective.additive() for objective in objectives[1:]]
-        supplied = {key: value for key, value in given.items() if key in takes}
-        own = _rest(self.searcher) | self._aims(takes)
+        """Make the searcher for so many rounds. Raises InputError for a method that cannot search here."""
+        cls, own = find_searcher(self.searcher["name"]), _rest(self.searcher)
+        context = SearchContext(
+            sizes=space.sizes,
+            rounds=rounds,
+            steps=rounds * self.budget.interval,
+            seed=self.seed,
+            limits=tuple(self.limits[1:]),
+            targets=self._targets(cls),
+            shared_weights=self.alone is None,
+            space=space,
+            cost_models=objectives[1:],
+        )
         if self.alone is not None:
             # With any number of rounds, lest it complains of having too few first.
-            long = names.build(cls, own, "searcher", space.sizes, **supplied | {"rounds": 10_000})
+            long = names.build(cls.build, own, "searcher", replace(context, rounds=10_000))
             if long.mixes or long.stage.stages > 1:
                 raise InputError(
                     f"searcher.name = {self.searcher['name']!r} needs shared weights; with training.name = 'from-scratch' take "
                     "one that only asks for networks, as nsga-net and random-search do"
                 )
-        made = names.build(cls, own, "searcher", space.sizes, **supplied)
+        made = names.build(cls.build, own, "searcher", context)
         assert isinstance(made, Searcher)
         if made.mixes and not space.relaxed:
             raise InputError(
@@ -265,19 +258,19 @@ class Experiment:
             )
         return made
 
-    def _aims(self, takes: Collection[str]) -> dict[str, list[float]]:
-        """The objectives' targets, as the searcher's keyword for them."""
+    def _targets(self, cls: type[Searcher]) -> tuple[float, ...] | None:
+        """The objectives' targets, for a searcher that aims at them. Raises InputError."""
         aims = {name: values["target"] for name, values in self.objectives.items() if "target" in values}
         if not aims:
-            return {}
-        name, key = self.searcher["name"], next((k for k in ("targets", "bases") if k in takes), None)
+            return None
+        name, key = self.searcher["name"], cls.target_setting
         if key is None:
             raise InputError(f"objectives.{next(iter(aims))}.target: {name} aims at none; a limit is written at_most")
         if self.searcher.get(key) is not None:
             raise InputError(f"searcher.{key} and objectives.{next(iter(aims))}.target say the same; leave one out")
         if list(aims) != list(self.objectives)[1:]:
             raise InputError(f"objectives.*.target: {name} needs one for every objective after the error, or none at all")
-        return {key: list(aims.values())}
+        return tuple(aims.values())
 
     def build_evaluator(self, dataset: Dataset, *, rank: int = 0, world: int = 1) -> Supernet | FromScratch:
         """One replica, on this process's device."""
@@ -290,9 +283,7 @@ class Experiment:
             return FromScratch(space, dataset, probes, **given)
         if given["statistics"] is None:
             # As the method's authors have it: a network that was just trained has running averages of its own.
-            given["statistics"] = (
-                "running" if vars(names.find("searcher", self.searcher["name"])).get("full_validation") else "batch"
-            )
+            given["statistics"] = "running" if find_searcher(self.searcher["name"]).full_validation else "batch"
         return Supernet(space, dataset, probes, **given, rank=rank, world=world)
 
 
@@ -321,6 +312,13 @@ def _goals(values: dict[str, Any], section: str) -> dict[str, float]:
 
 
 _SECTIONS = ("data", "space", "searcher", "objectives", "training", "budget", "workers", "retrain")
+
+
+def find_searcher(name: str) -> type[Searcher]:
+    """The class of a search method. Raises InputError for an unknown name."""
+    found = names.find("searcher", name)
+    assert isinstance(found, type) and issubclass(found, Searcher)
+    return found
 
 
 def find_space(name: str) -> Callable[..., Any]:

@@ -332,7 +332,7 @@ def _shared(plan: Coordinator, supernet: Supernet, samples: float, timed: Callab
     mixtures = searcher.train_on(2)
     for index in range(stage.stages):
         # Later stages are deeper and hold fewer options; which ones survive makes little difference to the time.
-        share = [1.0, *experiment.searcher.get("keep", ())][index]
+        share = searcher.plan()[index]
         options = tuple(tuple(range(n))[-max(1, math.floor(share * n + 0.5)) :] for n in plan.space.sizes)
         supernet.build(replace(stage, index=index, options=options), 1)
         left = [
@@ -348,8 +348,7 @@ def _shared(plan: Coordinator, supernet: Supernet, samples: float, timed: Callab
         while (relaxed := searcher.relax()) is None:
             searcher.train_on(1)
         slope = timed(lambda: supernet.differentiate(relaxed, 0, searcher.unrolled))
-        asking = (1 - stage.warmup / stage.rounds) * plan.rounds
-        seconds += asking * experiment.budget.interval * slope / experiment.searcher.get("every", 1)
+        seconds += searcher.expected_gradients(plan.rounds * experiment.budget.interval) * slope
     return seconds
 
 
