@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import inspect
 import math
 import statistics
 import time
@@ -27,11 +26,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from orchestrator import registry as names
+from orchestrator.config.experiment import find_searcher
 from orchestrator.data.dataset import Dataset, Part
 from orchestrator.evaluators.supernet import Supernet
+from orchestrator.objectives.parameters import Parameters
 from orchestrator.spaces.darts import Darts
-from searchers import GradientSearcher, Mixture, Searcher
+from searchers import GradientSearcher, Mixture, SearchContext, Searcher
 
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "darts, second order": ("darts", {"order": 2}),
@@ -87,7 +87,7 @@ def step(searcher: Searcher, net: Supernet) -> None:
         net.train(searcher.train_on(1))
         return
     net.train(searcher.train_on(1))
-    net.measure_on_batch(searcher.ask(1000), net.step)
+    net.measure(searcher.ask(1000), net.step)
 
 
 def main() -> None:
@@ -105,18 +105,10 @@ def main() -> None:
     part = Part(pixels, torch.randint(0, 10, (8 * batch,), generator=draw))
     data = Dataset(part, part, part, tuple("0123456789"), (0.5,) * 3, (0.25,) * 3, flip=True, crop=4)
 
+    context = SearchContext(space.sizes, rounds=99, steps=1000, space=space, cost_models=[Parameters(space)])
     searchers: dict[str, tuple[Searcher, Supernet]] = {}
     for title, (name, settings) in METHODS.items():
-        given = {"rounds": 99, "steps": 1000, "costs": 1, "additive": [space.additive("parameters")]}
-        given |= {
-            "node_inputs": space.node_inputs,
-            "none_option": space.none_option,
-            "parameter_free": space.parameter_free,
-            "derive": space.derive,
-        }
-        cls = names.find("searcher", name)
-        given = {key: value for key, value in given.items() if key in inspect.signature(cls).parameters}
-        searcher = names.build(cls, settings, "searcher", space.sizes, **given)
+        searcher = find_searcher(name).build(context, **settings)
         net = Supernet(space, data, batch=batch, valid_batch=batch, device=device, amp=arguments.amp)
         net.build(searcher.stage, 1000)
         searchers[title] = (searcher, net)

@@ -1,18 +1,26 @@
-"""The nouns that cross the seam between a search method and whatever evaluates its proposals."""
+"""The vocabulary between a search method and whatever evaluates its proposals, and what a method is built from."""
 
 from __future__ import annotations
 
+import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, Self
+
+import numpy as np
+
+from searchers.parts.additive import Additive
 
 Architecture = tuple[int, ...]
 """An option index per choice."""
 
 Cotangents = tuple[tuple[float, ...], ...]
 """d loss / d weight, shaped like `Mixture.weights`; 0 where no cotangent was wanted."""
+
+PathEncoding = tuple[np.ndarray, Sequence[int]]
+"""Features of all architectures of a space in lexicographic order, (architectures, features), and the group of each feature."""
 
 
 @dataclass(frozen=True)
@@ -90,22 +98,258 @@ class Stage:
             raise ValueError(f"stage {self.index} of {self.stages} with {self.warmup} of {self.rounds} rounds of warm-up")
 
 
-class Searcher(ABC):
-    """Proposes architectures and learns from their costs.
+class SpaceFacts(Protocol):
+    """Knowledge of a search space that some methods use, beyond the number of options of each choice.
 
-    It does not evaluate, log, save or draw, and it does not own the loop. A round is: `train_on`, then `ask`, then `tell`.
-    All that is random in it flows from the seed it was built with.
+    Each attribute is read only for a method that needs it, so an expensive one may be a property.
+    """
+
+    @property
+    def node_inputs(self) -> Sequence[Sequence[int]]:
+        """For cells that keep two edges into each node: the choices that feed each node, node by node and cell by cell, in
+        the order of the cell's states. Empty in other spaces."""
+
+    @property
+    def none_option(self) -> Sequence[int | None] | None:
+        """Per choice the option that stands for no edge, or None; None where no choice has one."""
+
+    @property
+    def parameter_free(self) -> Sequence[Sequence[bool]] | None:
+        """Per choice and option, whether it is an operation without learned parameters; None where that is not known."""
+
+    @property
+    def phases(self) -> Sequence[Sequence[int]]:
+        """The choices of each phase of a network, in order: a cell, a stage, a block. Empty: each choice is one."""
+
+    @property
+    def derive(self) -> Callable[[Sequence[Sequence[float]]], Architecture] | None:
+        """From probabilities, (choices, options), to the architecture that the space derives from them; None: the mode."""
+
+    @property
+    def canonical(self) -> Callable[[Architecture], Hashable] | None:
+        """From an architecture to a key that is equal for the same networks; None: every architecture is another network."""
+
+    @property
+    def path_encoding(self) -> PathEncoding | None:
+        """Features of the graphs of all architectures; None where the space is too large to list."""
+
+
+class CostModel(Protocol):
+    """A cost that may be known before anything is measured."""
+
+    def additive(self) -> Additive | None:
+        """Return the cost as a sum over the options: a fixed part, and what each option of each choice adds; None where it
+        is no such sum."""
+
+
+class UnknownSpace:
+    """A space of which only the number of options of each choice is known."""
+
+    node_inputs: Sequence[Sequence[int]] = ()
+    none_option: Sequence[int | None] | None = None
+    parameter_free: Sequence[Sequence[bool]] | None = None
+    phases: Sequence[Sequence[int]] = ()
+    derive: Callable[[Sequence[Sequence[float]]], Architecture] | None = None
+    canonical: Callable[[Architecture], Hashable] | None = None
+    path_encoding: PathEncoding | None = None
+
+
+@dataclass(frozen=True)
+class SearchContext:
+    """The search that a method is built for: what the space, the objectives and the budget say, apart from its own settings.
+
+    A method names in `Searcher.needs` which attributes its constructor takes. What is expensive to know (`additive` and the
+    attributes of `space`) is worked out only where it is read.
+
+    Args:
+        sizes: Number of options of each choice.
+        rounds: Rounds of the whole search.
+        steps: Weight steps of the whole search; 0 stands for one per round.
+        seed: Seed of all that is random in the method.
+        limits: Upper limit of each cost after the error, in its own unit; None for no limit. Its length is the number of costs.
+        targets: Cost that a scalarised reward aims at, for each cost after the error, in its own unit. None: the method's own
+            default.
+        shared_weights: Whether architectures are measured with shared weights that the search trains; False where each network
+            has weights of its own, as in a table or trained from scratch.
+        space: Facts of the space that some methods use.
+        cost_models: The costs after the error, for the methods that use those that are sums over the options. Empty: no cost
+            is known to be one.
+
+    Raises:
+        ValueError: for a choice without options, fewer than 1 round, or targets or cost models that are not one for each limit.
+
+    Example:
+        >>> context = SearchContext(sizes=(3, 4), rounds=10)
+        >>> context.steps, context.costs, context.additive
+        (10, 1, (None,))
     """
 
     sizes: tuple[int, ...]
-    mixes = False
-    """Whether it ever trains on, or asks about, a mixture of several options."""
-    full_validation = False
-    """Whether what it asks about is to be measured on the whole validation part, as it was just trained, by the running
-    statistics of that training; otherwise on one batch, by that batch's own."""
+    rounds: int
+    steps: int = 0
+    seed: int = 0
+    limits: tuple[float | None, ...] = (None,)
+    targets: tuple[float, ...] | None = None
+    shared_weights: bool = True
+    space: SpaceFacts = field(default_factory=UnknownSpace)
+    cost_models: Sequence[CostModel] = ()
 
+    def __post_init__(self) -> None:
+        if not self.sizes or min(self.sizes) < 1:
+            raise ValueError(f"sizes = {self.sizes}; every choice needs an option, and there must be a choice")
+        if self.rounds < 1 or self.steps < 0:
+            raise ValueError(f"rounds = {self.rounds}, steps = {self.steps}; at least 1 round, and steps are not negative")
+        if not self.steps:
+            object.__setattr__(self, "steps", self.rounds)
+        for name, given in (("targets", self.targets), ("cost_models", self.cost_models)):
+            if given and len(given) != len(self.limits):
+                raise ValueError(f"{name} has {len(given)} entries; give one for each of the {len(self.limits)} costs, or none")
+
+    @property
+    def costs(self) -> int:
+        """Number of objectives after the error."""
+        return len(self.limits)
+
+    @property
+    def additive(self) -> Sequence[Additive | None]:
+        """Each cost after the error as a sum over the options; None for one that is no such sum."""
+        return tuple(model.additive() for model in self.cost_models) or (None,) * self.costs
+
+    @property
+    def node_inputs(self) -> Sequence[Sequence[int]]:
+        """See `SpaceFacts.node_inputs`."""
+        return self.space.node_inputs
+
+    @property
+    def none_option(self) -> Sequence[int | None] | None:
+        """See `SpaceFacts.none_option`."""
+        return self.space.none_option
+
+    @property
+    def parameter_free(self) -> Sequence[Sequence[bool]] | None:
+        """See `SpaceFacts.parameter_free`."""
+        return self.space.parameter_free
+
+    @property
+    def phases(self) -> Sequence[Sequence[int]]:
+        """See `SpaceFacts.phases`."""
+        return self.space.phases
+
+    @property
+    def derive(self) -> Callable[[Sequence[Sequence[float]]], Architecture] | None:
+        """See `SpaceFacts.derive`."""
+        return self.space.derive
+
+    @property
+    def canonical(self) -> Callable[[Architecture], Hashable] | None:
+        """See `SpaceFacts.canonical`."""
+        return self.space.canonical
+
+    @property
+    def path_encoding(self) -> PathEncoding | None:
+        """See `SpaceFacts.path_encoding`."""
+        return self.space.path_encoding
+
+
+CONTEXT_ATTRIBUTES = (
+    "rounds",
+    "steps",
+    "seed",
+    "costs",
+    "limits",
+    "shared_weights",
+    "additive",
+    "node_inputs",
+    "none_option",
+    "parameter_free",
+    "phases",
+    "derive",
+    "canonical",
+    "path_encoding",
+)
+"""Attributes of `SearchContext` that a constructor may take, under the same name. `sizes` comes first in every constructor, and
+`targets` reach the setting that `Searcher.target_setting` names."""
+
+
+class Searcher(ABC):
+    """A search method: proposes architectures and learns from their costs.
+
+    It does not evaluate, log, save or draw, and it does not own the loop. A round is: `train_on`, then `ask`, then `tell`.
+    All randomness derives from the seed that it was built with.
+
+    A constructor takes `sizes` first, then the attributes of the `SearchContext` that the class names in `needs`; its other
+    parameters are settings of the user. `build` calls it so. Class definitions are checked: a name in `needs` that is no
+    parameter or no attribute of the context, and a parameter that has the name of such an attribute but is not in `needs`, are
+    a TypeError.
+
+    Attributes:
+        needs: Attributes of the `SearchContext` that the constructor takes by name, besides `sizes`.
+        target_setting: The setting that takes the objectives' targets, if the method aims at any.
+        warmup_setting: The setting that says for how long shared weights train before the first proposal; it is 0 in a search
+            without shared weights.
+        mixes: Whether the method trains on, or asks about, mixtures of several options.
+        full_validation: Whether proposals are measured on the whole validation part, as they were just trained and with the
+            running statistics of that training; otherwise on one batch, with the statistics of that batch.
+        samples: Architectures that are proposed in a round.
+
+    Raises:
+        TypeError: when a subclass is defined whose constructor and declarations do not match.
+
+    Example:
+        >>> from searchers.random_search import RandomSearch
+        >>> searcher = RandomSearch.build(SearchContext(sizes=(3, 4), rounds=10, shared_weights=False), samples=2)
+        >>> searcher.train_on(0), len(searcher.ask(5))
+        ([], 2)
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("rounds", "seed")
+    target_setting: ClassVar[str | None] = None
+    warmup_setting: ClassVar[str | None] = None
+    sizes: tuple[int, ...]
+    mixes = False
+    full_validation = False
     samples: int = 1
-    """How many architectures it asks for in a round."""
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if "__init__" in {name for base in cls.__mro__[:-1] for name in vars(base)}:
+            _check_declarations(cls)
+
+    @classmethod
+    def settings(cls) -> dict[str, inspect.Parameter]:
+        """Return the constructor's parameters that are for the user to set, by name."""
+        return {name: p for name, p in _parameters(cls).items() if name not in ("sizes", *cls.needs)}
+
+    @classmethod
+    def resolve(cls, settings: Mapping[str, Any], *, shared_weights: bool = True) -> dict[str, Any]:
+        """Return the user's settings with those added that follow from the kind of training.
+
+        Raises:
+            ValueError: for a setting that means nothing with this kind of training.
+        """
+        if shared_weights or cls.warmup_setting is None:
+            return dict(settings)
+        if settings.get(cls.warmup_setting):
+            raise ValueError(f"{cls.warmup_setting}: networks trained from scratch share nothing that could be warmed up")
+        return dict(settings) | {cls.warmup_setting: 0.0}
+
+    @classmethod
+    def build(cls, context: SearchContext, **settings: Any) -> Self:
+        """Return the method for a search, with the user's `settings`.
+
+        Raises:
+            ValueError: for settings that the method refuses, and for targets of a method that aims at none or has been given
+                its own.
+        """
+        settings = cls.resolve(settings, shared_weights=context.shared_weights)
+        if context.targets is not None:
+            if cls.target_setting is None:
+                raise ValueError(f"targets = {context.targets}: {cls.__name__} aims at none; give limits instead")
+            if settings.get(cls.target_setting) is not None:
+                raise ValueError(f"{cls.target_setting} and the objectives' targets say the same; leave one out")
+            settings[cls.target_setting] = list(context.targets)
+        needed = {name: getattr(context, name) for name in cls.needs}
+        return cls(context.sizes, **needed, **settings)  # type: ignore[call-arg]
 
     @property
     @abstractmethod
@@ -114,53 +358,99 @@ class Searcher(ABC):
 
     @abstractmethod
     def train_on(self, steps: int) -> list[Mixture]:
-        """The mixtures that the next `steps` weight steps of shared weights train on. Begins a round."""
+        """Begin a round: return the mixtures that the next `steps` steps of the shared weights train on."""
 
     @abstractmethod
     def ask(self, n: int) -> list[Architecture]:
-        """At most `n` architectures to evaluate; an empty list means "go on without me" (warm-up). May repeat one."""
+        """Return at most `n` architectures to evaluate, repeats included; none during a warm-up."""
 
     @abstractmethod
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
-        """Costs of architectures that were asked, in any order and in any portions."""
+        """Take the costs of architectures that were asked for, in any order and in any portions."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
-        """All that decides the future, as numbers, strings, lists, dicts and tensors."""
+        """Return all that decides the future, as numbers, strings, lists, dicts and tensors."""
 
     @abstractmethod
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state` was taken; the searcher must have been built with the same arguments."""
+        """Continue where `state` was taken, in a searcher that was built with the same arguments."""
 
     def expected(self, rounds: int) -> float:
-        """About how many architectures it asks for in all, in a search of so many rounds."""
+        """Estimate how many architectures the method asks for in a search of so many rounds."""
         return (1 - self.stage.warmup / self.stage.rounds) * rounds * self.samples
 
+    def plan(self) -> tuple[float, ...]:
+        """Return the share of each choice's options that is left in each stage, first to last."""
+        return (1.0,) * self.stage.stages
+
     def probabilities(self) -> list[list[float]] | None:
-        """The probability of each option of each choice, or None for a method without a policy."""
+        """Return the probability of each option of each choice, or None for a method without a policy."""
         return None
 
     def derive(self) -> list[Architecture]:
-        """What the method itself returns at its end, beside the archive of all it measured."""
+        """Return the method's own result at the end of a search, beside the archive of everything measured."""
         return []
 
 
 class GradientSearcher(Searcher):
-    """A `Searcher` that asks for derivatives at a mixture of its choosing. What it proposes besides is for the archive; it
-    is not told the costs."""
+    """A `Searcher` that asks for derivatives at mixtures of its choosing.
+
+    Its proposals are for the archive; it does not learn from their costs.
+
+    Attributes:
+        unrolled: Whether the loss is to be differentiated through a weight step (DARTS's second order).
+    """
 
     mixes = True
     unrolled = False
-    """Whether it wants the loss after a weight step differentiated, that step included (DARTS's second order)."""
 
     @abstractmethod
     def relax(self) -> Mixture | None:
-        """The mixture at which the validation loss is to be differentiated; None while weights alone are trained."""
+        """Return the mixture at which the validation loss is to be differentiated; None while weights alone are trained."""
 
     @abstractmethod
     def descend(self, loss: float, cotangents: Cotangents) -> None:
-        """The loss and d loss / d weight at the mixture of the last `relax`; the chain rule to the method's own parameters is
-        its own."""
+        """Take the loss and d loss / d weight at the mixture of the last `relax`, and move the architecture parameters."""
+
+    def expected_gradients(self, steps: int) -> float:
+        """Estimate how many gradients the method asks for in a search of so many weight steps."""
+        return (1 - self.stage.warmup / self.stage.rounds) * steps
+
+
+def _parameters(cls: type[Searcher]) -> dict[str, inspect.Parameter]:
+    """Return the named parameters of the constructor, without self."""
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return {name: p for name, p in inspect.signature(cls).parameters.items() if p.kind not in variadic}
+
+
+def _check_declarations(cls: type[Searcher]) -> None:
+    """Raise TypeError unless `needs` and the named settings of a class match its constructor."""
+    name, parameters = cls.__name__, list(_parameters(cls))
+    if not parameters or parameters[0] != "sizes":
+        raise TypeError(f"the constructor of {name} takes ({', '.join(parameters)}); its first parameter must be sizes")
+    if unknown := [need for need in cls.needs if need not in CONTEXT_ATTRIBUTES]:
+        raise TypeError(
+            f"{name}.needs has {unknown[0]!r}, which no search context has; there are {', '.join(CONTEXT_ATTRIBUTES)}"
+        )
+    taken = tuple(parameter for parameter in parameters if parameter in CONTEXT_ATTRIBUTES)
+    if missing := [need for need in cls.needs if need not in taken]:
+        raise TypeError(
+            f"{name}.needs has {missing[0]!r}, which its constructor does not take by that name; add the parameter, or write "
+            f"needs = {taken}"
+        )
+    if undeclared := [parameter for parameter in taken if parameter not in cls.needs]:
+        raise TypeError(
+            f"the constructor of {name} takes {undeclared[0]!r} of the search context, which {name}.needs does not have; write "
+            f"needs = {taken}, or give the setting another name"
+        )
+    for declared in ("target_setting", "warmup_setting"):
+        setting = getattr(cls, declared)
+        if setting is not None and setting not in cls.settings():
+            raise TypeError(
+                f"{name}.{declared} = {setting!r}, which is no setting of its constructor; write {declared} = None, or one of "
+                f"{', '.join(cls.settings())}"
+            )
 
 
 def learning_rate(published: float, over: int, steps: float) -> float:

@@ -31,6 +31,8 @@ class Darts(GradientSearcher):
     Raises ValueError for settings outside these bounds.
     """
 
+    needs = ("rounds", "steps", "derive", "seed")
+
     def __init__(
         self,
         sizes: Sequence[int],

@@ -68,13 +68,13 @@ class Ddpnas(Searcher):
     """
 
     full_validation = True
+    needs = ("rounds", "additive", "limits", "parameter_free", "node_inputs", "none_option", "seed")
 
     def __init__(
         self,
         sizes: Sequence[int],
         *,
         rounds: int,
-        costs: int = 1,
         additive: Sequence[Additive | None] = (),
         limits: Sequence[float | None] = (),
         parameter_free: Sequence[Sequence[bool]] | None = None,

@@ -53,13 +53,14 @@ class Nasp(GradientSearcher):
         2
     """
 
+    needs = ("rounds", "steps", "additive", "node_inputs", "none_option", "seed")
+
     def __init__(
         self,
         sizes: Sequence[int],
         *,
         rounds: int,
         steps: int,
-        costs: int = 1,
         additive: Sequence[Additive | None] = (),
         node_inputs: Sequence[Sequence[int]] = (),
         none_option: Sequence[int | None] | None = None,

@@ -11,6 +11,8 @@ from searchers.pymoo_algorithm import PymooAlgorithm
 class Nsga2(PymooAlgorithm):
     """`pymoo-algorithm` with algorithm = "NSGA2", where settings are explained."""
 
+    needs = ("rounds", "costs", "canonical", "seed")
+
     def __init__(
         self,
         sizes: Sequence[int],

@@ -32,6 +32,8 @@ class NsgaNet(UniformPaths):
     Raises ValueError for settings outside these bounds.
     """
 
+    needs = ("rounds", "canonical", "phases", "seed")
+
     def __init__(
         self,
         sizes: Sequence[int],

@@ -24,6 +24,8 @@ class OptunaSampler(UniformPaths):
     Raises ValueError for settings outside these bounds, and where Optuna is not installed.
     """
 
+    needs = ("rounds", "costs", "canonical", "seed")
+
     def __init__(
         self,
         sizes: Sequence[int],

@@ -45,6 +45,9 @@ class PreferencePolicy(Searcher):
     Raises ValueError for settings outside these bounds.
     """
 
+    needs = ("rounds", "costs", "seed")
+    warmup_setting = "warmup"
+
     def __init__(
         self,
         sizes: Sequence[int],

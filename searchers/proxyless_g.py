@@ -41,6 +41,10 @@ class ProxylessG(GradientSearcher):
     Raises ValueError for settings outside these bounds.
     """
 
+    needs = ("rounds", "steps", "costs", "additive", "limits", "seed")
+    target_setting = "targets"
+    warmup_setting = "warmup"
+
     def __init__(
         self,
         sizes: Sequence[int],
@@ -183,6 +187,9 @@ class ProxylessG(GradientSearcher):
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         pass
+
+    def expected_gradients(self, steps: int) -> float:
+        return super().expected_gradients(steps) / self.every
 
     def probabilities(self) -> list[list[float]]:
         return self.policy.rows()

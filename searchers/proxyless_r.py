@@ -37,6 +37,10 @@ class ProxylessR(Searcher):
     Raises ValueError for settings outside these bounds.
     """
 
+    needs = ("rounds", "costs", "seed")
+    target_setting = "targets"
+    warmup_setting = "warmup"
+
     def __init__(
         self,
         sizes: Sequence[int],

@@ -46,6 +46,8 @@ class PymooAlgorithm(UniformPaths):
     Raises ValueError for settings outside these bounds.
     """
 
+    needs = ("rounds", "costs", "canonical", "seed")
+
     def __init__(
         self,
         sizes: Sequence[int],

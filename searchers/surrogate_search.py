@@ -17,9 +17,9 @@ import torch
 from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
 from scipy.stats import norm, qmc
 
-from searchers.base import Architecture
+from searchers.base import Architecture, PathEncoding
 from searchers.parts.additive import Additive
-from searchers.parts.gaussian_process import Encoding, Kernel, PathEncoding, Posterior, Scale
+from searchers.parts.gaussian_process import Encoding, Kernel, Posterior, Scale
 from searchers.parts.ranking import ranked
 from searchers.parts.uniform import UniformPaths
 
@@ -62,6 +62,8 @@ class SurrogateSearch(UniformPaths):
 
     Raises ValueError for settings outside these bounds.
     """
+
+    needs = ("rounds", "additive", "path_encoding", "canonical", "seed")
 
     def __init__(
         self,

@@ -51,6 +51,10 @@ class TndNas(Searcher):
     Raises ValueError for settings outside these bounds.
     """
 
+    needs = ("rounds", "costs", "seed")
+    target_setting = "bases"
+    warmup_setting = "warmup"
+
     def __init__(
         self,
         sizes: Sequence[int],
@@ -175,6 +179,9 @@ class TndNas(Searcher):
             else:
                 self._base = self.bases[self._index]
         self.gradient.step([e.architecture for e in told], [self.reward(e) for e in told])
+
+    def plan(self) -> tuple[float, ...]:
+        return (1.0, *self.keep)
 
     def probabilities(self) -> list[list[float]]:
         return self.policy.rows()

@@ -32,7 +32,9 @@ HERE = Path(__file__).parent
 NAMES = ("none", "skip", "conv 1x1", "conv 3x3", "pool")
 
 
-def played(table: TabularBenchmark, name: str, length: int, interval: int = 1, **settings: Any) -> Iterator[tuple[Searcher, Any]]:
+def played(
+    table: TabularBenchmark, name: str, length: int, interval: int = 1, **settings: Any
+) -> Iterator[tuple[Searcher, Any]]:
     """The searcher and what was evaluated, after each of `length` rounds."""
     searcher = build(table, name, settings, length * interval, seed=0)
     endless = rounds(searcher, table, lambda asked: [Evaluation(a, table.costs[a]) for a in asked], interval, lambda: 10**6)
@@ -56,7 +58,9 @@ def save(made: Figure, name: str) -> None:
     print(f"docs/images/{name}.png, {(HERE / f'{name}.png').stat().st_size / 1024:.0f} KB")
 
 
-def stacked(table: TabularBenchmark, name: str, methods: dict[str, tuple[str, dict[str, Any]]], length: int, edge: int, x: str) -> None:
+def stacked(
+    table: TabularBenchmark, name: str, methods: dict[str, tuple[str, dict[str, Any]]], length: int, edge: int, x: str
+) -> None:
     """The policy on one edge over the search."""
     made, axes = figure(len(methods), sharey=True)
     for ax, (title, (searcher, settings)) in zip(axes, methods.items(), strict=True):

@@ -24,7 +24,12 @@ class Shelf:
     """
 
     def __init__(
-        self, kind: str, names: Callable[[], Iterable[str]], make: Callable[[str, dict[str, Any]], Component], *, classes: bool = True
+        self,
+        kind: str,
+        names: Callable[[], Iterable[str]],
+        make: Callable[[str, dict[str, Any]], Component],
+        *,
+        classes: bool = True,
     ) -> None:
         self._kind, self._names, self._make, self._classes = kind, names, make, classes
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from functools import cached_property
 from pathlib import Path
@@ -128,8 +127,8 @@ class Result:
         architecture = self.problem.space.parse(arch)
         shared = SharedWeights(self.plan, self.directory)
         if not shared.has(architecture):
-            raise InputError(f"{arch} has options that were dropped later, so the shared weights know nothing of it; retrain it")
-        return copy.deepcopy(shared.network(architecture)).eval()
+            raise InputError(f"{arch} has options that were dropped later, so shared weights know nothing of it; retrain it")
+        return shared.network(architecture).eval()
 
     def report(self) -> Path:
         """Write report.html anew, and return its path. Raises InputError before there are results."""

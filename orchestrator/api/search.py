@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from orchestrator.config.plan import SearchPlan
 from orchestrator.config.problem import Problem
 from orchestrator.config.settings import Budget, Retraining, Workers
 from orchestrator.errors import InputError, Interrupted
-from orchestrator.registry import Component, check_subclass, name_of
+from orchestrator.registry import Component, check_subclass
 from orchestrator.runs.directory import check_out, open_run
 from orchestrator.runs.display import Display
 from orchestrator.runs.run import check, go
@@ -110,10 +111,8 @@ def resume(
 def _go(plan: SearchPlan, directory: Path, callbacks: Sequence[Callback], progress: bool, *, new: bool = False) -> Result:
     check(plan)
     watcher = CallingBack(plan.problem, callbacks, directory, _display() if progress else Watcher())
-    try:
+    with suppress(Interrupted):  # the state is saved, and the result says that it is not finished
         go(plan, directory, watcher, new=new)
-    except Interrupted:
-        pass  # the state is saved, and the result says that it is not finished
     if watcher.failure is not None and not isinstance(watcher.failure, StopSearch):
         raise watcher.failure
     return Result(plan, directory)
@@ -131,7 +130,7 @@ def _searcher(searcher: str | type[Searcher] | Component) -> Component:
     if isinstance(searcher, str):
         return searcher_component(searcher, {})
     check_subclass(searcher, Searcher, f"searcher = {searcher!r}")
-    return Component.of(name_of("searcher", searcher), searcher, {}, "searcher", ("sizes", *searcher.needs))
+    return searcher_component(searcher, {})
 
 
 def _training(training: str | Component | Mapping[str, Any]) -> Component:
@@ -141,5 +140,3 @@ def _training(training: str | Component | Mapping[str, Any]) -> Component:
         return training_component(training, {})
     settings = dict(training)
     return training_component(settings.pop("name", "supernet"), settings)
-
-

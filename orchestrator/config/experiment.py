@@ -17,7 +17,7 @@ from orchestrator.errors import InputError
 from orchestrator.evaluators.base import Evaluator
 from orchestrator.evaluators.from_scratch import FromScratch
 from orchestrator.evaluators.supernet import Supernet
-from orchestrator.registry import Component, find, keywords, known, nearest
+from orchestrator.registry import Component, find, keywords, known, name_of, nearest
 from searchers import Searcher
 
 SECTIONS = ("data", "space", "searcher", "objectives", "training", "budget", "workers", "retrain")
@@ -166,11 +166,17 @@ def training_component(name: Any, given: Mapping[str, Any]) -> Component:
     return Component.of(name, factory, given, "training", Evaluator.SUPPLIED)
 
 
-def searcher_component(name: str, given: Mapping[str, Any]) -> Component:
-    """Find a searcher by name, entry point or `module:Class`, and check its settings. Raises InputError."""
-    factory = find("searcher", name, Searcher)
-    assert isinstance(factory, type) and issubclass(factory, Searcher)
-    return Component.of(name, factory, given, "searcher", ("sizes", *factory.needs))
+def find_searcher(name: str) -> type[Searcher]:
+    """Find the class of a search method by name, entry point or `module:Class`. Raises InputError."""
+    found = find("searcher", name, Searcher)
+    assert isinstance(found, type) and issubclass(found, Searcher)
+    return found
+
+
+def searcher_component(method: str | type[Searcher], given: Mapping[str, Any]) -> Component:
+    """Find a search method, and check its settings. Raises InputError."""
+    name, cls = (method, find_searcher(method)) if isinstance(method, str) else (name_of("searcher", method), method)
+    return Component.of(name, cls, given, "searcher", ("sizes", *cls.needs))
 
 
 def _name(values: dict[str, Any], section: str) -> str:

@@ -86,21 +86,31 @@ class SearchPlan:
 
     def context(self, rounds: int) -> SearchContext:
         """Gather what a searcher is told of the problem and the budget."""
-        targets = self.problem.targets
-        names = [goal.name for goal in self.problem.goals][1:]
-        if targets and list(targets) != names:
-            raise InputError("objectives.*.target: give one for every objective after the error, or none at all")
         return SearchContext(
             sizes=self.problem.space.sizes,
             rounds=rounds,
             steps=rounds * self.budget.interval,
             seed=self.seed,
             limits=tuple(self.problem.limits[1:]),
-            targets=tuple(targets.values()) if targets else None,
+            targets=self._targets(),
             shared_weights=self.shares_weights,
             space=self.problem.space,
             cost_models=self.problem.objectives[1:],
         )
+
+    def _targets(self) -> tuple[float, ...] | None:
+        """Return the objectives' targets, for a method that aims at them. Raises InputError."""
+        targets, method = self.problem.targets, self.searcher_class
+        if not targets:
+            return None
+        name, first, key = self.experiment.searcher.name, next(iter(targets)), method.target_setting
+        if key is None:
+            raise InputError(f"objectives.{first}.target: {name} aims at none; a limit is written at_most")
+        if self.experiment.searcher.settings.get(key) is not None:
+            raise InputError(f"searcher.{key} and objectives.{first}.target say the same; leave one out")
+        if list(targets) != [goal.name for goal in self.problem.goals][1:]:
+            raise InputError(f"objectives.*.target: {name} needs one for every objective after the error, or none at all")
+        return tuple(targets.values())
 
     def build_searcher(self) -> Searcher:
         """Make the searcher. Raises InputError for a method that cannot search this problem in this way."""
@@ -110,8 +120,8 @@ class SearchPlan:
             trial = self._build(method, 10_000)
             if trial.mixes or trial.stage.stages > 1:
                 raise InputError(
-                    f"searcher.name = {name!r} needs shared weights; with training.name = {self.experiment.training.name!r} take "
-                    "one that only asks for networks, as nsga-net and random-search do"
+                    f"searcher.name = {name!r} needs shared weights; with training.name = {self.experiment.training.name!r} "
+                    "take one that only asks for networks, as nsga-net and random-search do"
                 )
         searcher = self._build(method, self.schedule.rounds)
         if searcher.mixes and not self.problem.space.relaxed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -19,7 +20,7 @@ from orchestrator.errors import InputError, RunError
 from orchestrator.evaluators.base import Differentiable, run_probes
 from orchestrator.objectives.base import Metrics, Probe
 from orchestrator.spaces.base import SearchSpace
-from orchestrator.spaces.parts.choice import SkipDropout, Weights
+from orchestrator.spaces.parts.choice import SkipDropout, Weights, extract
 from searchers.base import Architecture, Cotangents, Mixture, Searcher, Stage
 
 # Each kind of chance has a stream of its own, so that what one draws never moves another.
@@ -395,6 +396,18 @@ class Supernet(Differentiable):
             self.model.load_state_dict(theirs | fresh)
         except RuntimeError as error:
             raise RunError(f"the weights are of another network: {error}") from error
+
+    @torch.no_grad()
+    def standalone(self, architecture: Architecture) -> nn.Module:
+        """Return an architecture as a plain module with the shared weights, on the CPU, apart from this supernet.
+
+        Where normalisation keeps averages they are fitted to this network first, on `recalibration` training batches.
+        """
+        weights = Weights(Mixture.one_hot(architecture, self.space.sizes).weights)
+        self.model.eval()
+        if self.averages:
+            self._recalibrate(weights)
+        return extract(copy.deepcopy(self.model.network), architecture).cpu()
 
     @property
     def averages(self) -> bool:

@@ -8,8 +8,8 @@ from typing import Any
 
 import ray
 
-from orchestrator.cluster.replicas import last_line
 from orchestrator.cluster.connection import cluster
+from orchestrator.cluster.replicas import last_line
 from orchestrator.config.settings import Workers
 from orchestrator.errors import InputError, RunError
 from orchestrator.profiling.command import Row, Station

@@ -128,8 +128,8 @@ class Assessor:
         for cost, goal in zip(costs, self.problem.goals, strict=True):
             if not isinstance(cost, (int, float, np.number)) or not math.isfinite(cost):
                 raise RunError(
-                    f"objective {goal.name} gives {cost!r} for {self.problem.space.format(architecture)}; a cost must be a finite "
-                    "number"
+                    f"objective {goal.name} gives {cost!r} for {self.problem.space.format(architecture)}; a cost must be a "
+                    "finite number"
                 )
         return self.evaluation(architecture, costs)
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 
 from analysis.trust import SUFFIX
 from orchestrator.config.plan import SearchPlan
@@ -124,6 +125,10 @@ class SharedWeights:
                 show(done, whole, (time.monotonic() - began) / (done - at_first) * (whole - done))
         columns = {f"{s}{SUFFIX}": [known[names[a], s] for a in architectures] for s in self.statistics}
         return pd.DataFrame({"arch": [names[a] for a in architectures]} | columns)
+
+    def network(self, architecture: Architecture) -> nn.Module:
+        """Return a network as a plain module with these weights, on the CPU."""
+        return self._supernet("recalibrated", self.data).standalone(architecture)
 
     def _supernet(self, statistics: str, data: Dataset) -> Supernet:
         """In this process. Compiling takes longer than measuring, and nothing is probed."""

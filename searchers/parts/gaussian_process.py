@@ -10,7 +10,7 @@ from scipy.linalg import cho_solve, solve_triangular
 from scipy.optimize import minimize
 from sklearn.preprocessing import PowerTransformer, StandardScaler
 
-from searchers.base import Architecture
+from searchers.base import Architecture, PathEncoding
 
 JITTER = 1e-6
 STEPS = 50
@@ -19,11 +19,6 @@ APART = 0.7
 """Deviation of an option's log weight from that of all options, a priori."""
 FITTED = 200
 """Evaluations that hyperparameters are fitted to, at most, spread evenly over all of them: the time grows with their cube."""
-
-
-PathEncoding = tuple[np.ndarray, Sequence[int]]
-"""Of all architectures of a space, in lexicographic order: further features, (architectures, features), and for each feature
-the number of its group."""
 
 
 class Encoding:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -26,6 +26,9 @@ class UniformPaths(Searcher):
 
     Raises ValueError for settings outside these bounds.
     """
+
+    needs: ClassVar[tuple[str, ...]] = ("rounds", "canonical", "seed")
+    warmup_setting = "warmup"
 
     def __init__(
         self,

@@ -81,7 +81,9 @@ def test_a_benchmark_that_was_interrupted_or_grows_plays_only_what_is_missing(
     played: list[tuple[str, int]] = []
     stop_after = 3
 
-    def counted(table: TabularBenchmark, name: str, settings: dict[str, Any], budget: int, seed: int, **only: int) -> list[Evaluation]:
+    def counted(
+        table: TabularBenchmark, name: str, settings: dict[str, Any], budget: int, seed: int, **only: int
+    ) -> list[Evaluation]:
         if not only:  # the others merely try the searchers out
             if len(played) == stop_after:
                 raise KeyboardInterrupt

@@ -182,6 +182,8 @@ def test_two_processes_cannot_search_in_one_directory(tmp_path: Path) -> None:
 class Descent(GradientSearcher):
     """The plainest gradient method, to see that the seam carries it: weights on the simplex, moved down the slope."""
 
+    needs = ("rounds",)
+
     def __init__(self, sizes: tuple[int, ...], rounds: int) -> None:
         self._random = RandomSearch(sizes, rounds=rounds, warmup=0.0)
         self.sizes, self.stage_, self.slopes = tuple(sizes), self._random.stage, []  # type: ignore[var-annotated]

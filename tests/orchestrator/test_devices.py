@@ -220,7 +220,9 @@ def test_a_profile_of_something_else_is_refused_with_the_command_that_helps(me: 
     with pytest.raises(InputError, match="has no energy of digits-tiny"):
         ProfiledCost(make_space("digits-tiny", {}, (1, 8, 8), 10), cost="energy", device="me", file=str(me))
     # The number of classes changes the classifier alone, which is in the fixed part.
-    ProfiledCost(make_space("nas-bench-201", {"channels": 4, "cells": 2}, (1, 8, 8), 3), cost="latency", device="me", file=str(me))
+    ProfiledCost(
+        make_space("nas-bench-201", {"channels": 4, "cells": 2}, (1, 8, 8), 3), cost="latency", device="me", file=str(me)
+    )
 
 
 @pytest.mark.parametrize("by", ["operation", "option"])

@@ -115,7 +115,9 @@ def test_accuracies_and_costs_of_two_files_are_joined(tmp_path: Path) -> None:
     small()[["arch", "val_accuracy"]].to_csv(trained, index=False)
     small()[["arch", "params"]].sample(frac=1, random_state=0).to_csv(measured, index=False)
     joined = TabularBenchmark.read([trained, measured], SPACE, ["val_accuracy", "params"])
-    assert joined.costs == TabularBenchmark(SPACE, small(), ["val_accuracy", "params"]).costs and "measured.csv" in joined.source
+    assert (
+        joined.costs == TabularBenchmark(SPACE, small(), ["val_accuracy", "params"]).costs and "measured.csv" in joined.source
+    )
     small()[["arch", "params"]].iloc[1:].to_csv(measured, index=False)
     with pytest.raises(InputError, match="params is missing"):
         TabularBenchmark.read([trained, measured], SPACE, ["val_accuracy", "params"])

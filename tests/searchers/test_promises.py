@@ -1,27 +1,30 @@
 """What every searcher keeps, whichever method it is."""
 
 import math
-from inspect import signature
 from typing import Any
 
 import pytest
 import torch
 
 from orchestrator import registry as names
-from searchers import Evaluation, GradientSearcher, Searcher
+from orchestrator.config.experiment import find_searcher
+from searchers import Evaluation, GradientSearcher, SearchContext, Searcher
+from searchers.parts.additive import Additive
 
 SIZES = (5, 3, 5, 2)
 ROUNDS = 24
 
 
+class Sum:
+    """A cost that is a sum over the options."""
+
+    def additive(self) -> Additive:
+        return 5.0, [[10.0 * (i + 1) * o for o in range(size)] for i, size in enumerate(SIZES)]
+
+
 def made(name: str, seed: int = 0) -> Searcher:
-    cls = names.find("searcher", name)
-    prices = [[10.0 * (i + 1) * o for o in range(size)] for i, size in enumerate(SIZES)]
-    hub = {"steps": 2 * ROUNDS, "additive": [(5.0, prices)]}
-    searcher: Searcher = cls(
-        SIZES, rounds=ROUNDS, seed=seed, **{k: v for k, v in hub.items() if k in signature(cls).parameters}
-    )
-    return searcher
+    context = SearchContext(SIZES, rounds=ROUNDS, steps=2 * ROUNDS, seed=seed, cost_models=[Sum()])
+    return find_searcher(name).build(context)
 
 
 def cost(architecture: tuple[int, ...]) -> tuple[float, ...]:

@@ -139,7 +139,9 @@ def test_it_beats_random_search_on_trained_networks(table: Any) -> None:
     from orchestrator.config.experiment import make_space
     from orchestrator.evaluators.tabular import TabularBenchmark
 
-    trained = TabularBenchmark(make_space("nas-bench-201", {}, (3, 32, 32), 10), table, ["cifar10_val_accuracy", "latency_ms_1080ti_1"])
+    trained = TabularBenchmark(
+        make_space("nas-bench-201", {}, (3, 32, 32), 10), table, ["cifar10_val_accuracy", "latency_ms_1080ti_1"]
+    )
     front = trained.front()
     found = {
         name: [
