@@ -23,7 +23,7 @@ from orchestrator import sweep, tune
 from orchestrator.coordinator import Coordinator, Progress, alone_in
 from orchestrator.data import Dataset, Part
 from orchestrator.describe import find_architecture, published, size
-from orchestrator.errors import InputError, Interrupted
+from orchestrator.errors import InputError, Interrupted, doing
 from orchestrator.evaluators.retrain import portable, retrain
 from orchestrator.evaluators.supernet import Supernet
 from orchestrator.experiment import Experiment, Workers, read
@@ -126,15 +126,16 @@ def go(
         with alone_in(directory, "run.lock"):
             stop.unlink(missing_ok=True)
             swept = bool(sweep.settings_of(directory))
-            with Display(console) as display:
+            with Display(console) as display, doing(f"searching, in {directory}"):
                 finished = (_sweep if swept else _search)(experiment, directory, data, display)
             if swept:
                 sweep.merge(directory)
             if not finished:
                 raise Interrupted
-            with Display(console) as display:
+            with Display(console) as display, doing(f"retraining the front, in {directory}"):
                 _retrain_front(experiment, directory, data, display)
-            write_report(experiment, directory, data)
+            with doing(f"writing the report, in {directory}"):
+                write_report(experiment, directory, data)
 
 
 def _search(experiment: Experiment, directory: Path, data: Dataset, display: Display) -> bool:
