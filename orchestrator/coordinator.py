@@ -240,7 +240,7 @@ class Coordinator:
         room = self.budget.validate
         broken = pareto.violations(costs, self.experiment.limits)
         # Equal in every cost is, nearly always, the same network in another notation: one of them is enough.
-        first = sorted(np.unique(costs, axis=0, return_index=True)[1])
+        first = pareto.distinct(costs)
         sampled, costs, broken = [sampled[i] for i in first], costs[first], broken[first]
         kept, breaking = np.flatnonzero(broken <= 0), sorted(np.flatnonzero(broken > 0), key=broken.__getitem__)
         for front in [*([int(kept[i]) for i in f] for f in pareto.ranked(costs[kept])), *([int(i)] for i in breaking)]:
