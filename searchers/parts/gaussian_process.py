@@ -94,8 +94,8 @@ class Scale:
 
     def __init__(self, values: np.ndarray, skewed: bool) -> None:
         self._centre, spread = float(np.median(values)), float(np.ptp(values))
-        if spread <= ROUNDING * np.abs(values).max():
-            spread = 0.0  # as much as sums in another order differ by
+        if spread <= ROUNDING * np.abs(values).max():  # as much as sums in another order differ by
+            values, spread = np.full_like(values, self._centre), 0.0
         self._width = float(np.std(values)) if spread else 1.0
         self._scaler = PowerTransformer() if skewed and spread else StandardScaler()
         self._scaler.fit(self._even(values))
@@ -240,9 +240,11 @@ def _cholesky(covariance: np.ndarray, noise: float) -> np.ndarray:
     """
     for times in RAISED:
         try:
-            return np.asarray(np.linalg.cholesky(covariance + (noise + times * JITTER) * np.eye(len(covariance))))
+            root = np.linalg.cholesky(covariance + (noise + times * JITTER) * np.eye(len(covariance)))
         except np.linalg.LinAlgError:
             continue
+        if np.isfinite(root[-1, -1]):  # LAPACK lets NaN through, down to the last row
+            return np.asarray(root)
     raise ArithmeticError(
         f"the covariance of {len(covariance)} evaluations, with entries from {covariance.min():g} to {covariance.max():g} and "
         f"noise {noise:g}, has no Cholesky decomposition even with {RAISED[-1] * JITTER:g} added to its diagonal"

@@ -10,6 +10,8 @@ import tomli_w
 
 from hw_profiles.profile import FORMAT, Profile, Validation, devices, part, read, write
 
+pytestmark = pytest.mark.numeric
+
 GOOD = Validation.of(np.array([1.0, 2.0, 3.0]), np.array([1.01, 2.02, 2.97]))
 PROFILE = Profile(
     cost="latency",
