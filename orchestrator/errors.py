@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 CHECKING = ("pydantic", "pydantic_core", "numpy", "scipy", "sklearn")
 """Libraries that check what they are given. If it was ours, their words mean nothing to who runs the program."""
@@ -50,15 +51,19 @@ def unexpected(error: Exception, command: str) -> str:
         if isinstance(error, ValidationError):
             wrong = [f"{error.title}.{'.'.join(map(str, e['loc']))} = {e['input']!r} {in_words([e])}" for e in error.errors()]
             found = "; ".join(wrong)
-        shown = f"Traceback (most recent call last):\n{''.join(traceback.format_tb(error.__traceback__))}{found}\n"
+        ours = [frame for frame in traceback.walk_tb(error.__traceback__) if _package(frame[0]) not in CHECKING]
+        lines = "".join(traceback.StackSummary.extract(ours).format())
+        shown = f"Traceback (most recent call last):\n{lines}{found}\n"
     fault = "this is a fault of paretoray, not of what you wrote; please report it with the lines above"
     return f"{shown}internal error while {done}: {fault}"
 
 
 def _checked_by(error: Exception) -> str | None:
     """The library that made the error, if it is one of `CHECKING`."""
-    frames = list(traceback.walk_tb(error.__traceback__))
-    made = {type(error).__module__.partition(".")[0]}
-    if frames:
-        made.add(str(frames[-1][0].f_globals.get("__name__")).partition(".")[0])
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    made = {type(error).__module__.partition(".")[0], *map(_package, frames[-1:])}
     return next((library for library in CHECKING if library in made), None)
+
+
+def _package(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__")).partition(".")[0]
