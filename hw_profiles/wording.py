@@ -42,4 +42,4 @@ def in_words(errors: Sequence[ErrorDetails]) -> str:
         template = _WORDS.get(kind) or _KINDS.get(kind.partition("_")[0], f"is not right ({kind.replace('_', ' ')})")
         said.append(template.format(**error.get("ctx", {})))
     first, *others = dict.fromkeys(said)
-    return " or ".join([first, *(other.removeprefix("must ") for other in others)])
+    return " or ".join([first, *(other.removeprefix("must be ") for other in others)])

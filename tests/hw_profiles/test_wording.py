@@ -20,7 +20,7 @@ from hw_profiles.wording import in_words
         (dict[str, int], 3, "must be a table"),
         (tuple[int, int], [1], "is missing"),
         (Literal["two", "all"], "one", "must be 'two' or 'all'"),
-        (float | list[float] | None, "x", "must be a number or be a list"),
+        (float | list[float] | None, "x", "must be a number or a list"),
         (bytes, 3, "is not right (bytes type)"),
     ],
 )
