@@ -1,16 +1,17 @@
-# `make demo` and `make test` set everything up by themselves; all they need is Python >= 3.11 and make.
+# `make demo` and `make test` set everything up by themselves; all they need is Python >= 3.11 and make. With another PYTHON than
+# the one before, .venv is made anew; VENV=.venv-3.13 keeps one beside it.
 PYTHON ?= python3
-VENV := .venv
+VENV ?= .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/.ready
+READY := $(VENV)/.ready-$(shell $(PYTHON) -c 'import platform; print(platform.python_version())' 2>/dev/null)
 
-.PHONY: install demo test lint clean
+.PHONY: install demo test portability lint clean
 
 install: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "paretoray needs Python 3.11 or newer; try: make PYTHON=python3.12 $(MAKECMDGOALS)")'
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(if $(wildcard $(READY)),,--clear) $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
@@ -20,10 +21,13 @@ demo: $(READY)
 test: $(READY) lint
 	$(BIN)/python -m pytest
 
+portability: $(READY)
+	$(BIN)/python tests/portability.py
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -10,7 +10,7 @@ import pandas as pd
 from pymoo.indicators.igd_plus import IGDPlus
 from scipy.stats import bootstrap, mannwhitneyu
 
-from analysis.pareto import Floats, as_costs, non_dominated, relative_hypervolume
+from analysis.pareto import ROUNDING, Floats, as_costs, non_dominated, relative_hypervolume
 
 CONFIDENCE = 0.95
 
@@ -51,7 +51,7 @@ def summary(scored: pd.DataFrame) -> pd.DataFrame:
     for (searcher, budget), own in scored.groupby(["searcher", "budget"], sort=False):
         values = own["hypervolume"].to_numpy()
         low = high = float(values.mean())
-        if len(values) > 1 and np.ptp(values) > 0:
+        if len(values) > 1 and np.ptp(values) > ROUNDING:
             low, high = bootstrap((values,), np.mean, confidence_level=CONFIDENCE, rng=0).confidence_interval
         rows.append(
             {
@@ -72,7 +72,8 @@ def pairs(scored: pd.DataFrame, budget: float) -> pd.DataFrame:
     """Every two searchers at a budget: how often a run of the first has more hypervolume than one of the second (ties count
     half), and the two-sided Mann-Whitney p, as it is and after Holm's correction for all the pairs (Holm, 1979)."""
     at = scored[scored["budget"] == budget]
-    values = {str(name): own["hypervolume"].to_numpy() for name, own in at.groupby("searcher", sort=False)}
+    # Runs that found the same points in another order differ in the last bits, and are a tie.
+    values = {str(name): own["hypervolume"].to_numpy().round(9) for name, own in at.groupby("searcher", sort=False)}
     rows = []
     for a, b in itertools.combinations(values, 2):
         test = mannwhitneyu(values[a], values[b])

@@ -11,6 +11,9 @@ from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
 
 Floats = NDArray[np.float64]
 
+ROUNDING = 1e-9
+"""Relative; what differs by less, differs by the order of a sum or by the processor that made it."""
+
 
 def as_costs(costs: ArrayLike) -> Floats:
     """(points, objectives). Raises ValueError for another shape or a value that is not finite, which pymoo would drop."""
@@ -32,11 +35,20 @@ def non_dominated(costs: ArrayLike) -> list[int]:
 
 
 def violations(costs: ArrayLike, limits: Sequence[float | None]) -> Floats:
-    """(points,): by how much each point exceeds the limits: the sum of `cost / limit - 1` where it does. None is no limit."""
+    """(points,): by how much each point exceeds the limits: the sum of `cost / limit - 1` where it does, by more than rounding.
+    None is no limit."""
     array = as_costs(costs)
     caps = np.array([np.inf if limit is None else limit for limit in limits])
-    broken: Floats = np.maximum(array / caps - 1.0, 0.0).sum(axis=1)
+    over = array / caps - 1.0
+    broken: Floats = np.where(over > ROUNDING, over, 0.0).sum(axis=1)
     return broken
+
+
+def distinct(costs: ArrayLike) -> list[int]:
+    """Indices of the points that no earlier one is equal to, but for rounding, ascending."""
+    array = as_costs(costs)
+    size = np.abs(array).max(axis=0, initial=0.0)
+    return sorted(np.unique(np.round(array / np.where(size > 0, size, 1.0), 9), axis=0, return_index=True)[1].tolist())
 
 
 def ranked(costs: ArrayLike) -> list[list[int]]:
@@ -68,7 +80,7 @@ def relative_hypervolume(costs: ArrayLike, front: ArrayLike) -> float:
     in some objective, which has no scale.
     """
     best = as_costs(front)
-    ideal, extent = best.min(axis=0), np.ptp(best, axis=0)
+    ideal, extent = best.min(axis=0), _extent(best)
     if not (extent > 0).all():
         raise ValueError("the true front is one value in some objective, so there is no trade-off to measure")
     volume = HV(ref_point=np.full(best.shape[1], 1.1))
@@ -84,16 +96,22 @@ def spread_out(costs: ArrayLike, count: int) -> list[int]:
     array = as_costs(costs)
     if count >= len(array):
         return list(range(len(array)))
-    extent = np.ptp(array, axis=0)
+    extent = _extent(array)
     scaled = (array - array.min(axis=0)) / np.where(extent > 0, extent, 1.0)
     chosen: list[int] = []
     for column in range(array.shape[1]):
-        best = int(np.lexsort([scaled.sum(axis=1), scaled[:, column]])[0])
+        best = int(np.lexsort([scaled.sum(axis=1).round(9), scaled[:, column].round(9)])[0])
         if best not in chosen:
             chosen.append(best)
     chosen = chosen[:count]
     while len(chosen) < count:
         distance = np.linalg.norm(scaled[:, None] - scaled[None, chosen], axis=-1).min(axis=1)
         distance[chosen] = -1.0
-        chosen.append(int(distance.argmax()))
+        chosen.append(int(distance.round(9).argmax()))  # the first of those that are as far
     return sorted(chosen)
+
+
+def _extent(array: Floats) -> Floats:
+    """(objectives,): from least to most; 0 where points differ by rounding alone."""
+    extent: Floats = np.ptp(array, axis=0)
+    return np.where(extent > ROUNDING * np.abs(array).max(axis=0), extent, 0.0)

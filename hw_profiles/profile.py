@@ -15,6 +15,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from hw_profiles.fit import Floats, agreement
+from hw_profiles.wording import in_words
 
 FORMAT = 1
 UNITS = {"latency": "ms", "energy": "mJ"}
@@ -134,7 +135,7 @@ def read(path: Path) -> list[Profile]:
         where = ".".join(str(step) for step in first["loc"][1:])
         number = f"profile {int(first['loc'][0]) + 1}, " if first["loc"] else ""
         given = "" if isinstance(first["input"], dict) else f" = {first['input']!r}"
-        raise ValueError(f"the device file {path}, {number}{where}{given}: {first['msg']}") from error
+        raise ValueError(f"the device file {path}, {number}{where}{given}: {in_words([first])}") from error
 
 
 def write(path: Path, profile: Profile) -> None:

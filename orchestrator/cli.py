@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from orchestrator.errors import InputError, Interrupted, RunError
+from orchestrator.errors import InputError, Interrupted, RunError, unexpected
 
 # Everything heavy is imported inside the commands, so that --help answers at once.
 
@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def _guarded(command: Callable[..., None]) -> Callable[..., None]:
-    """Turns the errors that we expect into one message and an exit code."""
+    """Turns the errors that we expect into one message and an exit code, and says of others what was being done."""
 
     @wraps(command)
     def run(*arguments: Any, **options: Any) -> None:
@@ -42,6 +42,11 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
             sys.exit(2)
         except (RunError, OSError) as error:
             click.echo(f"error: {error}", err=True)
+            sys.exit(1)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, Interrupted):
+            raise
+        except Exception as error:
+            click.echo(unexpected(error, click.get_current_context().command_path), err=True)
             sys.exit(1)
 
     return run

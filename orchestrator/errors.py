@@ -1,4 +1,14 @@
-"""The two ways in which a run ends with one clear message and no traceback."""
+"""The ways in which a run ends with one clear message and no traceback, and what is said of an error that nobody expected."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+CHECKING = ("pydantic", "pydantic_core", "numpy", "scipy", "sklearn")
+"""Libraries that check what they are given. If it was ours, their words mean nothing to who runs the program."""
 
 
 class InputError(Exception):
@@ -11,3 +21,49 @@ class RunError(Exception):
 
 class Interrupted(Exception):
     """Ctrl-C was heeded and the state is saved: exit code 130."""
+
+
+@contextmanager
+def doing(what: str) -> Iterator[None]:
+    """Has an error that comes out remember what was being done, with which file; `unexpected` says it."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(what)
+        raise
+
+
+def unexpected(error: Exception, command: str) -> str:
+    """What to say of a fault of the program: where it came up, what it is, and what was being done.
+
+    Of an error of a library that checks values the place is shown, and what is wrong is said in our words.
+    """
+    from pydantic import ValidationError  # heavy, as is what follows: --help is to answer at once
+
+    from hw_profiles.wording import in_words
+
+    done = ", ".join([*getattr(error, "__notes__", ()), f"running {command}"])
+    if (library := _checked_by(error)) is None:
+        error.__notes__ = []  # they are in the last line
+        shown = "".join(traceback.format_exception(error))
+    else:
+        found = f"a value that was computed did not pass a check of {library}"
+        if isinstance(error, ValidationError):
+            wrong = [f"{error.title}.{'.'.join(map(str, e['loc']))} = {e['input']!r} {in_words([e])}" for e in error.errors()]
+            found = "; ".join(wrong)
+        ours = [frame for frame in traceback.walk_tb(error.__traceback__) if _package(frame[0]) not in CHECKING]
+        lines = "".join(traceback.StackSummary.extract(ours).format())
+        shown = f"Traceback (most recent call last):\n{lines}{found}\n"
+    fault = "this is a fault of paretoray, not of what you wrote; please report it with the lines above"
+    return f"{shown}internal error while {done}: {fault}"
+
+
+def _checked_by(error: Exception) -> str | None:
+    """The library that made the error, if it is one of `CHECKING`."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    made = {type(error).__module__.partition(".")[0], *map(_package, frames[-1:])}
+    return next((library for library in CHECKING if library in made), None)
+
+
+def _package(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__")).partition(".")[0]

@@ -19,6 +19,7 @@ from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from hw_profiles.wording import in_words
 from orchestrator.errors import InputError
 
 FOLDERS = {"searcher": "searchers", "space": "orchestrator.spaces", "objective": "orchestrator.objectives"}
@@ -194,8 +195,7 @@ def keywords(
             try:
                 values[name] = TypeAdapter(hints.get(name, Any), config=_FINITE).validate_python(given[name])
             except ValidationError as error:
-                problem = error.errors()[0]["msg"]
-                raise InputError(f"{section}.{name} = {given[name]!r}: {problem[0].lower() + problem[1:]}") from error
+                raise InputError(f"{section}.{name} = {given[name]!r}: {in_words(error.errors())}") from error
         elif parameter.default is not parameter.empty:
             values[name] = parameter.default
         else:

@@ -13,6 +13,7 @@ import torch
 
 from searchers.base import Architecture, Cotangents, Evaluation, GradientSearcher, Mixture, Stage, learning_rate
 from searchers.parts.categorical import Categorical
+from searchers.parts.ties import level
 
 
 class Darts(GradientSearcher):
@@ -93,7 +94,9 @@ class Darts(GradientSearcher):
 
     def derive(self) -> list[Architecture]:
         """By the space's own rule."""
-        return [self._derive(self.policy.rows()) if self._derive else self.policy.mode()]
+        if self._derive is None:
+            return [self.policy.mode()]
+        return [self._derive([level(torch.tensor(row, dtype=torch.float64)).tolist() for row in self.policy.rows()])]
 
     def state_dict(self) -> dict[str, Any]:
         return {

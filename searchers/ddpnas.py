@@ -23,6 +23,7 @@ from torch import Tensor
 from searchers.base import Architecture, Evaluation, Mixture, Searcher, Stage
 from searchers.parts.additive import Additive, Item, front
 from searchers.parts.categorical import Categorical
+from searchers.parts.ties import ROUNDING, level
 
 
 class Ddpnas(Searcher):
@@ -118,7 +119,7 @@ class Ddpnas(Searcher):
         self.rounds = rounds
         self._generator = torch.Generator().manual_seed(seed)
         self.policy = Categorical(sizes)
-        self.theta = self.policy.probabilities().detach()
+        self.theta = level(self.policy.probabilities().detach())  # so that sums of it are exact, and ties are ties
         self._credit: list[Tensor] = []  # of each cycle since the last pruning
         self._sum, self._uses = torch.zeros_like(self.theta), torch.zeros_like(self.theta)
         self._pools: list[list[int]] = [[] for _ in self.sizes]
@@ -188,7 +189,7 @@ class Ddpnas(Searcher):
         alive = self.policy.alive
         evidence = torch.stack([(self.sharpness * c).masked_fill(~alive, -torch.inf).softmax(dim=1) for c in self._credit])
         # Masked before and after, where the code leaves operations that were pruned a trace of exp(-100 * accuracy).
-        self.theta = (evidence.mean(dim=0) + self.momentum * self.theta).masked_fill(~alive, 0.0)
+        self.theta = level(evidence.mean(dim=0) + self.momentum * self.theta).masked_fill(~alive, 0.0)
         for choice, left in enumerate(self.policy.options()):
             if len(left) <= self.survivors:
                 continue
@@ -198,7 +199,7 @@ class Ddpnas(Searcher):
             worst = min(may_go, key=lambda o: float(self.theta[choice, o]))
             self.policy.alive[choice, worst] = False
             self.theta[choice, worst] = 0.0
-        self.theta /= self.theta.sum(dim=1, keepdim=True)
+        self.theta = level(self.theta / self.theta.sum(dim=1, keepdim=True))
         self._credit = []
 
     def expected(self, rounds: int) -> float:
@@ -215,7 +216,7 @@ class Ddpnas(Searcher):
             made = self.knapsack()
         else:
             made = [self._best()]
-        unique = [a for a in dict.fromkeys(made) if self._cost(a) <= self.budget]
+        unique = [a for a in dict.fromkeys(made) if self._cost(a) <= self.budget * (1 + ROUNDING)]
         if len(unique) > self.family:
             places = [round(i * (len(unique) - 1) / max(1, self.family - 1)) for i in range(self.family)]
             unique = [unique[i] for i in dict.fromkeys(places)]

@@ -16,6 +16,7 @@ from torch import Tensor
 from searchers.base import Architecture, Cotangents, Evaluation, GradientSearcher, Mixture, Stage, learning_rate
 from searchers.parts.additive import Additive
 from searchers.parts.categorical import Categorical
+from searchers.parts.ties import level
 
 
 class Nasp(GradientSearcher):
@@ -106,7 +107,7 @@ class Nasp(GradientSearcher):
 
     def _projected(self) -> list[int | None]:
         """The option that runs at each choice; None for an edge that is left out."""
-        values = self.a.detach().masked_fill(~self._alive, -torch.inf)
+        values = level(self.a.detach()).masked_fill(~self._alive, -torch.inf)
         best: list[int | None] = list(values.argmax(dim=1).tolist())
         strength = values.max(dim=1).values.tolist()
         if self.edges:
@@ -176,7 +177,7 @@ class Nasp(GradientSearcher):
 
     def derive(self) -> list[Architecture]:
         """Per node the two edges whose best operation has the largest softmax (DARTS's rule), with that operation."""
-        p = self._softmax()
+        p = level(self._softmax())
         best: list[int | None] = list(p.argmax(dim=1).tolist())
         strength = p.max(dim=1).values.tolist()
         for node in self.node_inputs if self.edges else ():

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from searchers.base import Architecture, Evaluation, Mixture, Searcher, Stage
 from searchers.parts.categorical import Categorical
+from searchers.parts.ties import extent, level
 
 
 class PreferencePolicy(Searcher):
@@ -166,8 +167,7 @@ class PreferencePolicy(Searcher):
         costs = np.array([e.costs for e in known if e.violation <= 0] or [e.costs for e in known])
         front = costs[NonDominatedSorting().do(costs, only_non_dominated_front=True)]
         ideal = torch.from_numpy(front.min(axis=0))
-        extent = torch.from_numpy(np.ptp(front if len(front) > 1 else costs, axis=0))
-        return ideal, torch.where(extent > 0, extent, 1.0)
+        return ideal, torch.from_numpy(extent(front if len(front) > 1 else costs))
 
     def _learn(self, told: list[Evaluation]) -> None:
         scale = self._scale(told)
@@ -215,7 +215,7 @@ class PreferencePolicy(Searcher):
         """The most probable architecture of each of about 21 preferences, the repeated ones once."""
         objectives = self.anchors.shape[1]
         with torch.no_grad():
-            modes = self.log_probabilities(torch.from_numpy(_lattice(objectives, 21))).argmax(dim=-1)
+            modes = level(self.log_probabilities(torch.from_numpy(_lattice(objectives, 21))).exp()).argmax(dim=-1)
         return list(dict.fromkeys(tuple(row) for row in modes.tolist()))
 
     def state_dict(self) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from searchers.base import Architecture, PathEncoding
 from searchers.parts.additive import Additive
 from searchers.parts.gaussian_process import Encoding, Kernel, Posterior, Scale
 from searchers.parts.ranking import ranked
+from searchers.parts.ties import coarse, extent
 from searchers.parts.uniform import UniformPaths
 
 WHOLE = 20_000
@@ -195,7 +196,8 @@ class SurrogateSearch(UniformPaths):
             return found
 
         keeps = self._models[VIOLATION].below_zero(features) if VIOLATION in self._models else np.ones(len(pool))
-        score = keeps * improvement(costs(slice(None), np.full((1, len(predicted)), -BEST_CASE))[0])
+        # What comes of float32 is compared by as many digits as it has; among equals the seed decides, not the processor.
+        score = coarse(keeps * improvement(costs(slice(None), np.full((1, len(predicted)), -BEST_CASE))[0]))
         closer = np.argsort(-score, kind="stable")[:CLOSER]
         closer = closer[score[closer] > 0]
         score *= 1e-9  # where nothing can be expected any more, the best case decides
@@ -204,7 +206,7 @@ class SurrogateSearch(UniformPaths):
             outcomes = costs(closer, np.clip(normal, -BEST_CASE, BEST_CASE))
             added = improvement(outcomes.reshape(-1, outcomes.shape[2])).reshape(outcomes.shape[:2])
             score[closer] += keeps[closer] * added.mean(axis=0)
-        return np.asarray(score)
+        return coarse(score)
 
     def _suppose(self, architecture: Architecture) -> np.ndarray:
         """Adds what is predicted for it to what is known; returns its costs."""
@@ -277,8 +279,7 @@ class _Improvement:
         self._front = None
         if not len(measured):
             return
-        self._best, worst = measured.min(axis=0), measured.max(axis=0)
-        self._extent = np.where(worst > self._best, worst - self._best, 1.0)
+        self._best, self._extent = measured.min(axis=0), extent(measured)
         count = measured.shape[1]
         if count == 2:
             angle = (np.arange(DIRECTIONS) + rng.random(DIRECTIONS)) / DIRECTIONS * np.pi / 2
@@ -288,7 +289,8 @@ class _Improvement:
             directions /= np.linalg.norm(directions, axis=1, keepdims=True)
         self._directions = np.maximum(directions, 1e-6).astype(np.float32)
         self._front = self._scaled(measured[NonDominatedSorting().do(measured, only_non_dominated_front=True)])
-        self._reached = self._reach(self._front).max(axis=0)
+        # As far as float32 can tell, a point that reaches no farther than this is on the front already.
+        self._reached = self._reach(self._front).max(axis=0) * np.float32(1 + 1e-6)
         self._front = self._front[np.argsort(-self._front.prod(axis=1))]  # those that dominate most come first
 
     def _scaled(self, costs: np.ndarray) -> np.ndarray:

@@ -55,7 +55,9 @@ def test_leaves_know_only_themselves(leaf: str) -> None:
     listed = modules(leaf)
     assert listed
     for path in listed.values():
-        strangers = {name.partition(".")[0] for name in imports(path)} & ({"ray", "orchestrator", "paretoray", *LEAVES} - {leaf})
+        strangers = {name.partition(".")[0] for name in imports(path)} & (
+            {"ray", "orchestrator", "paretoray", *LEAVES} - {leaf}
+        )
         assert not strangers, f"{path} imports {strangers}"
 
 

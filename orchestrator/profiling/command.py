@@ -21,12 +21,12 @@ from torch import Tensor, nn
 
 from analysis import plots
 from hw_profiles import energy, measure
-from hw_profiles.fit import Floats, fit
+from hw_profiles.fit import Floats, fit, least
 from hw_profiles.profile import CONSTANT, UNITS, Profile, Validation, part, write
 from orchestrator.config import overrides
 from orchestrator.config.spaces import make_space
 from orchestrator.describe import describe
-from orchestrator.errors import InputError, RunError
+from orchestrator.errors import InputError, RunError, doing
 from orchestrator.evaluators.tabular import TabularBenchmark
 from orchestrator.objectives.predicted import left, options, parts_of, read
 from orchestrator.runs.display import Display
@@ -383,7 +383,7 @@ def learn(
         by_itself = np.array([(alone or {}).get(key, np.nan) for key in keys])
         fitted = fit(counts[alive], values[alive], kinds, None if np.isnan(by_itself).all() else by_itself)
         tried[leaves_out] = keys, fitted, alive
-    leaves_out = min(tried, key=lambda name: tried[name][1].error)
+    leaves_out = least({name: fitted.error for name, (_, fitted, _) in tried.items()})
     keys, fitted, alive = tried[leaves_out]
     counts, shown = _design(space, by, leaves_out, keys, others)
     return Profile(
@@ -494,7 +494,8 @@ def main(
             raise InputError(f"--cost {cost}; known are {', '.join(UNITS)}")
         about = {"source": source or f"{table.name}, column {column}"}
         read_table = TabularBenchmark.read(table, made, [column])
-        profiles = [from_table(read_table, cost, networks or 300, about, hardware or out.stem, measuring["seed"])]
+        with doing(f"fitting costs to {table}, column {column}, for {out}"):
+            profiles = [from_table(read_table, cost, networks or 300, about, hardware or out.stem, measuring["seed"])]
     else:
         plan = Plan(
             space=space,
@@ -512,7 +513,8 @@ def main(
             )
             found = there.hardware()
         for kind in ("latency", "energy") if plan.energy else ("latency",):
-            profile, busy = conclude(plan, rows, kind, found | ({"device": hardware} if hardware else {}))
+            with doing(f"fitting costs to the {kind} in {out.with_suffix('.measured.csv')}, for {out}"):
+                profile, busy = conclude(plan, rows, kind, found | ({"device": hardware} if hardware else {}))
             profiles.append(profile)
         if busy:
             differ = f"rounds differ by {profile.protocol['spread']:.0%}"

@@ -10,7 +10,7 @@ from typing import Any
 from orchestrator.cluster import trials
 from orchestrator.cluster.connection import check_fit, cluster, local_resources
 from orchestrator.config.plan import SearchPlan
-from orchestrator.errors import Interrupted
+from orchestrator.errors import Interrupted, doing
 from orchestrator.runs import sweep
 from orchestrator.runs.directory import create, is_finished, open_run
 from orchestrator.runs.report import write_report
@@ -64,15 +64,16 @@ def go(
         with alone_in(directory, "run.lock"):
             stop_file(directory).unlink(missing_ok=True)
             swept = bool(sweep.settings_of(directory))
-            with watcher.phase():
+            with watcher.phase(), doing(f"searching, in {directory}"):
                 finished = (_sweep if swept else _search)(plan, directory, watcher)
             if swept:
                 sweep.merge(directory)
             if not finished:
                 raise Interrupted
-            with watcher.phase():
+            with watcher.phase(), doing(f"retraining the front, in {directory}"):
                 retrain_front(plan, directory, watcher)
-            write_report(plan, directory)
+            with doing(f"writing the report, in {directory}"):
+                write_report(plan, directory)
 
 
 def _search(plan: SearchPlan, directory: Path, watcher: Watcher) -> bool:

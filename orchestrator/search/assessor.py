@@ -97,7 +97,7 @@ class Assessor:
         )
         broken = pareto.violations(costs, self.problem.limits)
         # Equal in every cost is, nearly always, the same network in another notation: one of them is enough.
-        first = sorted(np.unique(costs, axis=0, return_index=True)[1])
+        first = pareto.distinct(costs)
         sampled, costs, broken = [sampled[i] for i in first], costs[first], broken[first]
         keeping, breaking = np.flatnonzero(broken <= 0), sorted(np.flatnonzero(broken > 0), key=broken.__getitem__)
         fronts = [[int(keeping[i]) for i in front] for front in pareto.ranked(costs[keeping])]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from searchers.base import Architecture
+from searchers.parts.ties import level
 
 
 class Categorical:
@@ -60,7 +61,7 @@ class Categorical:
 
     def mode(self) -> Architecture:
         """The most probable option of each choice; the first among equals."""
-        return tuple(self.probabilities().argmax(dim=-1).tolist())
+        return tuple(level(self.probabilities()).argmax(dim=-1).tolist())
 
     def state_dict(self) -> dict[str, Tensor]:
         return {"logits": self.logits.detach().clone(), "alive": self.alive.clone()}
@@ -79,7 +80,7 @@ class Categorical:
         for row, count in enumerate(counts):
             if not 1 <= count <= int(self.alive[row].sum()):
                 raise ValueError(f"choice {row} has {int(self.alive[row].sum())} options; cannot keep {count}")
-        order = self.probabilities().detach().argsort(dim=-1, descending=True, stable=True)
+        order = level(self.probabilities().detach()).argsort(dim=-1, descending=True, stable=True)
         for row, count in enumerate(counts):
             self.alive[row] = False
             self.alive[row, order[row, :count]] = True

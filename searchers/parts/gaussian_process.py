@@ -11,8 +11,12 @@ from scipy.optimize import minimize
 from sklearn.preprocessing import PowerTransformer, StandardScaler
 
 from searchers.base import Architecture, PathEncoding
+from searchers.parts.ties import ROUNDING
 
 JITTER = 1e-6
+"""Added to the diagonal of a covariance of values whose deviation is 1; and"""
+RAISED = (1, 10, 100, 1000, 10_000)
+"""times as much until a Cholesky decomposition is found."""
 STEPS = 50
 """Of L-BFGS; more change predictions little."""
 APART = 0.7
@@ -85,6 +89,8 @@ class Scale:
 
     def __init__(self, values: np.ndarray, skewed: bool) -> None:
         self._centre, spread = float(np.median(values)), float(np.ptp(values))
+        if spread <= ROUNDING * np.abs(values).max():  # as much as sums in another order differ by
+            values, spread = np.full_like(values, self._centre), 0.0
         self._width = float(np.std(values)) if spread else 1.0
         self._scaler = PowerTransformer() if skewed and spread else StandardScaler()
         self._scaler.fit(self._even(values))
@@ -124,7 +130,7 @@ class Kernel:
         bounds = [(-9, 5)] * len(self._mean)
         limits = {"maxiter": STEPS}
         found = minimize(self._loss, self._mean, (x, z), jac=True, method="L-BFGS-B", bounds=bounds, options=limits).x
-        self.weights, (self.amplitude, self.linear, self.noise) = self._read(found)
+        self.weights, (self.amplitude, self.linear, self.noise) = self._read(np.clip(found, *bounds[0]))
 
     def _read(self, log: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The weight of each feature; amplitude, linear and noise."""
@@ -160,7 +166,7 @@ class Kernel:
         """Minus the log posterior of the logarithms of all hyperparameters, and its gradient."""
         weights, (amplitude, linear, noise) = self._read(log)
         similar, dot = np.exp(-_distances(x, x, weights)), self._dot(x, x)
-        root = np.linalg.cholesky(amplitude * similar + linear * dot + (noise + JITTER) * np.eye(len(x)))
+        root = _cholesky(amplitude * similar + linear * dot, noise)
         inverse = cho_solve((root, True), np.eye(len(x)))
         solved = inverse @ z
         away = (log - self._mean) / self._deviation
@@ -186,7 +192,7 @@ class Posterior:
         self._kernel, self._prepared, self._x = kernel, kernel.prepare(candidates), known
         n = len(known)
         self._root = np.zeros((n + room, n + room))
-        self._root[:n, :n] = np.linalg.cholesky(kernel(known, known) + (kernel.noise + JITTER) * np.eye(n))
+        self._root[:n, :n] = _cholesky(kernel(known, known), kernel.noise)
         # float32 halves the time, and errors stay far below the noise.
         self._rows = np.zeros((n + room, len(candidates)), dtype=np.float32)
         self._rows[:n] = solve_triangular(self._root[:n, :n], kernel(known, candidates), lower=True, check_finite=False)
@@ -220,3 +226,21 @@ def _distances(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """(rows of a, rows of b), squared."""
     own, other = (a * a) @ weights, (b * b) @ weights
     return np.asarray(np.maximum(own[:, None] + other - 2 * (a * weights) @ b.T, 0.0))
+
+
+def _cholesky(covariance: np.ndarray, noise: float) -> np.ndarray:
+    """The lower root of a covariance and noise; the former may be singular, and negative as far as rounding goes.
+
+    Raises ArithmeticError for what is no covariance.
+    """
+    for times in RAISED:
+        try:
+            root = np.linalg.cholesky(covariance + (noise + times * JITTER) * np.eye(len(covariance)))
+        except np.linalg.LinAlgError:
+            continue
+        if np.isfinite(root[-1, -1]):  # LAPACK lets NaN through, down to the last row
+            return np.asarray(root)
+    raise ArithmeticError(
+        f"the covariance of {len(covariance)} evaluations, with entries from {covariance.min():g} to {covariance.max():g} and "
+        f"noise {noise:g}, has no Cholesky decomposition even with {RAISED[-1] * JITTER:g} added to its diagonal"
+    )

@@ -23,7 +23,7 @@ def ranked(evaluations: Sequence[Evaluation]) -> list[tuple[float, float]]:
         for rank, front in enumerate(NonDominatedSorting().do(costs)):
             crowding = get_crowding_function("cd").do(costs[front], n_remove=0)
             for i, distance in zip(front, crowding, strict=True):
-                keys[kept[int(i)]] = (float(rank), -float(distance))
+                keys[kept[int(i)]] = (float(rank), -round(float(distance), 9))  # of sums, whose last bits are chance
     return keys
 
 

@@ -5,6 +5,8 @@ from scipy.stats import mannwhitneyu
 
 from analysis import compare
 
+pytestmark = pytest.mark.numeric
+
 FRONT = np.array([[0.0, 4.0], [1.0, 2.0], [4.0, 0.0]])
 
 

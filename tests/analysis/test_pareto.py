@@ -6,6 +6,8 @@ import pytest
 from analysis.curves import hypervolume_curve
 from analysis.pareto import hypervolume, non_dominated, ranked, relative_hypervolume, spread_out
 
+pytestmark = pytest.mark.numeric
+
 
 def dominates(u: np.ndarray, v: np.ndarray) -> bool:
     return bool((u <= v).all() and (u < v).any())
@@ -58,7 +60,7 @@ def test_curve_equals_recomputing_every_prefix() -> None:
 
 def test_spread_out_keeps_the_extremes_and_distances() -> None:
     costs = np.array([[0.0, 10.0], [0.1, 9.9], [5.0, 5.0], [5.1, 4.9], [10.0, 0.0]])
-    assert spread_out(costs, 3) == [0, 2, 4] or spread_out(costs, 3) == [0, 3, 4]
+    assert spread_out(costs, 3) == [0, 2, 4]
     assert spread_out(costs, 99) == [0, 1, 2, 3, 4]
     assert len(spread_out(costs, 1)) == 1
 

@@ -12,6 +12,8 @@ from scipy.stats import kendalltau
 from analysis import trust
 from analysis.trust import ENOUGH, FRONT, RANDOM, Skips
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.fixture
 def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,8 @@ import pytest
 
 from hw_profiles.fit import Floats, agreement, fit
 
+pytestmark = pytest.mark.numeric
+
 KINDS = ["conv"] * 4 + ["pool"] * 4 + ["skip"]
 RNG = np.random.default_rng(0)
 ALONE = np.array([5.0, 3.0, 2.0, 1.0, 0.8, 0.6, 0.4, 0.2, 0.01])

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from hw_profiles import measure_latency
 from hw_profiles.measure import WINDOW, in_onnxruntime, in_torch, steady, timed
 
+pytestmark = pytest.mark.numeric
+
 
 class Witness(nn.Module):
     """Notes under which conditions it runs."""

@@ -10,6 +10,8 @@ import tomli_w
 
 from hw_profiles.profile import FORMAT, Profile, Validation, devices, part, read, write
 
+pytestmark = pytest.mark.numeric
+
 GOOD = Validation.of(np.array([1.0, 2.0, 3.0]), np.array([1.01, 2.02, 2.97]))
 PROFILE = Profile(
     cost="latency",
@@ -51,11 +53,11 @@ def damaged(path: Path, change: dict[str, Any], **top: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"costs": {"x": -0.1}}, ["profile 1, costs.x = -0.1", "greater than or equal to 0"]),
+        ({"costs": {"x": -0.1}}, ["profile 1, costs.x = -0.1", "must be at least 0"]),
         ({"costs": {"x": float("nan")}}, ["costs.x = nan", "finite"]),
         ({"fixed": float("inf")}, ["fixed = inf", "finite"]),
         ({"fixed": "much"}, ["fixed = 'much'", "number"]),
-        ({"alone": {"x": 0.0}}, ["alone.x = 0.0", "greater than 0"]),
+        ({"alone": {"x": 0.0}}, ["alone.x = 0.0", "must be above 0"]),
         ({"by": "layer"}, ["by = 'layer'", "'operation' or 'option'"]),
         ({"cost": "beauty"}, ["cost = 'beauty'"]),
         ({"spead": 1}, ["spead"]),

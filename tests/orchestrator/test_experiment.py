@@ -46,7 +46,7 @@ def test_another_name_takes_its_own_keywords() -> None:
         ("trainin.lr=3", "unknown section or key 'trainin'; did you mean 'training'"),
         ("data.lim=3", "unknown key data.lim; did you mean 'limit'"),
         ("objectives.latency.bach=3", r"unknown key objectives.latency.bach; did you mean 'batch'"),
-        ("training.lr=fast", r"training.lr = 'fast': input should be a valid number"),
+        ("training.lr=fast", r"training.lr = 'fast': must be a number"),
         ("searcher.samples=2.5", "searcher.samples = 2.5"),
         ("searcher.train=both", "searcher.train = 'both'"),
         ("space.channels=wide", "space.channels = 'wide'"),

@@ -271,6 +271,7 @@ def played_table(leaves_out: str, noise: float = 0.02) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("leaves_out", ["nothing", "unused", "constants"])
 def test_what_a_device_leaves_out_is_found_in_its_measurements(leaves_out: str) -> None:
     space = make_space("nas-bench-201", {"channels": 4, "cells": 1}, (1, 8, 8), 10)
@@ -285,6 +286,7 @@ def test_what_a_device_leaves_out_is_found_in_its_measurements(leaves_out: str) 
     assert profile.protocol == profile.protocol | {"source": "played", "networks": 300}
 
 
+@pytest.mark.numeric
 def test_fitting_a_table_from_the_command_line(tmp_path: Path) -> None:
     table, out = tmp_path / "t.csv", tmp_path / "phone.toml"
     frame = played_table("nothing")

@@ -7,6 +7,8 @@ import torch
 
 from searchers.darts import Darts
 
+pytestmark = pytest.mark.numeric
+
 
 def made(**settings: Any) -> Darts:
     return Darts((3, 2), **{"rounds": 10, "steps": 40, "scale": 0.5, "weight_decay": 0.0, "seed": 4, **settings})

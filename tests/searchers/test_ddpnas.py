@@ -11,6 +11,8 @@ from orchestrator.config.experiment import make_space
 from searchers import Architecture, Evaluation
 from searchers.ddpnas import Ddpnas, graphs
 
+pytestmark = pytest.mark.numeric
+
 DARTS = make_space("darts", {}, (3, 32, 32), 10)
 
 

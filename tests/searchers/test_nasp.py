@@ -9,6 +9,8 @@ import torch
 
 from searchers.nasp import Nasp
 
+pytestmark = pytest.mark.numeric
+
 # Two nodes with two and three edges into them; option 0 of each stands for no edge.
 SIZES = (4,) * 5
 NODE_INPUTS = ((0, 1), (2, 3, 4))

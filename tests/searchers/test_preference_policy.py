@@ -10,6 +10,8 @@ from searchers import Evaluation
 from searchers.preference_policy import PreferencePolicy
 from tests.searchers.evolution import SIZES, costs, evaluated
 
+pytestmark = pytest.mark.numeric
+
 SMALL = (2, 3)
 EVERY = list(itertools.product(range(2), range(3)))
 

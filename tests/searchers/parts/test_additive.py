@@ -8,6 +8,8 @@ import pytest
 
 from searchers.parts.additive import Item, front
 
+pytestmark = pytest.mark.numeric
+
 
 def brute(groups: list[list[Item]], budget: float) -> list[tuple[float, float]]:
     """(score, cost) of the combinations within the budget that no other one beats, the cheapest first."""

@@ -6,6 +6,8 @@ import torch
 
 from searchers.parts.categorical import Categorical
 
+pytestmark = pytest.mark.numeric
+
 
 def made(*rows: list[float]) -> Categorical:
     policy = Categorical([len(row) for row in rows])

@@ -1,7 +1,11 @@
 """NSGA-II's order of evaluations."""
 
+import pytest
+
 from searchers import Evaluation
 from searchers.parts.ranking import best, ranked
+
+pytestmark = pytest.mark.numeric
 
 FRONT = [(0.0, 10.0), (1.0, 6.0), (2.0, 5.0), (9.0, 1.0), (10.0, 0.0)]
 SECOND = [(3.0, 11.0), (11.0, 3.0)]

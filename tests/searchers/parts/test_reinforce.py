@@ -8,6 +8,8 @@ import torch
 from searchers.parts.categorical import Categorical
 from searchers.parts.reinforce import Reinforce
 
+pytestmark = pytest.mark.numeric
+
 SIZES = (3, 2)
 EVERY = list(itertools.product(*(range(n) for n in SIZES)))
 

@@ -1,0 +1,75 @@
+"""What is said of a fault of the program, and that no library's words are in it."""
+
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from sklearn.preprocessing import StandardScaler
+
+from hw_profiles.fit import Fitted
+from orchestrator import profiling
+from orchestrator.cli import _guarded, main
+from orchestrator.errors import doing
+from tests.orchestrator.test_profiling import played_table
+
+
+def told(error: Exception) -> str:
+    """What the command line says when a command raises it while it mends a file."""
+
+    @click.command()
+    @_guarded
+    def broken() -> None:
+        with doing("mending files"), doing("opening lid.toml"):
+            raise error
+
+    result = CliRunner().invoke(broken)
+    assert result.exit_code == 1
+    return result.output
+
+
+def test_a_bug_shows_its_traceback_and_what_was_being_done() -> None:
+    said = told(KeyError("lid"))
+    assert "Traceback" in said and "KeyError: 'lid'" in said and "test_errors.py" in said
+    last = said.strip().splitlines()[-1]
+    assert last.startswith("internal error while opening lid.toml, mending files, running broken: ")
+    assert "not of what you wrote" in last
+
+
+@pytest.mark.parametrize(("number", "words"), [(0, "positive definite"), (1, "contains infinity")])
+def test_what_a_library_says_of_our_own_values_is_not_shown(number: int, words: str) -> None:
+    raising = (lambda: np.linalg.cholesky(-np.eye(2)), lambda: StandardScaler().fit(np.full((2, 2), np.inf)))[number]
+    with pytest.raises(ValueError) as error:
+        raising()
+    assert words in str(error.value)
+    said = told(error.value)
+    assert words not in said and "did not pass a check of" in said and "test_errors.py" in said
+
+
+def test_a_profile_that_is_computed_wrong_is_our_fault_and_names_the_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(profiling, "fit", lambda counts, *rest: Fitted(-8e-17, np.full(counts.shape[1], 2.0), 0.1))
+    table, out = tmp_path / "t.csv", tmp_path / "phone.toml"
+    played_table("nothing").to_csv(table, index=False)
+    shape = ["channels=4", "cells=1", "image=1,8,8"]
+    arguments = [
+        "profile",
+        "--space",
+        "nas-bench-201",
+        *shape,
+        "--fit",
+        str(table),
+        "--column",
+        "latency_ms",
+        "--out",
+        str(out),
+    ]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 1 and not out.exists()
+    assert "Profile.fixed = -8e-17 must be at least 0" in result.output
+    last = result.output.strip().splitlines()[-1]
+    assert last.startswith(f"internal error while fitting costs to {table}, column latency_ms, for {out}, running main profile")
+    for foreign in ("Input should", "pydantic.dev", "validation error"):
+        assert foreign not in result.output
