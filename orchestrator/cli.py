@@ -24,8 +24,13 @@ from orchestrator.errors import InputError, Interrupted, RunError, unexpected
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="paretoray")
-def main() -> None:
+@click.option("-v", "--verbose", count=True, help="Say on standard error what happens; twice for details.")
+def main(verbose: int) -> None:
     """Multi-objective neural architecture search on a Ray cluster."""
+    if verbose:
+        from orchestrator.search.logs import show
+
+        show(verbose)
     # torch warns on machines that have a CUDA compiler and no GPU; nothing here compiles.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 

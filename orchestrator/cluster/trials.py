@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -20,9 +21,12 @@ from orchestrator.config.plan import SearchPlan
 from orchestrator.errors import InputError, Interrupted, RunError
 from orchestrator.search.control import stop_file
 from orchestrator.search.coordinator import Coordinator
+from orchestrator.search.logs import logging_to
 from orchestrator.search.progress import Observer, Progress, Round
 from orchestrator.search.retraining import Member, retrain_member
 from searchers import Evaluation
+
+log = logging.getLogger(__name__)
 
 REPORT_EVERY = 1.0
 """Seconds between two reports of a trial."""
@@ -92,7 +96,8 @@ def _search_trial(config: dict[str, Any], plans: Sequence[SearchPlan]) -> None:
             last, evaluations, front = time.monotonic(), [], None
 
     try:
-        coordinator, finished = resilient(plan, directory, observe, stop)
+        with logging_to(directory):
+            coordinator, finished = resilient(plan, directory, observe, stop)
     except (InputError, RunError) as error:
         tune.report(_failure(error))
         return
@@ -120,6 +125,7 @@ def resilient(plan: SearchPlan, directory: Path, observe: Observer, stop: Path |
             coordinator = Coordinator(plan, directory, replicas)
             return coordinator, coordinator.run(stop.exists, observe)
         except WorkersLost as error:
+            log.warning("%s; starting again from the last checkpoint", error)
             if attempt == RESTARTS:
                 raise RunError(f"workers died {attempt + 1} times ({error}); the last checkpoint is safe") from error
         finally:

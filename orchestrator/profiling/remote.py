@@ -12,14 +12,15 @@ from orchestrator.cluster.connection import cluster
 from orchestrator.cluster.replicas import last_line
 from orchestrator.config.settings import Workers
 from orchestrator.errors import InputError, RunError
-from orchestrator.profiling.command import Row, Station
+from orchestrator.profiling.plan import Row
+from orchestrator.profiling.worker import MeasurementWorker
 
 PATIENCE = 300.0
 """Seconds to wait for a node that others are using."""
 
 
-class RemoteStation:
-    """Answers as a Station does."""
+class RemoteWorker:
+    """Answers as a `MeasurementWorker` does."""
 
     def __init__(self, actor: Any) -> None:
         self.actor = actor
@@ -43,7 +44,7 @@ class RemoteStation:
 
 
 @contextmanager
-def station(plan: dict[str, Any], address: str, accelerator: str | None, label: str | None) -> Iterator[RemoteStation]:
+def station(plan: dict[str, Any], address: str, accelerator: str | None, label: str | None) -> Iterator[RemoteWorker]:
     """An actor with a whole GPU, or all CPUs, of a node with that accelerator or label. Raises InputError without one."""
     key, equals, value = (label or "").partition("=")
     if label and not (key and equals and value):
@@ -62,13 +63,13 @@ def station(plan: dict[str, Any], address: str, accelerator: str | None, label: 
         node = nodes[0]
         whole: dict[str, Any] = {"num_gpus": 1, "num_cpus": 1} if gpu else {"num_cpus": node["Resources"]["CPU"]}
         there = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        actor = ray.remote(Station).options(scheduling_strategy=there, **whole).remote(plan)
+        actor = ray.remote(MeasurementWorker).options(scheduling_strategy=there, **whole).remote(plan)
         try:
             ready, _ = ray.wait([actor.jobs.remote()], timeout=PATIENCE)
             if not ready:
                 raise InputError(f"{node['NodeManagerHostname']} is busy with other work; try again when it is idle")
             ray.get(ready[0])
-            yield RemoteStation(actor)
+            yield RemoteWorker(actor)
         except ray.exceptions.RayActorError as error:
             cause = last_line(error)
             raise InputError(cause.partition("InputError: ")[2] or cause) from error

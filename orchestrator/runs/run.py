@@ -19,6 +19,7 @@ from orchestrator.runs.watcher import Watcher
 from orchestrator.search.checkpoint import alone_in
 from orchestrator.search.control import stop_file, threads
 from orchestrator.search.coordinator import Coordinator
+from orchestrator.search.logs import logging_to
 from orchestrator.search.progress import Round
 
 
@@ -61,7 +62,7 @@ def go(
             sweep.create(directory, [(settings, chosen.experiment) for settings, chosen in searches], create)
         elif new:
             create(plan.experiment, directory)
-        with alone_in(directory, "run.lock"):
+        with alone_in(directory, "run.lock"), logging_to(directory):
             stop_file(directory).unlink(missing_ok=True)
             swept = bool(sweep.settings_of(directory))
             with watcher.phase(), doing(f"searching, in {directory}"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,8 @@ from orchestrator.search.progress import Observer, Progress, Round
 from orchestrator.search.recorder import Recorder
 from orchestrator.search.rounds import rounds
 from orchestrator.search.summary import images_of, write_results
+
+log = logging.getLogger(__name__)
 
 
 class Coordinator:
@@ -62,6 +65,8 @@ class Coordinator:
                 self._start()
             else:
                 self._restore(state)
+            name, limit = self.plan.experiment.searcher.name, self.spending.schedule.rounds
+            log.info("search with %s in %s, from round %d of %d", name, self.directory, self.spending.rounds, limit)
             saved = time.monotonic()
             endless = rounds(self.searcher, self.evaluator, self.assessor, self.plan.budget.interval, self.spending.room)
             stopping = False
@@ -80,10 +85,13 @@ class Coordinator:
                     self.recorder.sync()
                     self.checkpoints.save(self.state_dict())
                     saved = time.monotonic()
+                    log.debug("checkpoint after round %d", self.spending.rounds)
             write_results(
                 self.directory, self.plan, self.recorder, self.archive, self.spending, self.evaluator,
                 finished=self.finished, derived=self.searcher.derive(),
             )  # fmt: skip
+            what = "finished" if self.finished else "stopped, its state saved"
+            log.info("search %s: %d evaluations, hypervolume %.4f", what, self.spending.evaluations, self.archive.hypervolume)
             return self.finished
 
     def progress(self) -> Progress:
@@ -113,6 +121,7 @@ class Coordinator:
         stage = self.searcher.stage
         self.assessor.begin(stage)
         self._stage_began = self.spending.rounds
+        log.info("stage %d of %d: %s options", stage.index + 1, stage.stages, [len(kept) for kept in stage.options])
         self.evaluator.build(stage, stage.rounds * self.plan.budget.interval)
 
     def _follow_stage(self) -> None:

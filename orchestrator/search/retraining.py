@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -13,6 +14,8 @@ import torch
 
 from orchestrator.config.plan import SearchPlan
 from orchestrator.evaluators.training import portable, retrain
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -71,3 +74,4 @@ def retrain_member(plan: SearchPlan, member: Member, progress: Callable[[float],
     temporary = member.result.with_name(member.result.name + ".new")
     temporary.write_text(json.dumps(line) + "\n")
     os.replace(temporary, member.result)
+    log.info("trained %s from scratch: test error %.2f %%", member.arch, result["test_error_percent"])

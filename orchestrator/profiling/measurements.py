@@ -1,0 +1,93 @@
+"""All measurements of a plan, kept in a file one by one, so that none is lost with the process."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hw_profiles import measure
+from orchestrator.errors import RunError
+from orchestrator.profiling.plan import ROUNDS, MeasurementPlan
+
+BUSY = 0.05
+"""Relative spread of a network's rounds, in the median over networks, above which a machine counts as busy."""
+LONGER = 3
+"""How many times as many rounds a busy machine is given."""
+
+
+def keep(path: Path, plan: MeasurementPlan) -> pd.DataFrame:
+    """The measurements that are there already, of the same plan; the file is made where there is none. Raises RunError."""
+    about = json.dumps({k: v for k, v in asdict(plan).items() if k != "rounds"})
+    columns = ["round", "job", "cost", "value"]
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"# {about}\n{','.join(columns)}\n")
+        return pd.DataFrame(columns=columns)
+    text = path.read_text()
+    first = text.partition("\n")[0]
+    if first != f"# {about}":
+        raise RunError(f"{path} has measurements of something else; take another --out, or remove it")
+    if not text.endswith("\n"):  # it was cut off in the middle of a row
+        path.write_text(text[: text.rindex("\n") + 1])
+    try:
+        rows = pd.read_csv(path, comment="#", quotechar='"')
+        return rows.astype({"round": int, "job": str, "cost": str, "value": float})[columns]
+    except (ValueError, KeyError) as error:
+        raise RunError(f"{path} is damaged: {error}; remove it, or take another --out") from error
+
+
+def measured(
+    plan: MeasurementPlan,
+    path: Path,
+    station: Any,
+    show: Callable[[int, int, int, int, float | None], None],
+    say: Callable[[str], None],
+) -> pd.DataFrame:
+    """All measurements, those in the file at `path` and those still to be made, which are added to it one by one.
+
+    station: a Station, or what answers as one. show: told the round, how many there are, what of it is done, of how much, and
+    the seconds left. say: told when the machine turns out to be busy, and more rounds are measured than were asked for.
+    """
+    rows = keep(path, plan)
+    jobs = station.jobs()
+    each = len(jobs) * (2 if plan.energy else 1)
+    began, new = time.monotonic(), 0
+    index, wanted = 0, plan.rounds
+    with path.open("a") as file:
+        while index < wanted:
+            done = rows.loc[rows["round"] == index, "job"].value_counts()
+            whole = [str(job) for job, count in done.items() if count >= each // len(jobs)]
+            rows = rows[(rows["round"] != index) | rows["job"].isin(whole)]
+            fresh = []
+            for row in station.round(index, whole):
+                fresh.append(row)
+                new += 1
+                pd.DataFrame([row]).to_csv(file, header=False, index=False)
+                file.flush()
+                at = len(whole) * each // len(jobs) + len(fresh)
+                left = (time.monotonic() - began) / new * ((wanted - index) * each - at)
+                show(index, wanted, at, each, left if index or new > 20 else None)
+            if fresh:
+                rows = pd.concat([rows, pd.DataFrame(fresh)], ignore_index=True) if len(rows) else pd.DataFrame(fresh)
+            index += 1
+            if index == wanted and index < LONGER * plan.rounds and (spread := spread_of(rows)) > BUSY:
+                if wanted == plan.rounds:
+                    longer = f"measuring up to {LONGER} times as long"
+                    say(f"the machine is busy: rounds of a network differ by {spread:.0%}; {longer}")
+                wanted += 1
+    return rows
+
+
+def spread_of(rows: pd.DataFrame) -> float:
+    """Interquartile range of a network's rounds over their median, in the median over networks; with more rounds than usual, as
+    much less as their median is more certain."""
+    taken = rows[rows["cost"] == "latency"]
+    steady = measure.steady(taken)
+    spread = float(steady["spread"][steady.index.str.startswith("net ")].median())
+    return float(spread / max(1.0, taken["round"].nunique() / ROUNDS) ** 0.5)

@@ -1,0 +1,83 @@
+"""What is to be measured, and how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hw_profiles import measure
+from orchestrator.config.spaces import make_space
+from orchestrator.errors import InputError
+from orchestrator.spaces.base import SearchSpace
+from searchers.base import Architecture
+
+RUNTIMES = ("cpu", "cuda", "onnxruntime")
+ROUNDS = 5
+
+Job = str
+"""`op` and an operation's name and shapes, or `net` and a network's notation."""
+Row = dict[str, Any]
+"""round, job, cost (`latency` or `energy`) and value, in the cost's unit for one batch."""
+
+
+@dataclass(frozen=True)
+class MeasurementPlan:
+    """What is to be measured, and how; plain values.
+
+    space, settings, image, classes: which networks. device: one of RUNTIMES. batch, threads, dtype: how they run. networks,
+    validation: how many random ones costs are fitted to, and on how many others the prediction is tried. rounds: measurements
+    of each. seconds: the least time of one. energy: whether joules are read, too. seed: of the networks.
+
+    Raises InputError for settings that measure nothing.
+    """
+
+    space: str
+    settings: dict[str, Any]
+    image: tuple[int, int, int]
+    classes: int
+    device: str = "cpu"
+    batch: int = 1
+    threads: int = 1
+    dtype: str = "float32"
+    networks: int = 100
+    validation: int = 50
+    rounds: int = ROUNDS
+    seconds: float = 0.02
+    energy: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.device not in RUNTIMES or self.dtype not in measure.DTYPES:
+            raise InputError(
+                f"--device {self.device} --dtype {self.dtype}: known are {', '.join(RUNTIMES)} and {', '.join(measure.DTYPES)}"
+            )
+        least = {"batch": 1, "threads": 1, "networks": 10, "validation": 2, "rounds": 1}
+        for name, value in least.items():
+            if getattr(self, name) < value:
+                raise InputError(f"--{name} {getattr(self, name)}; at least {value} is needed")
+        if self.seconds <= 0:
+            raise InputError(f"--seconds {self.seconds:g}; it must be above 0")
+        if self.device == "onnxruntime" and self.dtype != "float32":
+            raise InputError(f"--dtype {self.dtype}: through ONNX Runtime float32 alone can be measured")
+        if self.device == "cuda" and self.threads != 1:
+            raise InputError(f"--threads {self.threads}: a network on a GPU is launched from one thread")
+
+    def build(self) -> SearchSpace:
+        return make_space(self.space, self.settings, self.image, self.classes)
+
+    def choose(self, space: SearchSpace) -> list[Architecture]:
+        """Random networks, all different: those to fit, then those to try the prediction on."""
+        wanted = self.networks + self.validation
+        rng = np.random.default_rng(self.seed)
+        found: dict[Any, Architecture] = {}
+        for _ in range(50 * wanted):
+            architecture = tuple(int(rng.integers(size)) for size in space.sizes)
+            found.setdefault(space.canonical(architecture), architecture)
+            if len(found) == wanted:
+                return list(found.values())
+        raise InputError(
+            f"--networks {self.networks} --validation {self.validation}: {self.space} has hardly more than {len(found)} "
+            "networks; ask for fewer"
+        )

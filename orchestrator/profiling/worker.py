@@ -1,0 +1,113 @@
+"""A device that measures operations and networks: on this machine, or as an actor on another."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hw_profiles import energy, measure
+from orchestrator.errors import InputError
+from orchestrator.profiling.operations import operations
+from orchestrator.profiling.plan import Job, MeasurementPlan, Row
+
+JOULES = 1.0
+"""Seconds of passes for each reading of an energy counter, which is renewed a few times a second only."""
+
+
+class MeasurementWorker:
+    """A device that measures: on this machine, or as an actor on another."""
+
+    def __init__(self, plan: dict[str, Any]) -> None:
+        self.plan = MeasurementPlan(**plan | {"image": tuple(plan["image"])})
+        self.device = "cuda" if self.plan.device == "cuda" else "cpu"
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise InputError("--device cuda: torch sees no GPU here")
+        if self.plan.device == "onnxruntime":
+            try:
+                import onnx  # noqa: F401, torch's exporter needs it
+                import onnxruntime  # noqa: F401
+            except ImportError as error:
+                raise InputError(
+                    f"--device onnxruntime: {error.name} is not installed; pip install 'paretoray[onnx]'"
+                ) from error
+        torch.set_num_threads(self.plan.threads)
+        self.meter = None
+        if self.plan.energy:
+            try:
+                self.meter = energy.meter(self.device)
+            except energy.NoMeter as error:
+                raise InputError(f"--energy: {error}") from error
+        self.space = self.plan.build()
+        self.networks = self.plan.choose(self.space)
+        self.operations = operations(self.space)
+        self._runs: dict[Job, measure.Run] = {}
+
+    def jobs(self) -> list[Job]:
+        """Everything that is measured in a round."""
+        return [f"op {name}" for name in self.operations] + [f"net {self.space.format(a)}" for a in self.networks]
+
+    def hardware(self) -> dict[str, str]:
+        """The device and the software on it, in words."""
+        return _hardware(self.device, self.plan.device)
+
+    def round(self, index: int, done: Sequence[Job] = ()) -> Iterator[Row]:
+        """Measures every job but those `done`, in an order of this round's own, so that drift does not become a pattern."""
+        jobs = self.jobs()
+        for place in np.random.default_rng((self.plan.seed, index)).permutation(len(jobs)):
+            if (job := jobs[place]) not in done:
+                run = self._run(job)
+                for _ in range(2):
+                    run()
+                seconds = float(np.median(measure.timed(run, self.plan.seconds)))
+                yield {"round": index, "job": job, "cost": "latency", "value": 1e3 * seconds}
+                if self.meter is not None:
+                    joules = energy.per_pass(run, self.meter, max(JOULES, self.plan.seconds))
+                    yield {"round": index, "job": job, "cost": "energy", "value": 1e3 * joules}
+
+    def _run(self, job: Job) -> measure.Run:
+        if job not in self._runs:
+            kind, _, name = job.partition(" ")
+            plan = self.plan
+            shapes: list[tuple[int, ...]] = [plan.image]
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(plan.seed)
+                if kind == "op":
+                    module, shapes = self.operations[name]
+                else:
+                    module = self.space.network(self.space.parse(name))
+                inputs = [torch.randn(plan.batch, *shape) for shape in shapes]
+            if plan.device == "onnxruntime":
+                self._runs[job] = measure.in_onnxruntime(module, inputs, plan.threads)
+            else:
+                place: dict[str, Any] = {"device": self.device, "dtype": measure.DTYPES[plan.dtype]}
+                self._runs[job] = measure.in_torch(module.to(**place), [x.to(**place) for x in inputs])
+        return self._runs[job]
+
+
+def _hardware(device: str, runtime: str) -> dict[str, str]:
+    versions = {"torch": torch.__version__}
+    if runtime == "onnxruntime":
+        import onnxruntime
+
+        versions["onnxruntime"] = onnxruntime.__version__
+    if device == "cuda":
+        shown = f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}, driver {energy.driver()}"
+    else:
+        model = platform.processor() or platform.machine()
+        if (info := Path("/proc/cpuinfo")).exists():
+            model = next((line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line), model)
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        shown = f"{model}, {cores} cores"
+    ran = "onnxruntime" if runtime == "onnxruntime" else "torch"
+    return {
+        "device": shown,
+        "runtime": f"{ran} {versions[ran]}",
+        "software": f"{platform.system()} {platform.release().split('-')[0]}, Python {platform.python_version()}, "
+        + ", ".join(f"{key} {value}" for key, value in versions.items()),
+    }

@@ -1,0 +1,45 @@
+"""The log of a run: what its modules' loggers say, in a file of its directory."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+LOG = "run.log"
+PACKAGES = ("orchestrator", "searchers", "hw_profiles", "analysis")
+FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+@contextmanager
+def logging_to(directory: Path) -> Iterator[None]:
+    """Append what the program's loggers say to the log of a run directory; a log that cannot be written is done without."""
+    try:
+        handler: logging.Handler = logging.FileHandler(directory / LOG, encoding="utf-8")
+    except OSError:
+        handler = logging.NullHandler()
+    handler.setFormatter(logging.Formatter(FORMAT))
+    loggers = [logging.getLogger(name) for name in PACKAGES]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(min(logger.level or logging.INFO, logging.INFO))
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+        handler.close()
+
+
+def show(verbosity: int) -> None:
+    """Show on standard error what the loggers say: 1 for what happens, 2 for details."""
+    if not verbosity:
+        return
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter(FORMAT))
+    for name in PACKAGES:
+        logging.getLogger(name).addHandler(handler)
+        logging.getLogger(name).setLevel(logging.INFO if verbosity == 1 else logging.DEBUG)
