@@ -137,7 +137,7 @@ def test_a_subclass_keeps_what_it_inherits() -> None:
 
     assert Sharper.full_validation and Sharper.needs == Ddpnas.needs
 
-    with pytest.raises(TypeError, match="Other.needs has 'additive', which its constructor does not take"):
+    with pytest.raises(TypeError, match=r"Other\.needs has 'additive', which its constructor does not take"):
 
         class Other(Ddpnas):
             def __init__(self, sizes: Sequence[int], *, rounds: int) -> None: ...
