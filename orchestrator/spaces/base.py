@@ -78,8 +78,12 @@ class SearchSpace(ABC):
         """The inverse of `format`. Raises ValueError that says where `text` goes wrong."""
 
     @abstractmethod
+    def graph(self, architecture: Architecture) -> dict[str, Graph]:
+        """Return each part of the network, a cell or chain, as a graph of states and operations, under its title."""
+
     def drawing(self, architecture: Architecture) -> dict[str, Graph]:
-        """What to draw: each cell or chain, under its title."""
+        """Return what to draw of the architecture; nothing is computed from it."""
+        return self.graph(architecture)
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -168,13 +172,13 @@ class SearchSpace(ABC):
 
     @cached_property
     def path_encoding(self) -> tuple[NDArray[np.float64], list[int]] | None:
-        """Of every architecture, in lexicographic order, what its graph says of it (see `parts/path_encoding.py`), without what
-        does not reach the output; None for a space of more than 20,000."""
+        """Features of the graphs of all architectures, in lexicographic order (see `parts/path_encoding.py`), without what does
+        not reach the output; None for a space of more than 20,000."""
         if self.architectures > LISTED:
             return None
-        left = [self.pruned(a, constants=True) for a in itertools.product(*map(range, self.sizes))]
-        drawn = {a: {} if a is None else self.drawing(a) for a in dict.fromkeys(left)}
-        return encode_paths([drawn[a] for a in left], SKIPS)
+        pruned = [self.pruned(a, constants=True) for a in itertools.product(*map(range, self.sizes))]
+        graphs = {a: {} if a is None else self.graph(a) for a in dict.fromkeys(pruned)}
+        return encode_paths([graphs[a] for a in pruned], SKIPS)
 
     def canonical(self, architecture: Architecture) -> Hashable:
         """Equal for architectures that are the same network. Here every architecture is one of its own."""

@@ -192,8 +192,8 @@ class Darts(SearchSpace):
                 chosen += [best[edge] if edge in kept else none for edge in incoming]
         return tuple(chosen)
 
-    def drawing(self, architecture: Architecture) -> dict[str, Graph]:
-        drawings = {}
+    def graph(self, architecture: Architecture) -> dict[str, Graph]:
+        graphs = {}
         for kind, nodes in self._cells(architecture).items():
             names = ["c_{k-2}", "c_{k-1}", *(str(node) for node in range(NODES))]
             boxes = {name: name for name in [*names, "c_{k}"]}
@@ -205,8 +205,8 @@ class Darts(SearchSpace):
                     boxes[box] = kinds[box] = operation
                     arrows += [(names[source], box), (box, str(node))]
             arrows += [(str(node), "c_{k}") for node in range(NODES)]
-            drawings["normal cell" if kind == "normal" else "reduction cell"] = Graph(boxes, arrows, kinds)
-        return drawings
+            graphs["normal cell" if kind == "normal" else "reduction cell"] = Graph(boxes, arrows, kinds)
+        return graphs
 
 
 def _edge(reader: Reader, operations: Sequence[str], node: int) -> tuple[str, int, int]:

@@ -11,7 +11,7 @@ from torch import nn
 
 from analysis.graphs import Graph
 from orchestrator.spaces.base import Decision, Published, SearchSpace
-from orchestrator.spaces.parts.chains import chain, draw_chain, make_divisible
+from orchestrator.spaces.parts.chains import chain, chain_graph, make_divisible
 from orchestrator.spaces.parts.choice import Choice
 from orchestrator.spaces.parts.layers import MBConv, Shortcut
 from orchestrator.spaces.parts.notation import read_words
@@ -83,10 +83,10 @@ class DdpnasMobile(SearchSpace):
         blocks = len(self.choices)
         return read_words(text, "a DDPNAS chain", _GPU, [OPTIONS] * blocks, "-" * (blocks - 1))
 
-    def drawing(self, architecture: Architecture) -> dict[str, Graph]:
+    def graph(self, architecture: Architecture) -> dict[str, Graph]:
         self.check(architecture)
-        drawn = [(f"conv 3x3  {self._scaled(STEM)}", "")]
+        blocks = [(f"conv 3x3  {self._scaled(STEM)}", "")]
         for (_, _, c_out, _), option in zip(self._blocks(), architecture, strict=True):
             name = OPTIONS[option]
-            drawn.append((f"MB{name[3]} {name[1]}x{name[1]}  {c_out}", name))
-        return {"chain": draw_chain([*drawn, (f"conv 1x1  {self._scaled(MIX)}", ""), ("pool, linear", "")])}
+            blocks.append((f"MB{name[3]} {name[1]}x{name[1]}  {c_out}", name))
+        return {"chain": chain_graph([*blocks, (f"conv 1x1  {self._scaled(MIX)}", ""), ("pool, linear", "")])}

@@ -8,7 +8,7 @@ from torch import nn
 
 from analysis.graphs import Graph
 from orchestrator.spaces.base import Decision, SearchSpace
-from orchestrator.spaces.parts.chains import draw_chain
+from orchestrator.spaces.parts.chains import chain_graph
 from orchestrator.spaces.parts.choice import Choice
 from orchestrator.spaces.parts.layers import Shortcut, classifier, relu_conv_norm, relu_separable_norm
 from orchestrator.spaces.parts.notation import read_words
@@ -69,7 +69,7 @@ class DigitsTiny(SearchSpace):
     def parse(self, text: str) -> Architecture:
         return read_words(text, "a network of digits-tiny", "conv3-skip-sep3-res3", [OPTIONS] * len(self.choices), "---")
 
-    def drawing(self, architecture: Architecture) -> dict[str, Graph]:
+    def graph(self, architecture: Architecture) -> dict[str, Graph]:
         self.check(architecture)
         blocks = [(OPTIONS[option], OPTIONS[option]) for option in architecture if OPTIONS[option] != "skip"]
-        return {"chain": draw_chain([("conv 3x3", ""), *blocks, ("pool, linear", "")])}
+        return {"chain": chain_graph([("conv 3x3", ""), *blocks, ("pool, linear", "")])}

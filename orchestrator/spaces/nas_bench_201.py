@@ -119,7 +119,7 @@ class NasBench201(SearchSpace):
             for option, (source, target) in zip(architecture, EDGES, strict=True)
         )
 
-    def drawing(self, architecture: Architecture) -> dict[str, Graph]:
+    def graph(self, architecture: Architecture) -> dict[str, Graph]:
         self.check(architecture)
         boxes = {str(node): str(node) for node in range(NODES)}
         kinds: dict[str, str] = {}

@@ -10,7 +10,7 @@ from torch import nn
 
 from analysis.graphs import Graph
 from orchestrator.spaces.base import Decision, SearchSpace
-from orchestrator.spaces.parts.chains import chain, draw_chain
+from orchestrator.spaces.parts.chains import chain, chain_graph
 from orchestrator.spaces.parts.choice import Choice, Made
 from orchestrator.spaces.parts.layers import MBConv, Shortcut
 from orchestrator.spaces.parts.notation import Reader
@@ -79,18 +79,18 @@ class NasBenchMacro(SearchSpace):
         layers = iter(architecture)
         return tuple((next(layers), *(o for o in [next(layers) for _ in range(count - 1)] if o)) for count in LAYERS)
 
-    def drawing(self, architecture: Architecture) -> dict[str, Graph]:
+    def graph(self, architecture: Architecture) -> dict[str, Graph]:
         self.check(architecture)
-        drawn = [(f"conv 3x3  {self.channels // 2}", "")]
+        blocks = [(f"conv 3x3  {self.channels // 2}", "")]
         layers = iter(architecture)
         for stage, count in enumerate(LAYERS):
             for layer in range(count):
                 name = OPTIONS[next(layers)]
                 if name != "identity":
-                    drawn.append((f"MB{name[3]} {name[1]}x{name[1]}  {self.channels * 2**stage}", name))
+                    blocks.append((f"MB{name[3]} {name[1]}x{name[1]}  {self.channels * 2**stage}", name))
                 elif not layer:
-                    drawn.append((f"conv 1x1  {self.channels * 2**stage}", name))
-        return {"chain": draw_chain([*drawn, (f"conv 1x1  {self.mix}", ""), ("pool, linear", "")])}
+                    blocks.append((f"conv 1x1  {self.channels * 2**stage}", name))
+        return {"chain": chain_graph([*blocks, (f"conv 1x1  {self.mix}", ""), ("pool, linear", "")])}
 
 
 def _residual(channels: int, option: str) -> nn.Module:

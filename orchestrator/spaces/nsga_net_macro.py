@@ -158,15 +158,15 @@ class NsgaNetMacro(SearchSpace):
         reader.end()
         return tuple(found)
 
-    def drawing(self, architecture: Architecture) -> dict[str, Graph]:
+    def graph(self, architecture: Architecture) -> dict[str, Graph]:
         self.check(architecture)
-        drawn = {}
+        phases = {}
         for phase, graph in enumerate(self.graphs(architecture), 1):
             names = {0: "in", self.nodes + 1: "out"} | {node: str(node) for node in range(1, self.nodes + 1)}
             present = [0, *sorted(graph)] if graph else [0, self.nodes + 1]
             arrows = [(names[s], names[node]) for node in sorted(graph) for s in graph[node]] or [("in", "out")]
-            drawn[f"phase {phase}"] = Graph({names[node]: names[node] for node in present}, arrows)
-        return drawn
+            phases[f"phase {phase}"] = Graph({names[node]: names[node] for node in present}, arrows)
+        return phases
 
 
 class _Counted(Prices):

@@ -127,8 +127,8 @@ class NsgaNetMicro(SearchSpace):
         reader.end()
         return tuple(found)
 
-    def drawing(self, architecture: Architecture) -> dict[str, Graph]:
-        drawings = {}
+    def graph(self, architecture: Architecture) -> dict[str, Graph]:
+        graphs = {}
         for kind, (slots, free) in self._cells(architecture).items():
             names = ["c_{k-2}", "c_{k-1}", *(str(block) for block in range(BLOCKS)), "c_{k}"]
             boxes = {name: name for name in names}
@@ -139,8 +139,8 @@ class NsgaNetMicro(SearchSpace):
                 boxes[box] = kinds[box] = operation
                 arrows += [(names[source], box), (box, target)]
             arrows += [(names[block], "c_{k}") for block in free]
-            drawings["normal cell" if kind == "normal" else "reduction cell"] = Graph(boxes, arrows, kinds)
-        return drawings
+            graphs["normal cell" if kind == "normal" else "reduction cell"] = Graph(boxes, arrows, kinds)
+        return graphs
 
 
 def _genes(kind: str, block: int) -> list[tuple[str, tuple[str, ...]]]:

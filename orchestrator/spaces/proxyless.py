@@ -11,7 +11,7 @@ from torch import nn
 
 from analysis.graphs import Graph
 from orchestrator.spaces.base import Decision, Published, SearchSpace
-from orchestrator.spaces.parts.chains import chain, draw_chain, make_divisible
+from orchestrator.spaces.parts.chains import chain, chain_graph, make_divisible
 from orchestrator.spaces.parts.choice import Choice, Zero
 from orchestrator.spaces.parts.layers import MBConv, Shortcut
 from orchestrator.spaces.parts.notation import read_words
@@ -108,12 +108,12 @@ class Proxyless(SearchSpace):
         between = ":".join("-" * (count - 1) for count in BLOCKS)
         return read_words(text, "a ProxylessNAS network", _MOBILE, [choice.options for choice in self.choices], between)
 
-    def drawing(self, architecture: Architecture) -> dict[str, Graph]:
+    def graph(self, architecture: Architecture) -> dict[str, Graph]:
         self.check(architecture)
         stem, first, *_, mix = self._channels()
-        drawn = [(f"conv 3x3  {stem}", ""), (f"MB1 3x3  {first}", "k3e1")]
+        blocks = [(f"conv 3x3  {stem}", ""), (f"MB1 3x3  {first}", "k3e1")]
         for (_, _, c_out, _), choice, option in zip(self._blocks(), self.choices, architecture, strict=True):
             name = choice.options[option]
             if name != "id":
-                drawn.append((f"MB{name[3]} {name[1]}x{name[1]}  {c_out}", name))
-        return {"chain": draw_chain([*drawn, (f"conv 1x1  {mix}", ""), ("pool, linear", "")])}
+                blocks.append((f"MB{name[3]} {name[1]}x{name[1]}  {c_out}", name))
+        return {"chain": chain_graph([*blocks, (f"conv 1x1  {mix}", ""), ("pool, linear", "")])}

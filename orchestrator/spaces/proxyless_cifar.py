@@ -105,9 +105,9 @@ class ProxylessCifar(SearchSpace):
         reader.end()
         return tuple(found)
 
-    def drawing(self, architecture: Architecture) -> dict[str, Graph]:
+    def graph(self, architecture: Architecture) -> dict[str, Graph]:
         self.check(architecture)
-        drawings = {}
+        graphs = {}
         for block in range(3 * self.blocks):
             options = dict(zip(EDGES, architecture[len(EDGES) * block :], strict=False))
             boxes = {"in": "conv 3x3", "out": "out"}
@@ -122,8 +122,8 @@ class ProxylessCifar(SearchSpace):
             for half in ("half1", "half2"):
                 boxes |= {half: "half", f"{half}+": "+"}
                 arrows += [("in", half), (f"{half}+", "out")]
-            drawings[f"block {block + 1}"] = Graph(boxes, arrows, kinds)
-        return drawings
+            graphs[f"block {block + 1}"] = Graph(boxes, arrows, kinds)
+        return graphs
 
 
 def _operation(name: str, channels: int) -> nn.Module:

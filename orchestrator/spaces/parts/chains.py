@@ -48,7 +48,7 @@ def make_divisible(channels: float, by: int = 8) -> int:
     return rounded if rounded >= 0.9 * channels else rounded + by
 
 
-def draw_chain(blocks: Sequence[tuple[str, str]]) -> Graph:
+def chain_graph(blocks: Sequence[tuple[str, str]]) -> Graph:
     """Boxes in a row, from their texts and kinds; a kind of "" is a fixed part."""
     names = [str(i) for i in range(len(blocks))]
     return Graph(

@@ -91,7 +91,7 @@ class OwnSpace(SearchSpace):
 
     @cached_property
     def path_encoding(self) -> None:
-        """None: a drawing takes a run of the network, and this would take one of each."""
+        """None: a graph takes a run of the network, and this would take one of each."""
 
     def build(self, before_last: int | None) -> nn.Module:
         return self.factory(image=self.image, classes=self.classes, **self._settings)
@@ -115,6 +115,6 @@ class OwnSpace(SearchSpace):
         reader.end()
         return tuple(found)
 
-    def drawing(self, architecture: Architecture) -> dict[str, Graph]:
+    def graph(self, architecture: Architecture) -> dict[str, Graph]:
         self.check(architecture)
         return {"network": dataflow(self, architecture)}

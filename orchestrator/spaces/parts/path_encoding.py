@@ -1,4 +1,4 @@
-"""What the graphs of networks say of them, as numbers that a surrogate can learn from."""
+"""Path encoding: the graphs of networks as numbers that a surrogate can learn from."""
 
 from __future__ import annotations
 
@@ -11,36 +11,42 @@ from numpy.typing import NDArray
 from analysis.graphs import Graph
 
 LONGEST = 3
-"""Operations in a row that are told apart; of longer ones only how many of each kind there are."""
+"""Longest sequence of operations that is a feature of its own; of longer ones the kinds of operation are counted."""
 RARE, MOST = 0.001, 300
-"""A row of operations counts if at least this share of the networks has it, and at most so many of them do."""
+"""A sequence is a feature if at least this share of the networks has it, and only the most frequent ones are."""
 
 Row = tuple[str, ...]
 
 
-def encode_paths(drawings: Sequence[Mapping[str, Graph]], skips: Collection[str]) -> tuple[NDArray[np.float64], list[int]]:
-    """(networks, features), and to which group each feature belongs; those of a group are alike.
+def encode_paths(networks: Sequence[Mapping[str, Graph]], skips: Collection[str]) -> tuple[NDArray[np.float64], list[int]]:
+    """Return features of the networks, (networks, features), and the group of each feature; those of a group are alike.
 
-    Looked at are the ways from input to output through every part of a network, as in the path encoding of BANANAS (White,
-    Neiswanger and Savani, AAAI 2021): what operations lie on each, in a row, where `skips` count for nothing, as they do
-    nothing. Besides how many ways there are, whether one of them has no operation, and of each kind of operation how many there
-    are on all ways together and on one at most.
+    As in the path encoding of BANANAS (White, Neiswanger and Savani, AAAI 2021), the features are counts over the paths from
+    input to output through every part of a network: of each sequence of operations, of all paths, and of each kind of operation
+    on all paths together and on one path at most; besides, whether there is a path, and one without an operation.
 
-    Features that are the same for all are left out; where nothing is left, as for chains of one length, there are none.
+    Args:
+        networks: For each network the graph of each of its parts, in the same order for all.
+        skips: Kinds that count as no operation, as they pass their input on.
+
+    Returns:
+        The features and their groups. Features that are the same for all networks are left out; chains of one length have none.
     """
-    found = [[_ways(graph, skips) for graph in parts.values()] for parts in drawings]
-    every = len(drawings)
+    found = [[_paths(graph, skips) for graph in parts.values()] for parts in networks]
+    every = len(networks)
     columns: list[tuple[int | None, NDArray[np.float64]]] = []
-    for part in range(max((len(ways) for ways in found), default=0)):
-        rows = [ways[part] if part < len(ways) else _Ways() for ways in found]
-        kinds = sorted({kind for way in rows for kind in way.total})
-        plain = [[way.count, way.count > 0, way.rows[()] > 0] for way in rows]
-        counts = [[way.total[k] for k in kinds] + [way.most.get(k, 0) for k in kinds] for way in rows]
-        columns += [(None, column) for column in np.array([a + b for a, b in zip(plain, counts, strict=True)], dtype=float).T]
-        seen = Counter(row for way in rows for row in way.rows)
+    for part in range(max((len(paths) for paths in found), default=0)):
+        rows = [paths[part] if part < len(paths) else _Paths() for paths in found]
+        kinds = sorted({kind for path in rows for kind in path.total})
+        presence = [[path.count, path.count > 0, path.rows[()] > 0] for path in rows]
+        counts = [[path.total[k] for k in kinds] + [path.most.get(k, 0) for k in kinds] for path in rows]
+        columns += [
+            (None, column) for column in np.array([a + b for a, b in zip(presence, counts, strict=True)], dtype=float).T
+        ]
+        seen = Counter(row for path in rows for row in path.rows)
         common = [row for row, n in seen.most_common(MOST) if n >= RARE * every]
         for row in sorted(common, key=lambda r: (len(r), r)):
-            columns.append((len(row), np.array([way.rows[row] for way in rows], dtype=float)))
+            columns.append((len(row), np.array([path.rows[row] for path in rows], dtype=float)))
     columns = [(group, column) for group, column in columns if np.ptp(column) > 0]
     groups: dict[object, int] = {}
     numbers = [groups.setdefault(i if group is None else ("row", group), len(groups)) for i, (group, _) in enumerate(columns)]
@@ -52,11 +58,14 @@ def encode_paths(drawings: Sequence[Mapping[str, Graph]], skips: Collection[str]
     return values, numbers
 
 
-class _Ways:
-    """Those that lead to a box.
+class _Paths:
+    """Counts over the paths that lead to a box.
 
-    count: how many. rows: of up to `LONGEST` operations, how many ways have them, in this order. total: operations by kind,
-    over all ways. most: on one way.
+    Attributes:
+        count: Number of paths.
+        rows: Number of paths for each sequence of up to `LONGEST` operations.
+        total: Operations by kind, over all paths.
+        most: Operations by kind, on the path that has most of them.
     """
 
     def __init__(self) -> None:
@@ -65,46 +74,46 @@ class _Ways:
         self.total: Counter[str] = Counter()
         self.most: dict[str, int] = {}
 
-    def join(self, other: _Ways) -> None:
+    def join(self, other: _Paths) -> None:
         self.count += other.count
         self.rows.update(other.rows)
         self.total.update(other.total)
         for kind, n in other.most.items():
             self.most[kind] = max(n, self.most.get(kind, 0))
 
-    def through(self, kind: str) -> _Ways:
-        """The same, with an operation at their end."""
-        made = _Ways()
-        made.count = self.count
+    def through(self, kind: str) -> _Paths:
+        """Return the same paths with an operation at their end."""
+        longer = _Paths()
+        longer.count = self.count
         for row, n in self.rows.items():
             if len(row) < LONGEST:
-                made.rows[(*row, kind)] += n
-        made.total = self.total + Counter({kind: self.count})
-        made.most = self.most | {kind: self.most.get(kind, 0) + 1}
-        return made
+                longer.rows[(*row, kind)] += n
+        longer.total = self.total + Counter({kind: self.count})
+        longer.most = self.most | {kind: self.most.get(kind, 0) + 1}
+        return longer
 
 
-def _ways(graph: Graph, skips: Collection[str]) -> _Ways:
-    """From the boxes into which nothing leads to those out of which nothing does."""
+def _paths(graph: Graph, skips: Collection[str]) -> _Paths:
+    """Count the paths from the boxes without an incoming arrow to those without an outgoing one."""
     feeding: dict[str, list[str]] = {}
     for source, target in graph.arrows:
         feeding.setdefault(target, []).append(source)
     leading = {source for source, _ in graph.arrows}
-    known: dict[str, _Ways] = {}
+    known: dict[str, _Paths] = {}
 
-    def to(box: str) -> _Ways:
+    def to(box: str) -> _Paths:
         if box not in known:
-            ways = _Ways()
+            paths = _Paths()
             if box not in feeding:
-                ways.count, ways.rows[()] = 1, 1
+                paths.count, paths.rows[()] = 1, 1
             for source in feeding.get(box, ()):
-                ways.join(to(source))
+                paths.join(to(source))
             kind = graph.kinds.get(box, "")
-            known[box] = ways.through(kind) if kind and kind not in skips else ways
+            known[box] = paths.through(kind) if kind and kind not in skips else paths
         return known[box]
 
-    whole = _Ways()
+    total = _Paths()
     for box in feeding:
         if box not in leading:
-            whole.join(to(box))
-    return whole
+            total.join(to(box))
+    return total

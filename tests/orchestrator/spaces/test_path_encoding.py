@@ -1,4 +1,4 @@
-"""What graphs say of networks: the ways through them, counted; the same for what is the same network."""
+"""Path encoding: counts over the paths through a network's graph, the same for the same network."""
 
 import numpy as np
 import pytest
@@ -65,6 +65,16 @@ def test_the_same_network_looks_the_same_and_another_does_not(cells: dict[str, n
     np.testing.assert_array_equal(cells["conv"], cells["conv, and one that leads nowhere"])
     assert (cells["conv"] != cells["two"]).any()
     assert not cells["no way"].any() and not cells["nothing"].any()
+
+
+def test_pictures_do_not_enter_the_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = make_space("digits-tiny", {}, (1, 8, 8), 10).path_encoding
+    space = make_space("digits-tiny", {}, (1, 8, 8), 10)
+    monkeypatch.setattr(type(space), "drawing", lambda self, architecture: {"chain": Graph({"a": "a"}, [])})
+    after = space.path_encoding
+    assert before is not None and after is not None
+    np.testing.assert_array_equal(before[0], after[0])
+    assert space.drawing((0, 0, 0, 0))["chain"].boxes == {"a": "a"}
 
 
 def test_large_spaces_and_those_that_have_to_be_run_are_not_looked_at() -> None:
