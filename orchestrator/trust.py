@@ -19,7 +19,7 @@ import torch
 from rich.console import Console
 
 from analysis import records
-from analysis.trust import FRONT, RANDOM, SUFFIX, Skips, verdict
+from analysis.trust import FRONT, RANDOM, SUFFIX, Skips, ranking_quality
 from analysis.trust_section import findings, warnings
 from orchestrator import run as runs
 from orchestrator import sweep, tune
@@ -264,9 +264,9 @@ def assess(
         "seed": weights.experiment.seed,
         "checkpoint": weights.checksum,
     }
-    path = weights.directory / records.VERDICT
+    path = weights.directory / records.RANKING_QUALITY
     temporary = path.with_suffix(".new")
-    temporary.write_text(json.dumps(facts | verdict(found, weights.own, truth.higher, shares), indent=2) + "\n")
+    temporary.write_text(json.dumps(facts | ranking_quality(found, weights.own, truth.higher, shares), indent=2) + "\n")
     os.replace(temporary, path)
     return found
 
@@ -349,14 +349,14 @@ def main(
             truth = Truth(RETRAINED, "test accuracy (%)", True, values, trained)
         assess(weights, random, front, truth, images, display.trust, stop.exists)
         write_report(experiment, directory, weights.data)
-    said = json.loads((directory / records.VERDICT).read_text())
+    said = json.loads((directory / records.RANKING_QUALITY).read_text())
     return findings(said), warnings(said)
 
 
 def _earlier(directory: Path) -> str | None:
-    """What the last verdict was against."""
+    """Truth that ranking quality was last measured against."""
     try:
-        return str(json.loads((directory / records.VERDICT).read_text())["truth"])
+        return str(json.loads((directory / records.RANKING_QUALITY).read_text())["truth"])
     except (OSError, ValueError, KeyError, TypeError):
         return None  # there is none that could be read, so none is lost
 

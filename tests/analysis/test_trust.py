@@ -123,23 +123,23 @@ def test_agreement_is_told_for_all_for_the_better_half_and_for_the_front(few_res
     assert [(a.among, a.networks) for a in few] == [(trust.ALL, ENOUGH)]
 
 
-def test_the_verdict_says_what_recalibration_gains_and_whether_skips_are_overrated(few_resamples: None) -> None:
+def test_ranking_quality_includes_gains_of_recalibration_and_overrated_skips(few_resamples: None) -> None:
     rng = np.random.default_rng(3)
     truth, share = rng.normal(size=40), rng.integers(0, 5, 40) / 4
     leaning = truth + 3 * share  # the more skips, the further ahead
     fair = truth + 0.1 * rng.normal(size=40)
     made = table(40, true=truth.tolist(), batch=leaning.tolist(), recalibrated=fair.tolist())
     shares = dict(zip(made["arch"], share, strict=True))
-    said = trust.verdict(made, "batch", True, shares)
+    said = trust.ranking_quality(made, "batch", True, shares)
     assert said["gains"].keys() == {"recalibrated"} and said["gains"]["recalibrated"]["low"] > 0
     assert said["overrated_skips"]["low"] > 0
-    assert trust.verdict(made, "recalibrated", True, shares)["overrated_skips"]["low"] <= 0
+    assert trust.ranking_quality(made, "recalibrated", True, shares)["overrated_skips"]["low"] <= 0
     assert said["picked"]["recalibrated"]["of"] == 40
     first = int(np.argmax(leaning))
     assert said["picked"]["batch"]["rank"] == 1 + (truth > truth[first]).sum()
-    assert trust.verdict(made, "batch", True, {})["overrated_skips"] is None
-    some = trust.verdict(made, "batch", True, shares | {"n0": float("nan")})["overrated_skips"]
+    assert trust.ranking_quality(made, "batch", True, {})["overrated_skips"] is None
+    some = trust.ranking_quality(made, "batch", True, shares | {"n0": float("nan")})["overrated_skips"]
     assert some["networks"] == 39 and some["low"] > 0, "one has no edge that could be a skip"
-    alike = trust.verdict(made.assign(batch_accuracy=10.0), "batch", True, {})
+    alike = trust.ranking_quality(made.assign(batch_accuracy=10.0), "batch", True, {})
     assert alike["agreements"][0]["tau"] is None
     json.loads(json.dumps(alike, allow_nan=False))

@@ -33,7 +33,7 @@ def evaluations(archs: list[str], kind: str = "sample") -> pd.DataFrame:
 def made(sampled: list[str], front: list[str], **given: Any) -> Any:
     known = given.pop("known", Known(PLACES, None, SKIPS))
     summary = SUMMARY | given.pop("summary", {})
-    rest = {"retrained": None, "policy": None, "table": None, "verdict": None} | given
+    rest = {"retrained": None, "policy": None, "table": None, "quality": None} | given
     with plots.style():
         return section(summary, evaluations(sampled), pd.DataFrame({"arch": front}), known=known, **rest)
 
@@ -84,7 +84,7 @@ def test_a_collapse_to_skips_is_flagged_and_a_front_of_small_networks_is_not() -
     assert flag.startswith("100% of the choices in the last tenth of the samples are skips, 3.0 times as many as by chance")
     assert "parameters" in flag
     (flag,) = made(["11", "12"] * 10, ["11"], summary={"derived": ["00"]}).flags
-    assert "that the method itself ended at" in flag
+    assert "the method's final networks" in flag
     assert not made(["11", "12"] * 9 + ["01", "10"], ["11"]).flags, "half is less than twice what chance has"
 
 
@@ -100,7 +100,7 @@ def test_the_retrained_front_is_compared_without_more_work() -> None:
     assert not [w for w in values(made(["11"], ["11"], retrained=retrained.head(1))) if w.startswith("tau")]
 
 
-def verdict(inherited: np.ndarray, better: np.ndarray, truth: np.ndarray) -> tuple[pd.DataFrame, dict[str, Any]]:
+def measured(inherited: np.ndarray, better: np.ndarray, truth: np.ndarray) -> tuple[pd.DataFrame, dict[str, Any]]:
     table = pd.DataFrame(
         {"arch": "a", "kind": RANDOM, "batch_accuracy": inherited, "recalibrated_accuracy": better, "true": truth}
     )
@@ -112,33 +112,33 @@ def verdict(inherited: np.ndarray, better: np.ndarray, truth: np.ndarray) -> tup
         "own": "batch",
         "statistics": ["batch", "recalibrated"],
     }
-    return table, facts | trust.verdict(table, "batch", True, {})
+    return table, facts | trust.ranking_quality(table, "batch", True, {})
 
 
 def test_what_is_wrong_with_a_ranking_is_flagged() -> None:
     rng = np.random.default_rng(0)
     truth = rng.normal(size=30)
     good, none = truth + 0.3 * rng.normal(size=30), rng.permutation(truth)
-    assert not warnings(verdict(good, good, truth)[1])
-    flags = warnings(verdict(none, good, truth)[1])
+    assert not warnings(measured(good, good, truth)[1])
+    flags = warnings(measured(none, good, truth)[1])
     assert "cannot be told from guessing" in flags[0] and "Take more networks" in flags[0]
     assert "consider training.statistics=recalibrated" in flags[1]
-    assert "Take more networks" not in warnings(verdict(none, good, truth)[1] | {"surviving": 30})[0], "there are no more"
-    assert "against their true order" in warnings(verdict(-good, -good, truth)[1])[0]
-    assert "the same inherited accuracy" in warnings(verdict(0 * good, 0 * good, truth)[1])[0]
-    assert "too few" in warnings(verdict(good[:5], good[:5], truth[:5])[1])[0]
+    assert "Take more networks" not in warnings(measured(none, good, truth)[1] | {"surviving": 30})[0], "there are no more"
+    assert "against their true order" in warnings(measured(-good, -good, truth)[1])[0]
+    assert "the same inherited accuracy" in warnings(measured(0 * good, 0 * good, truth)[1])[0]
+    assert "too few" in warnings(measured(good[:5], good[:5], truth[:5])[1])[0]
     coarse = np.where(truth > np.median(truth), 10 + none, truth)  # good from bad, but nothing among the good
-    assert [f.split(":")[0] for f in warnings(verdict(coarse, coarse, truth)[1])] == [
+    assert [f.split(":")[0] for f in warnings(measured(coarse, coarse, truth)[1])] == [
         "The shared weights tell bad networks from good ones, but not the good ones from each other"
     ]
-    over = verdict(good, good, truth)[1] | {"overrated_skips": {"value": 0.4, "low": 0.1, "high": 0.6}}
-    assert warnings(over) == ["Networks with more skips are put further ahead than they deserve."]
+    over = measured(good, good, truth)[1] | {"overrated_skips": {"value": 0.4, "low": 0.1, "high": 0.6}}
+    assert warnings(over) == ["Networks with more skips are ranked further above their true place."]
 
 
 def test_every_number_has_a_sentence_and_the_scatter_a_panel_for_each_statistics() -> None:
     rng = np.random.default_rng(1)
     truth = rng.normal(size=30)
-    table, said = verdict(truth + rng.normal(size=30), truth, truth)
+    table, said = measured(truth + rng.normal(size=30), truth, truth)
     found = {what: (value, means) for what, value, means in findings(said)}
     value, means = found["tau, 30 random networks"]
     tau = said["agreements"][0]
@@ -146,12 +146,12 @@ def test_every_number_has_a_sentence_and_the_scatter_a_panel_for_each_statistics
     assert value.splitlines()[1].startswith("recalibrated 1.00") and f"{50 * (1 + tau['tau']):.0f} of 100 cases" in means
     assert "recalibrated statistics rank better" in found["tau, minus that of batch statistics"][1]
     assert found["true rank of the first"][0].splitlines()[1] == "recalibrated 1 of 30"
-    page = made(["11"], ["11"], table=table, verdict=said)
+    page = made(["11"], ["11"], table=table, quality=said)
     (_, scatter) = page.pictures
     panels = scatter.figure.axes
     assert [ax.get_title().split(":")[0] for ax in panels] == ["batch", "recalibrated"]
     np.testing.assert_allclose(panels[1].collections[0].get_offsets(), np.stack([truth, truth], axis=1))
     assert "Truth: acc of t" in page.lead and set(values(page)) >= set(found)
     nothing = table.assign(true=np.nan)
-    page = made(["11"], ["11"], table=nothing, verdict=said | trust.verdict(nothing, "batch", True, {}))
+    page = made(["11"], ["11"], table=nothing, quality=said | trust.ranking_quality(nothing, "batch", True, {}))
     assert [p.name for p in page.pictures] == ["skips"]
