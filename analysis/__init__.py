@@ -1,1 +1,1 @@
-"""What came out: records, fronts, curves, pictures and the report. Functions on arrays first, drawing last."""
+"""Analysis of results: records, fronts, curves, figures and reports. Arrays are computed first and drawn last."""

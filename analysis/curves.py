@@ -1,4 +1,4 @@
-"""How a search went: an indicator against what was spent."""
+"""Convergence curves: an indicator against the budget spent."""
 
 from __future__ import annotations
 
@@ -12,10 +12,16 @@ from analysis.pareto import Floats, as_costs, hypervolume, non_dominated
 
 
 def hypervolume_curve(costs: ArrayLike, reference: Sequence[float], groups: ArrayLike | None = None) -> Floats:
-    """The hypervolume of the first 1, 2, ... points, (points,).
+    """Hypervolume of the first 1, 2, ... points.
 
-    groups: labels of points that arrived together, (points,), non-decreasing in order of arrival; the value is then
-    computed once a group, and all its points carry it.
+    Args:
+        costs: (points, objectives), in order of arrival.
+        reference: Reference point, as for `hypervolume`.
+        groups: (points,) labels of points that arrived together, non-decreasing. The value is then computed once per group,
+            and all its points carry it. By default each point is a group.
+
+    Returns:
+        (points,), each in 0..1.
     """
     array = as_costs(costs)
     labels = np.arange(len(array)) if groups is None else np.asarray(groups)

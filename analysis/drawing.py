@@ -1,4 +1,4 @@
-"""Graphs as figures: laid out in layers, or as a chain of boxes."""
+"""Drawing of graphs, in layers or as a chain of boxes."""
 
 from __future__ import annotations
 
@@ -17,37 +17,41 @@ from analysis.plots import INK
 
 LINE, STATE = "#8a8f98", "#f3efe6"
 _HEIGHT, _GAP, _CHARACTER = 0.27, 0.13, 0.067
-"""In inches: of a box, between boxes, and of a letter."""
+"""Height of a box, gap between boxes and width of a character, in inches."""
 
 
 def figure(graph: Graph, title: str = "") -> Figure:
-    """A figure of the size that the graph needs."""
+    """Draw a graph on a figure that is as large as the graph needs."""
     chain = _chain(graph)
     if chain:
         return _chain_figure(graph, chain, title)
     places = layout(graph)
     xs, ys, _ = np.array(list(places.values())).T
-    made, ax = _figure(np.ptp(xs) + 1.2, np.ptp(ys) + 0.6, title)
+    canvas, ax = _figure(np.ptp(xs) + 1.2, np.ptp(ys) + 0.6, title)
     _draw(ax, graph, places)
-    return made
+    return canvas
 
 
 def _figure(width: float, height: float, title: str) -> tuple[Figure, Axes]:
-    """One that is filled by its axes, but for a title."""
-    above = 0.25 if title else 0.0
-    made = Figure(figsize=(width, height + above))
+    """Create a figure that its axes fill, apart from a title; sizes are in inches."""
+    header = 0.25 if title else 0.0
+    canvas = Figure(figsize=(width, height + header))
     if title:
-        made.text(0.5, 1 - 0.05 / (height + above), title, ha="center", va="top", fontsize=9, color=INK)
-    ax = made.add_axes((0.0, 0.0, 1.0, height / (height + above)))
+        canvas.text(0.5, 1 - 0.05 / (height + header), title, ha="center", va="top", fontsize=9, color=INK)
+    ax = canvas.add_axes((0.0, 0.0, 1.0, height / (height + header)))
     ax.set_axis_off()
-    return made, ax
+    return canvas, ax
 
 
 def layout(graph: Graph) -> dict[str, tuple[float, float, float]]:
-    """Centre and width of each box, in inches, and of the places where long arrows pass other layers, named after both ends.
+    """Lay out a graph in layers from left to right (Sugiyama, Tagawa and Toda, 1981).
 
-    In layers from left to right: states as early as what feeds them allows, operations right before what they feed; boxes of a
-    layer in the order of what they are joined to (Sugiyama, Tagawa and Toda, 1981).
+    A state goes into the earliest layer that its inputs allow, an operation into the layer before its output; within a layer,
+    boxes are ordered by their neighbours.
+
+    Returns:
+        (x, y, width) of each box in inches, with x and y of the centre. Points where a long arrow passes another layer are
+        included, under the name `SOURCE>TARGET#LAYER`.
     """
     network: nx.DiGraph = nx.DiGraph()
     network.add_nodes_from(graph.boxes)
@@ -58,15 +62,15 @@ def layout(graph: Graph) -> dict[str, tuple[float, float, float]]:
     for name in reversed(list(nx.topological_sort(network))):
         if name in graph.kinds and network.out_degree(name):
             layer[name] = min(layer[target] for target in network.successors(name)) - 1
-    joined: nx.DiGraph = nx.DiGraph()
-    joined.add_nodes_from(graph.boxes)
+    layered: nx.DiGraph = nx.DiGraph()
+    layered.add_nodes_from(graph.boxes)
     for source, target in graph.arrows:
         path = [source, *(f"{source}>{target}#{i}" for i in range(layer[source] + 1, layer[target])), target]
         for i, bend in enumerate(path[1:-1], layer[source] + 1):
             layer[bend] = i
-        nx.add_path(joined, path)
-    columns = [[n for n in joined if layer[n] == i] for i in range(max(layer.values()) + 1)]
-    height = {n: (_HEIGHT + 0.13 * graph.boxes[n].count("\n") if n in graph.boxes else 0.08) for n in joined}
+        nx.add_path(layered, path)
+    columns = [[n for n in layered if layer[n] == i] for i in range(max(layer.values()) + 1)]
+    height = {n: (_HEIGHT + 0.13 * graph.boxes[n].count("\n") if n in graph.boxes else 0.08) for n in layered}
     y: dict[str, float] = {}
     for column in columns:
         y |= _spread({n: float(i) for i, n in enumerate(column)}, height)
@@ -75,36 +79,36 @@ def layout(graph: Graph) -> dict[str, tuple[float, float, float]]:
         for column in columns if forward else columns[::-1]:
             wanted = {}
             for name in column:
-                near = list(joined.predecessors(name) if forward else joined.successors(name)) or [name]
-                wanted[name] = float(np.mean([y[n] for n in near]))
+                neighbours = list(layered.predecessors(name) if forward else layered.successors(name)) or [name]
+                wanted[name] = float(np.mean([y[n] for n in neighbours]))
             y |= _spread(wanted, height)
     x, places = 0.0, {}
     for i, column in enumerate(columns):
-        wide = max((_width(graph, n) for n in column if n in graph.boxes), default=0.3)
-        x += wide / 2 + (0.35 if i else 0.0)
+        width = max((_width(graph, n) for n in column if n in graph.boxes), default=0.3)
+        x += width / 2 + (0.35 if i else 0.0)
         for name in column:
-            places[name] = (x, -y[name], _width(graph, name) if name in graph.boxes else wide)
-        x += wide / 2
+            places[name] = (x, -y[name], _width(graph, name) if name in graph.boxes else width)
+        x += width / 2
     return places
 
 
 def _spread(wanted: Mapping[str, float], height: Mapping[str, float]) -> dict[str, float]:
-    """Positions in the order of what is wanted, as close to it as can be without touching."""
+    """Positions as close as possible to the wanted ones, in the same order, at which no two boxes touch."""
     order = sorted(wanted, key=wanted.__getitem__)
-    # Boxes that push each other form a block, which goes where its members want to be on average.
+    # Boxes that would overlap form a block, which is centred on the mean of the positions that its members want.
     blocks: list[tuple[list[str], float]] = []
     for name in order:
         members, centre = [name], wanted[name]
         while blocks and blocks[-1][1] + _extent(blocks[-1][0], height) / 2 + _GAP > centre - _extent(members, height) / 2:
-            before, there = blocks.pop()
-            both = before + members
-            # Where each block's centre would be if both were one, weighted by how many boxes it speaks for.
+            previous, previous_centre = blocks.pop()
+            merged = previous + members
+            # The centre that each block would give the merged one, weighted by its number of boxes.
             shift = (
-                (_extent(before, height) - _extent(both, height)) / 2,
-                (_extent(both, height) - _extent(members, height)) / 2,
+                (_extent(previous, height) - _extent(merged, height)) / 2,
+                (_extent(merged, height) - _extent(members, height)) / 2,
             )
-            centre = (len(before) * (there - shift[0]) + len(members) * (centre - shift[1])) / len(both)
-            members = both
+            centre = (len(previous) * (previous_centre - shift[0]) + len(members) * (centre - shift[1])) / len(merged)
+            members = merged
         blocks.append((members, centre))
     placed = {}
     for members, centre in blocks:
@@ -126,12 +130,12 @@ def _width(graph: Graph, name: str) -> float:
 
 def _draw(ax: Axes, graph: Graph, places: Mapping[str, tuple[float, float, float]]) -> None:
     for source, target in graph.arrows:
-        passed = [place for name, place in places.items() if name.startswith(f"{source}>{target}#")]
-        (x0, y0, wide0), (x1, y1, wide1) = places[source], places[target]
-        points = [(x0 + wide0 / 2, y0)]
-        for x, y, wide in passed:
-            points += [(x - wide / 2, y), (x + wide / 2, y)]  # straight on past the boxes of that layer
-        points.append((x1 - wide1 / 2 - 0.07, y1))
+        bends = [place for name, place in places.items() if name.startswith(f"{source}>{target}#")]
+        (x0, y0, width0), (x1, y1, width1) = places[source], places[target]
+        points = [(x0 + width0 / 2, y0)]
+        for x, y, width in bends:
+            points += [(x - width / 2, y), (x + width / 2, y)]  # horizontally past the boxes of that layer
+        points.append((x1 - width1 / 2 - 0.07, y1))
         vertices, codes = [points[0]], [Path.MOVETO]
         for (xa, ya), (xb, yb) in itertools.pairwise(points):
             middle = (xa + xb) / 2
@@ -141,18 +145,18 @@ def _draw(ax: Axes, graph: Graph, places: Mapping[str, tuple[float, float, float
         tip = points[-1]
         ax.add_patch(Polygon([(tip[0] + 0.07, tip[1]), (tip[0], tip[1] + 0.035), (tip[0], tip[1] - 0.035)], color=LINE, lw=0))
     for name, text in graph.boxes.items():
-        x, y, wide = places[name]
-        high = _HEIGHT + 0.13 * text.count("\n")
+        x, y, width = places[name]
+        height = _HEIGHT + 0.13 * text.count("\n")
         if name in graph.kinds:
             box = FancyBboxPatch(
-                (x - wide / 2 + 0.05, y - high / 2 + 0.05), wide - 0.1, high - 0.1, "round,pad=0.05,rounding_size=0.07",
+                (x - width / 2 + 0.05, y - height / 2 + 0.05), width - 0.1, height - 0.1, "round,pad=0.05,rounding_size=0.07",
                 facecolor=colour(graph.kinds[name]), edgecolor="#6b7078", lw=0.7, zorder=2,
             )  # fmt: skip
             ax.add_patch(box)
         else:
-            ax.add_patch(Ellipse((x, y), wide, high, facecolor=STATE, edgecolor=INK, lw=0.8, zorder=2))
+            ax.add_patch(Ellipse((x, y), width, height, facecolor=STATE, edgecolor=INK, lw=0.8, zorder=2))
         ax.text(x, y, _typeset(text), ha="center", va="center", fontsize=7.5, color=INK, zorder=3)
-    xs = [x + side * wide / 2 for x, _, wide in places.values() for side in (-1, 1)]
+    xs = [x + side * width / 2 for x, _, width in places.values() for side in (-1, 1)]
     ys = [y for _, y, _ in places.values()]
     ax.set_xlim(min(xs) - 0.1, max(xs) + 0.1)
     ax.set_ylim(min(ys) - 0.3, max(ys) + 0.3)
@@ -164,7 +168,7 @@ def _typeset(text: str) -> str:
 
 
 def _chain(graph: Graph) -> list[str]:
-    """The boxes in order, if each has one before and one behind it; else nothing."""
+    """Names of the boxes in order if the graph is a single chain, otherwise an empty list."""
     after = dict(graph.arrows)
     before = {target: source for source, target in graph.arrows}
     if not len(after) == len(before) == len(graph.arrows) == len(graph.boxes) - 1 or len(graph.kinds) < 2:
@@ -178,14 +182,14 @@ def _chain(graph: Graph) -> list[str]:
 
 
 def _chain_figure(graph: Graph, order: Sequence[str], title: str) -> Figure:
-    """Boxes side by side with their text upright, as papers draw networks of many blocks."""
-    tall = max(_width(graph, n) for n in order)
+    """Draw boxes side by side with rotated text, as papers draw networks of many blocks."""
+    height = max(_width(graph, n) for n in order)
     step = 0.44
-    made, ax = _figure(step * len(order) + 0.2, tall + 0.3, title)
+    canvas, ax = _figure(step * len(order) + 0.2, height + 0.3, title)
     for i, name in enumerate(order):
         x = i * step
         box = FancyBboxPatch(
-            (x - 0.09, -tall / 2 + 0.05), 0.18, tall - 0.1, "round,pad=0.05,rounding_size=0.06",
+            (x - 0.09, -height / 2 + 0.05), 0.18, height - 0.1, "round,pad=0.05,rounding_size=0.06",
             facecolor=colour(graph.kinds.get(name, "")), edgecolor="#6b7078", lw=0.7, zorder=2,
         )  # fmt: skip
         ax.add_patch(box)
@@ -195,6 +199,6 @@ def _chain_figure(graph: Graph, order: Sequence[str], title: str) -> Figure:
             ax.plot([x - step + 0.14, tip - 0.06], [0, 0], color=LINE, lw=0.9, zorder=1)
             ax.add_patch(Polygon([(tip, 0), (tip - 0.06, 0.035), (tip - 0.06, -0.035)], color=LINE, lw=0))
     ax.set_xlim(-0.32, (len(order) - 1) * step + 0.32)
-    ax.set_ylim(-tall / 2 - 0.1, tall / 2 + 0.1)
+    ax.set_ylim(-height / 2 - 0.1, height / 2 + 0.1)
     ax.set_aspect("equal")
-    return made
+    return canvas

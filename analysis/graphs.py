@@ -1,4 +1,4 @@
-"""A network as a directed acyclic graph of states and operations: what there is to draw, and Graphviz's language for it."""
+"""Directed acyclic graphs of states and operations, as text and in Graphviz's language."""
 
 from __future__ import annotations
 
@@ -26,10 +26,12 @@ _OTHERS = ("#f0c9c9", "#cfe3d0", "#e6d5b8", "#c9d6f0", "#e3cfe3", "#d9d9c2")
 
 @dataclass(frozen=True)
 class Graph:
-    """Boxes by name, with what is written in them, and arrows between them; there must be no cycle.
+    """Labelled boxes and the arrows between them, without cycles.
 
-    kinds: for some boxes, what they are, so that the same kind gets the same colour; a box without one is a state, not an
-    operation.
+    Args:
+        boxes: Label of each box, by its name.
+        arrows: (source, target) pairs of names.
+        kinds: Operation of each box that is one, which decides its colour; a box without a kind is a state.
     """
 
     boxes: dict[str, str]
@@ -37,7 +39,7 @@ class Graph:
     kinds: dict[str, str] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
-        """The same in words: what each state is the sum of; a chain in one line."""
+        """Describe the graph as text: each state as the sum of its inputs, or a chain as a single line."""
         sources: dict[str, list[str]] = {name: [] for name in self.boxes}
         for source, target in self.arrows:
             sources[target].append(source)
@@ -50,17 +52,17 @@ class Graph:
             inside = ", ".join(term(source) for source in sources[name])
             return f"{text}({inside})" if name in self.kinds and inside else text
 
-        told = []
-        for name, feeding in sources.items():
-            if name not in self.kinds and feeding:
-                # Operations are added up where they meet; states are put side by side.
-                aside = len(feeding) > 1 and not any(source in self.kinds for source in feeding)
-                terms = [term(source) for source in feeding]
-                told.append(f"{self.boxes[name]} = {'[' + ', '.join(terms) + ']' if aside else ' + '.join(terms)}")
-        return told
+        equations = []
+        for name, inputs in sources.items():
+            if name not in self.kinds and inputs:
+                # Outputs of operations are summed; states are concatenated.
+                concatenated = len(inputs) > 1 and not any(source in self.kinds for source in inputs)
+                terms = [term(source) for source in inputs]
+                equations.append(f"{self.boxes[name]} = {'[' + ', '.join(terms) + ']' if concatenated else ' + '.join(terms)}")
+        return equations
 
     def dot(self, title: str) -> str:
-        """The same in Graphviz's language."""
+        """Render the graph in Graphviz's language, under the name `title`."""
         lines = []
         for name, text in self.boxes.items():
             shape = "ellipse"
@@ -76,7 +78,11 @@ def _quoted(text: str) -> str:
 
 
 def colour(kind: str) -> str:
-    """Of a box: operations of a family share it, whatever their names are made of besides."""
+    """Fill colour of an operation's box, shared by all operations of a family.
+
+    Args:
+        kind: Name of the operation, such as `sep_conv_3x3`; its first word decides.
+    """
     family = kind.lower().replace(" ", "_").split("_")[0]
     if family in _FAMILIES or family[:2] in ("k3", "k5", "k7") or family[:3] in _FAMILIES or family[:4] in _FAMILIES:
         return next(_FAMILIES[f] for f in (family, family[:4], family[:3], family[:2]) if f in _FAMILIES)

@@ -1,4 +1,4 @@
-"""Fronts and hypervolumes on arrays of costs, (points, objectives), lower is better. pymoo does the sorting and measuring."""
+"""Fronts and hypervolumes on arrays of costs, where lower is better. pymoo does the sorting and the measuring."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ ROUNDING = 1e-9
 
 
 def as_costs(costs: ArrayLike) -> Floats:
-    """(points, objectives). Raises ValueError for another shape or a value that is not finite, which pymoo would drop."""
+    """Convert costs to a (points, objectives) array.
+
+    Raises:
+        ValueError: For another shape, or a value that is not finite, since pymoo would drop the point silently.
+    """
     array = np.asarray(costs, dtype=np.float64)
     if array.ndim != 2:
         raise ValueError(f"costs must have the shape (points, objectives), not {array.shape}")
@@ -27,7 +31,11 @@ def as_costs(costs: ArrayLike) -> Floats:
 
 
 def non_dominated(costs: ArrayLike) -> list[int]:
-    """Indices of the points that no other dominates, ascending. Equal points do not dominate each other."""
+    """Indices of the non-dominated points, ascending. Equal points do not dominate each other.
+
+    Args:
+        costs: (points, objectives).
+    """
     array = as_costs(costs)
     if not len(array):
         return []
@@ -35,13 +43,21 @@ def non_dominated(costs: ArrayLike) -> list[int]:
 
 
 def violations(costs: ArrayLike, limits: Sequence[float | None]) -> Floats:
-    """(points,): by how much each point exceeds the limits: the sum of `cost / limit - 1` where it does, by more than rounding.
-    None is no limit."""
+    """Total relative constraint violation of each point: the sum of `cost / limit - 1` over the limits that it exceeds
+    by more than rounding.
+
+    Args:
+        costs: (points, objectives).
+        limits: Upper bound of each objective, in its unit; None for no bound.
+
+    Returns:
+        (points,), 0 for feasible points.
+    """
     array = as_costs(costs)
-    caps = np.array([np.inf if limit is None else limit for limit in limits])
-    over = array / caps - 1.0
-    broken: Floats = np.where(over > ROUNDING, over, 0.0).sum(axis=1)
-    return broken
+    bounds = np.array([np.inf if limit is None else limit for limit in limits])
+    excess = array / bounds - 1.0
+    violation: Floats = np.where(excess > ROUNDING, excess, 0.0).sum(axis=1)
+    return violation
 
 
 def distinct(costs: ArrayLike) -> list[int]:
@@ -52,7 +68,14 @@ def distinct(costs: ArrayLike) -> list[int]:
 
 
 def ranked(costs: ArrayLike) -> list[list[int]]:
-    """All points in fronts F0, F1, ...: F1 is non-dominated once F0 is taken away, and so on."""
+    """Sort all points into fronts F0, F1, ..., where F1 is non-dominated once F0 is removed, and so on.
+
+    Args:
+        costs: (points, objectives).
+
+    Returns:
+        Indices of the points of each front, ascending within a front.
+    """
     array = as_costs(costs)
     if not len(array):
         return []
@@ -60,10 +83,17 @@ def ranked(costs: ArrayLike) -> list[list[int]]:
 
 
 def hypervolume(costs: ArrayLike, reference: Sequence[float]) -> float:
-    """The share of the box between 0 and `reference` that the points dominate, in 0..1.
+    """Share of the box between 0 and `reference` that the points dominate, in 0..1.
 
-    The ideal point is 0 in every objective: errors, counts and times cannot fall below it. A point that is not better than
-    the reference in every objective adds nothing.
+    The ideal point is 0 in every objective, since errors, counts and times cannot fall below it. A point that is not better
+    than the reference in every objective contributes nothing.
+
+    Args:
+        costs: (points, objectives).
+        reference: Reference point, one positive value per objective in its unit.
+
+    Raises:
+        ValueError: For a reference that is not positive in every objective.
     """
     if not all(r > 0 for r in reference):
         raise ValueError(f"the reference point must be positive in every objective; it is {tuple(reference)}")
@@ -74,10 +104,16 @@ def hypervolume(costs: ArrayLike, reference: Sequence[float]) -> float:
 
 
 def relative_hypervolume(costs: ArrayLike, front: ArrayLike) -> float:
-    """The hypervolume of the points over that of the true front, when the latter's ideal is 0, its nadir 1, the reference 1.1.
+    """Hypervolume of the points relative to that of the true front; 1 is the whole front.
 
-    The usual measure where the true front is known; 1 is the whole front. Raises ValueError for a front that is a single value
-    in some objective, which has no scale.
+    Objectives are scaled so that the true front's ideal point is 0 and its nadir 1; the reference point is 1.1.
+
+    Args:
+        costs: (points, objectives); may be empty.
+        front: The true front, (points, objectives).
+
+    Raises:
+        ValueError: For a front with a single value in some objective, which leaves that objective without a scale.
     """
     best = as_costs(front)
     ideal, extent = best.min(axis=0), _extent(best)
@@ -89,9 +125,14 @@ def relative_hypervolume(costs: ArrayLike, front: ArrayLike) -> float:
 
 
 def spread_out(costs: ArrayLike, count: int) -> list[int]:
-    """At most `count` points that lie far from each other: the best in each objective, then farthest point first.
+    """Choose at most `count` well-separated points: the best in each objective, then farthest point first.
 
-    Distances are between costs scaled to 0..1 over the points. Returned in ascending order of index.
+    Args:
+        costs: (points, objectives); distances are taken after scaling each objective to 0..1 over the points.
+        count: Number of points to choose.
+
+    Returns:
+        Indices of the chosen points, ascending.
     """
     array = as_costs(costs)
     if count >= len(array):

@@ -1,4 +1,4 @@
-"""Pictures: each function fills axes that it is given, from arrays or tables that are computed already."""
+"""Plots. Each function draws arrays or tables that have been computed already on axes that the caller provides."""
 
 from __future__ import annotations
 
@@ -39,7 +39,15 @@ STYLE = {
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure, the name of its file, and what the page says of it; a drawn graph is written in Graphviz's language too."""
+    """Figure of a page, with the name of its file, its heading and its caption.
+
+    Args:
+        name: File name without suffix.
+        title: Heading on the page; empty for a figure that continues the one before it.
+        caption: Text below the figure.
+        figure: The figure itself.
+        graph: The graph that the figure draws, if it draws one; it is also written in Graphviz's language.
+    """
 
     name: str
     title: str
@@ -49,12 +57,12 @@ class Picture:
 
 
 def style() -> AbstractContextManager[None]:
-    """Our look, for as long as figures are made, drawn and saved."""
+    """Context in which figures are created, drawn and saved in the style of our reports."""
     return mpl.rc_context(STYLE)  # type: ignore[arg-type]
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """A figure in inches, outside pyplot, so that nothing global is touched."""
+    """Create a figure outside pyplot, so that no global state changes; sizes are in inches."""
     return Figure(figsize=(width, height), layout="constrained")
 
 
@@ -67,13 +75,22 @@ def draw_front(
     y: str,
     titles: Mapping[str, str],
 ) -> None:
-    """Column `y` against column `x`: all samples, what was measured again, the front among those, and its retrained members.
+    """Plot a front in two objectives: proxy evaluations, full-validation ones, the front and its retrained members.
 
     The line is the staircase of the points that are non-dominated in these two columns alone.
+
+    Args:
+        ax: Axes to draw on.
+        evaluations: Rows of evaluations.csv.
+        front: Rows of front.csv.
+        retrained: Rows of retrained.csv, or None.
+        x: Column on the horizontal axis.
+        y: Column on the vertical axis; retrained members are shown if it is `error_percent`.
+        titles: Axis label of each column.
     """
     samples, measured = (evaluations[evaluations["kind"] == kind] for kind in (SAMPLE, VALIDATION))
     ax.scatter(samples[x], samples[y], s=9, color=FAINT, alpha=0.5, linewidths=0, label="sample, one batch", rasterized=True)
-    ax.scatter(measured[x], measured[y], s=14, color="#6a8fb5", linewidths=0, label="measured on the whole validation part")
+    ax.scatter(measured[x], measured[y], s=14, color="#6a8fb5", linewidths=0, label="full validation set")
     ax.scatter(front[x], front[y], s=26, color=FRONT, zorder=3, linewidths=0, label="front")
     stairs = _staircase(front[[x, y]].to_numpy())
     ax.plot(stairs[:, 0], stairs[:, 1], color=FRONT, lw=1.2, drawstyle="steps-post", zorder=2)
@@ -86,7 +103,7 @@ def draw_front(
             color=HONEST,
             zorder=4,
             linewidths=0,
-            label="trained from scratch, test part",
+            label="trained from scratch, test set",
         )
         for _, row in retrained.iterrows():
             ax.plot([row[x]] * 2, [row[y], row["test_error_percent"]], color=HONEST, lw=0.8, ls=":", zorder=1)
@@ -100,16 +117,23 @@ def draw_front(
 
 
 def draw_references(ax: Axes, references: Sequence[Mapping[str, float | str]], x: str, y: str) -> None:
-    """Networks from elsewhere, where x is a cost that they have and y the error; their test errors, with their names."""
+    """Add reference networks to a plot of the error, with their names and test errors.
+
+    Args:
+        ax: Axes to draw on.
+        references: `name`, `test_error_percent` and costs of each network; one that lacks the cost `x` is left out.
+        x: Column on the horizontal axis.
+        y: Column on the vertical axis; nothing is drawn unless it is `error_percent`.
+    """
     for reference in references:
         if y == "error_percent" and x in reference:
-            place = (float(reference[x]), float(reference["test_error_percent"]))
-            ax.scatter(*place, s=40, marker="D", color=OUTSIDE, zorder=5, linewidths=0)
-            ax.annotate(str(reference["name"]), place, xytext=(5, 5), textcoords="offset points", fontsize=7, color=OUTSIDE)
+            point = (float(reference[x]), float(reference["test_error_percent"]))
+            ax.scatter(*point, s=40, marker="D", color=OUTSIDE, zorder=5, linewidths=0)
+            ax.annotate(str(reference["name"]), point, xytext=(5, 5), textcoords="offset points", fontsize=7, color=OUTSIDE)
             ax.autoscale_view()
             low, high = ax.get_ylim()
             margin = 0.06 * (high - low)
-            ax.set_ylim(min(low, place[1] - margin), max(high, place[1] + margin))
+            ax.set_ylim(min(low, point[1] - margin), max(high, point[1] + margin))
 
 
 def _staircase(points: np.ndarray) -> np.ndarray:
@@ -120,7 +144,7 @@ def _staircase(points: np.ndarray) -> np.ndarray:
 
 
 def _zoom(ax: Axes, values: Sequence[float]) -> None:
-    """What hardly trained weights say reaches up to guessing; the axis shows the front and as much again above it."""
+    """Limit the vertical axis to the front and its extent again above it; barely trained weights reach up to chance level."""
     if values:
         low, high = min(values), max(values)
         extent = max(high - low, 1.0)
@@ -128,7 +152,14 @@ def _zoom(ax: Axes, values: Sequence[float]) -> None:
 
 
 def draw_hypervolume(ax: Axes, spent: np.ndarray, values: np.ndarray, label: str) -> None:
-    """The share of the reference box that all samples so far dominate, against what was spent."""
+    """Plot the hypervolume of all samples so far against the budget spent.
+
+    Args:
+        ax: Axes to draw on.
+        spent: (samples,).
+        values: (samples,), shares of the reference box.
+        label: Axis label of `spent`.
+    """
     ax.plot(spent, values, color=FRONT, lw=1.6, drawstyle="steps-post")
     ax.set_xlabel(label)
     ax.set_ylabel("hypervolume of samples (share of box)")
@@ -136,7 +167,14 @@ def draw_hypervolume(ax: Axes, spent: np.ndarray, values: np.ndarray, label: str
 
 
 def draw_prediction(ax: Axes, measured: Sequence[float], predicted: Sequence[float], title: str) -> None:
-    """What was predicted against what was measured, each network a point; on the line they agree."""
+    """Plot predictions against measurements, a point per network; on the line they agree.
+
+    Args:
+        ax: Axes to draw on.
+        measured: (networks,).
+        predicted: (networks,), in the same unit.
+        title: The quantity and its unit, for both axis labels.
+    """
     low, high = min(*measured, *predicted), max(*measured, *predicted)
     margin = 0.05 * (high - low)
     ax.axline((low, low), slope=1, color=INK, lw=0.8, zorder=1)
@@ -149,15 +187,22 @@ def draw_prediction(ax: Axes, measured: Sequence[float], predicted: Sequence[flo
 
 
 def draw_inherited(ax: Axes, networks: pd.DataFrame, x: str, y: str, colour: str, label: str) -> None:
-    """What networks are truly worth, column `y`, against what they inherit, column `x`."""
+    """Plot the true accuracy, column `y`, against the accuracy with inherited weights, column `x`."""
     ax.scatter(networks[x], networks[y], s=18, color=colour, alpha=0.7, linewidths=0, label=label)
 
 
 def draw_skips(ax: Axes, samples: pd.DataFrame, policy: pd.DataFrame | None, front: float, chance: float) -> None:
-    """Shares of skips over the weight steps. samples, policy: `step` and `share`; the former in order, shown in up to 40 parts.
-    front: the share on the front, nan for none."""
-    parts = np.array_split(np.arange(len(samples)), min(40, len(samples))) if len(samples) else []
-    means = [samples.iloc[part].mean() for part in parts]
+    """Plot the share of skip connections over the weight steps.
+
+    Args:
+        ax: Axes to draw on.
+        samples: Columns `step` and `share`, in order; shown as means of up to 40 equal bins.
+        policy: Columns `step` and `share`, or None.
+        front: Share on the front; NaN for none.
+        chance: Share in uniformly random networks.
+    """
+    bins = np.array_split(np.arange(len(samples)), min(40, len(samples))) if len(samples) else []
+    means = [samples.iloc[rows].mean() for rows in bins]
     if means:
         ax.plot([m["step"] for m in means], [m["share"] for m in means], color=INK, lw=1.2, marker=".", ms=4, label="samples")
     if policy is not None:
@@ -172,9 +217,13 @@ def draw_skips(ax: Axes, samples: pd.DataFrame, policy: pd.DataFrame | None, fro
 
 
 def disagreement(names: Sequence[str], costs: np.ndarray, correlation: np.ndarray, title: str) -> Figure:
-    """Devices against each other: rank correlations as a map, and the two that agree least, network by network.
+    """Draw how far devices disagree: a map of rank correlations, and the two that agree least, network by network.
 
-    costs: (networks, devices). correlation: (devices, devices).
+    Args:
+        names: Names of the devices.
+        costs: (networks, devices).
+        correlation: (devices, devices).
+        title: Title of the figure.
     """
     size = max(3.2, 0.45 * len(names) + 1.6)
     figure = new_figure(size + 4.2, size)
@@ -198,13 +247,23 @@ def disagreement(names: Sequence[str], costs: np.ndarray, correlation: np.ndarra
 
 
 def option_colours(choices: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """A colour for the name of each option, the same in all choices; they repeat beyond sixteen."""
+    """Colour of each option's name, the same in all choices; colours repeat beyond sixteen names.
+
+    Args:
+        choices: Names of the options of each choice.
+    """
     names = dict.fromkeys(option for options in choices.values() for option in options)
     return {name: OPTIONS[i % len(OPTIONS)] for i, name in enumerate(names)}
 
 
 def draw_policy(axes: Sequence[Axes], policy: pd.DataFrame, choices: Mapping[str, Sequence[str]]) -> None:
-    """One panel per choice: the probability of each option over the weight steps, stacked; lines mark new stages."""
+    """Stack the probabilities of each choice's options over the weight steps; dotted lines mark new stages.
+
+    Args:
+        axes: A panel per choice.
+        policy: Rows of policy.csv: `step`, `stage` and a column `CHOICE/OPTION` per option.
+        choices: Names of the options of each choice.
+    """
     colours = option_colours(choices)
     boundaries = policy["step"][policy["stage"].diff() > 0]
     for ax, (choice, options) in zip(axes, choices.items(), strict=True):

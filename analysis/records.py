@@ -1,4 +1,4 @@
-"""One row per evaluation. The only place that knows the columns of a run's tables, and their names."""
+"""Tables of a run, with a row per evaluation. The only module that knows the names of the files and of their columns."""
 
 from __future__ import annotations
 
@@ -19,26 +19,41 @@ POLICY = "policy.csv"
 RETRAINED = "retrained.csv"
 SUMMARY = "summary.json"
 TRUST = "trust.csv"
-VERDICT = "trust.json"
+RANKING_QUALITY = "trust.json"
 
 COUNTS = ("parameters", "macs")
-"""Columns of whole numbers, which people want to see as such."""
+"""Columns of integers, to be printed in full."""
 
 SAMPLE, VALIDATION = "sample", "validation"
-"""Kinds of evaluation: on the batch that a round's samples share, or on the whole validation part at the end of a stage."""
+"""Kinds of evaluation: a proxy evaluation on the batch that all samples of a round share, or one on the full validation set."""
 
 
 def evaluation_columns(objectives: Sequence[str], spreads: Sequence[str]) -> list[str]:
-    """seed; step (weight steps so far); stage; kind; arch; a column per objective with its unit; the interquartile range of
-    what was timed; seconds of search so far. `seconds` is the one column of wall-clock time that every run has."""
+    """Columns of evaluations.csv, in order.
+
+    `step` counts weight steps so far and `seconds` the search so far; `seconds` is the only wall-clock column of every run.
+
+    Args:
+        objectives: Column of each objective, named with its unit.
+        spreads: Columns of the interquartile ranges of timed objectives.
+    """
     return ["seed", "step", "stage", "kind", "arch", *objectives, *spreads, "seconds"]
 
 
 class Table:
-    """A CSV file that is appended to, row by row, and cut back to what a checkpoint knows of when a run resumes."""
+    """CSV file that grows row by row, and is truncated to the rows that a checkpoint knows when a run resumes."""
 
     def __init__(self, path: Path, columns: Sequence[str], rows: int = 0) -> None:
-        """Keep the first `rows` rows of an existing file. Raises ValueError where it has fewer, or other columns."""
+        """Open a table, keeping the first `rows` rows of an existing file.
+
+        Args:
+            path: The file; it is replaced atomically.
+            columns: Names of the columns.
+            rows: Rows to keep; 0 starts an empty table.
+
+        Raises:
+            ValueError: If the file has fewer rows, or other columns.
+        """
         self.path, self.columns, self.rows = path, list(columns), rows
         if rows:
             with path.open(newline="") as file:
@@ -55,19 +70,26 @@ class Table:
         os.replace(temporary, path)
 
     def append(self, rows: Iterable[dict[str, Any]]) -> None:
-        """Raises KeyError for a row that lacks a column."""
+        """Append rows.
+
+        Args:
+            rows: A value for each column; further keys are ignored.
+
+        Raises:
+            KeyError: For a row that lacks a column.
+        """
         lines = [[row[column] for column in self.columns] for row in rows]
         with self.path.open("a", newline="") as file:
             file.write(_csv(lines))
         self.rows += len(lines)
 
     def sync(self) -> None:
-        """Returns once the rows are on the disk, so that a checkpoint never knows of rows that a power cut took."""
+        """Flush the rows to the disk, so that a checkpoint never refers to rows that a power failure has lost."""
         with self.path.open("a") as file:
             os.fsync(file.fileno())
 
     def read(self) -> Iterator[dict[str, str]]:
-        """The rows as text, as they were written."""
+        """Iterate over the rows, with values as text."""
         with self.path.open(newline="") as file:
             yield from csv.DictReader(file)
 
@@ -79,7 +101,15 @@ def _csv(rows: Iterable[Sequence[Any]]) -> str:
 
 
 def read(path: Path, needed: Sequence[str] = ()) -> pd.DataFrame:
-    """A table of a run. Raises ValueError that names the file for one that is damaged or lacks a needed column."""
+    """Read a table of a run.
+
+    Args:
+        path: The CSV file.
+        needed: Columns that must be present; all but `arch` and `kind` must be numeric.
+
+    Raises:
+        ValueError: For a damaged file, a missing column or a value that is no number; the message names the file.
+    """
     try:
         frame = pd.read_csv(path)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
@@ -95,21 +125,30 @@ def read(path: Path, needed: Sequence[str] = ()) -> pd.DataFrame:
 
 
 def samples_of(evaluations: pd.DataFrame) -> pd.DataFrame:
-    """The samples of a search, as it drew them; where each was measured on the whole validation part at once, all rows."""
+    """Proxy evaluations of a search, in order; all rows if every architecture went straight to the full validation set."""
     sampled = evaluations["kind"] == SAMPLE
     return evaluations[sampled] if sampled.any() else evaluations
 
 
 def front_of(evaluations: pd.DataFrame, objectives: Sequence[str], limits: Sequence[float | None] = ()) -> pd.DataFrame:
-    """The non-dominated architectures among those measured on the whole validation part, the best of the first objective
-    first; of several with the same costs the first. limits: what each objective may be at most; who exceeds one is no member.
-    One that was measured in several stages counts with its last measurement, as its weights were trained longest. Before any
-    stage has ended, the samples stand in."""
+    """Non-dominated feasible architectures among those measured on the full validation set.
+
+    An architecture measured in several stages counts with its last measurement, when its weights had been trained longest.
+    Before the first stage has ended, the proxy evaluations stand in.
+
+    Args:
+        evaluations: Rows of evaluations.csv.
+        objectives: Names of the cost columns.
+        limits: Upper bound of each objective, None for no bound; empty for no bounds at all.
+
+    Returns:
+        A row per member, sorted by the first objective; of several with equal costs the first.
+    """
     final = evaluations[evaluations["kind"] == VALIDATION]
     pool = final if len(final) else evaluations
     pool = pool.drop_duplicates("arch", keep="last").reset_index(drop=True)
     if any(limit is not None for limit in limits):
         pool = pool[violations(pool[list(objectives)].to_numpy(), limits) <= 0].reset_index(drop=True)
     front = pool.iloc[non_dominated(pool[list(objectives)].to_numpy())]
-    # Equal in every cost is, nearly always, the same network in another notation: one of them stands for all.
+    # Networks with equal costs are nearly always one network in several notations, so one of them represents all.
     return front.drop_duplicates(list(objectives)).sort_values(list(objectives), ignore_index=True)

@@ -1,4 +1,4 @@
-"""One HTML file that opens offline, with the same pictures as PNG beside it."""
+"""Report of a run: one HTML file that opens offline, and its figures as PNG."""
 
 from __future__ import annotations
 
@@ -25,18 +25,28 @@ from analysis.records import COUNTS, SAMPLE, samples_of
 from analysis.trust_section import Known
 
 _PANELS = 28
-"""Choices that are shown of a policy: those of a pair of cells."""
+"""Largest number of choices shown of a policy: those of a pair of cells."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished or interrupted run, as tables.
+    """Tables of a finished or interrupted run.
 
-    summary: summary.json. evaluations, front, retrained, policy: the tables of `analysis.records`; the last two may be
-    missing. choices: the names of each choice's options. drawings: per architecture of the front, a graph
-    under the title of each of its parts. known: what the space knows of all of them. trust, verdict: trust.csv and trust.json,
-    where there are any. references: networks from elsewhere, with their name, test_error_percent, parameters
-    and macs. experiment: experiment.toml, for the appendix.
+    Args:
+        title: Heading of the page.
+        lead: Introductory paragraph.
+        summary: Content of summary.json.
+        evaluations: Rows of evaluations.csv.
+        front: Rows of front.csv.
+        retrained: Rows of retrained.csv, or None.
+        policy: Rows of policy.csv, or None for a method without a policy.
+        choices: Names of the options of each choice.
+        drawings: For each architecture of the front its graphs, by title.
+        known: Knowledge of the space about all architectures in these tables.
+        experiment: Text of experiment.toml, for the appendix.
+        trust: Rows of trust.csv, or None before `paretoray trust` has run.
+        ranking_quality: Content of trust.json, likewise.
+        references: Networks to compare with: `name`, `test_error_percent`, `parameters` and `macs`.
     """
 
     title: str
@@ -51,12 +61,12 @@ class Run:
     known: Known
     experiment: str
     trust: pd.DataFrame | None = None
-    verdict: dict[str, Any] | None = None
+    ranking_quality: dict[str, Any] | None = None
     references: Sequence[Mapping[str, float | str]] = ()
 
 
 def write(run: Run, directory: Path) -> Path:
-    """Writes report.html and plots/*.png into `directory`; returns the page's path."""
+    """Write report.html and the PNG files in plots/ into `directory`, and return the path of the page."""
     with plots.style():
         return _write(run, directory)
 
@@ -64,7 +74,7 @@ def write(run: Run, directory: Path) -> Path:
 def _write(run: Run, directory: Path) -> Path:
     pictures = [p for p in (_fronts(run), _hypervolume(run), _policy(run), *_networks(run)) if p is not None]
     trust = trust_section.section(
-        run.summary, run.evaluations, run.front, run.retrained, run.policy, run.known, run.trust, run.verdict
+        run.summary, run.evaluations, run.front, run.retrained, run.policy, run.known, run.trust, run.ranking_quality
     )
     folder = directory / "plots"
     folder.mkdir(exist_ok=True)
@@ -106,30 +116,35 @@ def _write(run: Run, directory: Path) -> Path:
 def _notes(run: Run) -> list[str]:
     notes = [] if run.summary["finished"] else ["This search was interrupted: what follows is its state at that moment."]
     if run.summary["limits"]:
-        kept = " and ".join(f"{c} at most {number(c, limit)}" for c, limit in run.summary["limits"].items())
+        limits = " and ".join(f"{c} at most {number(c, limit)}" for c, limit in run.summary["limits"].items())
         none = " No network that was measured keeps the limits." if run.front.empty else ""
-        notes.append(f"Only networks with {kept} count.{none}")
+        notes.append(f"Only networks with {limits} count.{none}")
     notes += [f"{warning[0].upper()}{warning[1:]}." for warning in run.summary.get("warnings", [])]
     if "searches" in run.summary:
         notes.append(
-            "Several searches, each with weights of its own; the front is what is not dominated among their fronts. Errors of "
-            "different searches are comparable only as far as their weights are equally good: go by the test errors."
+            "Several searches, each with its own weights; the front is the non-dominated set of their fronts. Errors of "
+            "different searches are comparable only if their weights are equally good: compare the test errors instead."
         )
     return notes
 
 
 def _searches(summary: dict[str, Any]) -> list[list[str]]:
-    """A row for each search of a sweep: what it has of its own, and what it found."""
+    """Rows of the table of searches in a sweep: settings and results of each."""
     rows = []
     for search in summary.get("searches", []):
         settings = ", ".join(f"{key} = {value}" for key, value in search["settings"].items())
-        found = [f"{search['hypervolume']:.3f}", str(search["on_merged_front"])]
-        rows.append([settings, *found, f"{search['evaluations']:,}", f"{search['seconds']:.0f}"])
+        results = [f"{search['hypervolume']:.3f}", str(search["on_merged_front"])]
+        rows.append([settings, *results, f"{search['evaluations']:,}", f"{search['seconds']:.0f}"])
     return rows
 
 
 def number(column: str, value: float) -> str:
-    """A cost as people read it: counts in full, percentages and what was measured with the digits that mean something."""
+    """Format a cost for reading: counts in full, percentages and measurements with their significant digits.
+
+    Args:
+        column: Name of the cost, which tells counts and percentages.
+        value: The cost in the column's unit.
+    """
     if column in COUNTS or (value >= 100 and not column.endswith("_percent")):
         return f"{value:,.0f}"
     return f"{value:.2f}" if value >= 0.1 or not value else f"{value:.2g}"
@@ -150,18 +165,17 @@ def _rows(run: Run) -> list[dict[str, Any]]:
 
 def _table_note(run: Run) -> str:
     note = (
-        "The error is an estimate with shared weights on the validation part, which the search has used for its decisions. "
-        "It ranks networks; it is not what they reach when trained alone."
+        "The error is an estimate with shared weights on the validation set, which the search used for its decisions. It ranks "
+        "networks; it is not the error that they reach when trained alone."
         if run.summary["weights"] == "shared"
-        else "Each network was trained by itself. The error is that on the validation part, which the search has used for its "
-        "decisions."
+        else "Each network was trained from scratch. The error is on the validation set, which the search used for decisions."
     )
     if run.summary["spreads"]:
         note += " ± is the interquartile range of repeated timings."
     if run.retrained is not None:
         note += (
-            " Shaded networks were trained from scratch on the train and validation parts; their test error is from images "
-            "that the search has never touched."
+            " Shaded networks were trained from scratch on the training and validation sets; their test error is on images "
+            "that the search never used."
         )
     return note
 
@@ -173,12 +187,12 @@ def _protocol(summary: dict[str, Any]) -> list[str]:
     gpu = f", {hardware['gpu']}" if "gpu" in hardware else ""
     threads = f"{workers['cpus']} CPU thread{'s' * (workers['cpus'] > 1)} and {workers['gpus']:g} GPUs each"
     where = f"{workers['count']} Ray actor{'s' * (workers['count'] > 1)}" if workers["ray"] else "one process, without Ray"
-    derived = [f"The method itself ended at {' and '.join(summary['derived'])}."] if summary["derived"] else []
+    derived = [f"The method's own final choice: {' and '.join(summary['derived'])}."] if summary["derived"] else []
     return [
         *derived,
         f"Hypervolume: share of the box between 0 and the reference point ({reference}), computed by pymoo.",
-        "The front is taken among architectures measured on the whole validation part; samples on one batch only guide.",
-        f"Images: {data['train']:,} for weights, {data['valid']:,} for architecture decisions, {data['test']:,} for the test.",
+        "The front is taken among architectures measured on the full validation set; samples on one batch only guide.",
+        f"Images: {data['train']:,} for weights, {data['valid']:,} for architecture decisions, {data['test']:,} for testing.",
         f"Seed {summary['seed']}; {where}, {threads}.",
         f"{hardware['cpu']}, {hardware['cores']} cores{gpu}; {hardware['system']}.",
         ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
@@ -198,12 +212,12 @@ def _fronts(run: Run) -> Picture:
     for ax in axes[len(pairs) :]:
         ax.set_axis_off()
     handles, labels = axes[0].get_legend_handles_labels()
-    # A single panel is not as wide as the four names of what is in it.
+    # A single panel is narrower than four legend entries side by side.
     figure.legend(handles, labels, loc="outside lower center", ncols=4 if across > 1 else 1, fontsize=8)
-    caption = "Each pair of objectives; lower left is better. The line joins what is non-dominated in the two objectives shown"
+    caption = "Each pair of objectives; lower left is better. The line joins the points that are non-dominated in that pair"
     if run.references:
-        caption += "; diamonds are networks that were trained by themselves, by their test error"
-    caption += "; dotted lines lead from the inherited estimate to the test error after training from scratch."
+        caption += "; diamonds are networks trained separately, with their test errors"
+    caption += "; dotted lines lead from the estimate with shared weights to the test error after training from scratch."
     return Picture("front", "The front, pair by pair", caption, figure)
 
 
@@ -216,19 +230,17 @@ def _hypervolume(run: Run) -> Picture | None:
     limits = [run.summary["limits"].get(c) for c in columns]
     figure = plots.new_figure(8.4, 3.0)
     left, right = figure.subplots(1, 2, sharey=True)
-    for _, own in samples.groupby("search") if "search" in samples else [(0, samples)]:
-        costs = own[columns].to_numpy(dtype=float)
-        costs[violations(costs, limits) > 0] = reference  # where nothing counts
-        values = hypervolume_curve(costs, reference, own["step"].to_numpy())
-        plots.draw_hypervolume(left, own["seconds"].to_numpy(), values, "seconds of search")
-        plots.draw_hypervolume(right, np.arange(1, len(own) + 1), values, "samples measured")
+    for _, rows in samples.groupby("search") if "search" in samples else [(0, samples)]:
+        costs = rows[columns].to_numpy(dtype=float)
+        costs[violations(costs, limits) > 0] = reference  # infeasible points must add no volume
+        values = hypervolume_curve(costs, reference, rows["step"].to_numpy())
+        plots.draw_hypervolume(left, rows["seconds"].to_numpy(), values, "seconds of search")
+        plots.draw_hypervolume(right, np.arange(1, len(rows) + 1), values, "samples measured")
     right.set_ylabel("")
-    each = ", a line for each search" if "searches" in run.summary else ""
-    final = f"the front's own hypervolume ({run.summary['hypervolume']:.3f})"
-    judged = (
-        f" They are judged on one batch each, so this need not agree with {final}." if (samples["kind"] == SAMPLE).any() else ""
-    )
-    caption = f"Of all samples so far{each}. It shows when the search found something new.{judged}"
+    per_search = ", a line per search" if "searches" in run.summary else ""
+    final = f"the hypervolume of the front ({run.summary['hypervolume']:.3f})"
+    proxy = f" Each was measured on one batch, so it need not agree with {final}." if (samples["kind"] == SAMPLE).any() else ""
+    caption = f"Hypervolume of all samples so far{per_search}. It rises when the search finds something new.{proxy}"
     return Picture("hypervolume", "Hypervolume over the search", caption, figure)
 
 
@@ -250,14 +262,14 @@ def _policy(run: Run) -> Picture | None:
         ax.set_ylabel("probability")
     handles = [Patch(color=colour, label=name) for name, colour in colours.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)), fontsize=8)
-    caption = "Probability of each option, one panel per choice. Dotted lines: a stage ends, its weakest options are dropped."
+    caption = "Probability of each option, a panel per choice. Dotted lines: a stage ends and its weakest options are dropped."
     if len(run.choices) > len(choices):
         caption += f" The first {len(choices)} of {len(run.choices)} choices; policy.csv has all."
     return Picture("policy", "The policy over time", caption, figure)
 
 
 def _networks(run: Run) -> list[Picture]:
-    """Up to six networks, and of a network with more than three parts the first three."""
+    """Draw up to six networks, with up to three graphs each."""
     shown = [a for a in (run.front if run.retrained is None else run.retrained)["arch"] if a in run.drawings][:6]
     rank = {arch: i + 1 for i, arch in enumerate(run.front["arch"])}
     errors = dict(zip(run.front["arch"], run.front[next(iter(run.summary["objectives"]))], strict=True))
@@ -268,13 +280,13 @@ def _networks(run: Run) -> list[Picture]:
             name = f"network-{rank[arch]}-{title.replace(' ', '-')}"
             caption = f"Network {rank[arch]} of the front, {title}; error {errors[arch]:.2f} %."
             if len(graphs) > 3:
-                caption += f" One of {len(graphs)} parts."
+                caption += f" One of {len(graphs)} graphs."
             pictures.append(Picture(name, "", caption, drawing.figure(graph), graph))
     return [replace(p, title="The chosen networks" if i == 0 else "") for i, p in enumerate(pictures)]
 
 
 def inline(pictures: Sequence[Picture]) -> list[dict[str, str]]:
-    """As the templates show them."""
+    """Render pictures as SVG for the HTML templates."""
     return [{"title": p.title, "caption": p.caption, "svg": _svg(p.figure)} for p in pictures]
 
 

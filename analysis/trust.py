@@ -1,4 +1,4 @@
-"""Can shared weights be trusted? Rank correlations with intervals, repeats and skips. Functions on arrays and tables."""
+"""Ranking quality of shared weights: rank correlations with intervals, repeated samples, skip connections."""
 
 from __future__ import annotations
 
@@ -16,19 +16,26 @@ from analysis.pareto import Floats
 
 CONFIDENCE = 0.95
 RESAMPLES = 1000
-"""Of each bootstrap."""
+"""Resamples of each bootstrap."""
 SUFFIX = "_accuracy"
-"""What the columns of inherited accuracies end in; before it stand the statistics that normalisation went by."""
+"""Ending of the columns of inherited accuracies; what precedes it is the kind of normalisation statistics."""
 RANDOM, FRONT = "random", "front"
-"""Kinds of networks in trust.csv: drawn from the options that survive, and the members of the front."""
+"""Kinds of networks in trust.csv: drawn at random from the surviving options, and members of the front."""
 ALL, BETTER = "all", "the better half"
 ENOUGH = 8
-"""Of fewer networks a bootstrap says nothing: it draws the same few again and again, and calls a lucky order certain."""
+"""Networks needed for an interval: with fewer, a bootstrap keeps drawing the same few and calls a lucky order certain."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A statistic of some networks, nan where there is none, with its bootstrap 95 % interval, nan of fewer than `ENOUGH`."""
+    """Statistic with its bootstrap 95 % interval.
+
+    Args:
+        value: The statistic; NaN where it is undefined.
+        low: Lower bound; NaN for fewer than `ENOUGH` networks.
+        high: Upper bound, likewise.
+        networks: Number of networks that it was computed from.
+    """
 
     value: float
     low: float
@@ -37,25 +44,41 @@ class Interval:
 
     @property
     def known(self) -> bool:
-        """Whether there is a value at all."""
+        """True if the statistic is defined."""
         return bool(np.isfinite(self.value))
 
 
 def tau(first: ArrayLike, second: ArrayLike) -> Interval:
-    """Kendall's tau-b of two rankings of the same networks, (networks,) each, with the percentile interval of a bootstrap over
-    the networks (scipy's, paired, its seed fixed).
+    """Kendall's tau-b of two rankings, with the percentile interval of a bootstrap over the networks.
 
-    nan where there are fewer than two networks, or either ranking is the same for all; no interval of fewer than `ENOUGH`. A
-    resample that is a single value ranks nothing
-    and counts as 0. Raises ValueError for shapes that differ or values that are not finite.
+    The bootstrap is SciPy's, paired, with a fixed seed. A resample in which all values are equal ranks nothing and counts
+    as 0.
+
+    Args:
+        first: (networks,).
+        second: (networks,), of the same networks.
+
+    Returns:
+        The value is NaN for fewer than two networks and where a ranking is constant.
+
+    Raises:
+        ValueError: If the shapes differ or a value is not finite.
     """
     a, b = _paired(first, second)
     return _interval(lambda x, y: float(kendalltau(x, y).statistic), (a, b))
 
 
 def tau_difference(first: ArrayLike, second: ArrayLike, truth: ArrayLike) -> Interval:
-    """By how much `second` has the higher tau with the truth than `first`, (networks,) each; the interval is of the difference,
-    on the same resamples for both. nan and errors as `tau`."""
+    """Tau of `second` with the truth minus that of `first`, with an interval of the difference on common resamples.
+
+    Args:
+        first: (networks,).
+        second: (networks,).
+        truth: (networks,).
+
+    Raises:
+        ValueError: As `tau` does.
+    """
     a, b, c = _paired(first, second, truth)
 
     def gain(x: Floats, y: Floats, t: Floats) -> float:
@@ -78,9 +101,9 @@ def _interval(statistic: Callable[..., float], arrays: Sequence[Floats]) -> Inte
     value = statistic(*arrays) if count > 1 else np.nan
     if not np.isfinite(value) or count < ENOUGH:
         return Interval(float(value), np.nan, np.nan, count)
-    found = bootstrap(
+    interval = bootstrap(
         tuple(arrays),
-        lambda *drawn: np.nan_to_num(statistic(*drawn)),
+        lambda *resample: np.nan_to_num(statistic(*resample)),
         n_resamples=RESAMPLES,
         confidence_level=CONFIDENCE,
         method="percentile",
@@ -88,14 +111,22 @@ def _interval(statistic: Callable[..., float], arrays: Sequence[Floats]) -> Inte
         vectorized=False,
         rng=0,
     ).confidence_interval
-    return Interval(float(value), float(found.low), float(found.high), count)
+    return Interval(float(value), float(interval.low), float(interval.high), count)
 
 
 def picked(inherited: ArrayLike, truth: ArrayLike) -> tuple[float, float]:
-    """The true rank of the network that the inherited accuracy puts first, 1 for the best, and by how much its truth is below
-    the best; both arrays are (networks,), higher is better. Of several that are first, the mean.
+    """Judge the network that inherited accuracy ranks first.
 
-    Raises ValueError for no networks, and as `tau` does.
+    Args:
+        inherited: (networks,), higher is better.
+        truth: (networks,), higher is better.
+
+    Returns:
+        The true rank of that network, 1 for the best, and how far its truth lies below the best one; means where several
+        networks tie for the first place.
+
+    Raises:
+        ValueError: For no networks, and as `tau` does.
     """
     a, b = _paired(inherited, truth)
     if not len(a):
@@ -105,21 +136,24 @@ def picked(inherited: ArrayLike, truth: ArrayLike) -> tuple[float, float]:
 
 
 def repeated(keys: Iterable[Hashable]) -> NDArray[np.bool_]:
-    """(keys,): whether each was there before."""
+    """Flag the keys that have occurred before, (keys,)."""
     seen: set[Hashable] = set()
-    found = []
+    flags = []
     for key in keys:
-        found.append(key in seen)
+        flags.append(key in seen)
         seen.add(key)
-    return np.array(found, dtype=bool)
+    return np.array(flags, dtype=bool)
 
 
 @dataclass(frozen=True)
 class Skips:
-    """What counts as a skip in a space, option by option, (options of all choices,) each, the choices one after the other.
+    """Options of a space that are skip connections, and those that could have been one.
 
-    skip: options that pass their input on. edge: options of choices that have a skip among them, without those that stand for
-    no edge at all; shares are among these.
+    Args:
+        sizes: Number of options of each choice.
+        skip: (options of all choices, concatenated), true for options that pass their input on.
+        edge: Same shape, true for the options of choices that offer a skip, except those that stand for no edge. Shares are
+            taken among these.
     """
 
     sizes: tuple[int, ...]
@@ -141,7 +175,7 @@ class Skips:
 
     @property
     def chance(self) -> float:
-        """The share in uniformly drawn networks; nan for a space without skips. The mean of each choice's own."""
+        """Expected share in uniformly random networks, as the mean over choices; NaN for a space without skips."""
         starts = np.cumsum([0, *self.sizes])
         shares = [
             self.skip[a:b].sum() / self.edge[a:b].sum() for a, b in itertools.pairwise(starts.tolist()) if self.edge[a:b].any()
@@ -149,28 +183,55 @@ class Skips:
         return float(np.mean(shares)) if shares else float("nan")
 
     def share(self, weights: ArrayLike) -> Floats:
-        """(rows,): of probabilities, (rows, options of all choices), the skips' among the edges'; nan where all are 0."""
+        """Share of skips in probabilities.
+
+        Args:
+            weights: (rows, options of all choices).
+
+        Returns:
+            (rows,); NaN where no edge has a probability above 0.
+
+        Raises:
+            ValueError: For another shape.
+        """
         rows = np.asarray(weights, dtype=np.float64)
         if rows.ndim != 2 or rows.shape[1] != len(self.skip):
             raise ValueError(f"weights must have the shape (rows, {len(self.skip)}), not {rows.shape}")
         return _shares(rows[:, self.skip & self.edge].sum(axis=1), rows[:, self.edge].sum(axis=1))
 
     def shares(self, architectures: Sequence[Sequence[int]]) -> Floats:
-        """(architectures,): of single networks, an option index for each choice."""
-        places = np.asarray(architectures, dtype=np.int64).reshape(len(architectures), len(self.sizes))
-        chosen = np.cumsum([0, *self.sizes[:-1]]) + places
+        """Share of skips in single networks.
+
+        Args:
+            architectures: An option index per choice, for each network.
+
+        Returns:
+            (architectures,); NaN for a network without any edge that could be a skip.
+        """
+        indices = np.asarray(architectures, dtype=np.int64).reshape(len(architectures), len(self.sizes))
+        chosen = np.cumsum([0, *self.sizes[:-1]]) + indices
         return _shares((self.skip & self.edge)[chosen].sum(axis=1), self.edge[chosen].sum(axis=1))
 
 
 def _shares(part: NDArray[Any], whole: NDArray[Any]) -> Floats:
-    """nan of nothing."""
-    found: Floats = np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
-    return found
+    """Element-wise ratio; NaN where the denominator is 0."""
+    ratio: Floats = np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
+    return ratio
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How well inherited accuracies rank networks: tau with the truth. kind: random or front. among: which of them."""
+    """Kendall's tau between inherited and true accuracy of a group of networks.
+
+    Args:
+        kind: `RANDOM` or `FRONT`.
+        among: `ALL` of that kind, or the `BETTER` half of them.
+        statistics: Normalisation statistics: `batch`, `running` or `recalibrated`.
+        tau: Tau-b.
+        low: Lower bound of its 95 % interval.
+        high: Upper bound.
+        networks: Size of the group.
+    """
 
     kind: str
     among: str
@@ -182,54 +243,68 @@ class Agreement:
 
 
 def statistics_of(table: pd.DataFrame) -> list[str]:
-    """The statistics that trust.csv has inherited accuracies under."""
+    """Normalisation statistics for which trust.csv has inherited accuracies."""
     return [c.removesuffix(SUFFIX) for c in table.columns if c.endswith(SUFFIX)]
 
 
 def agreements(table: pd.DataFrame, higher: bool = True) -> list[Agreement]:
-    """Tau for each kind of networks and statistics in trust.csv, among all that have a `true` value; of the random networks
-    also among those whose truth is at least the median. higher: whether more of the truth is better."""
-    found = []
+    """Compute tau for each kind of networks and normalisation statistics in trust.csv.
+
+    Networks without a `true` value are left out. For random networks, tau is also computed among those whose truth is at least
+    the median.
+
+    Args:
+        table: Rows of trust.csv.
+        higher: True if higher values of `true` are better.
+    """
+    results = []
     known = table[table["true"].notna()]
     truth = known["true"] if higher else -known["true"]
     for kind in (RANDOM, FRONT):
-        here = known["kind"] == kind
-        groups = {ALL: here}
+        of_kind = known["kind"] == kind
+        groups = {ALL: of_kind}
         if kind == RANDOM:
-            groups[BETTER] = here & (truth >= truth[here].median())
+            groups[BETTER] = of_kind & (truth >= truth[of_kind].median())
         for among, rows in groups.items():
             if int(rows.sum()) < (2 if among == ALL else ENOUGH):
                 continue
             for statistics in statistics_of(table):
                 t = tau(known.loc[rows, statistics + SUFFIX], truth[rows])
-                found.append(Agreement(kind, among, statistics, t.value, t.low, t.high, t.networks))
-    return found
+                results.append(Agreement(kind, among, statistics, t.value, t.low, t.high, t.networks))
+    return results
 
 
-def verdict(table: pd.DataFrame, own: str, higher: bool, shares: Mapping[str, float]) -> dict[str, Any]:
-    """All that trust.csv says, as plain values (None for what cannot be said).
+def ranking_quality(table: pd.DataFrame, own: str, higher: bool, shares: Mapping[str, float]) -> dict[str, Any]:
+    """Summarise trust.csv.
 
-    table: `arch`, `kind`, `true` and an accuracy for each statistics. own: the statistics that the search went by. higher: as
-    for `agreements`. shares: of skips, by architecture, nan for none; empty for a space without any.
+    Args:
+        table: Columns `arch`, `kind`, `true`, and an inherited accuracy for each kind of normalisation statistics.
+        own: The statistics that the search used.
+        higher: True if higher values of `true` are better.
+        shares: Share of skips of each architecture, NaN for one without edges; empty for a space without skips.
+
+    Returns:
+        Plain values for JSON, with None for undefined ones: `agreements`; `gains` in tau of other statistics over `own`;
+        `picked`, the true rank of the network that each puts first; and `overrated_skips`, tau between a network's share of
+        skips and how far it is ranked above its true place.
     """
     random = table[(table["kind"] == RANDOM) & table["true"].notna()]
     truth = (random["true"] if higher else -random["true"]).to_numpy(dtype=float)
-    mine = random[own + SUFFIX].to_numpy(dtype=float)
+    own_accuracy = random[own + SUFFIX].to_numpy(dtype=float)
     gains, picks = {}, {}
     for statistics in statistics_of(table):
         values = random[statistics + SUFFIX].to_numpy(dtype=float)
         if statistics != own:
-            gains[statistics] = asdict(tau_difference(mine, values, truth))
+            gains[statistics] = asdict(tau_difference(own_accuracy, values, truth))
         if len(values):
-            rank, short = picked(values, truth)
-            picks[statistics] = {"rank": rank, "of": len(values), "short": short}
+            rank, regret = picked(values, truth)
+            picks[statistics] = {"rank": rank, "of": len(values), "short": regret}
     overrated = None
     if shares and len(random):
-        # Positive where a network with more skips is put further ahead of where it belongs.
-        ahead = rankdata(mine) - rankdata(truth)
+        rank_error = rankdata(own_accuracy) - rankdata(truth)  # positive for networks ranked above their true place
         skipping = np.array([shares[a] for a in random["arch"]])
         known = np.isfinite(skipping)  # a network without any edge has no share
-        overrated = asdict(tau(skipping[known], ahead[known]))
+        overrated = asdict(tau(skipping[known], rank_error[known]))
     plain: dict[str, Any] = _plain(
         {
             "agreements": [asdict(a) for a in agreements(table, higher)],
@@ -242,7 +317,7 @@ def verdict(table: pd.DataFrame, own: str, higher: bool, shares: Mapping[str, fl
 
 
 def _plain(value: Any) -> Any:
-    """JSON has no nan."""
+    """Replace NaN by None, since JSON has no NaN."""
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items()}
     if isinstance(value, list):

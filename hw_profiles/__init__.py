@@ -1,4 +1,4 @@
-"""What a network costs on a device: measured there, or predicted from a device's profile."""
+"""Costs of networks on a device, measured there or predicted from the device's profile."""
 
 from hw_profiles.measure import Latency, measure_latency
 from hw_profiles.profile import Profile, Validation, devices, part

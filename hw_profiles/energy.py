@@ -1,4 +1,4 @@
-"""Energy of a pass, from the counters of the device itself, with the power of an idle device subtracted."""
+"""Energy of a forward pass, from the device's own counters and net of idle power."""
 
 from __future__ import annotations
 
@@ -14,18 +14,24 @@ from hw_profiles.measure import Run
 
 POWERCAP = Path("/sys/class/powercap")
 IDLE = 2.0
-"""Seconds over which the power of an idle device is read."""
+"""Seconds over which idle power is measured."""
 CHUNK = 0.01
-"""Seconds of passes between two looks at a counter."""
+"""Seconds of passes between two readings of a counter."""
 
 
 class NoMeter(Exception):
-    """Why there is no counter to read."""
+    """Raised where no energy counter can be read; the message says why."""
 
 
 @dataclass(frozen=True)
 class Meter:
-    """joules: since some time in the past, never falling. idle: watts when nothing runs."""
+    """Energy counter of a device.
+
+    Args:
+        joules: Reads the counter, in joules since an arbitrary moment; never decreases.
+        idle: Idle power in watts.
+        source: Name of the counter, for messages.
+    """
 
     joules: Callable[[], float]
     idle: float
@@ -33,7 +39,14 @@ class Meter:
 
 
 def meter(device: str) -> Meter:
-    """The counter of a device, `cpu` or `cuda`; waits for two seconds to read what it takes when idle. Raises NoMeter."""
+    """Open the counter of a device and measure its idle power, which takes `IDLE` seconds.
+
+    Args:
+        device: `cpu` or `cuda`.
+
+    Raises:
+        NoMeter: If the device has no counter that we can read.
+    """
     joules, source = _nvml() if device == "cuda" else _rapl()
     if device == "cuda":
         torch.cuda.synchronize()
@@ -44,15 +57,23 @@ def meter(device: str) -> Meter:
 
 
 def per_pass(run: Run, meter: Meter, seconds: float) -> float:
-    """Joules of one pass above those of the idle device, over at least so many seconds of passes.
+    """Measure the energy of one pass in joules, net of idle power.
 
-    Counters move a few times a second only, so it counts from one of their steps to another.
+    Counters are updated only a few times a second, so the measurement runs from one update to another.
+
+    Args:
+        run: The pass.
+        meter: Counter of the device.
+        seconds: Minimum duration of the measurement.
+
+    Raises:
+        NoMeter: If the counter is not updated while the device works.
     """
     began = time.perf_counter()
     run()
     chunk = max(1, int(CHUNK / max(1e-9, time.perf_counter() - began)))
     passes, seen = 0, meter.joules()
-    steps: list[tuple[float, float, int]] = []  # the counter, when it was seen to move, and the passes until then
+    steps: list[tuple[float, float, int]] = []  # the counter, the time of its update, and the passes until then
     while len(steps) < 2 or steps[-1][1] - steps[0][1] < seconds:
         for _ in range(chunk):
             run()
@@ -68,7 +89,7 @@ def per_pass(run: Run, meter: Meter, seconds: float) -> float:
 
 
 def _tick(joules: Callable[[], float]) -> tuple[float, float]:
-    """The counter right after it has moved, and when that was."""
+    """Wait for the next update of a counter; return its value and the time."""
     before, began = joules(), time.perf_counter()
     while (now := joules()) == before:
         if time.perf_counter() - began > 5:
@@ -78,7 +99,7 @@ def _tick(joules: Callable[[], float]) -> tuple[float, float]:
 
 
 def _nvml() -> tuple[Callable[[], float], str]:
-    """NVML's counter of a GPU that is whole and ours alone: what others do on it, it cannot tell from what we do."""
+    """Open NVML's counter of a GPU, which must be undivided and unused by others, since it counts their energy as well."""
     try:
         import pynvml
     except ImportError as error:
@@ -89,20 +110,22 @@ def _nvml() -> tuple[Callable[[], float], str]:
         try:
             split = pynvml.nvmlDeviceGetMigMode(handle)[0]
         except pynvml.NVMLError:
-            split = 0  # it knows no MIG
+            split = 0  # a GPU without MIG
         if split:
-            raise NoMeter("the GPU is split (MIG), and its counter is that of all parts together; take a whole one")
+            raise NoMeter("the GPU is split (MIG), and its counter covers all instances together; take a whole GPU")
         others = [p.pid for p in pynvml.nvmlDeviceGetComputeRunningProcesses(handle) if p.pid != os.getpid()]
         if others:
-            raise NoMeter(f"processes {', '.join(map(str, others))} use the GPU, too; its counter cannot tell them apart")
+            raise NoMeter(
+                f"processes {', '.join(map(str, others))} use the GPU as well; its counter covers them all, so end them"
+            )
         pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
     except pynvml.NVMLError as error:
-        raise NoMeter(f"NVML has no energy counter for this GPU ({error}); one of Volta's generation or later has") from error
+        raise NoMeter(f"NVML has no energy counter for this GPU ({error}); Volta and later ones have") from error
     return lambda: float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1e3, "NVML's energy counter"
 
 
 def _rapl(folder: Path | None = None) -> tuple[Callable[[], float], str]:
-    """RAPL's counters of all packages, through Linux's powercap; they wrap around."""
+    """Open the RAPL counters of all CPU packages, through Linux's powercap; they wrap around."""
     packages = sorted((folder or POWERCAP).glob("intel-rapl:[0-9]"))
     if not packages:
         raise NoMeter("this machine shows no RAPL counters (/sys/class/powercap/intel-rapl:0); virtual machines rarely do")
@@ -127,11 +150,11 @@ def _rapl(folder: Path | None = None) -> tuple[Callable[[], float], str]:
 
 
 def driver() -> str:
-    """The version of NVIDIA's driver, as far as it can be told."""
+    """Version of the NVIDIA driver, or `unknown`."""
     try:
         import pynvml
 
         pynvml.nvmlInit()
         return str(pynvml.nvmlSystemGetDriverVersion())
-    except Exception:  # without the library or the driver; the name of a version is not worth failing for
+    except Exception:  # no library or no driver: a version for the records is not worth failing for
         return "unknown"

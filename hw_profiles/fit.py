@@ -1,4 +1,4 @@
-"""From measured networks to the costs of what they are made of, and how well those predict networks never seen."""
+"""Fit of the costs of operations to measured networks, and the accuracy of their predictions."""
 
 from __future__ import annotations
 
@@ -24,9 +24,12 @@ EQUAL = 1e-6, 1e-12
 
 @dataclass(frozen=True)
 class Fitted:
-    """A network's cost is `fixed` and, for each part it has, that part's entry of `costs`; none of them is negative.
+    """Additive cost model: `fixed` plus the cost of each part of a network; none is negative.
 
-    error: mean square error in cross-validation, relative where the fit was.
+    Args:
+        fixed: Cost that all networks have.
+        costs: (parts,), in the unit of the measurements.
+        error: Mean squared error in cross-validation, relative if the fit was.
     """
 
     fixed: float
@@ -34,21 +37,33 @@ class Fitted:
     error: float = np.nan
 
     def predict(self, counts: Floats) -> Floats:
-        """(networks,) from (networks, parts)."""
+        """Predict costs of networks.
+
+        Args:
+            counts: (networks, parts), how often each network has each part.
+
+        Returns:
+            (networks,).
+        """
         return self.fixed + counts @ self.costs
 
 
 def fit(counts: Floats, values: Floats, kinds: Sequence[str], alone: Floats | None = None, *, relative: bool = True) -> Fitted:
-    """Costs of parts, by least squares on whole networks.
+    """Fit the costs of parts by regularised non-negative least squares on whole networks.
 
-    counts: (networks, parts), how often each network has each part. values: (networks,), what each costs, above 0. kinds:
-    (parts,), parts of a kind are expected to cost alike. alone: (parts,), what each costs by itself; NaN where
-    that could not be measured. relative: whether errors count in percent.
+    The cost of a part within a network differs from its cost alone, mostly by a common factor and by an overhead per kind.
+    Each cost is therefore pulled towards `scale * alone + overhead of its kind`, or without `alone` towards the overhead of
+    its kind; cross-validation chooses the strength of that pull.
 
-    What a part adds to a network differs from what it takes alone, mostly in the same way for all parts and for those of a
-    kind; with `alone` its cost is expected at scale * alone + overhead of its kind, without at that of its kind, and departs
-    from it as far as the networks say: how readily is chosen by cross-validation. Raises ValueError where there is too little
-    to fit.
+    Args:
+        counts: (networks, parts), how often each network has each part.
+        values: (networks,), measured costs, above 0.
+        kinds: (parts,), the kind of each part; parts of a kind are expected to cost alike.
+        alone: (parts,), the measured cost of each part alone, in the unit of `values`; NaN where it could not be measured.
+        relative: Minimise relative instead of absolute errors.
+
+    Raises:
+        ValueError: For too few networks, or costs that are not finite and positive.
     """
     if len(values) < 2 * FOLDS:
         raise ValueError(f"{len(values)} networks are too few to fit costs to; at least {2 * FOLDS} are needed")
@@ -74,8 +89,10 @@ def fit(counts: Floats, values: Floats, kinds: Sequence[str], alone: Floats | No
 
 
 def _solve(counts: Floats, values: Floats, scale: Floats, kinds: Sequence[str], alone: Floats | None, penalty: float) -> Fitted:
-    """Unknown are the fixed part, each part's cost, each kind's overhead, and the scale of `alone`. Only the last two may be
-    negative: an operation in a network can take less than by itself."""
+    """Solve for the fixed cost, the cost of each part, the overhead of each kind, and the scale of `alone`.
+
+    Only the last two may be negative, since an operation can cost less within a network than alone.
+    """
     parts = counts.shape[1]
     named, kind = np.unique(np.array(kinds, dtype=str), return_inverse=True)
     unit = 1 / max(1.0, float(counts.sum(axis=1).mean()))  # the size of a usual part's cost, where a network's is 1
@@ -102,7 +119,15 @@ def least(errors: Mapping[Name, float]) -> Name:
 
 
 def agreement(measured: Floats, predicted: Floats) -> dict[str, float]:
-    """`mape` (mean absolute error in percent of what was measured), `r2`, `spearman` and `kendall` (tau-b)."""
+    """Compare predictions with measurements.
+
+    Args:
+        measured: (networks,).
+        predicted: (networks,), in the same unit.
+
+    Returns:
+        `mape` (mean absolute percentage error), `r2`, `spearman` and `kendall` (tau-b).
+    """
     # Networks of the same parts cost the same, and a rank of the last bits would be a rank of the processor's.
     one, other = _rounded(measured), _rounded(predicted)
     rest = float(((measured - predicted) ** 2).sum())

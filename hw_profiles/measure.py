@@ -1,4 +1,4 @@
-"""Timing a network, or an operation of one, where it runs."""
+"""Measurement of the latency of networks and single operations."""
 
 from __future__ import annotations
 
@@ -15,17 +15,23 @@ import torch
 from torch import Tensor, nn
 
 Run = Callable[[], object]
-"""One pass over a batch, finished when it returns."""
+"""One pass over a batch, complete when the call returns."""
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 PASSES = 5
 WINDOW = 20
-"""Measurements in a row over which a machine's speed counts as one."""
+"""Consecutive measurements over which the speed of a machine is taken as constant."""
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds per forward pass of one batch: median and interquartile range over `runs` passes."""
+    """Latency of a forward pass over one batch.
+
+    Args:
+        median_ms: Median in milliseconds.
+        iqr_ms: Interquartile range in milliseconds.
+        runs: Number of passes timed.
+    """
 
     median_ms: float
     iqr_ms: float
@@ -35,14 +41,24 @@ class Latency:
 def measure_latency(
     network: nn.Module, example: Tensor, *, threads: int = 1, seconds: float = 0.02, warmup: int = 3
 ) -> Latency:
-    """Times `network(example)` in inference mode on the example's device.
+    """Time `network(example)` in inference mode on the example's device; on CUDA each pass is synchronised.
 
-    example: a whole batch, (batch, channels, height, width). threads: torch's threads within an operation. seconds: the
-    least time to spend on timed passes. warmup: passes before the clock counts. On CUDA a pass ends when the device has
-    finished it. Raises ValueError for settings that time nothing.
+    Args:
+        network: The network; its mode is restored afterwards.
+        example: (batch, channels, height, width).
+        threads: Intra-op threads of torch on the CPU.
+        seconds: Minimum total duration of the timed passes.
+        warmup: Passes before timing starts.
+
+    Raises:
+        ValueError: For a setting with which nothing can be timed.
     """
-    if threads < 1 or seconds <= 0 or warmup < 0:
-        raise ValueError(f"threads = {threads}, seconds = {seconds}, warmup = {warmup}: cannot time a network with these")
+    if threads < 1:
+        raise ValueError(f"threads = {threads}: cannot time a network with less than one thread")
+    if seconds <= 0:
+        raise ValueError(f"seconds = {seconds}: cannot time a network for no time; give a positive number")
+    if warmup < 0:
+        raise ValueError(f"warmup = {warmup}: cannot time a network after fewer than 0 passes")
     training, before = network.training, torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -58,7 +74,7 @@ def measure_latency(
 
 
 def timed(run: Run, seconds: float) -> list[float]:
-    """Seconds of each of at least five passes that take at least `seconds` together."""
+    """Time at least five passes that last at least `seconds` together, and return the seconds of each."""
     times: list[float] = []
     while len(times) < PASSES or sum(times) < seconds:
         began = time.perf_counter()
@@ -68,7 +84,12 @@ def timed(run: Run, seconds: float) -> list[float]:
 
 
 def in_torch(module: nn.Module, inputs: Sequence[Tensor]) -> Run:
-    """`module` on the tensors it takes, all on the device where it is to run."""
+    """Prepare a pass through a module in torch.
+
+    Args:
+        module: The module; it is put into evaluation mode.
+        inputs: Its input tensors, on the device where it is to run.
+    """
     module.eval()
     argument = inputs[0] if len(inputs) == 1 else tuple(inputs)
     cuda = inputs[0].is_cuda
@@ -83,28 +104,37 @@ def in_torch(module: nn.Module, inputs: Sequence[Tensor]) -> Run:
 
 
 def in_onnxruntime(module: nn.Module, inputs: Sequence[Tensor], threads: int) -> Run:
-    """`module`, exported to ONNX, through ONNX Runtime on the CPU. Raises ImportError without the extra `onnx`."""
+    """Prepare a pass through a module in ONNX Runtime on the CPU.
+
+    Args:
+        module: The module to export to ONNX.
+        inputs: Its input tensors.
+        threads: Intra-op threads.
+
+    Raises:
+        ImportError: Without the extra `onnx`.
+    """
     import onnxruntime
 
     file = io.BytesIO()
     names = [f"input{i}" for i in range(len(inputs))]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that the exporter by tracing, ten times as fast as the other, is the older one
+        warnings.simplefilter("ignore")  # the tracing exporter is deprecated, but ten times as fast as its successor
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         torch.onnx.export(_Spread(module).eval(), tuple(inputs), file, input_names=names, dynamo=False)  # type: ignore[arg-type]
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    # Threads that go on spinning after a pass would disturb whatever is measured next.
+    # Threads that keep spinning after a pass would disturb the next measurement.
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if threads == 1 else "0")
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
-    taken = {i.name for i in session.get_inputs()}  # a network whose output is constant takes none
-    feed = {name: x.numpy() for name, x in zip(names, inputs, strict=True) if name in taken}
+    used = {i.name for i in session.get_inputs()}  # the exporter drops the input of a network with constant output
+    feed = {name: x.numpy() for name, x in zip(names, inputs, strict=True) if name in used}
     return lambda: session.run(None, feed)
 
 
 class _Spread(nn.Module):
-    """A module that takes one tensor or a tuple of them, as one that takes each by itself."""
+    """Wrapper that passes separate tensors to a module as one tensor or as a tuple, since the exporter takes no tuples."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -115,12 +145,16 @@ class _Spread(nn.Module):
 
 
 def steady(rows: pd.DataFrame) -> pd.DataFrame:
-    """What each job takes on this machine at its usual speed: by `job`, the median `value` and `spread`, the interquartile
-    range of its rounds over that median.
+    """Remove the drift of a shared machine's speed from repeated measurements.
 
-    rows: `job` and `value`, in the order in which they were measured, every job once a round. A shared machine is now fast and
-    now slow for seconds on end; what neighbours in time have in common is divided out, by medians in turn (Tukey's median
-    polish, on logarithms).
+    The speed of a shared machine drifts over seconds. The factor that measurements close in time have in common is divided
+    out by Tukey's median polish on logarithms.
+
+    Args:
+        rows: `job` and `value`, in order of measurement, with every job once per round.
+
+    Returns:
+        Indexed by `job`: the median `value`, and `spread`, the interquartile range over rounds divided by that median.
     """
     logs = np.log(rows["value"].to_numpy(dtype=float))
     jobs, index = np.unique(rows["job"].to_numpy(dtype=str), return_inverse=True)
@@ -128,11 +162,11 @@ def steady(rows: pd.DataFrame) -> pd.DataFrame:
     if window[-1] and (window == window[-1]).sum() < WINDOW // 2:
         window[window == window[-1]] -= 1
     speed = np.zeros(window[-1] + 1)
-    if len(rows) >= 3 * len(jobs):  # with fewer rounds the two cannot be told apart
+    if len(rows) >= 3 * len(jobs):  # fewer rounds cannot separate speed from cost
         for _ in range(5):
             level = pd.Series(logs - speed[window]).groupby(index).median().to_numpy()
             speed = pd.Series(logs - level[index]).groupby(window).median().to_numpy()
             speed = speed - np.median(speed)
-    own = pd.Series(logs - speed[window]).groupby(index)
-    low, middle, high = (np.exp(own.quantile(q).to_numpy()) for q in (0.25, 0.5, 0.75))
+    per_job = pd.Series(logs - speed[window]).groupby(index)
+    low, middle, high = (np.exp(per_job.quantile(q).to_numpy()) for q in (0.25, 0.5, 0.75))
     return pd.DataFrame({"value": middle, "spread": (high - low) / middle}, index=pd.Index(jobs, name="job"))

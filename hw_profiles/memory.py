@@ -1,4 +1,4 @@
-"""The most memory that a network holds while it runs."""
+"""Peak memory of a network."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 def peak_memory(network: nn.Module, example: Tensor, *, training: bool = False) -> int:
-    """Bytes held at most during a pass over `example`, (batch, channels, height, width): weights, input and activations.
+    """Measure the peak memory of a pass in bytes: weights, input and activations.
 
-    training: a forward and a backward pass, with what is kept for it and the gradients; else inference. On CUDA it is what the
-    allocator measures (`torch.cuda.max_memory_allocated`, without the workspace that libraries keep between passes); on the CPU
-    the sum of all live tensor storages, as operations make and drop them, which leaves out what an operation takes and returns
-    within itself.
+    On CUDA it is read from the allocator (`torch.cuda.max_memory_allocated`), without the workspace that libraries keep
+    between passes. On the CPU it is the largest sum of live tensor storages, which leaves out temporary buffers within an
+    operation.
+
+    Args:
+        network: The network; its mode is restored and its gradients are cleared.
+        example: (batch, channels, height, width).
+        training: Measure a forward and a backward pass, with saved activations and gradients, instead of inference.
     """
     mode = network.training
     network.train(training)
@@ -35,15 +39,15 @@ def _pass(network: nn.Module, example: Tensor, training: bool) -> None:
 
 
 def _on_cuda(network: nn.Module, example: Tensor, training: bool) -> int:
-    _pass(network, example, training)  # what libraries set up once is not the network's
+    _pass(network, example, training)  # workspaces that libraries allocate once do not count
     network.zero_grad(set_to_none=True)
     torch.cuda.synchronize()
-    own = _held(network, example)
+    static = _held(network, example)
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
     _pass(network, example, training)
     torch.cuda.synchronize()
-    return int(torch.cuda.max_memory_allocated()) - before + own
+    return int(torch.cuda.max_memory_allocated()) - before + static
 
 
 def _on_cpu(network: nn.Module, example: Tensor, training: bool) -> int:
@@ -53,13 +57,13 @@ def _on_cpu(network: nn.Module, example: Tensor, training: bool) -> int:
 
 
 def _held(network: nn.Module, example: Tensor) -> int:
-    """Weights, buffers and input."""
+    """Bytes of weights, buffers and input; storages that are shared count once."""
     tensors = [*network.parameters(), *network.buffers(), example]
     return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
 
 
 class _Storages(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Adds up the storages that operations make, for as long as something holds them."""
+    """Tracks the total size of the storages that operations create, until they are freed."""
 
     def __init__(self, held: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -68,10 +72,10 @@ class _Storages(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **(kwargs or {}))
-        taken = {t.untyped_storage()._cdata for t in _tensors(args)}
+        inputs = {t.untyped_storage()._cdata for t in _tensors(args)}
         for tensor in _tensors(result):
             storage = tensor.untyped_storage()
-            if storage._cdata not in self._known and storage._cdata not in taken:
+            if storage._cdata not in self._known and storage._cdata not in inputs:
                 self._known.add(storage._cdata)
                 size = storage.nbytes()
                 self.live += size

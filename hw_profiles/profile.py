@@ -1,6 +1,6 @@
-"""A device's file: what the parts of a space's networks cost there, how that was found, and how far it can be trusted.
+"""Device files: the costs of operations on a device, how they were measured, and the accuracy of predictions from them.
 
-`devices/` holds those that are shipped. A file is TOML, with a profile for each space and cost.
+A file is TOML, with a profile per space and kind of cost. The folder `devices/` has those that are shipped.
 """
 
 from __future__ import annotations
@@ -30,8 +30,17 @@ Positive = Annotated[float, Field(gt=0)]
 
 @dataclass(frozen=True, config=_STRICT)
 class Validation:
-    """How a prediction did on `networks` networks that had no part in the fit: see `fit.agreement`. measured, predicted: of up
-    to `SHOWN` of them, in the profile's unit."""
+    """Accuracy of the predictions on networks that were held out of the fit, as `fit.agreement` computes it.
+
+    Args:
+        networks: Number of held-out networks.
+        mape: Mean absolute percentage error.
+        r2: Coefficient of determination.
+        spearman: Spearman's rank correlation.
+        kendall: Kendall's tau-b.
+        measured: Measured costs of up to `SHOWN` of them, in the profile's unit.
+        predicted: Predicted costs of the same networks.
+    """
 
     networks: Annotated[int, Field(ge=2)]
     mape: float
@@ -43,7 +52,7 @@ class Validation:
 
     @classmethod
     def of(cls, measured: Floats, predicted: Floats) -> Validation:
-        """Both (networks,)."""
+        """Compare measured and predicted costs, both (networks,)."""
         shown = slice(SHOWN)
         return cls(
             len(measured), **agreement(measured, predicted),
@@ -52,7 +61,7 @@ class Validation:
 
     @property
     def poor(self) -> bool:
-        """Whether the prediction is too far off to be believed unseen."""
+        """True if predictions are too inaccurate to be used without a warning."""
         return self.spearman < POOR_SPEARMAN or self.mape > POOR_MAPE
 
     def __str__(self) -> str:
@@ -64,15 +73,25 @@ class Validation:
 
 @dataclass(frozen=True, config=_STRICT)
 class Profile:
-    """What networks of one space cost on one device: `fixed`, and for each part that a network has its entry of `costs`.
+    """Additive cost model of one space's networks on one device: `fixed` plus the entry of `costs` for each part of a network.
 
-    cost: `latency` or `energy`, per batch, in the unit of `UNITS`. space, settings, image: which networks, (channels, height,
-    width). by: `operation`, parts are operations at the shapes where they occur, as `part` writes them; or `option`, parts are
-    options, as in `choice=option`. alone: what operations cost by themselves, where measured. leaves_out: what a network has
-    and the device does not run: `unused`, what does not reach the output, or `constants`, also what does not depend on the
-    image; each option that was folded into a constant counts as a part `constant`. dead: what a network costs then whose output
-    does not depend on the image. hardware: the device in words. protocol: how it was measured, or the source. validation: of
-    the prediction.
+    Args:
+        cost: `latency` or `energy`, per batch, in the unit of `UNITS`.
+        space: Name of the space.
+        settings: Settings of the space.
+        image: (channels, height, width) of one image.
+        by: What a part is: an `operation` at the shapes where it occurs, named by `part`; or an `option`, named
+            `choice=option`.
+        hardware: The device, in words.
+        protocol: How it was measured, or the source of the measurements.
+        fixed: Cost that all networks have.
+        costs: Cost of each part.
+        validation: Accuracy of the predictions.
+        alone: Cost of operations measured alone; empty where only whole networks were measured.
+        leaves_out: What the runtime removes from a network: `nothing`; `unused` operations, which do not reach the output; or
+            also `constants`, which do not depend on the image. Each option folded into a constant then counts as a part
+            `constant`.
+        dead: Cost of a network whose output does not depend on the image, where the runtime removes something.
     """
 
     cost: Literal["latency", "energy"]
@@ -91,32 +110,36 @@ class Profile:
 
     @property
     def of(self) -> str:
-        """Which networks, in words."""
+        """Space, settings and image size, in words."""
         return describe(self.space, self.settings, self.image)
 
     def matches(self, space: str, settings: dict[str, Any], image: tuple[int, int, int]) -> bool:
-        """Whether it is of these networks."""
+        """True if the profile is of this space with these settings and images of (channels, height, width)."""
         return (self.space, self.settings, self.image) == (space, settings, tuple(image))
 
 
 def describe(space: str, settings: dict[str, Any], image: tuple[int, int, int]) -> str:
-    """A space and its settings, in words."""
+    """Describe a space, its settings and (channels, height, width) of its images in words."""
     shaped = "".join(f", {key} = {value}" for key, value in settings.items())
     return f"{space}{shaped}, images of {image[0]}x{image[1]}x{image[2]}"
 
 
 def part(name: str, input: tuple[int, ...], output: tuple[int, ...]) -> str:
-    """How a file names an operation: what it is, and the shapes of one image before and after it."""
+    """Name of an operation in a device file: what it is, and the shapes of its input and output for one image."""
     return f"{name} {'x'.join(map(str, input)) or '-'} -> {'x'.join(map(str, output)) or '-'}"
 
 
 def devices(folder: Path | None = None) -> dict[str, Path]:
-    """The device files that are shipped, or those of a folder, by name."""
+    """List device files by name: those in `folder`, by default the shipped ones."""
     return {path.stem: path for path in sorted((folder or Path(__file__).parent / "devices").glob("*.toml"))}
 
 
 def read(path: Path) -> list[Profile]:
-    """All profiles of a device file. Raises ValueError for one that is damaged, of a newer format, or has impossible costs."""
+    """Read the profiles of a device file.
+
+    Raises:
+        ValueError: For a file that cannot be read, is damaged, has a newer format, or holds impossible costs.
+    """
     try:
         content = tomllib.loads(path.read_text())
     except OSError as error:
@@ -127,19 +150,19 @@ def read(path: Path) -> list[Profile]:
     if not isinstance(version, int) or "profile" not in content:
         raise ValueError(f"{path} is no device file: it has no format or no [[profile]]; `paretoray profile` writes one")
     if version > FORMAT:
-        raise ValueError(f"the device file {path} has format {version}, this version reads up to {FORMAT}; update paretoray")
+        raise ValueError(f"the device file {path} has format {version}; this version reads up to {FORMAT}: update paretoray")
     try:
         return TypeAdapter(list[Profile]).validate_python(content["profile"])
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(step) for step in first["loc"][1:])
         number = f"profile {int(first['loc'][0]) + 1}, " if first["loc"] else ""
-        given = "" if isinstance(first["input"], dict) else f" = {first['input']!r}"
-        raise ValueError(f"the device file {path}, {number}{where}{given}: {in_words([first])}") from error
+        value = "" if isinstance(first["input"], dict) else f" = {first['input']!r}"
+        raise ValueError(f"the device file {path}, {number}{where}{value}: {in_words([first])}") from error
 
 
 def write(path: Path, profile: Profile) -> None:
-    """Adds `profile` to the file at `path`, which is made where there is none; one of the same cost and networks goes."""
+    """Write a profile into a device file, creating the file or replacing the profile of the same cost and networks."""
     same = (profile.space, profile.settings, profile.image)
     others = [p for p in (read(path) if path.exists() else []) if p.cost != profile.cost or not p.matches(*same)]
     listed = [{k: v for k, v in asdict(p).items() if v is not None} for p in (*others, profile)]

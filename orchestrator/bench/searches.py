@@ -276,7 +276,7 @@ def _inherited(folder: Path, problem: Problem, table: TabularBenchmark, console:
         front = [table.space.parse(str(a)) for a in records.read(folder / records.FRONT, ["arch"])["arch"]]
         kept = [a for a in front if shared.has(a)]
         truth = assessment.table_truth(table, table.columns[0], [*random, *kept], random)
-        path = folder / records.VERDICT
+        path = folder / records.RANKING_QUALITY
         said = json.loads(path.read_text()) if path.exists() else {}
         if (said.get("checkpoint"), said.get("truth")) == (shared.checksum, truth.title):
             return pd.read_csv(folder / records.TRUST)
@@ -294,7 +294,7 @@ def _taus(folder: Path, judged: bool) -> dict[str, float]:
     """Of random networks, by trust.json, under each statistics; and how many there were."""
     if not judged:
         return {}
-    said = json.loads((folder / records.VERDICT).read_text())
+    said = json.loads((folder / records.RANKING_QUALITY).read_text())
     of = [a for a in said["agreements"] if (a["kind"], a["among"]) == (RANDOM, ALL)]
     taus = {f"tau_{a['statistics']}{end}": a[key] for a in of for key, end in (("tau", ""), ("low", "_low"), ("high", "_high"))}
     return {key: float("nan") if value is None else value for key, value in taus.items()} | {"ranked": of[0]["networks"]}

@@ -29,7 +29,7 @@ def write_report(plan: SearchPlan, directory: Path, references: Sequence[Path] =
         evaluations = records.read(directory / records.EVALUATIONS, [*columns, "step", "seconds", "kind", "arch"])
         front = records.read(directory / records.FRONT, [*columns, "arch"])
         retrained, policy = (directory / records.RETRAINED, directory / records.POLICY)
-        trust, verdict = (directory / records.TRUST, directory / records.VERDICT)
+        trust, quality = (directory / records.TRUST, directory / records.RANKING_QUALITY)
         run = report.Run(
             title=f"{experiment.searcher.name} on {experiment.space.name}, {experiment.data.name}",
             lead=f"Trade-off of {', '.join(experiment.objectives)} among {size(space)} architectures.",
@@ -42,8 +42,8 @@ def write_report(plan: SearchPlan, directory: Path, references: Sequence[Path] =
             drawings={arch: space.drawing(space.parse(arch)) for arch in front["arch"]},
             known=known(space, [*evaluations["arch"], *front["arch"], *summary["derived"]]),
             experiment=experiment.to_toml(),
-            trust=records.read(trust, ["arch", "kind"]) if verdict.exists() else None,
-            verdict=json.loads(verdict.read_text()) if verdict.exists() else None,
+            trust=records.read(trust, ["arch", "kind"]) if quality.exists() else None,
+            ranking_quality=json.loads(quality.read_text()) if quality.exists() else None,
             references=[_reference(path) for path in references],
         )
         return report.write(run, directory)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import records
-from analysis.trust import FRONT, RANDOM, Skips, verdict
+from analysis.trust import FRONT, RANDOM, Skips, ranking_quality
 from orchestrator.errors import InputError
 from orchestrator.evaluators.tabular import TabularBenchmark, is_accuracy
 from orchestrator.trust.weights import SharedWeights, Show
@@ -82,8 +82,8 @@ def assess(
         "seed": weights.plan.seed,
         "checkpoint": weights.checksum,
     }
-    path = weights.directory / records.VERDICT
+    path = weights.directory / records.RANKING_QUALITY
     temporary = path.with_suffix(".new")
-    temporary.write_text(json.dumps(facts | verdict(found, weights.own, truth.higher, shares), indent=2) + "\n")
+    temporary.write_text(json.dumps(facts | ranking_quality(found, weights.own, truth.higher, shares), indent=2) + "\n")
     os.replace(temporary, path)
     return found

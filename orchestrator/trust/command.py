@@ -112,14 +112,14 @@ def main(
             truth = Truth(RETRAINED, "test accuracy (%)", True, values, trained)
         assess(weights, random, front, truth, images, display.trust, stop.exists)
         write_report(plan, directory)
-    said = json.loads((directory / records.VERDICT).read_text())
+    said = json.loads((directory / records.RANKING_QUALITY).read_text())
     return findings(said), warnings(said)
 
 
 def _earlier(directory: Path) -> str | None:
-    """What the last verdict was against."""
+    """Truth that ranking quality was last measured against."""
     try:
-        return str(json.loads((directory / records.VERDICT).read_text())["truth"])
+        return str(json.loads((directory / records.RANKING_QUALITY).read_text())["truth"])
     except (OSError, ValueError, KeyError, TypeError):
         return None  # there is none that could be read, so none is lost
 

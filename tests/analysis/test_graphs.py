@@ -1,4 +1,4 @@
-"""Layouts in which nothing covers anything, and the same graph in words and in Graphviz's language."""
+"""Layouts without overlaps, and graphs as text and in Graphviz's language."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_arrows_point_right_and_boxes_do_not_touch() -> None:
         assert abs(y0 - y1) >= 0.27 or abs(x0 - x1) >= (wide0 + wide1) / 2
 
 
-def test_operations_stand_before_what_they_feed() -> None:
+def test_operations_precede_their_outputs() -> None:
     places = drawing.layout(CELL)
     assert places["b"][0] == places["c"][0] > places["0"][0] > places["a"][0]
 
@@ -48,7 +48,7 @@ def test_long_arrows_pass_beside_the_boxes_of_other_layers() -> None:
         assert all(abs(y - places[n][1]) > 0.135 for n in CELL.boxes if places[n][0] == x)
 
 
-def test_words() -> None:
+def test_graphs_as_text() -> None:
     assert CELL.lines() == ["0 = conv(in)", "1 = pool(in) + skip(0) + sep_conv_3x3(in)", "out = [0, 1]"]
     assert CHAIN.lines() == ["conv > MB3: 5x5 > pool"]
 

@@ -13,22 +13,22 @@ def filled(path: Path) -> Table:
     return table
 
 
-def test_numbers_come_back_to_the_last_digit(tmp_path: Path) -> None:
+def test_numbers_round_trip_exactly(tmp_path: Path) -> None:
     rows = list(filled(tmp_path / "t.csv").read())
     assert float(rows[0]["cost"]) == 0.1 + 0.2 and rows[0]["arch"] == "|a~0|,x"
 
 
-def test_a_resumed_table_is_cut_back_to_the_checkpoint(tmp_path: Path) -> None:
+def test_a_resumed_table_is_truncated_to_the_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     filled(path)
     with path.open("a") as file:
-        file.write("half a ro")  # killed while it wrote
+        file.write("half a ro")  # killed while writing
     table = Table(path, ["arch", "cost"], rows=2)
     table.append([{"arch": "d", "cost": 4.0}])
     assert [row["arch"] for row in table.read()] == ["|a~0|,x", "b", "d"]
 
 
-def test_a_table_that_does_not_fit_is_refused_and_kept(tmp_path: Path) -> None:
+def test_a_table_that_does_not_match_is_refused_and_kept(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     filled(path)
     before = path.read_text()

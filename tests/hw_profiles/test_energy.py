@@ -1,4 +1,4 @@
-"""Counters are played by files and clocks; what they would be on a real device is their own affair."""
+"""Energy measurement with simulated counters, since no machine of ours has real ones."""
 
 import os
 import sys
@@ -15,7 +15,7 @@ WATTS, IDLE = 30.0, 10.0
 
 
 class Device:
-    """Takes IDLE watts, WATTS while it works, on a clock of its own; its counter is renewed every 20 ms."""
+    """Simulated device with its own clock: IDLE watts, WATTS under load, and a counter that is updated every 20 ms."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = self.used = self.shown = 0.0
@@ -30,21 +30,21 @@ class Device:
                 self.shown = self.used
 
     def joules(self) -> float:
-        self.spend(1e-4, IDLE)  # reading takes time, too
+        self.spend(1e-4, IDLE)  # reading takes time as well
         return self.shown
 
 
-def test_a_pass_costs_what_it_adds_to_an_idle_device(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_energy_of_a_pass_is_net_of_idle_power(monkeypatch: pytest.MonkeyPatch) -> None:
     device = Device(monkeypatch)
     monkeypatch.setattr(energy, "_rapl", lambda: (device.joules, "a clock"))
     meter = energy.meter("cpu")
     assert meter.idle == pytest.approx(IDLE, rel=1e-6)
     for length in (0.002, 0.07):  # shorter and longer than the counter's step
-        found = energy.per_pass(lambda length=length: device.spend(length, WATTS), meter, 1.0)  # type: ignore[misc]
-        assert found == pytest.approx((WATTS - IDLE) * length, rel=0.05)
+        result = energy.per_pass(lambda length=length: device.spend(length, WATTS), meter, 1.0)  # type: ignore[misc]
+        assert result == pytest.approx((WATTS - IDLE) * length, rel=0.05)
 
 
-def test_a_counter_that_stands_still_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_counter_that_is_not_updated_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     device = Device(monkeypatch)
     with pytest.raises(energy.NoMeter, match="does not move"):
         energy.per_pass(lambda: device.spend(0.5, WATTS), energy.Meter(lambda: 5.0, 0.0, "a stopped clock"), 0.001)
@@ -58,18 +58,18 @@ def package(folder: Path, index: int, energy_uj: int, full: int = 1000) -> Path:
     return place / "energy_uj"
 
 
-def test_rapl_adds_packages_up_and_follows_them_around(tmp_path: Path) -> None:
+def test_rapl_sums_packages_and_follows_wrap_around(tmp_path: Path) -> None:
     first, second = package(tmp_path, 0, 900), package(tmp_path, 1, 10)
-    (tmp_path / "intel-rapl:0:0").mkdir()  # a core's share of its package, which would count twice
+    (tmp_path / "intel-rapl:0:0").mkdir()  # a core's share of its package; adding it would count it twice
     joules, _ = energy._rapl(tmp_path)
     first.write_text("950")
     second.write_text("20")
     assert joules() == pytest.approx(60e-6)
-    first.write_text("49")  # 51 up to the end of its range and 49 beyond
+    first.write_text("49")  # 51 to the end of its range and 49 after the wrap
     assert joules() == pytest.approx(160e-6)
 
 
-def test_no_counters_and_no_permission_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_counters_and_permissions_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(energy.NoMeter, match="shows no RAPL counters"):
         energy._rapl(tmp_path)
     package(tmp_path, 0, 5)
@@ -110,7 +110,7 @@ def nvml(monkeypatch: pytest.MonkeyPatch, *, mig: int = 0, others: tuple[int, ..
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(uuid="abc"))
 
 
-def test_nvml_counts_a_whole_gpu_of_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nvml_reads_an_unshared_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     nvml(monkeypatch)
     joules, source = energy._nvml()
     assert joules() == 12.5 and "NVML" in source
@@ -128,7 +128,7 @@ def test_a_gpu_that_is_shared_or_has_no_counter_is_refused(
         energy._nvml()
 
 
-def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
     with pytest.raises(energy.NoMeter, match=r"paretoray\[energy\]"):
         energy._nvml()

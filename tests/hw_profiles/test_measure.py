@@ -13,7 +13,7 @@ pytestmark = pytest.mark.numeric
 
 
 class Witness(nn.Module):
-    """Notes under which conditions it runs."""
+    """Records the conditions under which it runs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class Witness(nn.Module):
         return x
 
 
-def test_conditions_are_those_asked_for_and_are_put_back() -> None:
+def test_measuring_conditions_are_set_and_restored() -> None:
     witness = Witness().train()
     measured = measure_latency(witness, torch.zeros(1), threads=2, seconds=0.001, warmup=4)
     assert witness.conditions == {(2, True, False)}
@@ -34,7 +34,7 @@ def test_conditions_are_those_asked_for_and_are_put_back() -> None:
     assert witness.calls == measured.runs + 4
 
 
-def test_the_spread_is_kept_and_the_median_is_plausible() -> None:
+def test_spread_and_median_are_plausible() -> None:
     class Sleeper(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             time.sleep(0.004)
@@ -51,7 +51,7 @@ def test_impossible_settings_are_refused(bad: dict[str, int]) -> None:
         measure_latency(nn.Identity(), torch.zeros(1), **bad)
 
 
-def test_five_passes_and_the_time_asked_for() -> None:
+def test_timing_takes_five_passes_and_the_requested_time() -> None:
     calls = []
     assert len(timed(lambda: calls.append(1), 0.0)) == len(calls) == 5
     taken = timed(lambda: time.sleep(0.002), 0.02)
@@ -59,7 +59,7 @@ def test_five_passes_and_the_time_asked_for() -> None:
 
 
 class Sum(nn.Module):
-    """An operation of a cell with two inputs."""
+    """Operation of a cell with two inputs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class Sum(nn.Module):
         return x[0] + 2 * x[1]
 
 
-def test_an_operation_of_several_inputs_gets_them_as_a_tuple() -> None:
+def test_several_inputs_are_passed_as_a_tuple() -> None:
     module = Sum()
     in_torch(module, [torch.zeros(1, 2), torch.ones(1, 2)])()
     assert module.seen == [2]
@@ -81,53 +81,55 @@ def test_onnxruntime_runs_the_same_network() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU()).eval()
     x, y = torch.randn(2, 3, 8, 8), torch.randn(2, 3, 8, 8)
-    (found,) = in_onnxruntime(network, [x], 1)()  # type: ignore[misc]
-    np.testing.assert_allclose(found, network(x).detach().numpy(), atol=1e-5)
-    (found,) = in_onnxruntime(Sum(), [x, y], 1)()  # type: ignore[misc]
-    np.testing.assert_allclose(found, (x + 2 * y).numpy(), atol=1e-6)
+    (output,) = in_onnxruntime(network, [x], 1)()  # type: ignore[misc]
+    np.testing.assert_allclose(output, network(x).detach().numpy(), atol=1e-5)
+    (output,) = in_onnxruntime(Sum(), [x, y], 1)()  # type: ignore[misc]
+    np.testing.assert_allclose(output, (x + 2 * y).numpy(), atol=1e-6)
 
 
 def rows(seed: int, drift: float, noise: float = 0.01, jobs: int = 60, rounds: int = 5) -> tuple[pd.DataFrame, pd.Series]:
-    """Jobs of known length, measured in another order each round on a machine whose speed comes and goes."""
+    """Jobs of known duration, measured in a new order each round on a machine whose speed drifts."""
     rng = np.random.default_rng(seed)
     true = pd.Series(np.exp(rng.uniform(-3, 2, jobs)), index=[f"j{i:02}" for i in range(jobs)])
-    found = []
+    measurements = []
     for r in range(rounds):
         for i, job in enumerate(rng.permutation(jobs)):
             at = r * jobs + i
             speed = np.exp(drift * np.sin(at / 25))
-            found.append({"job": f"j{job:02}", "value": true.iloc[job] * speed * np.exp(noise * rng.normal())})
-    return pd.DataFrame(found), true
+            measurements.append({"job": f"j{job:02}", "value": true.iloc[job] * speed * np.exp(noise * rng.normal())})
+    return pd.DataFrame(measurements), true
 
 
 def test_drift_of_the_machine_is_divided_out() -> None:
-    found, true = rows(0, drift=0.2)
-    plain = found.groupby("job")["value"].median()
-    ratio = steady(found)["value"] / true
+    measurements, true = rows(0, drift=0.2)
+    plain = measurements.groupby("job")["value"].median()
+    ratio = steady(measurements)["value"] / true
     before = (plain / true / (plain / true).median() - 1).abs().mean()
     after = (ratio / ratio.median() - 1).abs().mean()
     assert before > 0.04 and after < 0.015
     assert (
-        steady(found)["spread"].median()
+        steady(measurements)["spread"].median()
         < 0.1
         < 0.15
         < rows(0, 0.2)[0].groupby("job")["value"].agg(lambda v: (v.quantile(0.75) - v.quantile(0.25)) / v.median()).median()
     )
 
 
-def test_a_steady_machine_is_left_as_it_is() -> None:
-    found, true = rows(1, drift=0.0, noise=0.0)
-    np.testing.assert_allclose(steady(found)["value"], true, rtol=1e-9)
-    assert steady(found)["spread"].max() < 1e-9
+def test_measurements_without_drift_are_unchanged() -> None:
+    measurements, true = rows(1, drift=0.0, noise=0.0)
+    np.testing.assert_allclose(steady(measurements)["value"], true, rtol=1e-9)
+    assert steady(measurements)["spread"].max() < 1e-9
 
 
 def test_one_slow_reading_changes_nothing() -> None:
-    found, true = rows(2, drift=0.0, noise=0.0)
-    found.loc[7, "value"] *= 50
-    np.testing.assert_allclose(steady(found)["value"], true, rtol=1e-6)
+    measurements, true = rows(2, drift=0.0, noise=0.0)
+    measurements.loc[7, "value"] *= 50
+    np.testing.assert_allclose(steady(measurements)["value"], true, rtol=1e-6)
 
 
-def test_a_single_round_has_no_drift_to_tell_apart() -> None:
-    found, _ = rows(3, drift=0.3, rounds=1)
-    assert len(found) > 2 * WINDOW
-    pd.testing.assert_series_equal(steady(found)["value"], found.set_index("job")["value"].sort_index(), rtol=1e-12)
+def test_drift_is_not_estimated_from_a_single_round() -> None:
+    measurements, _ = rows(3, drift=0.3, rounds=1)
+    assert len(measurements) > 2 * WINDOW
+    pd.testing.assert_series_equal(
+        steady(measurements)["value"], measurements.set_index("job")["value"].sort_index(), rtol=1e-12
+    )

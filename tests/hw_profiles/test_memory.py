@@ -8,24 +8,24 @@ def held(network: nn.Module, x: torch.Tensor) -> int:
     return 4 * (sum(p.numel() for p in network.parameters()) + sum(b.numel() for b in network.buffers()) + x.numel())
 
 
-def test_inference_holds_an_operation_s_input_and_output() -> None:
+def test_inference_peak_is_the_input_and_output_of_an_operation() -> None:
     network = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 8, 3, padding=1), nn.ReLU())
     x = torch.randn(4, 3, 32, 32)
     plane = 4 * 4 * 32 * 32  # bytes of a channel
     assert peak_memory(network, x) - held(network, x) == (16 + 16) * plane
 
 
-def test_what_branches_hold_at_the_same_time_adds_up() -> None:
+def test_tensors_alive_at_once_add_up() -> None:
     class Branches(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            kept = [x + i for i in range(5)]
-            return torch.stack(kept).sum(0)
+            branches = [x + i for i in range(5)]
+            return torch.stack(branches).sum(0)
 
     x = torch.randn(1, 1, 512, 512)
-    assert peak_memory(Branches(), x) == x.nbytes * (1 + 5 + 5 + 1)  # the input, the branches, these side by side, their sum
+    assert peak_memory(Branches(), x) == x.nbytes * (1 + 5 + 5 + 1)  # input, branches, their stack, the sum
 
 
-def test_views_and_work_in_place_cost_nothing() -> None:
+def test_views_and_in_place_operations_cost_nothing() -> None:
     network = nn.Sequential(nn.Flatten(), nn.ReLU(inplace=True), nn.Unflatten(1, (1, 512, 512)))
     x = torch.randn(1, 1, 512, 512)
     assert peak_memory(network, x) == x.nbytes
@@ -36,12 +36,12 @@ def test_training_keeps_activations_and_gradients() -> None:
     network = nn.Sequential(*(nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.ReLU()) for _ in range(depth)))
     x = torch.randn(2, 8, 64, 64)
     inference, training = (peak_memory(network, x, training=t) for t in (False, True))
-    assert inference - held(network, x) == 3 * x.nbytes  # a block's input stays until the block is done
-    assert training - held(network, x) >= depth * x.nbytes  # the output of each, to the end of the forward pass
+    assert inference - held(network, x) == 3 * x.nbytes  # a block's input lives until the block ends
+    assert training - held(network, x) >= depth * x.nbytes  # the output of each block, until the backward pass
     assert all(p.grad is None for p in network.parameters()) and network.training
 
 
-def test_measuring_twice_gives_the_same() -> None:
+def test_measurements_are_repeatable() -> None:
     network = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 4, 3))
     x = torch.randn(2, 3, 32, 32)
     assert len({peak_memory(network, x, training=t) for t in (True, True, True)}) == 1

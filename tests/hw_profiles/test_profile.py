@@ -1,4 +1,4 @@
-"""A device's file: what it keeps, and what it refuses."""
+"""Device files: round trip, replacement and refusal of bad content."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -28,13 +28,13 @@ PROFILE = Profile(
 )
 
 
-def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+def test_profiles_survive_a_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "new" / "me.toml"
     dead = replace(PROFILE, cost="energy", leaves_out="unused", dead=0.1)
     for profile in (PROFILE, dead, replace(PROFILE, space="darts", fixed=9.0)):
         write(path, profile)
     assert read(path) == [PROFILE, dead, replace(PROFILE, space="darts", fixed=9.0)]
-    write(path, replace(PROFILE, fixed=2.0))  # measured again: it takes the place of the old one
+    write(path, replace(PROFILE, fixed=2.0))  # measured again: replaces the old one
     assert {(p.cost, p.space): p.fixed for p in read(path)} == {
         ("latency", "nas-bench-201"): 2.0, ("energy", "nas-bench-201"): 1.5, ("latency", "darts"): 9.0
     }  # fmt: skip
@@ -64,7 +64,7 @@ def damaged(path: Path, change: dict[str, Any], **top: Any) -> None:
         ({"validation": {"networks": 3}}, ["validation"]),
     ],
 )
-def test_impossible_files_are_refused(tmp_path: Path, change: dict[str, Any], words: list[str]) -> None:
+def test_invalid_values_are_refused(tmp_path: Path, change: dict[str, Any], words: list[str]) -> None:
     path = tmp_path / "me.toml"
     damaged(path, change)
     with pytest.raises(ValueError) as error:
@@ -74,7 +74,7 @@ def test_impossible_files_are_refused(tmp_path: Path, change: dict[str, Any], wo
         assert word in str(error.value)
 
 
-def test_files_of_something_else_are_refused(tmp_path: Path) -> None:
+def test_other_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "me.toml"
     damaged(path, {}, format=FORMAT + 1)
     with pytest.raises(ValueError, match="update paretoray"):
@@ -92,7 +92,7 @@ def test_files_of_something_else_are_refused(tmp_path: Path) -> None:
         read(tmp_path / "none.toml")
 
 
-def test_a_damaged_file_is_not_written_over(tmp_path: Path) -> None:
+def test_a_damaged_file_is_not_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "me.toml"
     path.write_text("format = 1\n[[profile")
     with pytest.raises(ValueError, match="damaged"):
@@ -100,7 +100,7 @@ def test_a_damaged_file_is_not_written_over(tmp_path: Path) -> None:
     assert path.read_text() == "format = 1\n[[profile"
 
 
-def test_poor_is_what_ranks_or_predicts_badly() -> None:
+def test_poor_ranking_or_poor_accuracy_makes_a_profile_poor() -> None:
     measured = np.linspace(1, 2, 20)
     assert not Validation.of(measured, measured * 1.05).poor
     assert Validation.of(measured, measured * 1.2).poor  # ranks well, 20 % off
@@ -108,10 +108,10 @@ def test_poor_is_what_ranks_or_predicts_badly() -> None:
     swapped = Validation.of(narrow, narrow.reshape(10, 2)[:, ::-1].ravel())
     assert swapped.spearman > 0.98 and not swapped.poor
     shuffled = Validation.of(narrow, narrow.reshape(4, 5)[:, ::-1].ravel())
-    assert shuffled.mape < 3 and shuffled.spearman < 0.95 and shuffled.poor  # close by all, in the wrong order
+    assert shuffled.mape < 3 and shuffled.spearman < 0.95 and shuffled.poor  # small errors, wrong order
 
 
-def test_a_profile_is_of_its_space_settings_and_image() -> None:
+def test_a_profile_matches_its_space_settings_and_image_only() -> None:
     assert PROFILE.matches("nas-bench-201", {"channels": 16, "cells": 5}, (3, 32, 32))
     assert not PROFILE.matches("nas-bench-201", {"channels": 16, "cells": 5}, (3, 64, 64))
     assert not PROFILE.matches("nas-bench-201", {"channels": 8, "cells": 5}, (3, 32, 32))
