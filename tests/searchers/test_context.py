@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from orchestrator.experiment import find_searcher
+from orchestrator.config.experiment import find_searcher
 
 from orchestrator import names
 from searchers import SearchContext, Searcher
