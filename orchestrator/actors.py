@@ -19,6 +19,7 @@ from orchestrator.errors import InputError, RunError
 from orchestrator.evaluators.base import Differentiable
 from orchestrator.evaluators.from_scratch import weight_steps
 from orchestrator.experiment import Experiment
+from orchestrator.machine import Machine, machine, set_threads
 from orchestrator.objectives.base import Metrics
 from searchers import Architecture, Cotangents, Mixture, Stage
 
@@ -34,7 +35,7 @@ class Replica:
     def __init__(self, experiment: dict[str, Any], data: Dataset, rank: int) -> None:
         resolved = Experiment.from_dict(experiment)
         workers = resolved.workers
-        torch.set_num_threads(workers.cpus)
+        set_threads(workers.cpus)
         if 0 < workers.gpus < 1:
             torch.cuda.set_per_process_memory_fraction(workers.gpus)
         self.workers, self.rank = workers, rank
@@ -95,6 +96,12 @@ class Replicas(Differentiable):
         except ray.exceptions.RayActorError as error:
             self.close()
             raise WorkersLost(f"a worker died while it started: {last_line(error)}") from error
+
+    def machines(self) -> list[Machine]:
+        """The workers', and this one, where the searcher computes."""
+        found = [m for (m,) in self._get([a.call.remote("machines") for a in self._actors])]
+        own = machine()  # beside its workers it has no GPU, which makes it no other machine
+        return found if any(own.items() <= m.items() for m in found) else [*found, own]
 
     def build(self, stage: Stage, steps: int) -> None:
         self._all("build", stage, steps)

@@ -25,6 +25,7 @@ from orchestrator.data import Dataset
 from orchestrator.errors import InputError, RunError
 from orchestrator.evaluators.table import Table, is_accuracy
 from orchestrator.experiment import Experiment, read
+from orchestrator.machine import threads
 from orchestrator.progress import Display
 
 SEARCHES = "searches.csv"
@@ -270,7 +271,7 @@ def _inherited(folder: Path, data: Dataset, table: Table, console: Console) -> p
         if (said.get("checkpoint"), said.get("truth")) == (weights.checksum, truth.title):
             return pd.read_csv(folder / records.TRUST)
         console.print(f"ranking {len(random)} random networks by the weights of {folder.name}", highlight=False, markup=False)
-        with Display(console) as display, runs.threads(weights.experiment.workers.cpus):
+        with Display(console) as display, threads(weights.experiment.workers.cpus):
             images = JUDGED if len(weights.data.valid) > JUDGED else None
             return trust.assess(weights, random, kept, truth, images, display.trust, lambda: False)
     except InputError as error:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from analysis import pareto, records
 from orchestrator.archive import Archive
@@ -25,6 +24,7 @@ from orchestrator.data import Dataset
 from orchestrator.errors import RunError
 from orchestrator.evaluators.base import Evaluator
 from orchestrator.experiment import Experiment
+from orchestrator.machine import Machine, processor, unique
 from orchestrator.objectives.base import Metrics
 from orchestrator.rounds import rounds
 from searchers import Architecture, Evaluation, Stage
@@ -33,7 +33,7 @@ from searchers import Architecture, Evaluation, Stage
 @dataclass(frozen=True)
 class Progress:
     """Where a search stands. judged_on: what the best error was measured on. fraction: share of the budget that is spent, in
-    0..1. seconds: of search so far."""
+    0..1. seconds: of search so far. machines: that took part so far, each once."""
 
     stage: int
     warming_up: bool
@@ -45,6 +45,7 @@ class Progress:
     hypervolume: float
     fraction: float
     seconds: float
+    machines: list[Machine]
 
     @property
     def seconds_left(self) -> float | None:
@@ -83,6 +84,7 @@ class Coordinator:
         self._spreads = [o.spread for o in self.objectives if o.spread is not None]
         self._policy_columns = ["step", "stage"] + [f"{c.name}/{o}" for c in self.space.choices for o in c.options]
         self.round, self.evaluations, self.finished = 0, 0, False
+        self.machines: list[Machine] = []
         self.archive: Archive
         self.stage: Stage = self.searcher.stage
         self._before = self._clock = self._validating = 0.0
@@ -99,6 +101,8 @@ class Coordinator:
                 self._start()
             else:
                 self._restore(state)
+            if not self.finished:
+                self.machines = unique([*self.machines, *self.evaluator.machines()])
             saved = time.monotonic()
             endless = rounds(self.searcher, self.evaluator, self._assess, self.budget.interval, self._room)
             stopping = False
@@ -139,6 +143,7 @@ class Coordinator:
             hypervolume=self.archive.hypervolume,
             fraction=min(1.0, self._spent()),
             seconds=self.seconds(),
+            machines=self.machines,
         )
 
     def seconds(self) -> float:
@@ -272,6 +277,7 @@ class Coordinator:
             "validating": self._validating,
             "reference": list(self.archive.reference),
             "probed": [[list(a), m] for a, m in self._probed.items()],
+            "machines": self.machines,
             "rows": [self._table.rows, self._policy.rows],
         }
 
@@ -302,6 +308,7 @@ class Coordinator:
         self.finished, self.evaluations = state["finished"], state["evaluations"]
         self._before, self._clock = float(state["seconds"]), time.monotonic()
         self._validating = float(state["validating"])
+        self.machines = state.get("machines", [])
         self._probed = {tuple(a): m for a, m in state["probed"]}
         try:
             self._table = records.Table(
@@ -368,27 +375,14 @@ class Coordinator:
             "data": self._images,
             "seed": self.experiment.seed,
             "workers": asdict(self.experiment.workers),
-            "hardware": _hardware(self.experiment.workers.device),
+            "machines": self.machines,
+            "hardware": {"cpu": processor(), "cores": os.cpu_count(), "system": platform.platform()},
             "versions": {name: version(name) for name in ("torch", "torchvision", "ray", "pymoo", "numpy")}
             | {"python": platform.python_version()},
         }
         with _writing(self.directory):
             front.to_csv(self.directory / records.FRONT, index=False)
             (self.directory / records.SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
-
-
-def _hardware(device: str) -> dict[str, Any]:
-    model = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
-    except OSError:
-        pass
-    found: dict[str, Any] = {"cpu": model, "cores": os.cpu_count(), "system": platform.platform()}
-    if device == "cuda":
-        # The coordinator may sit on a node without one; its workers do not.
-        found["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "on the workers' nodes"
-    return found
 
 
 @contextmanager

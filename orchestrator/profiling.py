@@ -29,6 +29,7 @@ from orchestrator.devices import left, options, parts_of, read
 from orchestrator.errors import InputError, RunError
 from orchestrator.evaluators.table import Table
 from orchestrator.experiment import make_space
+from orchestrator.machine import processor
 from orchestrator.progress import Display
 from orchestrator.spaces.base import SearchSpace
 from orchestrator.spaces.parts.choice import MixedNetwork, Weights, decided, keeping
@@ -431,11 +432,8 @@ def _hardware(device: str, runtime: str) -> dict[str, str]:
     if device == "cuda":
         shown = f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}, driver {energy.driver()}"
     else:
-        model = platform.processor() or platform.machine()
-        if (info := Path("/proc/cpuinfo")).exists():
-            model = next((line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line), model)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        shown = f"{model}, {cores} cores"
+        shown = f"{processor()}, {cores} cores"
     ran = "onnxruntime" if runtime == "onnxruntime" else "torch"
     return {
         "device": shown,

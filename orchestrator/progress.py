@@ -12,6 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from orchestrator.coordinator import Progress
+from orchestrator.machine import Machine, unique
 
 LINE_EVERY = 10.0
 
@@ -24,6 +25,7 @@ class Display:
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
         self._last, self._line = 0.0, ""
         self._members: dict[str, float] = {}
+        self._machines: list[Machine] = []
 
     def __enter__(self) -> Display:
         if self._live:
@@ -50,6 +52,7 @@ class Display:
         self._show("trust", facts, done / whole, final=done == whole)
 
     def search(self, p: Progress) -> None:
+        self.machines(p.machines)
         phase = "weights only" if p.warming_up else "searching"
         error = "-" if p.best_error is None else f"{p.best_error:.2f} %"
         left = "?" if p.seconds_left is None else duration(p.seconds_left)
@@ -65,6 +68,7 @@ class Display:
 
     def sweep(self, fractions: Sequence[float], p: Progress) -> None:
         """fractions: how far each search is; `p` is that of the one that has news."""
+        self.machines(p.machines)
         share = sum(fractions) / len(fractions)
         done = sum(f >= 1 for f in fractions)
         facts = {
@@ -79,6 +83,19 @@ class Display:
         done = sum(f >= 1 for f in self._members.values())
         share = sum(self._members.values()) / members
         self._show("retrain", {"retrained from scratch": f"{done} of {members}"}, share, final=fraction >= 1)
+
+    def machines(self, found: Sequence[Machine]) -> None:
+        """Says once of any further machine that it takes part, and what that means."""
+        known, self._machines = self._machines, unique([*self._machines, *found])
+        if len(self._machines) > max(1, len(known)):
+            listed = "; ".join(", ".join(f"{k} {v}" for k, v in m.items()) for m in self._machines)
+            self.console.print(
+                f"warning: {len(self._machines)} kinds of machines took part, so numbers may differ in the last bits from "
+                f"those that one of them would give: {listed}",
+                soft_wrap=True,
+                highlight=False,
+                markup=False,
+            )
 
     def _show(self, title: str, facts: dict[str, str], fraction: float, final: bool) -> None:
         if self._live:

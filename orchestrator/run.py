@@ -27,6 +27,7 @@ from orchestrator.errors import InputError, Interrupted
 from orchestrator.evaluators.retrain import portable, retrain
 from orchestrator.evaluators.supernet import Supernet
 from orchestrator.experiment import Experiment, Workers, read
+from orchestrator.machine import machine, threads, unique
 from orchestrator.objectives.base import Probe
 from orchestrator.progress import Display
 from orchestrator.reporting import write_report
@@ -177,7 +178,8 @@ def _finished(directory: Path) -> bool:
 
 
 def _retrain_front(experiment: Experiment, directory: Path, data: Dataset, display: Display) -> None:
-    """Trains up to `retrain.members` of the front from scratch, and writes retrained.csv and networks/."""
+    """Trains up to `retrain.members` of the front from scratch, and writes retrained.csv and networks/; summary.json then
+    names the machines that did so, too."""
     columns = [o.column for o in experiment.build_objectives(experiment.build_space(data))]
     front = records.read(directory / records.FRONT, columns)
     if not experiment.retrain.members or front.empty:
@@ -190,7 +192,13 @@ def _retrain_front(experiment: Experiment, directory: Path, data: Dataset, displ
         for i, arch in enumerate(chosen["arch"])
     ]
     results = retrain_all(experiment, directory, data, members, display)
-    chosen.merge(results, on="arch").to_csv(directory / records.RETRAINED, index=False)
+    chosen.merge(results.drop(columns="machine", errors="ignore"), on="arch").to_csv(directory / records.RETRAINED, index=False)
+    summary = json.loads((directory / records.SUMMARY).read_text())
+    searched, trained = summary["machines"], results.get("machine", pd.Series()).dropna()
+    summary["machines"] = unique([*searched, *trained])
+    if summary["machines"] != searched:
+        (directory / records.SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
+        display.machines(summary["machines"])
 
 
 def retrain_all(
@@ -256,6 +264,7 @@ def retrain_member(experiment: Experiment, member: dict[str, Any], data: Dataset
     if "weights" in member:
         torch.save(portable(network), member["weights"])
     line = {"arch": member["arch"], **result, "retrain_seconds": round(time.monotonic() - began, 1)}
+    line["machine"] = machine(experiment.workers.device)
     temporary = Path(member["result"] + ".new")
     temporary.write_text(json.dumps(line) + "\n")
     os.replace(temporary, member["result"])
@@ -312,17 +321,6 @@ def heeding_ctrl_c(stop: Path, console: Console) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, previous)
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Torch's threads as a worker of the experiment has them, so that in process and in an actor the same sums come out."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _shared(plan: Coordinator, supernet: Supernet, samples: float, timed: Callable[[Callable[[], Any]], float]) -> float:

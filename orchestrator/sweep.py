@@ -20,6 +20,7 @@ import tomli_w
 from analysis import pareto, records
 from orchestrator.errors import InputError
 from orchestrator.experiment import Experiment, read
+from orchestrator.machine import unique
 
 SWEEP = "sweep.toml"
 _VARIED = ("searcher", "training", "budget", "seed")
@@ -126,6 +127,7 @@ def merge(directory: Path) -> None:
         "hypervolume_of_samples": max(s["hypervolume_of_samples"] for s in summaries),
         "reference_point": dict(zip(columns, reference.tolist(), strict=True)),
         "derived": [],
+        "machines": unique(m for s in summaries for m in s.get("machines", [])),
         "spent": spent | {"architectures": int(evaluations["arch"].nunique())},
         "searches": [
             {

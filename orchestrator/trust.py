@@ -30,6 +30,7 @@ from orchestrator.errors import InputError, Interrupted, RunError
 from orchestrator.evaluators.supernet import Supernet, stage_of
 from orchestrator.evaluators.table import Table, is_accuracy
 from orchestrator.experiment import Workers
+from orchestrator.machine import threads
 from orchestrator.progress import Display
 from orchestrator.reporting import write_report
 from orchestrator.spaces.base import LISTED, SearchSpace
@@ -335,7 +336,7 @@ def main(
     clustered = tune.cluster(experiment.workers) if jobs and experiment.workers.ray else nullcontext()
     with runs.heeding_ctrl_c(stop, console), clustered, alone_in(directory, "run.lock"):
         stop.unlink(missing_ok=True)
-        with Display(console) as display, runs.threads(experiment.workers.cpus):
+        with Display(console) as display, threads(experiment.workers.cpus):
             weights.accuracies([*random, *front], images, display.trust, stop.exists)
         if truth is None:
             values = _retrained(directory, space)

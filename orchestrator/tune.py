@@ -24,6 +24,7 @@ from orchestrator.coordinator import Coordinator, Progress
 from orchestrator.data import Dataset
 from orchestrator.errors import InputError, Interrupted, RunError
 from orchestrator.experiment import Experiment, Workers
+from orchestrator.machine import set_threads
 
 REPORT_EVERY = 1.0
 RESTARTS = 3
@@ -133,6 +134,7 @@ def _search_trial(config: dict[str, Any], data: Dataset) -> None:
     index = config["search"]
     chosen, stop = config["searches"][index], Path(config["stop"])
     experiment, directory = Experiment.from_dict(chosen["experiment"]), Path(chosen["directory"])
+    set_threads(experiment.workers.cpus)  # the searcher's sums, too, are those of one process
     last = 0.0
 
     def report(progress: Progress) -> None:
@@ -214,7 +216,7 @@ def _retrain_trial(config: dict[str, Any], data: Dataset) -> None:
     from orchestrator.run import retrain_member
 
     experiment, member = Experiment.from_dict(config["experiment"]), config["members"][config["member"]]
-    torch.set_num_threads(experiment.workers.cpus)
+    set_threads(experiment.workers.cpus)
     stop = stop_file(Path(config["directory"]))
     last = time.monotonic()
 

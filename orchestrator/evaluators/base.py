@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from orchestrator.machine import Machine, machine
 from orchestrator.objectives.base import Metrics, Probe
 from orchestrator.spaces.base import SearchSpace
 from searchers.base import Architecture, Cotangents, Mixture, Stage
@@ -16,10 +17,15 @@ from searchers.base import Architecture, Cotangents, Mixture, Stage
 
 class Evaluator(ABC):
     """Shared weights that can be trained and asked. step: weight steps so far, over all stages. asked: batches on which it was
-    differentiated for architectures' sake."""
+    differentiated for architectures' sake. device: where its networks are, "cpu" or "cuda"."""
 
     step: int
     asked: int = 0
+    device: str = "cpu"
+
+    def machines(self) -> list[Machine]:
+        """Those whose arithmetic goes into its answers."""
+        return [machine(self.device)]
 
     @abstractmethod
     def build(self, stage: Stage, steps: int) -> None:
