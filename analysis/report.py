@@ -184,7 +184,8 @@ def _protocol(summary: dict[str, Any]) -> list[str]:
     reference = ", ".join(f"{c} = {number(c, v)}" for c, v in summary["reference_point"].items())
     hardware, workers = summary["hardware"], summary["workers"]
     data, versions = summary["data"], summary["versions"]
-    gpu = f", {hardware['gpu']}" if "gpu" in hardware else ""
+    machines = [", ".join(f"{key} {value}" for key, value in m.items()) for m in summary.get("machines", [])]
+    bits = ", whose numbers may differ in the last bits" if len(machines) > 1 else ""
     threads = f"{workers['cpus']} CPU thread{'s' * (workers['cpus'] > 1)} and {workers['gpus']:g} GPUs each"
     where = f"{workers['count']} Ray actor{'s' * (workers['count'] > 1)}" if workers["ray"] else "one process, without Ray"
     derived = [f"The method's own final choice: {' and '.join(summary['derived'])}."] if summary["derived"] else []
@@ -194,7 +195,8 @@ def _protocol(summary: dict[str, Any]) -> list[str]:
         "The front is taken among architectures measured on the full validation set; samples on one batch only guide.",
         f"Images: {data['train']:,} for weights, {data['valid']:,} for architecture decisions, {data['test']:,} for testing.",
         f"Seed {summary['seed']}; {where}, {threads}.",
-        f"{hardware['cpu']}, {hardware['cores']} cores{gpu}; {hardware['system']}.",
+        f"{hardware['cpu']}, {hardware['cores']} cores; {hardware['system']}.",
+        *([f"Machines that took part{bits}: {'; '.join(machines)}."] if machines else []),
         ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,16 @@ def tiny(**sections: Any) -> Experiment:
     for key, value in sections.items():
         merged[key] = merged[key] | value if isinstance(value, dict) else value
     return Experiment.from_dict(merged)
+
+
+# Kernels for another processor, whichever this one takes by itself or was told to.
+OTHER = {
+    "ATEN_CPU_CAPABILITY": "avx2" if torch.backends.cpu.get_cpu_capability() == "DEFAULT" else "default",
+    "OPENBLAS_CORETYPE": "Nehalem",
+}
+chooses_kernels = pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "AMD64"), reason="the kernels' names are those of x86"
+)
 
 
 @pytest.fixture(scope="session")

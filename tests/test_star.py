@@ -12,6 +12,7 @@ LEAVES = ("searchers", "hw_profiles", "analysis")
 FLOORS = (
     "errors",
     "registry",
+    "machine",
     "spaces",
     "data",
     "objectives",

@@ -24,12 +24,13 @@ from orchestrator.config.plan import SearchPlan
 from orchestrator.config.problem import Problem
 from orchestrator.errors import InputError, RunError
 from orchestrator.evaluators.tabular import TabularBenchmark, is_accuracy
+from orchestrator.machine import threads
 from orchestrator.runs.directory import EXPERIMENT, open_run
 from orchestrator.runs.display import Display
 from orchestrator.runs.estimate import estimate
 from orchestrator.runs.process import heeding_ctrl_c
 from orchestrator.runs.run import check, go
-from orchestrator.search.control import stop_file, threads
+from orchestrator.search.control import stop_file
 from orchestrator.trust import assessment, weights
 
 SEARCHES = "searches.csv"

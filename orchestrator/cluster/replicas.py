@@ -17,6 +17,7 @@ import torch.distributed as dist
 from orchestrator.config.plan import SearchPlan
 from orchestrator.errors import InputError, RunError
 from orchestrator.evaluators.base import Differentiable
+from orchestrator.machine import Machine, machine, set_threads
 from orchestrator.objectives.base import Metrics
 from searchers import Architecture, Cotangents, Mixture, Stage
 
@@ -31,7 +32,7 @@ class Replica:
 
     def __init__(self, plan: SearchPlan, rank: int) -> None:
         workers = plan.workers
-        torch.set_num_threads(workers.cpus)
+        set_threads(workers.cpus)
         if 0 < workers.gpus < 1:
             torch.cuda.set_per_process_memory_fraction(workers.gpus)
         self.workers, self.rank = workers, rank
@@ -87,6 +88,12 @@ class Replicas(Differentiable):
         except ray.exceptions.RayActorError as error:
             self.close()
             raise WorkersLost(f"a worker died while it started: {last_line(error)}") from error
+
+    def machines(self) -> list[Machine]:
+        """The workers', and this one, where the searcher computes."""
+        found = [m for (m,) in self._get([a.call.remote("machines") for a in self._actors])]
+        own = machine()  # beside its workers it has no GPU, which makes it no other machine
+        return found if any(own.items() <= m.items() for m in found) else [*found, own]
 
     def build(self, stage: Stage, steps: int) -> None:
         self._all("build", stage, steps)

@@ -12,13 +12,13 @@ from typing import Any
 
 import ray
 import ray.tune.error
-import torch
 from ray import tune
 
 from orchestrator.cluster.connection import bundles
 from orchestrator.cluster.replicas import Replicas, WorkersLost, last_line
 from orchestrator.config.plan import SearchPlan
 from orchestrator.errors import InputError, Interrupted, RunError
+from orchestrator.machine import set_threads
 from orchestrator.search.control import stop_file
 from orchestrator.search.coordinator import Coordinator
 from orchestrator.search.logs import logging_to
@@ -82,6 +82,7 @@ def searches(
 def _search_trial(config: dict[str, Any], plans: Sequence[SearchPlan]) -> None:
     index = config["search"]
     plan, directory, stop = plans[index], Path(config["directories"][index]), Path(config["stop"])
+    set_threads(plan.workers.cpus)  # the searcher's sums, too, are those of one process
     last = 0.0
     evaluations: list[Evaluation] = []
     front: tuple[Evaluation, ...] | None = None
@@ -179,7 +180,7 @@ def retrain(plan: SearchPlan, directory: Path, members: Sequence[Member], done: 
 
 def _retrain_trial(config: dict[str, Any], plan: SearchPlan, members: Sequence[Member]) -> None:
     member, stop = members[config["member"]], Path(config["stop"])
-    torch.set_num_threads(plan.workers.cpus)
+    set_threads(plan.workers.cpus)
     last = time.monotonic()
 
     def progress(fraction: float) -> None:
@@ -191,7 +192,8 @@ def _retrain_trial(config: dict[str, Any], plan: SearchPlan, members: Sequence[M
             last = time.monotonic()
 
     try:
-        retrain_member(plan, member, progress)
+        with logging_to(stop.parent):
+            retrain_member(plan, member, progress)
     except Interrupted:
         return  # the driver sees that the result is missing
     except (InputError, RunError) as error:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from orchestrator.data.dataset import Dataset
+from orchestrator.machine import Machine, machine
 from orchestrator.objectives.base import Metrics, Probe
 from orchestrator.spaces.base import SearchSpace
 from searchers.base import Architecture, Cotangents, Mixture, Searcher, Stage
@@ -52,6 +53,7 @@ class Evaluator(ABC):
             overrides `create` accordingly.
 
     Attributes:
+        device: Where its networks are, "cpu" or "cuda".
         step: Weight steps so far, over all stages.
         asked: Batches on which the loss was differentiated for architectures' sake.
         shares_weights: Whether architectures share the weights that `train` trains; otherwise measuring one trains it.
@@ -62,6 +64,11 @@ class Evaluator(ABC):
 
     step: int
     asked: int = 0
+    device: str = "cpu"
+
+    def machines(self) -> list[Machine]:
+        """Those whose arithmetic goes into its answers."""
+        return [machine(self.device)]
 
     @classmethod
     def create(

@@ -48,9 +48,10 @@ class Supernet(Differentiable):
     and have torch compile every operation (which needs a C++ compiler on the CPU). All work on the CPU and on a GPU; the first
     is 1.1 to 1.8 times as fast as torch's usual layout on CPUs we have measured, the others depend on the machine.
 
-    rank, world: this replica and their number. Replicas hold the same weights, take disjoint shares of every batch, and sum
-    their gradients over torch.distributed; the caller sets up the process group. Normalisation uses each share's own
-    statistics, so the number of replicas is part of the experiment.
+    rank, world: this replica and their number. Replicas take disjoint shares of every batch and sum their gradients over
+    torch.distributed; the caller sets up the process group. After `build` and after every `train` all of them hold what the
+    first one holds, bit by bit. Normalisation uses each share's own statistics, so the number of replicas is part of the
+    experiment.
     """
 
     def __init__(
@@ -135,6 +136,7 @@ class Supernet(Differentiable):
         self._optimizer = torch.optim.SGD(
             self.model.parameters(), lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay
         )
+        self._copy_the_first()
         if self.compile:
             self.model.compile_parts()
 
@@ -171,6 +173,7 @@ class Supernet(Differentiable):
             self._optimizer.step()
             total += loss.detach()
             self.step += 1
+        self._copy_the_first()
         self._sum_over_replicas([total])
         mean = float(total) / max(1, len(mixtures))
         if not math.isfinite(mean):
@@ -217,6 +220,21 @@ class Supernet(Differentiable):
         dist.all_reduce(flat)
         for tensor, piece in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):  # type: ignore[no-untyped-call]
             tensor.copy_(piece.view_as(tensor))
+
+    @torch.no_grad()
+    def _copy_the_first(self) -> None:
+        """Takes weights, averages and momentum of the first replica: its checkpoint is what all go on from.
+
+        Initial weights and steps differ in the last bits between processors, and running averages are each replica's own.
+        """
+        if self.world == 1:
+            return
+        momenta = [self._optimizer.state.get(p, {}).get("momentum_buffer") for p in self.model.parameters()]
+        tensors = [*self.model.parameters(), *self.model.buffers(), *(m for m in momenta if m is not None)]
+        flat = torch.cat([t.reshape(-1).view(torch.uint8) for t in tensors])  # bytes: counts are no floating-point numbers
+        dist.broadcast(flat, src=0)
+        for tensor, piece in zip(tensors, flat.split([t.nbytes for t in tensors]), strict=True):  # type: ignore[no-untyped-call]
+            tensor.copy_(piece.clone().view(tensor.dtype).view_as(tensor))  # a copy, since a slice may not be aligned
 
     def _recalibrate(self, weights: Weights) -> None:
         """Fits the statistics of normalisation to one network, on the first training batches, without augmentation."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import torch
 
 from hw_profiles import energy, measure
 from orchestrator.errors import InputError
+from orchestrator.machine import processor
 from orchestrator.profiling.operations import operations
 from orchestrator.profiling.plan import Job, MeasurementPlan, Row
 
@@ -99,11 +99,8 @@ def _hardware(device: str, runtime: str) -> dict[str, str]:
     if device == "cuda":
         shown = f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}, driver {energy.driver()}"
     else:
-        model = platform.processor() or platform.machine()
-        if (info := Path("/proc/cpuinfo")).exists():
-            model = next((line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line), model)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        shown = f"{model}, {cores} cores"
+        shown = f"{processor()}, {cores} cores"
     ran = "onnxruntime" if runtime == "onnxruntime" else "torch"
     return {
         "device": shown,

@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from orchestrator.machine import Machine, unique
 from orchestrator.runs.watcher import Watcher
 from orchestrator.search.progress import Progress, Round
 
@@ -30,6 +31,7 @@ class Display(Watcher):
         self._live: Live | None = None
         self._last, self._line = 0.0, ""
         self._members: dict[str, float] = {}
+        self._machines: list[Machine] = []
 
     def phase(self) -> AbstractContextManager[object]:
         return self
@@ -66,6 +68,7 @@ class Display(Watcher):
 
     def search(self, happened: Round) -> None:
         p = happened.progress
+        self.machines(p.machines)
         phase = "weights only" if p.warming_up else "searching"
         error = "-" if p.best_error is None else f"{p.best_error:.2f} %"
         left = "?" if p.seconds_left is None else duration(p.seconds_left)
@@ -81,6 +84,7 @@ class Display(Watcher):
 
     def sweep(self, index: int, fractions: Sequence[float], happened: Round) -> None:
         p: Progress = happened.progress
+        self.machines(p.machines)
         share = sum(fractions) / len(fractions)
         done = sum(f >= 1 for f in fractions)
         facts = {
@@ -95,6 +99,19 @@ class Display(Watcher):
         done = sum(f >= 1 for f in self._members.values())
         share = sum(self._members.values()) / members
         self._show("retrain", {"retrained from scratch": f"{done} of {members}"}, share, final=fraction >= 1)
+
+    def machines(self, found: Sequence[Machine]) -> None:
+        """Says once of any further machine that it takes part, and what that means."""
+        known, self._machines = self._machines, unique([*self._machines, *found])
+        if len(self._machines) > max(1, len(known)):
+            listed = "; ".join(", ".join(f"{k} {v}" for k, v in m.items()) for m in self._machines)
+            self.console.print(
+                f"warning: {len(self._machines)} kinds of machines took part, so numbers may differ in the last bits from "
+                f"those that one of them would give: {listed}",
+                soft_wrap=True,
+                highlight=False,
+                markup=False,
+            )
 
     def _show(self, title: str, facts: dict[str, str], fraction: float, final: bool) -> None:
         if self._live:

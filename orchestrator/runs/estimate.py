@@ -14,8 +14,8 @@ from orchestrator.config.plan import SearchPlan
 from orchestrator.config.spaces import size
 from orchestrator.data.dataset import Part
 from orchestrator.evaluators.base import Differentiable, Evaluator
+from orchestrator.machine import threads
 from orchestrator.runs.run import check
-from orchestrator.search.control import threads
 from searchers import GradientSearcher, Mixture
 
 

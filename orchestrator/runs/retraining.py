@@ -12,13 +12,17 @@ from analysis import pareto, records
 from orchestrator.cluster import trials
 from orchestrator.config.plan import SearchPlan
 from orchestrator.errors import Interrupted
+from orchestrator.machine import threads, unique
 from orchestrator.runs.watcher import Watcher
-from orchestrator.search.control import stop_file, threads
+from orchestrator.search.control import stop_file
 from orchestrator.search.retraining import Member, retrain_member
 
 
 def retrain_front(plan: SearchPlan, directory: Path, watcher: Watcher) -> None:
-    """Train up to `retrain.members` of the front from scratch, and write retrained.csv and networks/."""
+    """Train up to `retrain.members` of the front from scratch, and write retrained.csv and networks/.
+
+    summary.json names the machines that did so, too.
+    """
     columns = plan.problem.columns
     front = records.read(directory / records.FRONT, columns)
     if not plan.retraining.members or front.empty:
@@ -28,7 +32,13 @@ def retrain_front(plan: SearchPlan, directory: Path, watcher: Watcher) -> None:
     networks.mkdir(exist_ok=True)
     members = [Member(arch, networks / f"{i}.json", networks / f"{i}.pt") for i, arch in enumerate(chosen["arch"])]
     results = retrain_all(plan, directory, members, watcher)
-    chosen.merge(results, on="arch").to_csv(directory / records.RETRAINED, index=False)
+    chosen.merge(results.drop(columns="machine", errors="ignore"), on="arch").to_csv(directory / records.RETRAINED, index=False)
+    summary = json.loads((directory / records.SUMMARY).read_text())
+    searched, trained = summary.get("machines", []), results.get("machine", pd.Series()).dropna()
+    summary["machines"] = unique([*searched, *trained])
+    if summary["machines"] != searched:
+        (directory / records.SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
+        watcher.machines(summary["machines"])
 
 
 def retrain_all(plan: SearchPlan, directory: Path, members: Sequence[Member], watcher: Watcher) -> pd.DataFrame:

@@ -11,13 +11,14 @@ from orchestrator.cluster import trials
 from orchestrator.cluster.connection import check_fit, cluster, local_resources
 from orchestrator.config.plan import SearchPlan
 from orchestrator.errors import Interrupted, doing
+from orchestrator.machine import threads
 from orchestrator.runs import sweep
 from orchestrator.runs.directory import create, is_finished, open_run
 from orchestrator.runs.report import write_report
 from orchestrator.runs.retraining import retrain_front
 from orchestrator.runs.watcher import Watcher
 from orchestrator.search.checkpoint import alone_in
-from orchestrator.search.control import stop_file, threads
+from orchestrator.search.control import stop_file
 from orchestrator.search.coordinator import Coordinator
 from orchestrator.search.logs import logging_to
 from orchestrator.search.progress import Round

@@ -21,6 +21,7 @@ from analysis import pareto, records
 from orchestrator.config.experiment import Experiment
 from orchestrator.config.overrides import read
 from orchestrator.errors import InputError
+from orchestrator.machine import unique
 
 SWEEP = "sweep.toml"
 _VARIED = ("searcher", "training", "budget", "seed")
@@ -127,6 +128,7 @@ def merge(directory: Path) -> None:
         "hypervolume_of_samples": max(s["hypervolume_of_samples"] for s in summaries),
         "reference_point": dict(zip(columns, reference.tolist(), strict=True)),
         "derived": [],
+        "machines": unique(m for s in summaries for m in s.get("machines", [])),
         "spent": spent | {"architectures": int(evaluations["arch"].nunique())},
         "searches": [
             {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
+from orchestrator.machine import Machine
 from orchestrator.search.progress import Round
 
 
@@ -29,6 +30,9 @@ class Watcher:
 
     def sweep(self, index: int, fractions: Sequence[float], happened: Round) -> None:
         """Take note of a round of search number `index` of several, of which `fractions` are done."""
+
+    def machines(self, machines: Sequence[Machine]) -> None:
+        """Take note of the kinds of machines that took part so far."""
 
     def retrain(self, arch: str, fraction: float, members: int) -> None:
         """Take note that so much of the training of one of `members` networks is over."""

@@ -11,6 +11,7 @@ from typing import Any
 from orchestrator.config.plan import SearchPlan
 from orchestrator.errors import RunError
 from orchestrator.evaluators.base import Evaluator
+from orchestrator.machine import Machine, unique
 from orchestrator.search.archive import Archive
 from orchestrator.search.assessor import Assessor
 from orchestrator.search.budget import Spending
@@ -48,6 +49,7 @@ class Coordinator:
         self.archive = Archive([1.0] * len(plan.problem.objectives))
         self.finished = False
         self._stage_began = 0
+        self.machines: list[Machine] = []
 
     def run(self, stop: Callable[[], bool], observe: Observer) -> bool:
         """Search until the budget is spent, or `stop` says so; the state is saved either way.
@@ -65,6 +67,8 @@ class Coordinator:
                 self._start()
             else:
                 self._restore(state)
+            if not self.finished:
+                self.machines = unique([*self.machines, *self.evaluator.machines()])
             name, limit = self.plan.experiment.searcher.name, self.spending.schedule.rounds
             log.info("search with %s in %s, from round %d of %d", name, self.directory, self.spending.rounds, limit)
             saved = time.monotonic()
@@ -88,7 +92,7 @@ class Coordinator:
                     log.debug("checkpoint after round %d", self.spending.rounds)
             write_results(
                 self.directory, self.plan, self.recorder, self.archive, self.spending, self.evaluator,
-                finished=self.finished, derived=self.searcher.derive(),
+                finished=self.finished, derived=self.searcher.derive(), machines=self.machines,
             )  # fmt: skip
             what = "finished" if self.finished else "stopped, its state saved"
             log.info("search %s: %d evaluations, hypervolume %.4f", what, self.spending.evaluations, self.archive.hypervolume)
@@ -108,6 +112,7 @@ class Coordinator:
             hypervolume=self.archive.hypervolume,
             fraction=min(1.0, self.spending.fraction),
             seconds=self.spending.seconds,
+            machines=self.machines,
         )
 
     def _start(self) -> None:
@@ -153,6 +158,7 @@ class Coordinator:
             "finished": self.finished,
             "reference": list(self.archive.reference),
             "rows": self.recorder.rows,
+            "machines": self.machines,
             **self.spending.state_dict(),
             **self.assessor.state_dict(),
         }
@@ -162,6 +168,7 @@ class Coordinator:
         self.searcher.load_state_dict(state["searcher"])
         self.evaluator.load_state_dict(state["evaluator"])
         self._stage_began, self.finished = state["stage_began"], state["finished"]
+        self.machines = state.get("machines", [])
         self.spending.load_state_dict(state)
         self.recorder.resume(*state["rows"])
         self.archive = Archive(state["reference"])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from orchestrator.machine import Machine
 from searchers import Evaluation
 
 
@@ -23,6 +24,7 @@ class Progress:
         hypervolume: Of the front so far.
         fraction: Share of the budget that is spent, in 0..1.
         seconds: Seconds of search so far.
+        machines: Kinds of machines that took part so far, each once.
     """
 
     stage: int
@@ -35,6 +37,7 @@ class Progress:
     hypervolume: float
     fraction: float
     seconds: float
+    machines: Sequence[Machine] = ()
 
     @property
     def seconds_left(self) -> float | None:

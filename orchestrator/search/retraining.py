@@ -9,11 +9,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from orchestrator.config.plan import SearchPlan
 from orchestrator.evaluators.training import portable, retrain
+from orchestrator.machine import machine
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +72,8 @@ def retrain_member(plan: SearchPlan, member: Member, progress: Callable[[float],
     )
     if member.weights is not None:
         torch.save(portable(network), member.weights)
-    line = {"arch": member.arch, **result, "retrain_seconds": round(time.monotonic() - began, 1)}
+    line: dict[str, Any] = {"arch": member.arch, **result, "retrain_seconds": round(time.monotonic() - began, 1)}
+    line["machine"] = machine(plan.workers.device)
     temporary = member.result.with_name(member.result.name + ".new")
     temporary.write_text(json.dumps(line) + "\n")
     os.replace(temporary, member.result)

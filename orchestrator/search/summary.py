@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
 from analysis import pareto, records
 from orchestrator.config.plan import SearchPlan
 from orchestrator.evaluators.base import Evaluator
+from orchestrator.machine import Machine, processor
 from orchestrator.search.archive import Archive
 from orchestrator.search.budget import Spending
 from orchestrator.search.recorder import Recorder, writing
@@ -32,6 +32,7 @@ def write_results(
     *,
     finished: bool,
     derived: list[Architecture],
+    machines: list[Machine],
 ) -> None:
     """Write front.csv and summary.json; neither, where nothing has been measured yet.
 
@@ -44,6 +45,7 @@ def write_results(
         evaluator: Tells its weight steps.
         finished: Whether the budget is spent.
         derived: What the method itself returns.
+        machines: Kinds of machines that took part.
 
     Raises:
         RunError: Where the disk is full.
@@ -69,7 +71,8 @@ def write_results(
         "data": images_of(plan),
         "seed": plan.seed,
         "workers": asdict(plan.workers),
-        "hardware": _hardware(plan.workers.device),
+        "machines": machines,
+        "hardware": {"cpu": processor(), "cores": os.cpu_count(), "system": platform.platform()},
         "versions": {name: version(name) for name in ("torch", "torchvision", "ray", "pymoo", "numpy")}
         | {"python": platform.python_version()},
     }
@@ -99,17 +102,3 @@ def _spent(plan: SearchPlan, table: pd.DataFrame, spending: Spending, evaluator:
         "seconds": round(spending.seconds, 2),
         "seconds_validating": round(spending.validating, 2),
     }
-
-
-def _hardware(device: str) -> dict[str, Any]:
-    model = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
-    except OSError:
-        pass
-    found: dict[str, Any] = {"cpu": model, "cores": os.cpu_count(), "system": platform.platform()}
-    if device == "cuda":
-        # The coordinator may sit on a node without one; its workers do not.
-        found["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "on the workers' nodes"
-    return found

@@ -17,13 +17,14 @@ from orchestrator.cluster.connection import cluster
 from orchestrator.config.plan import SearchPlan
 from orchestrator.errors import InputError
 from orchestrator.evaluators.tabular import TabularBenchmark
+from orchestrator.machine import threads
 from orchestrator.runs.directory import open_run
 from orchestrator.runs.display import Display
 from orchestrator.runs.process import heeding_ctrl_c
 from orchestrator.runs.report import write_report
 from orchestrator.runs.retraining import retrain_all
 from orchestrator.search.checkpoint import alone_in
-from orchestrator.search.control import stop_file, threads
+from orchestrator.search.control import stop_file
 from orchestrator.search.retraining import Member
 from orchestrator.spaces.base import SearchSpace
 from orchestrator.trust.assessment import RETRAINED, TRAINED, Truth, assess, table_truth

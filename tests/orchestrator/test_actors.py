@@ -1,5 +1,7 @@
 """Ray's side: the same records as in process, replicas in step, dead actors, and what does not fit."""
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from orchestrator.config.experiment import Workers
 from orchestrator.errors import InputError, RunError
 from orchestrator.search.coordinator import Coordinator
 from searchers import Mixture, Stage
-from tests.conftest import tiny
+from tests.conftest import OTHER, chooses_kernels, tiny
 
 pytestmark = pytest.mark.usefixtures("cluster")
 FULL = Stage(0, ((0, 1, 2, 3, 4),) * 6, rounds=10)
@@ -39,24 +41,37 @@ def test_a_tune_trial_with_one_actor_gives_the_records_of_one_process(tmp_path: 
     (directory / "checkpoints").mkdir(parents=True)
     assert tune.search(experiment, directory, experiment.load_data(), shown.append)
     assert timeless(directory) == in_process(tmp_path / "here")
+    machines = [json.loads((d / "summary.json").read_text())["machines"] for d in (directory, tmp_path / "here")]
+    assert machines[0] == machines[1] and len(machines[0]) == 1 and machines[0][0]["threads"] == 1
     assert shown and shown[-1].fraction == 1 and shown[-1].hypervolume > 0
     assert list(directory.glob("tune/search-*/trial-*/result.json"))
 
 
-def test_replicas_stay_in_step_and_share_out_the_work() -> None:
-    experiment = tiny(workers={"ray": True, "count": 2})
+def bits(state: dict[str, Any]) -> str:
+    """A checksum of the weights, the averages and the momentum."""
+    momenta = [value for slot in state["optimizer"]["state"].values() for value in slot.values()]
+    tensors = [*state["model"].values(), *(m for m in momenta if m is not None)]
+    return hashlib.sha256(b"".join(t.contiguous().numpy().tobytes() for t in tensors)).hexdigest()
+
+
+def bits_of_each(replicas: Replicas) -> list[str]:
+    return [bits(state) for state in ray.get([a.call.remote("state_dict") for a in replicas._actors])]
+
+
+@pytest.mark.parametrize("statistics", ["batch", "running"])
+def test_replicas_stay_in_step_and_share_out_the_work(statistics: str) -> None:
+    experiment = tiny(workers={"ray": True, "count": 2}, training={"statistics": statistics})
     data = experiment.load_data()
     replicas = Replicas(experiment, data)
     try:
         replicas.build(FULL, 10)
         uniform = Mixture(((0.2,) * 5,) * 6)
         replicas.train([uniform, Mixture.one_hot((3, 2, 3, 2, 3, 2), (5,) * 6), uniform])
-        states = ray.get([a.call.remote("state_dict") for a in replicas._actors])
-        for name, value in states[0]["model"].items():
-            assert torch.equal(value, states[1]["model"][name]), name
+        first, second = bits_of_each(replicas)
+        assert first == second
         assert replicas.step == 3
         # What two of them measure is what one alone measures with the same weights.
-        alone = tiny().build_evaluator(data)
+        alone = tiny(training={"statistics": statistics}).build_evaluator(data)
         alone.load_state_dict(replicas.state_dict())
         asked = [(3,) * 6, (2,) * 6, (1,) * 6]
         assert replicas.measure_on_batch(asked, 0) == alone.measure_on_batch(asked, 0)
@@ -66,6 +81,41 @@ def test_replicas_stay_in_step_and_share_out_the_work() -> None:
         expected, slopes = alone.differentiate(uniform, 0)
         assert loss == pytest.approx(expected, rel=0.2)
         assert len(cotangents) == 6 and cotangents[0][0] == slopes[0][0] == 0
+    finally:
+        replicas.close()
+
+
+@chooses_kernels
+@pytest.mark.parametrize("statistics", ["batch", "running"])
+def test_replicas_on_unlike_processors_hold_the_same_bits(statistics: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unlike:
+        """Replicas of which the second one computes as another processor would."""
+
+        def __init__(self, **options: Any) -> None:
+            self.options_ = options
+
+        options = classmethod(lambda cls, **options: cls(**options))
+
+        def remote(self, experiment: dict[str, Any], data: Any, rank: int) -> Any:
+            environment = {"env_vars": OTHER if rank else {}}
+            return real.options(**self.options_, runtime_env=environment).remote(experiment, data, rank)  # type: ignore[attr-defined]
+
+    real = actors.Replica
+    monkeypatch.setattr(actors, "Replica", Unlike)
+    experiment = tiny(workers={"ray": True, "count": 2}, training={"statistics": statistics})
+    replicas = Replicas(experiment, experiment.load_data())
+    try:
+        here, there = replicas.machines()
+        assert here["torch kernels"] != there["torch kernels"] and here["BLAS"] != there["BLAS"]
+        seen = []
+        for stage in (FULL, Stage(1, FULL.options, rounds=10, stages=3)):
+            replicas.build(stage, 10)
+            for steps in (0, 1, 8):
+                replicas.train([Mixture(((0.2,) * 5,) * 6)] * steps)
+                first, second = bits_of_each(replicas)
+                assert first == second, f"after {replicas.step} steps"
+                seen.append(first)
+        assert len(set(seen)) == 6
     finally:
         replicas.close()
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,11 +11,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from click.testing import CliRunner, Result
 
 from analysis import records
 from orchestrator.cli import main
-from tests.conftest import tiny
+from tests.conftest import OTHER, chooses_kernels, tiny
 
 ROOT = Path(__file__).resolve().parents[2]
 IN_PROCESS = ["workers.ray=false", "workers.count=1"]
@@ -207,10 +209,11 @@ def test_names_can_be_listed() -> None:
     assert "fashion-mnist" in call("list", "datasets").output
 
 
-def spawn(*arguments: str | Path) -> subprocess.Popen[str]:
+def spawn(*arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "orchestrator", *map(str, arguments)],
         cwd=ROOT,
+        env=os.environ | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -291,6 +294,43 @@ def test_ctrl_c_saves_says_how_to_go_on_and_exits_130(tmp_path: Path, never_kill
     output, _ = resumed.communicate(timeout=300)
     assert resumed.returncode == 0, output
     assert timeless(tmp_path / "run") == never_killed
+
+
+def named_in(directory: Path) -> list[str]:
+    """Torch's kernels on each machine that took part, by summary.json and, in the same words, by the report."""
+    machines = json.loads((directory / "summary.json").read_text())["machines"]
+    words = "; ".join(", ".join(f"{key} {value}" for key, value in m.items()) for m in machines)
+    assert (
+        f"Machines that took part, whose numbers may differ in the last bits: {words}."
+        in (directory / "report.html").read_text()
+    )
+    return [m["torch kernels"] for m in machines]
+
+
+@chooses_kernels
+def test_a_search_goes_on_elsewhere_and_names_both_machines(tmp_path: Path) -> None:
+    process = spawn("search", toml(tmp_path, budget=LONG), "--out", tmp_path / "run", **OTHER)
+    wait_for_rows(tmp_path / "run", 30, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    resumed = call("resume", tmp_path / "run")
+    assert resumed.exit_code == 0, resumed.output
+    assert resumed.output.count("warning: 2 kinds of machines took part") == 1 and "openblas Nehalem" in resumed.output
+    kernels = named_in(tmp_path / "run")
+    assert kernels[1:] == [torch.backends.cpu.get_cpu_capability()] and len(set(kernels)) == 2
+
+
+@chooses_kernels
+def test_a_network_retrained_elsewhere_adds_that_machine(done: Path, tmp_path: Path) -> None:
+    assert "Machines that took part: processor" in (done / "report.html").read_text()
+    shutil.copytree(done, tmp_path / "run")
+    (tmp_path / "run" / "networks" / "0.json").unlink()
+    resumed = spawn("resume", tmp_path / "run", **OTHER)
+    output, _ = resumed.communicate(timeout=300)
+    assert resumed.returncode == 0 and "warning: 2 kinds of machines took part" in output, output
+    kernels = named_in(tmp_path / "run")
+    assert kernels[:1] == [torch.backends.cpu.get_cpu_capability()] and len(set(kernels)) == 2
+    assert list(pd.read_csv(tmp_path / "run" / records.RETRAINED)) == list(pd.read_csv(done / records.RETRAINED))
 
 
 def test_describe_counts_darts_as_published() -> None:

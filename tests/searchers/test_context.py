@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from orchestrator.config.experiment import find_searcher
 
 from orchestrator import names
+from orchestrator.config.experiment import find_searcher
 from searchers import SearchContext, Searcher
 from searchers.base import CONTEXT_ATTRIBUTES
 from searchers.darts import Darts

@@ -1,0 +1,68 @@
+"""Whatever the last bits of a number depend on where it was computed, in words; and the threads that compute it."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import scipy.linalg  # noqa: F401 -- scipy brings a BLAS of its own, which must be loaded to be named and to be limited
+import torch
+from threadpoolctl import threadpool_info, threadpool_limits
+
+Machine = dict[str, str | int]
+
+
+def machine(device: str = "cpu") -> Machine:
+    """Facts of this process: machines that agree in all of them compute the same numbers.
+
+    device: "cuda" where networks are on a GPU, whose name is then among the facts.
+    """
+    libraries = [library for library in threadpool_info() if library["user_api"] == "blas"]
+    kernels = {f"{library['internal_api']} {library.get('architecture') or ''}".strip() for library in libraries}
+    facts: Machine = {
+        "processor": processor(),
+        "BLAS": " and ".join(sorted(kernels)) or "unknown",
+        "torch": str(torch.__version__),
+        "torch kernels": torch.backends.cpu.get_cpu_capability(),
+        "numpy": np.__version__,
+        "threads": torch.get_num_threads(),
+    }
+    return facts | ({"GPU": torch.cuda.get_device_name()} if device == "cuda" else {})
+
+
+def unique(machines: Iterable[Machine]) -> list[Machine]:
+    """Each once, in their order."""
+    found: list[Machine] = []
+    for one in machines:
+        if one not in found:
+            found.append(one)
+    return found
+
+
+def processor() -> str:
+    """The model, as the system names it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
+
+
+def set_threads(count: int) -> None:
+    """Gives torch and BLAS as many as a worker of the experiment has: the order of a sum depends on their number."""
+    torch.set_num_threads(count)
+    threadpool_limits(count, user_api="blas")
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Does what `set_threads` does, for as long as it is needed."""
+    before = torch.get_num_threads()
+    with threadpool_limits(count, user_api="blas"):
+        set_threads(count)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
