@@ -92,7 +92,7 @@ KEPT = (
     "summary.json", "trust.json", "result.json", "experiment.toml", "sweep.toml", "fitted.toml", "output-*.txt",
 )  # fmt: skip
 ELSEWHERE = ("checkpoints", "plots", "tune", "devices", "networks")
-TIMED = re.compile(r"(^|_)seconds(_|$)|^(hardware|versions)$")
+TIMED = re.compile(r"(^|_)seconds(_|$)|^(hardware|machines|versions)$")
 """Columns of a table and keys of a summary that another run on another day may change."""
 
 

@@ -33,7 +33,7 @@ def operations(space: SearchSpace) -> dict[str, tuple[nn.Module, list[tuple[int,
         before = len(left)
         architecture = [min(options) for options in allowed]
         with keeping({c.name: (o,) for c, o in zip(space.choices, architecture, strict=True)}):
-            network = MixedNetwork(space.build(None), order).eval()
+            network = MixedNetwork(space.build(), order).eval()
 
         def seen(module: nn.Module, inputs: Any, output: Tensor, title: str) -> None:
             taken = inputs[0] if isinstance(inputs[0], tuple) else inputs

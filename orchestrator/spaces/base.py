@@ -66,8 +66,16 @@ class SearchSpace(ABC):
     published: ClassVar[Mapping[str, Published]] = {}
 
     @abstractmethod
-    def build(self, before_last: int | None) -> nn.Module:
-        """A network with `Choice`s in it: of a stage of the search (see `supernet`), or None: as it is to be evaluated."""
+    def build(self) -> nn.Module:
+        """Build the network with `Choice`s in it, as it is to be evaluated."""
+
+    def build_supernet(self, stages_left: int) -> nn.Module:
+        """Build the network with `Choice`s in it, as it is to be searched: here, as it is evaluated.
+
+        Args:
+            stages_left: Stages of the search that are still to come; in the last one, 0, it has its full depth.
+        """
+        return self.build()
 
     @abstractmethod
     def format(self, architecture: Architecture) -> str:
@@ -127,25 +135,25 @@ class SearchSpace(ABC):
         """How many architectures the space holds."""
         return math.prod(self.sizes)
 
-    def supernet(self, before_last: int, options: Sequence[Sequence[int]]) -> MixedNetwork:
+    def supernet(self, stages_left: int, options: Sequence[Sequence[int]]) -> MixedNetwork:
         """A network over the surviving `options` of each choice: `supernet(x, weights)`.
 
-        before_last: how many stages of the search are still to come; in the last one, 0, it has its full depth.
+        stages_left: see `build_supernet`.
         """
         with keeping({choice.name: kept for choice, kept in zip(self.choices, options, strict=True)}):
-            return MixedNetwork(self.build(before_last), self._order)
+            return MixedNetwork(self.build_supernet(stages_left), self._order)
 
     def network(self, architecture: Architecture) -> nn.Module:
         """The architecture as a plain module: `network(x)`."""
         self.check(architecture)
         with keeping({choice.name: (o,) for choice, o in zip(self.choices, architecture, strict=True)}):
-            built = MixedNetwork(self.build(None), self._order)
+            built = MixedNetwork(self.build(), self._order)
         return extract(built.network, architecture)
 
     @cached_property
     def prices(self) -> Prices:
         """What every option costs at every place; made by one run without arithmetic when it is first needed."""
-        return priced(lambda: self.build(None), self._order, self.sizes, self.image)
+        return priced(lambda: self.build(), self._order, self.sizes, self.image)
 
     def operations(self, architecture: Architecture) -> list[Operation]:
         """All operations of `network(architecture)`, in the order in which they run."""

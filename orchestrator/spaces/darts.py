@@ -105,12 +105,14 @@ class Darts(SearchSpace):
         channels = min(16, self.channels) if self.supernet_channels is None else self.supernet_channels
         return channels, [min(self.cells, c) for c in self.stages] if self.supernet_cells is None else self.supernet_cells
 
-    def build(self, before_last: int | None) -> nn.Module:
-        searching = before_last is not None
-        cells, channels = self.cells, self.channels
-        if before_last is not None:
-            channels, depths = self._supernet
-            cells = depths[max(0, len(depths) - 1 - before_last)]
+    def build(self) -> nn.Module:
+        return self._network(self.channels, self.cells, searching=False)
+
+    def build_supernet(self, stages_left: int) -> nn.Module:
+        channels, depths = self._supernet
+        return self._network(channels, depths[max(0, len(depths) - 1 - stages_left)], searching=True)
+
+    def _network(self, channels: int, cells: int, searching: bool) -> nn.Module:
         operations = {"normal": self.normal, "reduce": self.reduce}
 
         def cell(kind: str, channels: int, stride: int) -> nn.Module:

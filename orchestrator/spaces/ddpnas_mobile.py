@@ -66,7 +66,7 @@ class DdpnasMobile(SearchSpace):
                 channels = self._scaled(width)
         return blocks
 
-    def build(self, before_last: int | None) -> nn.Module:
+    def build(self) -> nn.Module:
         assert self.strides is not None
         blocks: list[nn.Module] = []
         for name, c_in, c_out, stride in self._blocks():

@@ -35,7 +35,7 @@ class DigitsTiny(SearchSpace):
             )
         self.choices = tuple(Decision(f"block{block + 1}", OPTIONS) for block in range(4))
 
-    def build(self, before_last: int | None) -> nn.Module:
+    def build(self) -> nn.Module:
         c = self.channels
 
         def block(number: int, channels: int) -> Choice:

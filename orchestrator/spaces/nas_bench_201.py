@@ -66,17 +66,23 @@ class NasBench201(SearchSpace):
         """The edges into each node."""
         return tuple(tuple(i for i, (_, target) in enumerate(EDGES) if target == node) for node in range(1, NODES))
 
-    def build(self, before_last: int | None) -> nn.Module:
-        assert self.supernet_cells is not None
+    def build(self) -> nn.Module:
+        return self._network(self.cells, searching=False)
+
+    def build_supernet(self, stages_left: int) -> nn.Module:
         depths = self.supernet_cells
-        cells = self.cells if before_last is None else depths[max(0, len(depths) - 1 - before_last)]
+        assert depths is not None
+        return self._network(depths[max(0, len(depths) - 1 - stages_left)], searching=True)
+
+    def _network(self, cells: int, searching: bool) -> nn.Module:
+        """Build the network with so many cells in each of its three groups."""
         channels = self.channels
         layers: list[nn.Module] = []
         for group in range(3):
             if group:
                 layers.append(_Residual(channels))
                 channels *= 2
-            layers += [_Cell(channels, searching=before_last is not None) for _ in range(cells)]
+            layers += [_Cell(channels, searching=searching) for _ in range(cells)]
         stem = nn.Sequential(nn.Conv2d(self.image[0], self.channels, 3, 1, 1, bias=False), nn.BatchNorm2d(self.channels))
         head = nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU())
         parts = {"stem": stem, "layers": nn.Sequential(*layers), "head": head, "classifier": classifier(channels, self.classes)}

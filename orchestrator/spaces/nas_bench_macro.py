@@ -40,7 +40,7 @@ class NasBenchMacro(SearchSpace):
             raise ValueError(f"channels = {self.channels}, mix = {self.mix}, classes = {self.classes}: at least 2, 1 and 2")
         self.choices = tuple(Decision(f"layer{i + 1}", OPTIONS) for i in range(sum(LAYERS)))
 
-    def build(self, before_last: int | None) -> nn.Module:
+    def build(self) -> nn.Module:
         blocks: list[nn.Module] = []
         stem = c_in = self.channels // 2
         for stage, count in enumerate(LAYERS):

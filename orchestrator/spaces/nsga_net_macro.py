@@ -83,7 +83,7 @@ class NsgaNetMacro(SearchSpace):
             phases.append(tuple(tuple(number[source] for source in graph[node]) for node in sorted(graph)))
         return tuple(phases)
 
-    def build(self, before_last: int | None) -> nn.Module:
+    def build(self) -> nn.Module:
         return _Shared(self)
 
     @cached_property

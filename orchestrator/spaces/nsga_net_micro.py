@@ -83,10 +83,14 @@ class NsgaNetMicro(SearchSpace):
         channels = min(16, self.channels) if self.supernet_channels is None else self.supernet_channels
         return channels, min(8, self.cells) if self.supernet_cells is None else self.supernet_cells
 
-    def build(self, before_last: int | None) -> nn.Module:
-        channels, cells = (self.channels, self.cells) if before_last is None else self._supernet
-        make = partial(_Cell, searching=before_last is not None)
-        return _Network(make, self.image, self.classes, channels, cells)
+    def build(self) -> nn.Module:
+        return self._network(self.channels, self.cells, searching=False)
+
+    def build_supernet(self, stages_left: int) -> nn.Module:
+        return self._network(*self._supernet, searching=True)
+
+    def _network(self, channels: int, cells: int, searching: bool) -> nn.Module:
+        return _Network(partial(_Cell, searching=searching), self.image, self.classes, channels, cells)
 
     def _cells(self, architecture: Architecture) -> dict[str, tuple[Slots, list[int]]]:
         """Per cell its slots, and the blocks that no other one uses."""

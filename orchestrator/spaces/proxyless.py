@@ -87,7 +87,7 @@ class Proxyless(SearchSpace):
                 channels = width
         return blocks
 
-    def build(self, before_last: int | None) -> nn.Module:
+    def build(self) -> nn.Module:
         stem, first, *_, last, mix = self._channels()
         blocks: list[nn.Module] = [MBConv(stem, first, 3, 1, 1)]
         for (name, c_in, c_out, stride), choice in zip(self._blocks(), self.choices, strict=True):

@@ -71,7 +71,7 @@ class ProxylessCifar(SearchSpace):
         count = 3 * self.blocks
         return [2 * round((first + (last - first) * block / (count - 1)) / 2) for block in range(count)]
 
-    def build(self, before_last: int | None) -> nn.Module:
+    def build(self) -> nn.Module:
         blocks: list[nn.Module] = []
         before = self.stem
         for block, width in enumerate(self._widths()):

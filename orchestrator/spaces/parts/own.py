@@ -35,7 +35,7 @@ class OwnSpace(SearchSpace):
         self.factory, self._settings = factory, settings
         self.image, self.classes = image, classes
         try:
-            self.choices = read_choices(lambda: self.build(None))
+            self.choices = read_choices(lambda: self.build())
             self._check_names()
             network = self.network((0,) * len(self.choices)).eval()
             with torch.no_grad():
@@ -69,7 +69,7 @@ class OwnSpace(SearchSpace):
         """As in every space; a network that cannot run on the meta device, since it looks at numbers, is run on the CPU."""
         for device in ("meta", "cpu"):
             try:
-                return priced(lambda: self.build(None), self._order, self.sizes, self.image, device=device)
+                return priced(lambda: self.build(), self._order, self.sizes, self.image, device=device)
             except ValueError:
                 raise
             except Exception:
@@ -81,7 +81,7 @@ class OwnSpace(SearchSpace):
     def skips(self) -> tuple[tuple[bool, ...], ...]:
         """By name, or because the module is an `nn.Identity`."""
         with keeping(None), torch.random.fork_rng(devices=[]):
-            places = [place for place in decided(self.build(None)) if isinstance(place, Choice)]
+            places = [place for place in decided(self.build()) if isinstance(place, Choice)]
         bare = {(place.name, int(i)) for place in places for i, m in place.options.items() if isinstance(m, nn.Identity)}
         named = super().skips
         return tuple(
@@ -93,7 +93,7 @@ class OwnSpace(SearchSpace):
     def path_encoding(self) -> None:
         """None: a graph takes a run of the network, and this would take one of each."""
 
-    def build(self, before_last: int | None) -> nn.Module:
+    def build(self) -> nn.Module:
         return self.factory(image=self.image, classes=self.classes, **self._settings)
 
     def format(self, architecture: Architecture) -> str:

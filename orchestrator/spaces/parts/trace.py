@@ -35,7 +35,7 @@ def dataflow(space: SearchSpace, architecture: Architecture) -> Graph:
 
     order = {choice.name: i for i, choice in enumerate(space.choices)}
     with torch.random.fork_rng(devices=[]), keeping({c.name: (o,) for c, o in zip(space.choices, architecture, strict=True)}):
-        network = MixedNetwork(space.build(None), order).eval()
+        network = MixedNetwork(space.build(), order).eval()
     boxes, kinds = {"in": "in"}, {}
     names: dict[Any, str] = {}
     times: dict[str, int] = {}

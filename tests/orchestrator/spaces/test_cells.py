@@ -91,9 +91,9 @@ def test_tnd_nas_keeps_every_edge_that_is_not_none() -> None:
 def test_depth_of_the_supernet_by_stage() -> None:
     space = small("tnd-nas", cells=20, channels=4)
 
-    def cells(before_last: int) -> int:
+    def cells(stages_left: int) -> int:
         options = [(1,)] * 28
-        return len(space.supernet(before_last, options).network.cells)  # type: ignore[arg-type,union-attr]
+        return len(space.supernet(stages_left, options).network.cells)  # type: ignore[arg-type,union-attr]
 
     assert [cells(2), cells(1), cells(0), cells(9)] == [5, 11, 17, 5]
     assert len(space.network((1,) * 28).cells) == 20  # type: ignore[arg-type]

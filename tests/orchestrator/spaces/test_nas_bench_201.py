@@ -80,8 +80,8 @@ def test_dropped_options_hold_no_parameters_and_stages_deepen() -> None:
     space = NasBench201(channels=4, cells=5)
     assert space.supernet_cells == [1, 3, 5]
 
-    def convolutions(before_last: int, options: list[list[int]]) -> int:
-        return sum(isinstance(m, torch.nn.Conv2d) for m in space.supernet(before_last, options).modules())
+    def convolutions(stages_left: int, options: list[list[int]]) -> int:
+        return sum(isinstance(m, torch.nn.Conv2d) for m in space.supernet(stages_left, options).modules())
 
     fixed = 1 + 2 * 3
     assert convolutions(7, ALL) == convolutions(2, ALL) == fixed + 3 * 1 * 6 * 2
