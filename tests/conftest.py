@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from orchestrator.config.experiment import Experiment
+from orchestrator.config.plan import SearchPlan
 from orchestrator.data import loaders as data
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -35,6 +36,16 @@ def tiny(**sections: Any) -> Experiment:
     for key, value in sections.items():
         merged[key] = merged[key] | value if isinstance(value, dict) else value
     return Experiment.from_dict(merged)
+
+
+def plan_of(experiment: Experiment, images: data.Dataset | None = None) -> SearchPlan:
+    """The experiment with its problem resolved, on `images` where they are read already."""
+    return SearchPlan.of(experiment, images)
+
+
+def tiny_plan(images: data.Dataset | None = None, **sections: Any) -> SearchPlan:
+    """The plan of `tiny`."""
+    return plan_of(tiny(**sections), images)
 
 
 # Kernels for another processor, whichever this one takes by itself or was told to.

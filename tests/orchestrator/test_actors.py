@@ -10,13 +10,16 @@ import pytest
 import ray
 import torch
 
-from orchestrator.cluster import trials as tune
+from orchestrator.cluster import replicas as replica_module
+from orchestrator.cluster import trials
+from orchestrator.cluster.connection import cluster
 from orchestrator.cluster.replicas import Replicas, WorkersLost
-from orchestrator.config.experiment import Workers
+from orchestrator.config.settings import Workers
 from orchestrator.errors import InputError, RunError
 from orchestrator.search.coordinator import Coordinator
+from orchestrator.search.retraining import Member
 from searchers import Mixture, Stage
-from tests.conftest import OTHER, chooses_kernels, tiny
+from tests.conftest import OTHER, chooses_kernels, tiny_plan
 
 pytestmark = pytest.mark.usefixtures("cluster")
 FULL = Stage(0, ((0, 1, 2, 3, 4),) * 6, rounds=10)
@@ -28,18 +31,17 @@ def timeless(directory: Path) -> str:
 
 def in_process(directory: Path) -> str:
     (directory / "checkpoints").mkdir(parents=True)
-    experiment = tiny()
-    data = experiment.load_data()
-    Coordinator(experiment, directory, data, experiment.build_evaluator(data)).run(lambda: False, lambda p: None)
+    plan = tiny_plan()
+    Coordinator(plan, directory, plan.build_evaluator()).run(lambda: False, lambda happened: None)
     return timeless(directory)
 
 
 def test_a_tune_trial_with_one_actor_gives_the_records_of_one_process(tmp_path: Path) -> None:
     shown: list[Any] = []
-    experiment = tiny(workers={"ray": True, "count": 1})
+    plan = tiny_plan(workers={"ray": True, "count": 1})
     directory = tmp_path / "ray"
     (directory / "checkpoints").mkdir(parents=True)
-    assert tune.search(experiment, directory, experiment.load_data(), shown.append)
+    assert trials.search(plan, directory, lambda happened: shown.append(happened.progress))
     assert timeless(directory) == in_process(tmp_path / "here")
     machines = [json.loads((d / "summary.json").read_text())["machines"] for d in (directory, tmp_path / "here")]
     assert machines[0] == machines[1] and len(machines[0]) == 1 and machines[0][0]["threads"] == 1
@@ -60,9 +62,8 @@ def bits_of_each(replicas: Replicas) -> list[str]:
 
 @pytest.mark.parametrize("statistics", ["batch", "running"])
 def test_replicas_stay_in_step_and_share_out_the_work(statistics: str) -> None:
-    experiment = tiny(workers={"ray": True, "count": 2}, training={"statistics": statistics})
-    data = experiment.load_data()
-    replicas = Replicas(experiment, data)
+    plan = tiny_plan(workers={"ray": True, "count": 2}, training={"statistics": statistics})
+    replicas = Replicas(plan)
     try:
         replicas.build(FULL, 10)
         uniform = Mixture(((0.2,) * 5,) * 6)
@@ -71,7 +72,7 @@ def test_replicas_stay_in_step_and_share_out_the_work(statistics: str) -> None:
         assert first == second
         assert replicas.step == 3
         # What two of them measure is what one alone measures with the same weights.
-        alone = tiny(training={"statistics": statistics}).build_evaluator(data)
+        alone = tiny_plan(plan.problem.data, training={"statistics": statistics}).build_evaluator()
         alone.load_state_dict(replicas.state_dict())
         asked = [(3,) * 6, (2,) * 6, (1,) * 6]
         assert replicas.measure_on_batch(asked, 0) == alone.measure_on_batch(asked, 0)
@@ -96,14 +97,13 @@ def test_replicas_on_unlike_processors_hold_the_same_bits(statistics: str, monke
 
         options = classmethod(lambda cls, **options: cls(**options))
 
-        def remote(self, experiment: dict[str, Any], data: Any, rank: int) -> Any:
+        def remote(self, plan: Any, rank: int) -> Any:
             environment = {"env_vars": OTHER if rank else {}}
-            return real.options(**self.options_, runtime_env=environment).remote(experiment, data, rank)  # type: ignore[attr-defined]
+            return real.options(**self.options_, runtime_env=environment).remote(plan, rank)  # type: ignore[attr-defined]
 
-    real = actors.Replica
-    monkeypatch.setattr(actors, "Replica", Unlike)
-    experiment = tiny(workers={"ray": True, "count": 2}, training={"statistics": statistics})
-    replicas = Replicas(experiment, experiment.load_data())
+    real = replica_module.Replica
+    monkeypatch.setattr(replica_module, "Replica", Unlike)
+    replicas = Replicas(tiny_plan(workers={"ray": True, "count": 2}, training={"statistics": statistics}))
     try:
         here, there = replicas.machines()
         assert here["torch kernels"] != there["torch kernels"] and here["BLAS"] != there["BLAS"]
@@ -125,9 +125,8 @@ BIAS = "network.classifier.2.bias"
 
 def test_two_replicas_take_the_gradient_of_both_halves() -> None:
     """With normalisation out of the picture, two halves sum to exactly the step that one process takes."""
-    experiment = tiny(workers={"ray": True, "count": 2}, training={"skip_dropout": ()})
-    data = experiment.load_data()
-    replicas, alone = Replicas(experiment, data), tiny(training={"skip_dropout": ()}).build_evaluator(data)
+    replicas = Replicas(tiny_plan(workers={"ray": True, "count": 2}, training={"skip_dropout": ()}))
+    alone = tiny_plan(training={"skip_dropout": ()}).build_evaluator()
     try:
         replicas.build(FULL, 10)
         state = replicas.state_dict()
@@ -151,24 +150,23 @@ def test_a_killed_actor_costs_no_more_than_the_last_checkpoint(tmp_path: Path, m
             super().__init__(*arguments)
             kept.append(self)
 
-    monkeypatch.setattr(tune, "Replicas", Watched)
+    monkeypatch.setattr(trials, "Replicas", Watched)
     rounds = 0
 
-    def kill_once(progress: Any) -> None:
+    def kill_once(happened: Any) -> None:
         nonlocal rounds
         rounds += 1
         if rounds == 7:
             ray.kill(kept[0]._actors[0])
 
-    experiment = tiny(workers={"ray": True, "count": 1}, budget={"checkpoint": 1e-6})
-    _, finished = tune.resilient(experiment, tmp_path / "ray", experiment.load_data(), kill_once)
+    plan = tiny_plan(workers={"ray": True, "count": 1}, budget={"checkpoint": 1e-6})
+    _, finished = trials.resilient(plan, tmp_path / "ray", kill_once)
     assert finished and len(kept) == 2
     assert timeless(tmp_path / "ray") == in_process(tmp_path / "here")
 
 
 def test_one_of_two_actors_dead_is_noticed() -> None:
-    experiment = tiny(workers={"ray": True, "count": 2})
-    replicas = Replicas(experiment, experiment.load_data())
+    replicas = Replicas(tiny_plan(workers={"ray": True, "count": 2}))
     try:
         replicas.build(FULL, 10)
         ray.kill(replicas._actors[1])
@@ -179,19 +177,18 @@ def test_one_of_two_actors_dead_is_noticed() -> None:
 
 
 def test_an_actor_that_cannot_be_placed_is_an_error_not_a_wait() -> None:
-    experiment = tiny(workers={"ray": True, "count": 3})
+    plan = tiny_plan(workers={"ray": True, "count": 3})
     with pytest.raises(RunError, match=r"3 workers of 1 CPUs and 0\.0 GPUs could not be placed within 3 s; lower"):
-        Replicas(experiment, experiment.load_data(), patience=3)
+        Replicas(plan, patience=3)
 
 
 def test_workers_that_do_not_fit_the_cluster_are_refused() -> None:
-    with pytest.raises(InputError, match=r"3 workers of 1 CPUs need 3; there are 2"), tune.cluster(Workers(count=3)):
+    with pytest.raises(InputError, match=r"3 workers of 1 CPUs need 3; there are 2"), cluster(Workers(count=3)):
         raise AssertionError
 
 
 def test_our_own_errors_come_back_from_an_actor() -> None:
-    experiment = tiny(workers={"ray": True, "count": 1}, training={"lr": 1e30, "clip": 1e30})
-    replicas = Replicas(experiment, experiment.load_data())
+    replicas = Replicas(tiny_plan(workers={"ray": True, "count": 1}, training={"lr": 1e30, "clip": 1e30}))
     try:
         replicas.build(FULL, 10)
         with pytest.raises(RunError, match=r"lower training\.lr"):
@@ -202,25 +199,25 @@ def test_our_own_errors_come_back_from_an_actor() -> None:
 
 def test_a_failing_search_is_one_clear_error_and_not_tried_twice(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
-    experiment = tiny(workers={"ray": True, "count": 1}, training={"lr": 1e30, "clip": 1e30})
+    plan = tiny_plan(workers={"ray": True, "count": 1}, training={"lr": 1e30, "clip": 1e30})
     with pytest.raises(RunError, match=r"^the training loss became .* lower training\.lr") as caught:
-        tune.search(experiment, tmp_path, experiment.load_data(), lambda progress: None)
+        trials.search(plan, tmp_path, lambda happened: None)
     assert "\n" not in str(caught.value)
     assert len(list(tmp_path.glob("tune/search-*/trial-*/result.json"))) == 1
 
 
 def test_members_of_a_front_are_retrained_as_parallel_trials(tmp_path: Path) -> None:
-    experiment = tiny(workers={"ray": True, "count": 2}, retrain={"epochs": 2})
-    space = experiment.build_space(experiment.load_data())
+    plan = tiny_plan(workers={"ray": True, "count": 2}, retrain={"epochs": 2})
+    space = plan.problem.space
     members = [
-        {"arch": space.format(a), "result": str(tmp_path / f"{i}.json"), "weights": str(tmp_path / f"{i}.pt")}
-        for i, a in enumerate([(3,) * 6, (1,) * 6])
+        Member(space.format(a), tmp_path / f"{i}.json", tmp_path / f"{i}.pt") for i, a in enumerate([(3,) * 6, (1,) * 6])
     ]
     seen: dict[str, float] = {}
-    tune.retrain(experiment, tmp_path, experiment.load_data(), members, seen.__setitem__)
-    assert set(seen) == {m["arch"] for m in members} and set(seen.values()) == {1.0}
+    trials.retrain(plan, tmp_path, members, seen.__setitem__)
+    assert set(seen) == {m.arch for m in members} and set(seen.values()) == {1.0}
     for member in members:
-        result = pd.read_json(member["result"], typ="series")
-        assert result["arch"] == member["arch"] and 0 <= result["test_error_percent"] <= 100
-        network = space.network(space.parse(member["arch"]))
-        network.load_state_dict(torch.load(member["weights"], weights_only=True))
+        result = json.loads(member.result.read_text())
+        assert result["arch"] == member.arch and 0 <= result["test_error_percent"] <= 100
+        network = space.network(space.parse(member.arch))
+        assert member.weights is not None
+        network.load_state_dict(torch.load(member.weights, weights_only=True))

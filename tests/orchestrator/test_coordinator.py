@@ -13,21 +13,23 @@ from orchestrator import registry as names
 from orchestrator.config.experiment import Experiment
 from orchestrator.errors import InputError, RunError
 from orchestrator.runs.report import write_report
-from orchestrator.search.coordinator import Coordinator, Progress
+from orchestrator.search.checkpoint import alone_in
+from orchestrator.search.coordinator import Coordinator
+from orchestrator.search.progress import Progress, Round
 from searchers import Cotangents, GradientSearcher, Mixture
 from searchers.random_search import RandomSearch
-from tests.conftest import tiny
+from tests.conftest import plan_of, tiny, tiny_plan
 
 
 def start(experiment: Experiment, directory: Path) -> Coordinator:
     (directory / "checkpoints").mkdir(parents=True, exist_ok=True)
-    data = experiment.load_data()
-    return Coordinator(experiment, directory, data, experiment.build_evaluator(data))
+    plan = plan_of(experiment)
+    return Coordinator(plan, directory, plan.build_evaluator())
 
 
 def run(experiment: Experiment, directory: Path, stop: Any = lambda: False) -> tuple[bool, list[Progress]]:
     seen: list[Progress] = []
-    return start(experiment, directory).run(stop, seen.append), seen
+    return start(experiment, directory).run(stop, lambda happened: seen.append(happened.progress)), seen
 
 
 def table(directory: Path) -> pd.DataFrame:
@@ -52,8 +54,7 @@ def test_every_sample_is_recorded_with_true_costs(whole: tuple[Path, list[Progre
     assert list(rows.columns) == ["seed", "step", "stage", "kind", "arch", "error_percent", "parameters", "macs", "seconds"]
     assert sum(rows["kind"] == records.SAMPLE) == seen[-1].evaluations > 10
     assert rows["stage"].unique().tolist() == [0, 1, 2] and rows["step"].is_monotonic_increasing
-    experiment = tiny()
-    space = experiment.build_space(experiment.load_data())
+    space = tiny_plan().problem.space
     for _, row in rows.iterrows():
         assert row["parameters"] == sum(o.parameters for o in space.operations(space.parse(row["arch"])))
         assert 0 <= row["error_percent"] <= 100
@@ -169,12 +170,10 @@ def test_records_that_do_not_fit_the_checkpoint(tmp_path: Path) -> None:
 def test_two_processes_cannot_search_in_one_directory(tmp_path: Path) -> None:
     import fcntl
 
-    from orchestrator.search import coordinator
-
     held = start(tiny(), tmp_path)
     with (tmp_path / "checkpoints" / "search.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(RunError, match="another process is working"), coordinator.alone_in(tmp_path, "search.lock", 0.3):
+        with pytest.raises(RunError, match="another process is working"), alone_in(tmp_path, "search.lock", 0.3):
             raise AssertionError
     assert held.run(lambda: True, lambda progress: None) is False
 
@@ -223,14 +222,14 @@ class Descent(GradientSearcher):
 
 def test_a_gradient_searcher_gets_cotangents_over_the_same_seam(tmp_path: Path) -> None:
     coordinator = start(tiny(), tmp_path)
-    searcher = Descent(coordinator.space.sizes, coordinator.rounds)
+    searcher = Descent(coordinator.plan.problem.space.sizes, coordinator.plan.schedule.rounds)
     coordinator.searcher = searcher
     assert coordinator.run(lambda: False, lambda progress: None)
-    assert len(searcher.slopes) == coordinator.rounds * coordinator.budget.interval
+    assert len(searcher.slopes) == coordinator.plan.schedule.rounds * coordinator.plan.budget.interval
     assert len(searcher.slopes[0]) == 6 and any(s != 0 for row in searcher.slopes[0] for s in row)
     rows = table(tmp_path)
     validated = rows[rows["kind"] == records.VALIDATION]
-    assert validated["arch"].iloc[0] == coordinator.space.format(searcher.derive()[0])
+    assert validated["arch"].iloc[0] == coordinator.plan.problem.space.format(searcher.derive()[0])
 
 
 @pytest.mark.parametrize("name", names.known("searcher"))
@@ -245,7 +244,7 @@ def test_every_method_searches_real_images(name: str, tmp_path: Path) -> None:
     assert before is None or coordinator.searcher.probabilities() != before
     rows = table(tmp_path)
     assert set(rows["kind"]) == ({records.VALIDATION} if name == "ddpnas" else {records.SAMPLE, records.VALIDATION})
-    derived = {coordinator.space.format(a) for a in coordinator.searcher.derive()}
+    derived = {coordinator.plan.problem.space.format(a) for a in coordinator.searcher.derive()}
     assert derived <= set(rows["arch"][rows["kind"] == records.VALIDATION])
     front = pd.read_csv(tmp_path / "front.csv")
     assert len(front) and set(front["arch"]) <= set(rows["arch"])
@@ -256,15 +255,13 @@ def test_the_space_tells_what_a_method_must_know_of_it(tmp_path: Path) -> None:
     given = {"data": {"name": "digits", "limit": 64}, "space": cells, "objectives": {"error": {}, "macs": {}}}
     data = tiny().load_data()
     for name in ("nasp", "darts"):
-        experiment = Experiment.from_dict({**given, "searcher": {"name": name}})
-        space = experiment.build_space(data)
-        searcher = experiment.build_searcher(space, experiment.build_objectives(space), rounds=10)
+        plan = plan_of(Experiment.from_dict({**given, "searcher": {"name": name}}), data)
+        space, searcher = plan.problem.space, plan.build_searcher()
         for architecture in [*searcher.derive(), *searcher.ask(1)]:
             assert "[[" not in space.format(architecture)  # two edges into each node
-    experiment = Experiment.from_dict({**given, "searcher": {"name": "proxyless-g"}})
-    space = experiment.build_space(data)
-    objectives = experiment.build_objectives(space)
-    assert experiment.build_searcher(space, objectives, rounds=10).stage.rounds == 10
+    plan = plan_of(Experiment.from_dict({**given, "searcher": {"name": "proxyless-g"}}), data)
+    space, objectives = plan.problem.space, plan.problem.objectives
+    assert plan.build_searcher().stage.rounds == plan.schedule.rounds
     fixed, rows = objectives[1].additive() or (0.0, [])
     assert fixed + sum(row[o] for row, o in zip(rows, space.largest(), strict=True)) == space.macs(space.largest())
 
@@ -276,8 +273,9 @@ def test_a_distribution_is_pruned_in_place_and_goes_on_from_a_checkpoint(tmp_pat
     left: list[int] = []
     weights: list[int] = []
 
-    def look(progress: Progress) -> None:
-        left.append(max(len(o) for o in straight.stage.options))
+    def look(happened: Round) -> None:
+        progress = happened.progress
+        left.append(max(len(o) for o in straight.assessor.stage.options))
         weights.append(sum(p.numel() for p in straight.evaluator.model.parameters()))  # type: ignore[attr-defined]
         assert progress.fraction == 1 or straight.evaluator.stage.options == straight.searcher.stage.options  # type: ignore[attr-defined]
 
@@ -292,7 +290,7 @@ def test_a_distribution_is_pruned_in_place_and_goes_on_from_a_checkpoint(tmp_pat
     wrong = rows["error_percent"] * images / 100
     assert (wrong - wrong.round()).abs().max() < 1e-6 and rows["stage"].eq(0).all()
     assert set(rows["kind"]) == {records.VALIDATION}
-    derived = {straight.space.format(a) for a in straight.searcher.derive()}
+    derived = {straight.plan.problem.space.format(a) for a in straight.searcher.derive()}
     assert derived == set(rows["arch"][12:])
     rounds = iter(range(10**6))
     stopped, _ = run(experiment, tmp_path / "stopped", lambda: next(rounds) == 9)
@@ -324,7 +322,7 @@ def test_nothing_keeps_the_limits(tmp_path: Path) -> None:
     finished, seen = run(experiment, tmp_path / "r")
     assert finished and seen[-1].hypervolume == 0
     assert pd.read_csv(tmp_path / "r/front.csv").empty
-    write_report(experiment, tmp_path / "r", experiment.load_data())
+    write_report(plan_of(experiment), tmp_path / "r")
     assert "No network that was measured keeps the limits" in (tmp_path / "r/report.html").read_text()
 
 
@@ -342,8 +340,8 @@ def test_candidates_trained_from_scratch(tmp_path: Path) -> None:
     data = experiment.load_data()
     assert rows["step"].tolist() == [2 * (len(data.train) // 32) * (i + 1) for i in range(12)]
     # By itself, whatever came before: the same network has the same error.
-    again = experiment.build_evaluator(data)
-    space = experiment.build_space(data)
+    plan = plan_of(experiment, data)
+    again, space = plan.build_evaluator(), plan.problem.space
     (found,) = again.measure([space.parse(rows["arch"][7])])
     assert 100 - found["accuracy"] == pytest.approx(rows["error_percent"][7])
     rounds = iter(range(10**6))
@@ -395,9 +393,8 @@ def test_cells_are_generated_though_what_survives_is_no_edge(tmp_path: Path) -> 
     plain |= {"objectives": {"error": {}, "parameters": {}}, "data": {"name": "digits", "limit": 64}}
     coordinator = start(Experiment.from_dict(plain), tmp_path)
 
-    def none_is_best(architectures: Any, draw: Any) -> Any:
+    def none_is_best(architectures: Any) -> Any:
         """Networks of no edges at all look best, so that `none` survives everywhere."""
-        assert draw is None
         return [{"accuracy": 2.0 * a.count(0)} for a in architectures]
 
     coordinator.evaluator.measure = none_is_best  # type: ignore[method-assign]
@@ -407,5 +404,5 @@ def test_cells_are_generated_though_what_survives_is_no_edge(tmp_path: Path) -> 
     assert sum(0 in left for left in survivors) > 8
     rows = table(tmp_path)
     validated = set(rows.loc[rows["kind"] == records.VALIDATION, "arch"])
-    assert len(made) > 8 and {coordinator.space.format(a) for a in made} <= validated
+    assert len(made) > 8 and {coordinator.plan.problem.space.format(a) for a in made} <= validated
     assert all(sum(o != 0 for o in a) == 16 for a in made)  # two edges into each of eight nodes

@@ -11,7 +11,8 @@ from click.testing import CliRunner, Result
 from hw_profiles import profile as profiles
 from hw_profiles.profile import Profile, Validation, read, write
 from orchestrator.cli import main
-from orchestrator.config.experiment import Experiment, make_space
+from orchestrator.config.experiment import Experiment
+from orchestrator.config.spaces import make_space
 from orchestrator.errors import InputError
 from orchestrator.objectives import predicted as devices
 from orchestrator.objectives.predicted import ProfiledCost, parts_of
@@ -202,7 +203,7 @@ def test_names_of_devices(me: Path, tmp_path: Path) -> None:
 
 
 def test_overrides_name_devices_as_the_shell_allows(me: Path) -> None:
-    from orchestrator.config.experiment import read as read_experiment
+    from orchestrator.config.overrides import read as read_experiment
 
     for key in ("objectives.latency@me", f'objectives."latency@{me}"', f"objectives.latency@{me}"):
         assert list(read_experiment(None, [f"{key}.at_most=5"]).objectives)[-1] == "latency@me"

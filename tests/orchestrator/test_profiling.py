@@ -16,7 +16,7 @@ from torch import nn
 from hw_profiles import energy, measure
 from hw_profiles.profile import read
 from orchestrator.cli import main
-from orchestrator.config.experiment import make_space
+from orchestrator.config.spaces import make_space
 from orchestrator.errors import InputError, RunError
 from orchestrator.evaluators.tabular import TabularBenchmark
 from orchestrator.profiling import command as profiling

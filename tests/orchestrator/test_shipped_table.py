@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from benchmarks.digits_tiny_table import DATA, TRAINING
 from orchestrator.cli import main
-from orchestrator.config.experiment import make_space
+from orchestrator.config.spaces import make_space
 from orchestrator.data import loaders as data
 from orchestrator.evaluators.tabular import SHIPPED, TabularBenchmark
 from orchestrator.evaluators.training import fit, wrong

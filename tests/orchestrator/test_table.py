@@ -12,7 +12,7 @@ import pytest
 from analysis.pareto import relative_hypervolume
 from orchestrator import registry as names
 from orchestrator.bench.tables import play
-from orchestrator.config.experiment import make_space
+from orchestrator.config.spaces import make_space
 from orchestrator.errors import InputError
 from orchestrator.evaluators.tabular import TabularBenchmark
 from searchers import Evaluation, Mixture

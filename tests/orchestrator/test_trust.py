@@ -18,7 +18,7 @@ from analysis import records
 from analysis import trust as statistics
 from orchestrator.cli import main
 from orchestrator.cluster import trials as tune
-from orchestrator.config.experiment import make_space
+from orchestrator.config.spaces import make_space
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import Interrupted, RunError
 from orchestrator.evaluators.supernet import Supernet

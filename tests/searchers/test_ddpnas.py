@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from orchestrator.config.experiment import make_space
+from orchestrator.config.spaces import make_space
 from searchers import Architecture, Evaluation
 from searchers.ddpnas import Ddpnas, graphs
 

@@ -141,7 +141,7 @@ def test_improvement_ranks_as_hypervolume_does(objectives: int) -> None:
 
 def test_it_beats_random_search_on_trained_networks(table: Any) -> None:
     from orchestrator.bench import tables as bench_table
-    from orchestrator.config.experiment import make_space
+    from orchestrator.config.spaces import make_space
     from orchestrator.evaluators.tabular import TabularBenchmark
 
     trained = TabularBenchmark(

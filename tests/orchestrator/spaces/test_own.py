@@ -14,7 +14,8 @@ from click.testing import CliRunner
 from torch import Tensor, nn
 
 from orchestrator.cli import main
-from orchestrator.config.experiment import Experiment, find_space
+from orchestrator.config.experiment import Experiment
+from orchestrator.config.spaces import find_space
 from orchestrator.errors import InputError
 from orchestrator.spaces import Choice, Zero
 from orchestrator.spaces.parts.choice import Weights, extract
