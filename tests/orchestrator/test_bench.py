@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 
-from orchestrator.bench import command as bench
-from orchestrator.bench import tables as bench_table
+from orchestrator.bench import entries, tables
 from orchestrator.cli import main
 from orchestrator.errors import InputError
 from orchestrator.evaluators.tabular import TabularBenchmark
+from orchestrator.registry import Component
 from searchers import Evaluation
 from tests.orchestrator.test_table import SPACE, small
 
@@ -77,20 +77,18 @@ def in_order(out: Path) -> pd.DataFrame:
 def test_a_benchmark_that_was_interrupted_or_grows_plays_only_what_is_missing(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, play = tmp_path / "out", bench_table.play
+    out, run_on_table = tmp_path / "out", tables.run_on_table
     played: list[tuple[str, int]] = []
     stop_after = 3
 
-    def counted(
-        table: TabularBenchmark, name: str, settings: dict[str, Any], budget: int, seed: int, **only: int
-    ) -> list[Evaluation]:
+    def counted(table: TabularBenchmark, entry: Component, budget: int, seed: int, **only: int) -> list[Evaluation]:
         if not only:  # the others merely try the searchers out
             if len(played) == stop_after:
                 raise KeyboardInterrupt
-            played.append((name, seed))
-        return play(table, name, settings, budget, seed, **only)
+            played.append((entry.name, seed))
+        return run_on_table(table, entry, budget, seed, **only)
 
-    monkeypatch.setattr(bench_table, "play", counted)
+    monkeypatch.setattr(tables, "run_on_table", counted)
     result = run(table, out)
     assert result.exit_code == 130 and "the same command with --out" in result.output and len(played) == 3
     with (out / "evaluations.csv").open("a") as file:
@@ -205,11 +203,13 @@ def test_a_folder_of_something_else_is_left_alone(table: Path, tmp_path: Path) -
 def test_a_schedule_that_ends_early_begins_again(tmp_path: Path) -> None:
     """TND-NAS on a table this small has asked for all it wants long before the budget is used up."""
     table = TabularBenchmark(SPACE, small(), OBJECTIVES)
-    found = bench_table.play(table, "tnd-nas", {}, len(table.costs) - 5, 0)
+    found = tables.run_on_table(table, entries.parse("tnd-nas"), len(table.costs) - 5, 0)
     assert len({e.architecture for e in found}) == len(found) == len(table.costs) - 5
 
 
 def test_settings_are_parsed_as_experiments_have_them() -> None:
-    assert bench.parse("nsga2:population=40:crossover=0.5") == ("nsga2", {"population": 40, "crossover": 0.5})
+    entry = entries.parse("nsga2:population=40:crossover=0.5")
+    assert entry.name == "nsga2" and entry.settings == {**entry.settings, "population": 40, "crossover": 0.5}
+    assert entry.chosen == {"population", "crossover"}
     with pytest.raises(InputError):
-        bench.parse("nsga3")
+        entries.parse("nsga3")

@@ -12,12 +12,13 @@ from scipy.stats import kendalltau
 
 from analysis import trust
 from analysis.pareto import relative_hypervolume
+from orchestrator.bench import searches
 from orchestrator.cli import main
 from orchestrator.errors import Interrupted
 from orchestrator.evaluators.supernet import Supernet
 from orchestrator.evaluators.tabular import TabularBenchmark
 from orchestrator.runs import run as runs
-from orchestrator.trust import command as trials
+from orchestrator.trust import assessment
 from tests.orchestrator.test_table import SPACE, small
 
 SETTINGS = (
@@ -35,8 +36,8 @@ IMAGES = 800  # eight passes over the hundred of the train part
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of each search: they take longer than the search, and have tests of their own; so do intervals."""
     monkeypatch.setattr(trust, "RESAMPLES", 20)
-    monkeypatch.setattr(trials, "NETWORKS", 20)
-    monkeypatch.setattr(runs, "write_report", lambda experiment, directory, data: (directory / "report.html").touch())
+    monkeypatch.setattr(assessment, "NETWORKS", 20)
+    monkeypatch.setattr(runs, "write_report", lambda plan, directory: (directory / "report.html").touch())
 
 
 @pytest.fixture
@@ -161,8 +162,8 @@ def test_seconds_set_the_length_by_a_trial_run(table: Path, tmp_path: Path) -> N
 def test_a_trial_run_of_a_single_candidate_counts_with_all_its_epochs(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    estimate = runs.estimate
-    monkeypatch.setattr(runs, "estimate", lambda experiment: estimate(experiment) | {"seconds": 1e4})  # so that it has no time
+    estimate = searches.estimate
+    monkeypatch.setattr(searches, "estimate", lambda plan: estimate(plan) | {"seconds": 1e4})  # so that it has no time
     scratch = "nsga-net:training.name=from-scratch:training.epochs=3:training.batch=20:population=4:samples=2"
     assert bench(tmp_path / "out", scratch, *judged_by(table), cost="--seconds 3").exit_code == 0
     (epochs,) = json.loads((tmp_path / "out" / "epochs.json").read_text()).values()
@@ -174,15 +175,15 @@ def test_a_trial_run_of_a_single_candidate_counts_with_all_its_epochs(
 
 
 def test_what_is_finished_is_not_searched_again(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    go, made = runs.go, []
+    go, made = searches.go, []
 
-    def counted(experiment: Any, directory: Path, *rest: Any, **options: Any) -> None:
+    def counted(plan: Any, directory: Path, *rest: Any, **options: Any) -> None:
         if len(made) == stop_after:
             raise Interrupted
         made.append(directory.name)
-        go(experiment, directory, *rest, **options)
+        go(plan, directory, *rest, **options)
 
-    monkeypatch.setattr(runs, "go", counted)
+    monkeypatch.setattr(searches, "go", counted)
     stop_after = 1
     out = tmp_path / "out"
     result = bench(out, "random-search,nsga2", *judged_by(table))

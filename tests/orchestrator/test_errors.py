@@ -9,9 +9,9 @@ from click.testing import CliRunner
 from sklearn.preprocessing import StandardScaler
 
 from hw_profiles.fit import Fitted
-from orchestrator import profiling
 from orchestrator.cli import _guarded, main
 from orchestrator.errors import doing
+from orchestrator.profiling import fitting
 from tests.orchestrator.test_profiling import played_table
 
 
@@ -50,7 +50,7 @@ def test_what_a_library_says_of_our_own_values_is_not_shown(number: int, words: 
 def test_a_profile_that_is_computed_wrong_is_our_fault_and_names_the_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(profiling, "fit", lambda counts, *rest: Fitted(-8e-17, np.full(counts.shape[1], 2.0), 0.1))
+    monkeypatch.setattr(fitting, "fit", lambda counts, *rest: Fitted(-8e-17, np.full(counts.shape[1], 2.0), 0.1))
     table, out = tmp_path / "t.csv", tmp_path / "phone.toml"
     played_table("nothing").to_csv(table, index=False)
     shape = ["channels=4", "cells=1", "image=1,8,8"]

@@ -26,7 +26,11 @@ def test_overrides_win_over_the_file_and_lists_need_no_brackets(tmp_path: Path) 
 
     made = read(path, ["searcher.exponents=-0.1", "searcher.keep=0.8,0.6", "space.supernet_cells=[1, 2]"])
     assert list(made.objectives) == ["error", "macs"]
-    assert made.searcher.settings["keep"] == (0.8, 0.6) and made.searcher.settings["exponents"] == -0.1 and made.space.settings["supernet_cells"] == [1, 2]
+    assert (
+        made.searcher.settings["keep"] == (0.8, 0.6)
+        and made.searcher.settings["exponents"] == -0.1
+        and made.space.settings["supernet_cells"] == [1, 2]
+    )
 
 
 def test_another_name_takes_its_own_keywords() -> None:

@@ -20,7 +20,11 @@ from orchestrator.config.spaces import make_space
 from orchestrator.errors import InputError, RunError
 from orchestrator.evaluators.tabular import TabularBenchmark
 from orchestrator.profiling import command as profiling
-from orchestrator.profiling.command import Plan, Station, conclude, from_table, keep, measured, operations
+from orchestrator.profiling.fitting import conclude, from_table
+from orchestrator.profiling.measurements import keep, measured
+from orchestrator.profiling.operations import operations
+from orchestrator.profiling.plan import MeasurementPlan
+from orchestrator.profiling.worker import MeasurementWorker
 from orchestrator.spaces import Choice
 from tests.orchestrator.spaces.small import SPACES, small
 
@@ -40,7 +44,7 @@ def silent(*arguments: Any) -> None:
 class Played:
     """A station whose costs are known: what an operation takes alone, more in a network, and a fixed part."""
 
-    def __init__(self, plan: Plan, noise: float = 0.0, stop_after: int | None = None) -> None:
+    def __init__(self, plan: MeasurementPlan, noise: float = 0.0, stop_after: int | None = None) -> None:
         self.plan, self.noise, self.stop_after = plan, noise, stop_after
         self.space = plan.build()
         self.alone = {part: 0.01 * (1 + i) for i, part in enumerate(sorted(operations(self.space)))}
@@ -75,7 +79,7 @@ class Played:
 
 
 def test_a_device_of_known_costs_is_found_out(tmp_path: Path) -> None:
-    plan = Plan(**TINY)  # type: ignore[arg-type]
+    plan = MeasurementPlan(**TINY)  # type: ignore[arg-type]
     station = Played(plan)
     profile, busy = conclude(plan, measured(plan, tmp_path / "m.csv", station, silent, silent), "latency", MACHINE)
     assert not busy and profile.leaves_out == "nothing"
@@ -89,7 +93,7 @@ def test_a_device_of_known_costs_is_found_out(tmp_path: Path) -> None:
 
 
 def test_validation_networks_have_no_part_in_the_fit(tmp_path: Path) -> None:
-    plan = Plan(**TINY)  # type: ignore[arg-type]
+    plan = MeasurementPlan(**TINY)  # type: ignore[arg-type]
     rows = measured(plan, tmp_path / "m.csv", Played(plan), silent, silent)
     space = plan.build()
     held_out = [f"net {space.format(a)}" for a in plan.choose(space)[20:]]
@@ -101,7 +105,7 @@ def test_validation_networks_have_no_part_in_the_fit(tmp_path: Path) -> None:
 
 
 def test_what_was_interrupted_goes_on_where_it_was(tmp_path: Path) -> None:
-    plan, path = Plan(**TINY), tmp_path / "m.csv"  # type: ignore[arg-type]
+    plan, path = MeasurementPlan(**TINY), tmp_path / "m.csv"  # type: ignore[arg-type]
     first = Played(plan, stop_after=50)
     with pytest.raises(KeyboardInterrupt):
         measured(plan, path, first, silent, silent)
@@ -113,19 +117,19 @@ def test_what_was_interrupted_goes_on_where_it_was(tmp_path: Path) -> None:
     assert len(rows) == len(first.asked) + len(second.asked) == 3 * len(second.jobs())
     pd.testing.assert_frame_equal(keep(path, plan).sort_values(["round", "job"], ignore_index=True),
                                   rows.sort_values(["round", "job"], ignore_index=True), check_dtype=False)  # fmt: skip
-    longer = Plan(**TINY | {"rounds": 4})  # type: ignore[arg-type]
+    longer = MeasurementPlan(**TINY | {"rounds": 4})  # type: ignore[arg-type]
     third = Played(longer)
     measured(longer, path, third, silent, silent)
     assert {index for index, _ in third.asked} == {3}
     with pytest.raises(RunError, match="something else"):
-        keep(path, Plan(**TINY | {"threads": 2}))  # type: ignore[arg-type]
+        keep(path, MeasurementPlan(**TINY | {"threads": 2}))  # type: ignore[arg-type]
     path.write_text(path.read_text().replace("round,job", "rund,jb"))
     with pytest.raises(RunError, match="damaged"):
         keep(path, longer)
 
 
 def test_a_busy_machine_is_told_and_measured_longer(tmp_path: Path) -> None:
-    plan = Plan(**TINY)  # type: ignore[arg-type]
+    plan = MeasurementPlan(**TINY)  # type: ignore[arg-type]
     said: list[str] = []
     rows = measured(plan, tmp_path / "m.csv", Played(plan, noise=0.5), silent, said.append)
     assert len(said) == 1 and "busy" in said[0] and "3 times as long" in said[0]
@@ -138,7 +142,7 @@ def test_a_busy_machine_is_told_and_measured_longer(tmp_path: Path) -> None:
 
 
 def test_progress_ends_at_the_end_and_knows_how_long_is_left(tmp_path: Path) -> None:
-    plan = Plan(**TINY)  # type: ignore[arg-type]
+    plan = MeasurementPlan(**TINY)  # type: ignore[arg-type]
     shown: list[tuple[int, int, int, int, float | None]] = []
     measured(plan, tmp_path / "m.csv", Played(plan), lambda *news: shown.append(news), silent)
     assert len(shown) == 3 * len(Played(plan).jobs())
@@ -174,7 +178,7 @@ def test_choices_inside_of_choices(tmp_path: Path) -> None:
     space = make_space(f"{__name__}:nested", {}, (1, 8, 8), 10)
     found = operations(space)
     assert {part.split(" ")[0] for part in found} == {"plain", "a", "b"}  # `deep` holds a choice, so it is not one thing
-    plan = Plan(f"{__name__}:nested", {}, (1, 8, 8), 10, networks=10, validation=2)
+    plan = MeasurementPlan(f"{__name__}:nested", {}, (1, 8, 8), 10, networks=10, validation=2)
     with pytest.raises(InputError, match="hardly more than 4 networks"):
         plan.choose(space)
 
@@ -314,9 +318,9 @@ def test_fitting_a_table_from_the_command_line(tmp_path: Path) -> None:
 def test_a_node_of_a_cluster_measures_the_same_way(tmp_path: Path) -> None:
     from orchestrator.profiling import remote
 
-    plan = Plan(**TINY)  # type: ignore[arg-type]
+    plan = MeasurementPlan(**TINY)  # type: ignore[arg-type]
     with remote.station(asdict(plan), "auto", None, None) as there:
-        here = Station(asdict(plan))
+        here = MeasurementWorker(asdict(plan))
         assert there.jobs() == here.jobs() and there.hardware() == here.hardware()
         rows = list(there.round(0, here.jobs()[5:]))
         assert sorted(row["job"] for row in rows) == sorted(here.jobs()[:5])
@@ -342,7 +346,7 @@ def test_measurements_are_those_of_the_operation_and_the_network(monkeypatch: py
         return lambda: None
 
     monkeypatch.setattr(measure, "in_torch", watched)
-    station = Station(asdict(Plan(**TINY | {"batch": 3, "dtype": "bfloat16"})))  # type: ignore[arg-type]
+    station = MeasurementWorker(asdict(MeasurementPlan(**TINY | {"batch": 3, "dtype": "bfloat16"})))  # type: ignore[arg-type]
     for job in station.jobs():
         station._run(job)
         kind, inputs = seen[job]
@@ -356,7 +360,7 @@ def test_measurements_are_those_of_the_operation_and_the_network(monkeypatch: py
 
 
 def test_the_plan_is_kept_with_the_measurements(tmp_path: Path) -> None:
-    plan = Plan(**TINY)  # type: ignore[arg-type]
+    plan = MeasurementPlan(**TINY)  # type: ignore[arg-type]
     keep(tmp_path / "m.csv", plan)
     about = json.loads((tmp_path / "m.csv").read_text().splitlines()[0][2:])
     assert about["space"] == "nas-bench-201" and about["seed"] == 0 and "rounds" not in about

@@ -18,7 +18,9 @@ def test_every_combination_and_every_seed_is_a_search(tmp_path: Path) -> None:
     found = sweep.plan(path, ["searcher.samples=2"], ["searcher.power=0.02,0.1", "searcher.targets=[1.0, 2.0],[3.0, 4.0]"], 2)
     assert len(found) == 8 and len({str(settings) for settings, _ in found}) == 8
     for settings, experiment in found:
-        assert experiment.searcher.settings["power"] == settings["searcher.power"] and experiment.searcher.settings["samples"] == 2
+        assert (
+            experiment.searcher.settings["power"] == settings["searcher.power"] and experiment.searcher.settings["samples"] == 2
+        )
         assert experiment.searcher.settings["targets"] == settings["searcher.targets"]
         assert experiment.seed == settings["seed"]
     assert {experiment.seed for _, experiment in found} == {3, 4}

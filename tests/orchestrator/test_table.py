@@ -11,7 +11,8 @@ import pytest
 
 from analysis.pareto import relative_hypervolume
 from orchestrator import registry as names
-from orchestrator.bench.tables import play
+from orchestrator.bench.tables import run_on_table
+from orchestrator.config.experiment import searcher_component
 from orchestrator.config.spaces import make_space
 from orchestrator.errors import InputError
 from orchestrator.evaluators.tabular import TabularBenchmark
@@ -173,9 +174,9 @@ def test_every_searcher_beats_random_search_on_a_table(name: str, benchmark: Tab
     if name == "optuna-sampler":
         pytest.importorskip("optuna", reason="Optuna is not installed")
     budget, settings = STATED.get(name, (400, {}))
-    found = [play(benchmark, name, settings, budget, seed) for seed in range(SEEDS)]
+    found = [run_on_table(benchmark, searcher_component(name, settings), budget, seed) for seed in range(SEEDS)]
     assert all(len({e.architecture for e in f}) == len(f) == budget for f in found)
-    random = [play(benchmark, "random-search", {}, budget, seed) for seed in range(SEEDS)]
+    random = [run_on_table(benchmark, searcher_component("random-search", {}), budget, seed) for seed in range(SEEDS)]
 
     def mean(runs: list[list[Evaluation]]) -> float:
         return float(np.mean([relative_hypervolume([e.costs for e in found], benchmark.front()) for found in runs]))
@@ -185,5 +186,5 @@ def test_every_searcher_beats_random_search_on_a_table(name: str, benchmark: Tab
 
 def test_same_seed_same_evaluations(benchmark: TabularBenchmark) -> None:
     for name in ("nsga-net", "preference-policy"):
-        once, again, other = (play(benchmark, name, {}, 60, seed) for seed in (0, 0, 1))
+        once, again, other = (run_on_table(benchmark, searcher_component(name, {}), 60, seed) for seed in (0, 0, 1))
         assert once == again != other

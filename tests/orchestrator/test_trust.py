@@ -17,18 +17,23 @@ from scipy.stats import kendalltau
 from analysis import records
 from analysis import trust as statistics
 from orchestrator.cli import main
-from orchestrator.cluster import trials as tune
+from orchestrator.config.plan import SearchPlan
 from orchestrator.config.spaces import make_space
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import Interrupted, RunError
 from orchestrator.evaluators.supernet import Supernet
 from orchestrator.evaluators.tabular import SHIPPED
 from orchestrator.evaluators.training import retrain
+from orchestrator.runs import retraining
 from orchestrator.runs import run as runs
+from orchestrator.runs.directory import open_run
+from orchestrator.search.control import stop_file
+from orchestrator.search.retraining import Member
+from orchestrator.trust import assessment
 from orchestrator.trust import command as trust
-from orchestrator.trust.command import SharedWeights, sample
+from orchestrator.trust.weights import SharedWeights, sample
 from searchers import Stage
-from tests.conftest import tiny
+from tests.conftest import plan_of, tiny
 
 SECTIONS: dict[str, Any] = {
     "space": {"name": "digits-tiny", "channels": 8},
@@ -54,8 +59,8 @@ def search(directory: Path, **sections: Any) -> Path:
 def no_pictures() -> Any:
     """They take longer than what is tested here; one test has them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "write_report", lambda experiment, directory, data: (directory / "report.html").touch())
-        patch.setattr(trust, "write_report", lambda experiment, directory, data: (directory / "report.html").touch())
+        patch.setattr(runs, "write_report", lambda plan, directory: (directory / "report.html").touch())
+        patch.setattr(trust, "write_report", lambda plan, directory: (directory / "report.html").touch())
         patch.setattr(statistics, "RESAMPLES", 50)
         yield patch
 
@@ -79,6 +84,10 @@ def run(whole: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(whole, tmp_path / "run"))
 
 
+def opened(directory: Path) -> SearchPlan:
+    return plan_of(open_run(directory))
+
+
 def call(directory: Path, *arguments: str | int | Path) -> Result:
     return CliRunner().invoke(main, ["trust", str(directory), *(str(a) for a in arguments)])
 
@@ -94,7 +103,7 @@ def test_what_is_inherited_is_what_the_final_weights_say(run: Path, digits: Data
     found = pd.read_csv(run / records.TRUST)
     front = pd.read_csv(run / records.FRONT)["arch"].tolist()
     assert found["arch"].tolist()[12:] == front and found["kind"].tolist() == ["random"] * 12 + ["front"] * len(front)
-    space = runs.open_run(run).build_space(digits)
+    space = opened(run).problem.space
     places = [space.parse(a) for a in found["arch"]]
     assert len(set(places[:12])) == 12
     as_searched = Supernet(space, digits, batch=20)
@@ -127,7 +136,7 @@ def test_a_search_by_averages_is_judged_by_them_and_by_batches(
     assert call(directory, *TABLE, "--networks", 6).exit_code == 0
     found = pd.read_csv(directory / records.TRUST)
     assert [c.removesuffix("_accuracy") for c in found if c.endswith("accuracy")] == names
-    space = runs.open_run(directory).build_space(digits)
+    space = opened(directory).problem.space
     places = [space.parse(a) for a in found["arch"]]
     as_searched = Supernet(space, digits, batch=20, statistics=own)
     as_searched.load_state_dict(latest(directory))
@@ -156,7 +165,7 @@ def test_where_nothing_is_normalised_there_is_one_accuracy(tmp_path: Path, monke
 
 def test_dropped_options_are_not_drawn_and_members_that_have_them_are_left_out(staged: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(staged, tmp_path / "run"))
-    weights = SharedWeights(run)
+    weights = SharedWeights(opened(run), run)
     assert weights.surviving < 625
     front = pd.read_csv(run / records.FRONT)
     dropped = next(o for o in range(5) if o not in weights.options[0])
@@ -189,11 +198,11 @@ def test_samples_are_different_networks_and_the_first_stay_the_first(digits: Dat
 def test_nothing_is_measured_twice_and_ctrl_c_keeps_what_is_done(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measure, asked = Supernet.measure, []
 
-    def interrupted(self: Supernet, architectures: Any, draw: Any) -> Any:
+    def interrupted(self: Supernet, architectures: Any) -> Any:
         asked.extend((self.statistics, a) for a in architectures)
         if len(asked) == 8:
-            tune.stop_file(run).touch()  # as Ctrl-C does
-        return measure(self, architectures, draw)
+            stop_file(run).touch()  # as Ctrl-C does
+        return measure(self, architectures)
 
     monkeypatch.setattr(Supernet, "measure", interrupted)
     result = call(run, *TABLE, "--networks", 14)
@@ -215,18 +224,18 @@ def test_nothing_is_measured_twice_and_ctrl_c_keeps_what_is_done(run: Path, monk
 def test_the_truth_may_be_training_from_scratch_which_goes_on(
     run: Path, digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    member, trained = runs.retrain_member, []
+    member, trained = retraining.retrain_member, []
 
-    def counted(experiment: Any, job: dict[str, Any], *rest: Any) -> None:
+    def counted(plan: Any, job: Member, *rest: Any) -> None:
         if len(trained) == 2:
             raise Interrupted
-        trained.append(job["arch"])
-        member(experiment, job, *rest)
+        trained.append(job.arch)
+        member(plan, job, *rest)
 
-    monkeypatch.setattr(runs, "retrain_member", counted)
+    monkeypatch.setattr(retraining, "retrain_member", counted)
     result = call(run, "--networks", 12, "--retrain", 4)
     assert result.exit_code == 130, result.output
-    monkeypatch.setattr(runs, "retrain_member", lambda *given: (trained.append(given[1]["arch"]), member(*given)))
+    monkeypatch.setattr(retraining, "retrain_member", lambda *given: (trained.append(given[1].arch), member(*given)))
     result = call(run, "--networks", 12, "--retrain", 4)
     assert result.exit_code == 0, result.output
     known = pd.read_csv(run / records.RETRAINED).set_index("arch")["test_error_percent"]
@@ -235,7 +244,7 @@ def test_the_truth_may_be_training_from_scratch_which_goes_on(
     assert sorted(trained) == sorted(set(random["arch"][:4]) - set(known.index)), "each once, the front's not again"
     assert random["true"].notna().tolist() == [True] * 4 + [False] * 8
     assert front[known.index].tolist() == pytest.approx((100 - known).tolist())
-    space = runs.open_run(run).build_space(digits)
+    space = opened(run).problem.space
     a = space.parse(trained[0])
     settings = {"epochs": 1, "batch": 20, "lr": 0.1, "momentum": 0.9, "weight_decay": 3e-4, "clip": 5.0}
     alone = retrain(space.network(a), a, digits, **settings)["test_error_percent"]  # type: ignore[arg-type]
@@ -253,12 +262,12 @@ def test_the_truth_may_be_training_from_scratch_which_goes_on(
 
 
 def test_networks_whose_truth_is_known_for_being_good_are_no_random_sample(run: Path) -> None:
-    weights = SharedWeights(run)
+    weights = SharedWeights(opened(run), run)
     random = weights.random(6)
     known = {a: float(sum(a)) for a in random}
     for first, counted in ((None, 6), (4, 4), (0, 0)):
-        truth = trust.Truth("sum", "sum", True, known, first)
-        found = trust.assess(weights, random, random[5:], truth, 20, lambda *progress: None, lambda: False)
+        truth = assessment.Truth("sum", "sum", True, known, first)
+        found = assessment.assess(weights, random, random[5:], truth, 20, lambda *progress: None, lambda: False)
         assert found["true"].notna().tolist() == [i < counted for i in range(6)] + [True]
 
 
@@ -273,7 +282,7 @@ def test_the_report_has_it_and_its_pictures(run: Path, no_pictures: Any, monkeyp
     assert {"trust.png", "skips.png"} <= {p.name for p in (run / "plots").iterdir()}
     (run / records.RANKING_QUALITY).unlink()
     (run / records.TRUST).unlink()
-    write_report(runs.open_run(run), run, runs.open_run(run).load_data())
+    write_report(opened(run), run)
     page = (run / "report.html").read_text()
     assert "repeated samples" in page and "retrained members of the front" in page and "random networks, batch" not in page
 
@@ -301,7 +310,7 @@ def refused(result: Result, *words: str) -> None:
     ],
 )
 def test_wrong_input_is_told_before_anything_starts(arguments: list[str], words: str, run: Path, tmp_path: Path) -> None:
-    space = runs.open_run(run).build_space(runs.open_run(run).load_data())
+    space = opened(run).problem.space
     every = [space.format(tuple(int(d) for d in np.base_repr(i, 5).zfill(4))) for i in range(625)]
     constant, partial = tmp_path / "constant.csv", tmp_path / "partial.csv"
     pd.DataFrame({"arch": every, "accuracy": 90.0}).to_csv(constant, index=False)
