@@ -158,11 +158,11 @@ class SpaceFacts(Protocol):
 
     @property
     def derive(self) -> Callable[[Sequence[Sequence[float]]], Architecture] | None:
-        """From probabilities, (choices, options), to the architecture that the space derives from them; None: the mode."""
+        """Rule from probabilities, (choices, options), to the architecture that stands for them; None: the mode."""
 
     @property
     def canonical(self) -> Callable[[Architecture], Hashable] | None:
-        """From an architecture to a key that is equal for the same networks; None: every architecture is another network."""
+        """Key of an architecture, equal for the same networks; None: every architecture is another network."""
 
     @property
     def path_encoding(self) -> PathEncoding | None:
