@@ -1,4 +1,4 @@
-"""Aging evolution: the oldest dies (Real, Aggarwal, Huang and Le, AAAI 2019, arXiv 1802.01548, algorithm 1)."""
+"""Aging evolution: the oldest member dies (Real, Aggarwal, Huang and Le, AAAI 2019, arXiv 1802.01548, algorithm 1)."""
 
 from __future__ import annotations
 
@@ -10,15 +10,30 @@ from searchers.parts.uniform import UniformPaths
 
 
 class AgingEvolution(UniformPaths):
-    """Mutates one choice of the best of a few random members of the population; the child replaces the oldest.
+    """Mutate one choice of the winner of a tournament; the child replaces the oldest member of the population.
 
-    The paper has one objective; here "best" is NSGA-II's order within the population, by front, then by crowding.
+    The paper has one objective; here the winner is the first in NSGA-II's order within the population, by front, then by
+    crowding.
 
-    rounds, canonical, seed: given by the budget, the space and the experiment. population: the last so many, 100 in the paper.
-    tournament: members that compete to be the parent, 25 in the paper. samples: children per round, of the same population;
-    the paper makes one at a time. warmup: share of the rounds that only trains shared weights, if there are any.
+    Args:
+        sizes: Number of options of each choice.
+        rounds: Rounds of the search, from the budget.
+        canonical: From an architecture to a key that is equal for the same networks, from the space. None: all differ.
+        population: Number of members, the most recent networks; 100 in the paper.
+        tournament: Random members that compete to be the parent; 25 in the paper.
+        samples: Children per round, of the same population; the paper makes one at a time.
+        warmup: Share of the rounds that only trains shared weights.
+        seed: Seed of all sampling.
 
-    Raises ValueError for settings outside these bounds.
+    Raises:
+        ValueError: for settings outside these bounds.
+
+    Example:
+        >>> searcher = AgingEvolution((3, 4), rounds=5, samples=4, warmup=0.0)
+        >>> searcher.train_on(0)
+        []
+        >>> len(searcher.ask(10))
+        4
     """
 
     def __init__(
@@ -44,12 +59,12 @@ class AgingEvolution(UniformPaths):
             return first
         alive = self.told[-self.population :]
         keys = ranked(alive)
-        open_ = [choice for choice, size in enumerate(self.sizes) if size > 1] or [0]
+        mutable = [choice for choice, size in enumerate(self.sizes) if size > 1] or [0]
 
         def child() -> Architecture:
             competing = [self._draw(len(alive)) for _ in range(self.tournament)]
             parent = alive[min(competing, key=lambda i: (keys[i], i))].architecture
-            return self._mutated(parent, open_[self._draw(len(open_))])
+            return self._mutated(parent, mutable[self._draw(len(mutable))])
 
         self._known.update(map(self._canonical, first))
         return first + self._new(n - len(first), child)

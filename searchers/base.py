@@ -27,8 +27,17 @@ PathEncoding = tuple[np.ndarray, Sequence[int]]
 class Mixture:
     """A weight per option per choice; one-hot rows are an architecture.
 
-    An option of weight zero is not run. `wanted` marks the options whose cotangent is asked for; an inactive option may be
-    marked too, and is then run alone, without a graph. None means: the active ones.
+    Args:
+        weights: Per choice, the weight of each option. An option of weight zero is not run.
+        wanted: Per choice and option, whether its cotangent is asked for. An option of weight zero may be marked, too; it is
+            then run alone, without a graph. None for the options of other weights than zero.
+
+    Raises:
+        ValueError: for weights that are not finite, and for shapes that differ.
+
+    Example:
+        >>> Mixture.one_hot((1, 0), (2, 3)).weights
+        ((0.0, 1.0), (1.0, 0.0, 0.0))
     """
 
     weights: tuple[tuple[float, ...], ...]
@@ -43,22 +52,30 @@ class Mixture:
 
     @classmethod
     def one_hot(cls, architecture: Architecture, sizes: Sequence[int]) -> Mixture:
-        """The mixture that is `architecture` alone. Raises ValueError for an option that a choice does not have."""
+        """Return the mixture that is one architecture.
+
+        Raises:
+            ValueError: for an option that a choice does not have.
+        """
         check_architecture(architecture, sizes)
         return cls(tuple(tuple(float(i == k) for i in range(n)) for k, n in zip(architecture, sizes, strict=True)))
 
     def active(self) -> tuple[tuple[int, ...], ...]:
-        """The options of weight other than zero, per choice."""
+        """List the options of weight other than zero, per choice."""
         return tuple(tuple(i for i, w in enumerate(row) if w != 0) for row in self.weights)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """An architecture and its costs, lower is better, in the order of the experiment's objectives.
+    """An architecture and its costs.
 
-    violation: by how much it breaks the experiment's constraints, as the sum of `cost / limit - 1` over the limits that are
-    exceeded; 0 where it keeps them all. Raises ValueError where a number is not finite: pymoo drops such rows without a word,
-    so they are stopped here.
+    Args:
+        architecture: Option of each choice.
+        costs: Lower is better, in the order of the experiment's objectives.
+        violation: Sum of `cost / limit - 1` over the limits that are exceeded; 0 where all are kept.
+
+    Raises:
+        ValueError: for a number that is not finite. pymoo drops such rows silently, so they are stopped here.
     """
 
     architecture: Architecture
@@ -72,17 +89,35 @@ class Evaluation:
                 "finite numbers"
             )
 
+    def to_data(self) -> tuple[list[int], list[float], float]:
+        """Return the evaluation as plain data, for a checkpoint."""
+        return list(self.architecture), list(self.costs), self.violation
+
+    @classmethod
+    def from_data(cls, data: tuple[list[int], list[float], float]) -> Evaluation:
+        """Invert `to_data`."""
+        architecture, costs, violation = data
+        return cls(tuple(architecture), tuple(costs), violation)
+
 
 @dataclass(frozen=True)
 class Stage:
     """The life of one set of shared weights.
 
-    options: the surviving options per choice. rounds: how long the stage lasts. warmup: how many of its first rounds train
-    weights only. stages: how many there will be; the last one's supernet has the full depth, so that of a method with a
-    single stage does too. A searcher that moves to a stage of another `index` asks for a new supernet over `options`; one that
-    has fewer options in a stage of the same index goes on with the weights that are left.
-    skips: whether the skip dropout of P-DARTS is to be used, which methods on mixtures in stages need and others have not.
-    anneal: how far the learning rate follows its half cosine during the stage; 1 is to the end, at 0.
+    A searcher that moves to a stage of another `index` asks for a new supernet over `options`; one that has fewer options in a
+    stage of the same index goes on with the weights that are left.
+
+    Args:
+        index: Number of the stage, from 0.
+        options: Surviving options per choice.
+        rounds: Length of the stage.
+        warmup: Number of its first rounds that train weights only.
+        stages: Number of stages of the search. The supernet of the last one has the full depth, so that of a single stage does.
+        skips: Whether the skip dropout of P-DARTS is used, which methods on mixtures in stages need and others do not.
+        anneal: Share of its half cosine that the learning rate follows during the stage; at 1 it ends at 0.
+
+    Raises:
+        ValueError: for an index or a warm-up out of range.
     """
 
     index: int
@@ -123,11 +158,11 @@ class SpaceFacts(Protocol):
 
     @property
     def derive(self) -> Callable[[Sequence[Sequence[float]]], Architecture] | None:
-        """From probabilities, (choices, options), to the architecture that the space derives from them; None: the mode."""
+        """Rule from probabilities, (choices, options), to the architecture that stands for them; None: the mode."""
 
     @property
     def canonical(self) -> Callable[[Architecture], Hashable] | None:
-        """From an architecture to a key that is equal for the same networks; None: every architecture is another network."""
+        """Key of an architecture, equal for the same networks; None: every architecture is another network."""
 
     @property
     def path_encoding(self) -> PathEncoding | None:
@@ -201,9 +236,11 @@ class SearchContext:
             raise ValueError(f"rounds = {self.rounds}, steps = {self.steps}; at least 1 round, and steps are not negative")
         if not self.steps:
             object.__setattr__(self, "steps", self.rounds)
-        for name, given in (("targets", self.targets), ("cost_models", self.cost_models)):
-            if given and len(given) != len(self.limits):
-                raise ValueError(f"{name} has {len(given)} entries; give one for each of the {len(self.limits)} costs, or none")
+        for name, entries in (("targets", self.targets), ("cost_models", self.cost_models)):
+            if entries and len(entries) != len(self.limits):
+                raise ValueError(
+                    f"{name} has {len(entries)} entries; give one for each of the {len(self.limits)} costs, or none"
+                )
 
     @property
     def costs(self) -> int:
@@ -433,16 +470,16 @@ def _check_declarations(cls: type[Searcher]) -> None:
         raise TypeError(
             f"{name}.needs has {unknown[0]!r}, which no search context has; there are {', '.join(CONTEXT_ATTRIBUTES)}"
         )
-    taken = tuple(parameter for parameter in parameters if parameter in CONTEXT_ATTRIBUTES)
-    if missing := [need for need in cls.needs if need not in taken]:
+    context_parameters = tuple(parameter for parameter in parameters if parameter in CONTEXT_ATTRIBUTES)
+    if missing := [need for need in cls.needs if need not in context_parameters]:
         raise TypeError(
             f"{name}.needs has {missing[0]!r}, which its constructor does not take by that name; add the parameter, or write "
-            f"needs = {taken}"
+            f"needs = {context_parameters}"
         )
-    if undeclared := [parameter for parameter in taken if parameter not in cls.needs]:
+    if undeclared := [parameter for parameter in context_parameters if parameter not in cls.needs]:
         raise TypeError(
             f"the constructor of {name} takes {undeclared[0]!r} of the search context, which {name}.needs does not have; write "
-            f"needs = {taken}, or give the setting another name"
+            f"needs = {context_parameters}, or give the setting another name"
         )
     for declared in ("target_setting", "warmup_setting"):
         setting = getattr(cls, declared)
@@ -454,15 +491,24 @@ def _check_declarations(cls: type[Searcher]) -> None:
 
 
 def learning_rate(published: float, over: int, steps: float) -> float:
-    """The published rate, or proportionally more where a search has fewer than the published steps, up to 0.1.
+    """Return the published learning rate, or proportionally more for fewer steps, up to 0.1.
 
     Adam moves a parameter by at most about its learning rate a step, so a short search would end where it began.
+
+    Args:
+        published: Learning rate of the publication.
+        over: Steps that it was used for.
+        steps: Steps of this search.
     """
     return min(0.1, max(published, published * over / max(1, steps)))
 
 
 def check_architecture(architecture: Architecture, sizes: Sequence[int]) -> None:
-    """Raises ValueError unless `architecture` picks one existing option for each choice."""
+    """Refuse an architecture that does not pick one existing option for each choice.
+
+    Raises:
+        ValueError: for such an architecture, naming the choice.
+    """
     if len(architecture) != len(sizes):
         raise ValueError(f"architecture {architecture} makes {len(architecture)} choices; the space has {len(sizes)}")
     for choice, (option, size) in enumerate(zip(architecture, sizes, strict=True)):

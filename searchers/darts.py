@@ -1,7 +1,7 @@
 """DARTS: gradient descent on a softmax mixture of all operations (Liu, Simonyan and Yang, ICLR 2019, arXiv 1806.09055).
 
-The baseline that the named systems improve on; it is known to end with skip connections when it runs for long (the report's
-policy shows it).
+The baseline that the other gradient methods improve on. A long search is known to end with skip connections, which the policy
+in the report shows.
 """
 
 from __future__ import annotations
@@ -17,19 +17,34 @@ from searchers.parts.ties import level
 
 
 class Darts(GradientSearcher):
-    """`logits <- Adam(d validation loss / d logits)` and a weight step on the mixture, in turn.
+    """Alternate Adam steps on the logits of the mixture, on the validation loss, and weight steps on the mixture.
 
-    rounds, steps, derive, seed: given by the budget and the space. derive: from probabilities to the architecture that the
-        space makes of them, in cells two edges into each node.
-    order: 2 differentiates through one step of the weights, by finite differences (section 2.3, equation 8); 1 takes the
-        weights as given, at about half of the time.
-    lr, betas, weight_decay: Adam on the logits, 3e-4, (0.5, 0.999), 1e-3 in the code. lr None stands for 3e-4 over 50 epochs of
-        390 steps: a search with fewer gets a proportionally larger one, up to 0.1.
-    scale: logits start at scale * N(0, 1), as in the code (the paper says 0).
-    samples: architectures that are proposed in a round, for the archive: what would be derived now, and samples of the softmax.
-        The method itself needs none.
+    Args:
+        sizes: Number of options of each choice.
+        rounds: Rounds of the search, from the budget.
+        steps: Weight steps of the whole search, from the budget.
+        derive: From probabilities to the architecture that the space derives from them; in cells, two edges into each node.
+            None: the most probable option of each choice.
+        order: 2 differentiates through one step of the weights, by finite differences (section 2.3, equation 8); 1 takes the
+            weights as they are, at about half of the time.
+        lr: Learning rate of Adam on the logits. None for the 3e-4 of the code over its 50 epochs of 390 steps: a search with
+            fewer steps gets a proportionally larger one, up to 0.1.
+        betas: Of Adam; (0.5, 0.999) in the code.
+        weight_decay: Of Adam; 1e-3 in the code.
+        scale: Deviation of the initial logits; 1e-3 in the code, 0 in the paper.
+        samples: Architectures that are proposed in a round, for the archive: the one that would be derived now, and samples of
+            the softmax. The method itself needs none.
+        seed: Seed of all sampling.
 
-    Raises ValueError for settings outside these bounds.
+    Raises:
+        ValueError: for settings outside these bounds.
+
+    Example:
+        >>> searcher = Darts((3, 4), rounds=10, steps=100)
+        >>> before = searcher.probabilities()
+        >>> searcher.descend(1.0, searcher.relax().weights)
+        >>> searcher.probabilities() == before
+        False
     """
 
     needs = ("rounds", "steps", "derive", "seed")
@@ -93,7 +108,7 @@ class Darts(GradientSearcher):
         return self.policy.rows()
 
     def derive(self) -> list[Architecture]:
-        """By the space's own rule."""
+        """Return the architecture that the space derives from the probabilities."""
         if self._derive is None:
             return [self.policy.mode()]
         return [self._derive([level(torch.tensor(row, dtype=torch.float64)).tolist() for row in self.policy.rows()])]

@@ -1,13 +1,13 @@
-"""DDPNAS: dynamic distribution pruning (Zheng et al., arXiv 1905.13543, both versions; details from the authors' search code,
-distribution/Category_DDPNAS.py, train_search.py and network_generator.py).
+"""DDPNAS: dynamic distribution pruning (Zheng et al., arXiv 1905.13543, both versions).
 
-The mean validation accuracy of the networks that an operation was in becomes a distribution, and the distribution loses its
-least probable operation of every choice at fixed intervals. No gradient touches it. Afterwards networks are generated under
-constraints: a family from one search.
+Details are from the authors' search code (distribution/Category_DDPNAS.py, train_search.py, network_generator.py). The mean
+validation accuracy of the networks that an operation was in becomes a distribution, which loses the least probable operation of
+every choice at fixed intervals, without any gradient. Afterwards networks are generated under constraints: a family from one
+search.
 
-Where sources are silent: choices of different sizes (the paper's have the same) refill the pool that empties first, and an
-operation that was used several times in a round counts with its mean; a choice whose options are of one kind is pruned down to
-`survivors` as well.
+Where sources are silent: with choices of different sizes (the paper's have the same), a pool that empties first is refilled,
+and an operation that was used several times in a pass counts with its mean; a choice whose options are of one kind is pruned
+down to `survivors` as well.
 """
 
 from __future__ import annotations
@@ -133,11 +133,11 @@ class Ddpnas(Searcher):
         return Stage(0, self._at_hand(), self.rounds, anneal=0.25)
 
     def _at_hand(self) -> tuple[tuple[int, ...], ...]:
-        """What survives; in cells also all that has no weights, as generation takes another one where `none` survives."""
+        """List the surviving options; in cells all parameter-free ones, too, as generation replaces a `none` that survives."""
         meeting = {choice for node in self.node_inputs for choice in node if self.none_option[choice] is not None}
         return tuple(
-            tuple(o for o in range(len(row)) if o in left or (choice in meeting and row[o]))
-            for choice, (left, row) in enumerate(zip(self.policy.options(), self.parameter_free, strict=True))
+            tuple(o for o in range(len(row)) if o in surviving or (choice in meeting and row[o]))
+            for choice, (surviving, row) in enumerate(zip(self.policy.options(), self.parameter_free, strict=True))
         )
 
     def train_on(self, steps: int) -> list[Mixture]:
@@ -147,19 +147,22 @@ class Ddpnas(Searcher):
         return [Mixture.one_hot(self._sample, self.sizes)] * steps
 
     def _draw(self) -> Architecture:
-        """Uniform from what this cycle has not used yet, at every choice; from all that survive once nothing is left. After the
-        last pruning one of the family at a time."""
+        """Draw the next network: at every choice uniformly among the operations that this pass has not used yet.
+
+        A choice without any such operation begins again with all that survive. After the last pruning it is one of the family
+        at a time.
+        """
         if self._epoch >= self.epochs and (family := self.derive()):
             return family[(self._epoch - self.epochs) % len(family)]
-        drawn = []
-        for pool, left in zip(self._pools, self.policy.options(), strict=True):
+        options = []
+        for pool, surviving in zip(self._pools, self.policy.options(), strict=True):
             if not pool:
-                pool.extend(left)
-            drawn.append(pool.pop(int(torch.randint(len(pool), (), generator=self._generator))))
-        return tuple(drawn)
+                pool.extend(surviving)
+            options.append(pool.pop(int(torch.randint(len(pool), (), generator=self._generator))))
+        return tuple(options)
 
     def ask(self, n: int) -> list[Architecture]:
-        """The network that was trained, once its epoch is over."""
+        """Return the network that was trained, once its epoch is over."""
         total = self.epochs + self.family
         over = self._round * total // self.rounds > self._epoch
         return [self._sample] if n and over and self._sample is not None and self._epoch < total else []
@@ -185,7 +188,7 @@ class Ddpnas(Searcher):
             self._prune()
 
     def _prune(self) -> None:
-        """A new distribution, and one operation fewer at every choice."""
+        """Update the distribution, and drop one operation of every choice."""
         alive = self.policy.alive
         evidence = torch.stack([(self.sharpness * c).masked_fill(~alive, -torch.inf).softmax(dim=1) for c in self._credit])
         # Masked before and after, where the code leaves operations that were pruned a trace of exp(-100 * accuracy).
@@ -209,21 +212,21 @@ class Ddpnas(Searcher):
         return [row[:n] for row, n in zip(self.theta.tolist(), self.sizes, strict=True)]
 
     def derive(self) -> list[Architecture]:
-        """A family of networks along the constraint, as spread out as `family` allows."""
+        """Generate the family: networks along the constraint, spread out evenly to at most `family`."""
         if self.node_inputs and self.plain_edges and any(any(row) for row in self.parameter_free):
-            made = [a for h in self.heights for s in self.plain_edges for a in [self.generate(h, s)] if a is not None]
+            networks = [a for h in self.heights for s in self.plain_edges for a in [self.generate(h, s)] if a is not None]
         elif self.additive is not None:
-            made = self.knapsack()
+            networks = self.knapsack()
         else:
-            made = [self._best()]
-        unique = [a for a in dict.fromkeys(made) if self._cost(a) <= self.budget * (1 + ROUNDING)]
+            networks = [self._best()]
+        unique = [a for a in dict.fromkeys(networks) if self._cost(a) <= self.budget * (1 + ROUNDING)]
         if len(unique) > self.family:
             places = [round(i * (len(unique) - 1) / max(1, self.family - 1)) for i in range(self.family)]
             unique = [unique[i] for i in dict.fromkeys(places)]
         return unique
 
     def _cost(self, architecture: Architecture) -> float:
-        """The first additive cost."""
+        """Return the first additive cost."""
         if self.additive is None:
             return 0.0
         fixed, prices = self.additive
@@ -260,7 +263,7 @@ class Ddpnas(Searcher):
         return tuple(option)
 
     def _cells(self) -> Iterator[list[list[int]]]:
-        """The nodes of each cell; a node has one source more than the one before it."""
+        """Yield the nodes of each cell; a node has one source more than the one before it."""
         cell: list[list[int]] = []
         for node in self.node_inputs:
             if cell and len(node) != len(cell[-1]) + 1:
@@ -271,9 +274,9 @@ class Ddpnas(Searcher):
             yield cell
 
     def _kinds(self) -> list[tuple[tuple[float, int] | None, tuple[float, int] | None]]:
-        """Per choice the best operation with weights and the best one without, each with its probability.
+        """Return per choice the best operation with parameters and the best one without, each with its probability.
 
-        `none` may be what survives of its kind: then it is the best other one, of those that were pruned.
+        Where `none` is what survives of its kind, it is the best other one, of those that were pruned.
         """
         theta, found = self.theta.tolist(), []
         for choice, left in enumerate(self.policy.options()):
@@ -291,14 +294,18 @@ class Ddpnas(Searcher):
         return found
 
     def knapsack(self, budget: float | None = None) -> list[Architecture]:
-        """All networks of surviving operations that no other beats in both summed probability and the first additive cost, the
-        cheapest first; with a budget, the most probable one within it, or none."""
+        """Return the networks of surviving operations on the front of summed probability against the first additive cost.
+
+        Args:
+            budget: None for the whole front within the limit, the cheapest first; otherwise only the most probable network
+                within this cost, if there is one.
+        """
         assert self.additive is not None
         fixed, prices = self.additive
-        left = self.policy.options()
+        surviving = self.policy.options()
         meeting = {choice for node in self.node_inputs for choice in node}
         groups: list[list[Item]] = [
-            [Item(float(self.theta[c, o]), prices[c][o], ((c, o),)) for o in left[c]]
+            [Item(float(self.theta[c, o]), prices[c][o], ((c, o),)) for o in surviving[c]]
             for c in range(len(self.sizes))
             if c not in meeting
         ]
@@ -306,14 +313,14 @@ class Ddpnas(Searcher):
             rest = [(c, none) for c in node if (none := self.none_option[c]) is not None]
             pairs = []
             for a, b in itertools.combinations(node, 2):
-                for i, j in itertools.product(left[a], left[b]):
+                for i, j in itertools.product(surviving[a], surviving[b]):
                     if i != self.none_option[a] and j != self.none_option[b]:
                         others = tuple((c, o) for c, o in rest if c not in (a, b))
                         cost = prices[a][i] + prices[b][j] + sum(prices[c][o] for c, o in others)
                         pairs.append(Item(float(self.theta[a, i] + self.theta[b, j]), cost, ((a, i), (b, j), *others)))
             groups.append(pairs)
-        found = front(groups, (self.budget if budget is None else budget) - fixed)
-        networks = [tuple(option for _, option in sorted(taken)) for _, _, taken in found]
+        combinations = front(groups, (self.budget if budget is None else budget) - fixed)
+        networks = [tuple(option for _, option in sorted(options)) for _, _, options in combinations]
         return networks if budget is None else networks[-1:]
 
     def state_dict(self) -> dict[str, Any]:
@@ -343,14 +350,14 @@ class Ddpnas(Searcher):
 
 
 def graphs(cell: Sequence[Sequence[int]], height: int) -> Iterator[list[int]]:
-    """All ways of keeping two edges into each node that stay within `height`, as lists of edges: 180 for four nodes."""
-    for kept in itertools.product(*(itertools.combinations(range(len(node)), 2) for node in cell)):
+    """Yield each choice of two edges into every node that stays within `height`, as a list of edges: 180 for four nodes."""
+    for pairs in itertools.product(*(itertools.combinations(range(len(node)), 2) for node in cell)):
         inputs = len(cell[0])
         heights = [0] * inputs
-        for pair in kept:
+        for pair in pairs:
             heights.append(1 + max(heights[source] for source in pair))
         if max(heights) <= height:
-            yield [node[source] for node, pair in zip(cell, kept, strict=True) for source in pair]
+            yield [node[source] for node, pair in zip(cell, pairs, strict=True) for source in pair]
 
 
 def _filled(

@@ -1,8 +1,8 @@
 """NASP: proximal iterations (Yao, Xu, Tu and Zhu, AAAI 2020, arXiv 1905.13577; details from the authors' code).
 
 Architecture parameters stay continuous in [0, 1]; weights train, and the gradient is taken, at their projection to one
-operation per edge (codes/architect.py). As in the code the projected weight is 1, not the value that is kept, and there is no
-softmax.
+operation per edge (codes/architect.py). As in the code, the projected weight is 1, not the value of the parameter, and there is
+no softmax.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Nasp(GradientSearcher):
         return self._stage
 
     def _projected(self) -> list[int | None]:
-        """The option that runs at each choice; None for an edge that is left out."""
+        """Return the option that runs at each choice; None for an edge that is left out."""
         values = level(self.a.detach()).masked_fill(~self._alive, -torch.inf)
         best: list[int | None] = list(values.argmax(dim=1).tolist())
         strength = values.max(dim=1).values.tolist()
@@ -142,8 +142,10 @@ class Nasp(GradientSearcher):
             self.a.clamp_(0, 1)
 
     def ask(self, n: int) -> list[Architecture]:
-        """The projected network, and neighbours of it that its weights can judge; without them the archive would hold as many
-        networks as there were projections."""
+        """Return the projected network and neighbours of it that the shared weights can judge.
+
+        Without the neighbours the archive would hold as many networks as there were projections.
+        """
         here = self._architecture(self._projected())
         asked = [here]
         while len(asked) < min(n, self.samples):
@@ -168,7 +170,7 @@ class Nasp(GradientSearcher):
         pass
 
     def probabilities(self) -> list[list[float]]:
-        """The softmax of `a`, by which the authors derive their cells."""
+        """Return the softmax of `a`, from which the authors derive their cells."""
         shown = self._softmax()
         return [row[:n] for row, n in zip(shown.tolist(), self.sizes, strict=True)]
 
@@ -176,7 +178,7 @@ class Nasp(GradientSearcher):
         return self.a.detach().masked_fill(~self._alive, -torch.inf).softmax(dim=1)
 
     def derive(self) -> list[Architecture]:
-        """Per node the two edges whose best operation has the largest softmax (DARTS's rule), with that operation."""
+        """Return, per node, the two edges whose best operation has the largest softmax (DARTS's rule), with that operation."""
         p = level(self._softmax())
         best: list[int | None] = list(p.argmax(dim=1).tolist())
         strength = p.max(dim=1).values.tolist()

@@ -1,6 +1,6 @@
-"""NSGA-Net: evolution by crossover and mutation, then by a Bayesian network over phases (Lu et al., GECCO 2019, arXiv
-1810.03522). Operators are those of the authors' first code (nsga2_engine.py, evolution/), as their later one lacks the second
-step.
+"""NSGA-Net: crossover and mutation, then a Bayesian network over phases (Lu et al., GECCO 2019, arXiv 1810.03522).
+
+Operators are those of the authors' first code (nsga2_engine.py, evolution/), as their later one lacks the second step.
 """
 
 from __future__ import annotations
@@ -15,21 +15,36 @@ from searchers.parts.uniform import UniformPaths
 
 
 class NsgaNet(UniformPaths):
-    """Binary tournaments, crossover and mutation, NSGA-II's survival; then children sampled phase by phase from what the better
-    half of everything evaluated has in its phases (section 3.4).
+    """Breed children by crossover and mutation under NSGA-II's survival; later, sample them from the better half.
 
-    rounds, canonical, phases, seed: given by the budget, the space and the experiment. phases: the choices that make up each
-        phase of a network, in order; a space of cells has one for each cell, a chain one for each block.
-    population: survivors, 40 in the paper. samples: children per round; by default the population, as a generation.
-    explore: share of the generations that cross and mutate (20 of 30); the rest exploit.
-    crossover: "homogeneous", the first code's, keeps what parents have in common and sets a number of ones between theirs among
-        the rest (for choices of more than two options: takes a random number of the rest from one parent); "two-point", the
-        later code's, swaps what lies between two places, with probability 0.9.
-    mutation: probability that a choice of a child takes another option; None for 1 / choices that
-        have more than one.
-    warmup: share of the rounds that only trains shared weights, if there are any.
+    Parents win binary tournaments. A sampled child is made phase by phase, from what the better half of all evaluated networks
+    has in its phases (section 3.4).
 
-    Raises ValueError for settings outside these bounds.
+    Args:
+        sizes: Number of options of each choice.
+        rounds: Rounds of the search, from the budget.
+        canonical: From an architecture to a key that is equal for the same networks, from the space. None: all differ.
+        phases: The choices of each phase of a network, in order, from the space: a phase for each cell, or for each block of a
+            chain. Empty: each choice is a phase.
+        population: Survivors of a generation; 40 in the paper.
+        samples: Children per round. None for as many as the population, a generation.
+        explore: Share of the generations that cross and mutate, 20 of 30 in the paper; the others sample.
+        crossover: "homogeneous", of the first code, keeps what the parents have in common and sets a number of ones between
+            theirs among the rest (for choices of more than two options: takes a random number of the rest from one parent);
+            "two-point", of the later code, swaps what lies between two places, with probability 0.9.
+        mutation: Probability that a choice of a child takes another option. None for 1 / (choices with more than one option).
+        warmup: Share of the rounds that only trains shared weights.
+        seed: Seed of all sampling.
+
+    Raises:
+        ValueError: for settings outside these bounds, and for phases that do not have every choice once.
+
+    Example:
+        >>> searcher = NsgaNet((2, 2, 2), rounds=5, population=4, warmup=0.0)
+        >>> searcher.train_on(0)
+        []
+        >>> len(set(searcher.ask(10)))
+        4
     """
 
     needs = ("rounds", "canonical", "phases", "seed")
@@ -68,7 +83,7 @@ class NsgaNet(UniformPaths):
 
     @property
     def exploiting(self) -> bool:
-        """Whether this round's children come from the Bayesian network."""
+        """Tell whether children of this round are sampled from the Bayesian network."""
         return self._round > self._exploiting_from and len(self.told) >= self.population
 
     def _propose(self, n: int) -> list[Architecture]:
@@ -78,8 +93,8 @@ class NsgaNet(UniformPaths):
         self._known.update(map(self._canonical, first))
         return first + self._new(n - len(first), self._sampler() if self.exploiting else self._breeder())
 
-    def _learn(self, told: list[Evaluation]) -> None:
-        self._alive = best([*self._alive, *told], self.population)
+    def _learn(self, evaluations: list[Evaluation]) -> None:
+        self._alive = best([*self._alive, *evaluations], self.population)
 
     def _breeder(self) -> Callable[[], Architecture]:
         keys = ranked(self._alive)
@@ -89,16 +104,16 @@ class NsgaNet(UniformPaths):
             return self._alive[min(pair, key=lambda i: (keys[i], i))].architecture
 
         def child() -> Architecture:
-            made = self.cross(parent(), parent())
-            for choice in range(len(made)):
+            mutant = self.cross(parent(), parent())
+            for choice in range(len(mutant)):
                 if self._chance() < self.mutation:
-                    made = self._mutated(made, choice)
-            return made
+                    mutant = self._mutated(mutant, choice)
+            return mutant
 
         return child
 
     def cross(self, mother: Architecture, father: Architecture) -> Architecture:
-        """A child of two."""
+        """Return a child of two parents."""
         if self.crossover == "two-point":
             if self._chance() >= 0.9:
                 return mother
@@ -122,7 +137,7 @@ class NsgaNet(UniformPaths):
         return tuple(child)
 
     def _sampler(self) -> Callable[[], Architecture]:
-        """P(first phase), P(second | first), ... by counting among the better half of all that was evaluated."""
+        """Estimate P(first phase), P(second | first), ... by counting among the better half of all evaluated networks."""
         half = best(self.told, max(1, len(self.told) // 2))
         seen = [[tuple(e.architecture[c] for c in phase) for phase in self.phases] for e in half]
         alone = [Counter(network[i] for network in seen) for i in range(len(self.phases))]

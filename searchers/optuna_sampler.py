@@ -1,4 +1,4 @@
-"""Any of Optuna's samplers (Akiba, Sano, Yanase, Ohta and Koyama, KDD 2019), asked and told. Needs `paretoray[optuna]`."""
+"""Samplers of Optuna (Akiba, Sano, Yanase, Ohta and Koyama, KDD 2019) behind ask and tell. Needs `paretoray[optuna]`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,30 @@ VIOLATION = "violation"
 
 
 class OptunaSampler(UniformPaths):
-    """Each choice is a categorical parameter; constraints reach the samplers that take them. What is suggested twice, in
-    whatever notation, is told to Optuna from memory; after 20 such suggestions in a row a random network takes their place.
+    """Run one of Optuna's samplers, with a categorical parameter for each choice.
 
-    rounds, costs, canonical, seed: given by the budget, the experiment and the space. sampler: the class in `optuna.samplers`,
-    with its own defaults: TPESampler, NSGAIISampler, GPSampler, ... samples: networks per round. warmup: share of the rounds
-    that only trains shared weights, if there are any.
+    Constraints reach the samplers that take them. A suggestion that is the same network as a known one is told to Optuna from
+    memory; after 20 such suggestions in a row a random network takes their place.
 
-    Raises ValueError for settings outside these bounds, and where Optuna is not installed.
+    Args:
+        sizes: Number of options of each choice.
+        rounds: Rounds of the search, from the budget.
+        costs: Number of objectives after the error.
+        canonical: From an architecture to a key that is equal for the same networks, from the space. None: all differ.
+        sampler: Class in `optuna.samplers`, used with its own defaults: TPESampler, NSGAIISampler, GPSampler, ...
+        samples: Architectures per round.
+        warmup: Share of the rounds that only trains shared weights.
+        seed: Seed of the sampler.
+
+    Raises:
+        ValueError: for settings outside these bounds, and where Optuna is not installed.
+
+    Example:
+        >>> searcher = OptunaSampler((3, 4), rounds=5, sampler="RandomSampler", samples=2, warmup=0.0)
+        >>> searcher.train_on(0)
+        []
+        >>> len(searcher.ask(10))
+        2
     """
 
     needs = ("rounds", "costs", "canonical", "seed")
@@ -44,41 +60,41 @@ class OptunaSampler(UniformPaths):
         except ImportError as error:
             raise ValueError("optuna-sampler needs Optuna, which is not installed: pip install 'paretoray[optuna]'") from error
         optuna.logging.set_verbosity(optuna.logging.WARNING)  # each study would announce itself
-        made: Any = getattr(optuna.samplers, sampler, None)
-        if not inspect.isclass(made) or "seed" not in inspect.signature(made).parameters:
+        sampler_class: Any = getattr(optuna.samplers, sampler, None)
+        if not inspect.isclass(sampler_class) or "seed" not in inspect.signature(sampler_class).parameters:
             raise ValueError(f"sampler = {sampler!r}; take a class in optuna.samplers that has a seed, as TPESampler does")
         self._optuna = optuna
-        self._class: Callable[..., Any] = made
+        self._class: Callable[..., Any] = sampler_class
         self._domain = {str(i): optuna.distributions.CategoricalDistribution(range(n)) for i, n in enumerate(sizes)}
         self.sampler, self.costs, self.seed = sampler, costs, seed
         self._begin()
 
     def _begin(self) -> None:
         takes = inspect.signature(self._class).parameters
-        own = {"constraints_func": _constraints} if "constraints_func" in takes else {}
+        arguments = {"constraints_func": _constraints} if "constraints_func" in takes else {}
         with warnings.catch_warnings():  # of samplers that are experimental, and of constraints_func, which Optuna 4 needs
             warnings.simplefilter("ignore")
-            sampler = self._class(seed=self.seed, **own)
+            sampler = self._class(seed=self.seed, **arguments)
         self._study = self._optuna.create_study(directions=["minimize"] * (1 + self.costs), sampler=sampler)
         self._answers: dict[Hashable, Evaluation] = {}
         self._pending: list[Any] = []
         self._log: list[tuple[int, int]] = []  # of each generation: how often the study was asked, and how many came of it
 
     def _propose(self, n: int) -> list[Architecture]:
-        found: dict[Hashable, Architecture] = {}
+        suggestions: dict[Hashable, Architecture] = {}
         in_vain, asked = 0, 0
-        while len(found) < n and in_vain < TRIES:
+        while len(suggestions) < n and in_vain < TRIES:
             architecture, asked = self._ask(), asked + 1
             key = self._canonical(architecture)
-            in_vain = 0 if key not in self._known and key not in found else in_vain + 1
-            found |= {} if in_vain else {key: architecture}
-        self._known.update(found)
-        proposed = [*found.values(), *self._new(n - len(found), self._random)]
+            in_vain = 0 if key not in self._known and key not in suggestions else in_vain + 1
+            suggestions |= {} if in_vain else {key: architecture}
+        self._known.update(suggestions)
+        proposed = [*suggestions.values(), *self._new(n - len(suggestions), self._random)]
         self._log.append((asked, len(proposed)))
         return proposed
 
     def _ask(self) -> Architecture:
-        """What the study suggests; what is known of it already is told at once."""
+        """Return the study's next suggestion; if it is known already, its costs are told at once."""
         trial = self._study.ask(self._domain)
         architecture = tuple(int(trial.params[name]) for name in self._domain)
         known = self._answers.get(self._canonical(architecture))
@@ -92,13 +108,13 @@ class OptunaSampler(UniformPaths):
         trial.set_user_attr(VIOLATION, evaluation.violation)
         self._study.tell(trial, list(evaluation.costs))
 
-    def _learn(self, told: list[Evaluation]) -> None:
-        self._answers |= {self._canonical(e.architecture): e for e in told}
+    def _learn(self, evaluations: list[Evaluation]) -> None:
+        self._answers |= {self._canonical(e.architecture): e for e in evaluations}
         suggested = set()
         for trial, key in self._pending:
             self._answer(trial, self._answers[key])
             suggested.add(key)
-        for e in told:
+        for e in evaluations:
             if self._canonical(e.architecture) not in suggested:  # it was random
                 params = {name: e.architecture[int(name)] for name in self._domain}
                 self._study.add_trial(
@@ -115,7 +131,7 @@ class OptunaSampler(UniformPaths):
         return super().state_dict() | {"seed": self.seed, "log": [list(entry) for entry in self._log]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Optuna's state is no plain data; it is what the same suggestions and answers lead to, generation by generation."""
+        """Restore Optuna's state, which is no plain data, by replaying suggestions and answers generation by generation."""
         super().load_state_dict(state)
         self.seed = state["seed"]
         self._begin()

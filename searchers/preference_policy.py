@@ -1,9 +1,9 @@
-"""A policy conditioned on the preference between objectives: one search, the whole front. Ours, beyond the named systems.
+"""A policy conditioned on the preference between objectives: the whole front from one search.
 
-A scalarised policy gradient ends at one trade-off, and a sweep over trade-offs pays for a search at each. Here the logits are a
-smooth function of a preference, a point of the simplex over objectives, and REINFORCE moves the whole function at once. MODNAS
-(arXiv 2402.18213) has a hypernetwork from preferences to architectures, too, but needs a loss that is differentiable in every
-objective; here costs are what was measured.
+Not published elsewhere. A scalarised policy gradient ends at one trade-off, and a sweep over trade-offs pays for a search at
+each. Here the logits are a smooth function of a preference, a point of the simplex over objectives, and REINFORCE moves the
+whole function at once. MODNAS (arXiv 2402.18213) has a hypernetwork from preferences to architectures, too, but needs a loss
+that is differentiable in every objective; here costs are measured.
 """
 
 from __future__ import annotations
@@ -24,26 +24,42 @@ from searchers.parts.ties import extent, level
 
 
 class PreferencePolicy(Searcher):
-    """Each sample has a preference of its own. Every measured architecture is worth something under every preference, so each
-    sample of a round teaches all preferences of the round, weighted by how much more likely it is under theirs than under
-    the round's mixture (the balance heuristic of Veach and Guibas, 1995): an unbiased gradient without further evaluations.
+    """Sample each architecture under a preference of its own, and learn from each sample for all preferences.
 
-    Worth is minus the augmented Chebyshev distance from the best of each objective, with objectives scaled to the front so far
-    (Steuer and Choo, 1983): its optima, over all preferences, are the whole front, concave parts too. The baseline of a
-    preference is the mean worth of earlier samples that had a similar one.
+    Every measured architecture has a utility under every preference. So each sample of a round teaches all preferences of the
+    round, weighted by how much more likely it is under theirs than under the mixture of the round (the balance heuristic; Veach
+    and Guibas, 1995): an unbiased gradient without further evaluations.
 
-    rounds, costs, seed: given by the budget and the experiment.
-    samples: architectures per round. warmup: share of the rounds that trains weights alone.
-    anchors: preferences at which there are logits of their own, in between they are blended; for more than two objectives the
-        nearest number that makes a regular lattice.
-    width: of the blending, in distances between neighbouring anchors.
-    lr: of Adam on the logits. None: 12 / (number of rounds that ask), within 0.02 .. 0.3. betas: of Adam; as in ProxylessNAS
-        paths that were not sampled stand still.
-    entropy: weight of the policy's entropy per choice, in nats, against a worth whose scale is 1 between best and worst of the
-        front.
-    scale: logits start at scale * N(0, 1). augmentation: weight of the sum beside the maximum in the worth.
+    The utility is minus the augmented Chebyshev distance from the ideal point, with objectives scaled to the front so far
+    (Steuer and Choo, 1983): its optima over all preferences are the whole front, concave parts included. The baseline of a
+    preference is the mean utility of earlier samples with similar preferences.
 
-    Raises ValueError for settings outside these bounds.
+    Args:
+        sizes: Number of options of each choice.
+        rounds: Rounds of the search, from the budget.
+        costs: Number of objectives after the error.
+        samples: Architectures per round, at least 2.
+        warmup: Share of the rounds that trains weights alone.
+        anchors: Preferences with logits of their own; in between, logits are blended. For more than two objectives, the nearest
+            number that makes a regular lattice.
+        width: Of the blending kernel, in distances between neighbouring anchors.
+        lr: Learning rate of Adam on the logits. None for 12 / (rounds that ask), within 0.02..0.3.
+        betas: Of Adam; as in ProxylessNAS, paths that were not sampled stand still.
+        entropy: Weight of the policy's entropy per choice, in nats, beside a utility whose scale is 1 between the best and the
+            worst of the front.
+        scale: Deviation of the initial logits.
+        augmentation: Weight of the sum beside the maximum in the utility.
+        seed: Seed of all sampling.
+
+    Raises:
+        ValueError: for settings outside these bounds.
+
+    Example:
+        >>> searcher = PreferencePolicy((3, 4), rounds=5, warmup=0.0, samples=6)
+        >>> searcher.train_on(0)
+        []
+        >>> len(searcher.ask(10))
+        6
     """
 
     needs = ("rounds", "costs", "seed")
@@ -101,16 +117,19 @@ class PreferencePolicy(Searcher):
         return self._stage
 
     def blend(self, preferences: Tensor) -> Tensor:
-        """How much each anchor counts for each preference, (preferences, anchors); rows sum to 1."""
+        """Return the weight of each anchor for each preference, (preferences, anchors); rows sum to 1."""
         return (-0.5 * (torch.cdist(preferences, self.anchors) / self._reach) ** 2).softmax(dim=1)
 
     def log_probabilities(self, preferences: Tensor) -> Tensor:
-        """(preferences, choices, most options); -inf where a choice has no such option. Differentiable in the logits."""
+        """Return the log probabilities, (preferences, choices, most options), differentiable in the logits.
+
+        They are -inf where a choice has no such option.
+        """
         logits = torch.einsum("pa,acn->pcn", self.blend(preferences), self.logits)
         return logits.masked_fill(~self.policy.alive, -torch.inf).log_softmax(dim=-1)
 
     def _draw(self, n: int) -> tuple[Tensor, list[Architecture]]:
-        """Preferences that cover the simplex evenly, in random order, and an architecture for each."""
+        """Sample preferences that cover the simplex evenly, in random order, and an architecture for each."""
         if self.anchors.shape[1] == 2:
             first = (torch.arange(n) + torch.rand(n, dtype=torch.float64, generator=self._generator)) / n
             preferences = torch.stack([first, 1 - first], dim=1)
@@ -140,20 +159,23 @@ class PreferencePolicy(Searcher):
             return
         # Back in the order of the proposals, whatever the order of arrival; costs decide among repeats of one architecture.
         waiting = sorted(self._told, key=lambda e: (e.architecture, e.costs), reverse=True)
-        told = []
+        batch = []
         for a in self._asked:
             at = max(i for i, e in enumerate(waiting) if e.architecture == a)
-            told.append(waiting.pop(at))
+            batch.append(waiting.pop(at))
         self._asked, self._told = [], []
-        if len(told) > 1:
-            self._learn(told)
-        self.history += told
+        if len(batch) > 1:
+            self._learn(batch)
+        self.history += batch
         self._history_preferences = torch.cat([self._history_preferences, self._preferences])
 
     def worth(self, evaluations: Sequence[Evaluation], preferences: Tensor, scale: tuple[Tensor, Tensor]) -> Tensor:
-        """(evaluations, preferences): minus the augmented Chebyshev distance, less the violation of constraints.
+        """Return the utilities, (evaluations, preferences): minus the augmented Chebyshev distance and the violation.
 
-        scale: what counts as 0 and how much as 1, per objective.
+        Args:
+            evaluations: Measured architectures.
+            preferences: Points of the simplex, (preferences, objectives).
+            scale: Per objective, the ideal cost and the extent of the front, (objectives,) each.
         """
         ideal, extent = scale
         costs = (torch.tensor([e.costs for e in evaluations], dtype=torch.float64) - ideal) / extent
@@ -161,27 +183,29 @@ class PreferencePolicy(Searcher):
         distance = weighted.amax(dim=-1) + self.augmentation * weighted.sum(dim=-1)
         return -distance - torch.tensor([[e.violation] for e in evaluations], dtype=torch.float64)
 
-    def _scale(self, told: Sequence[Evaluation]) -> tuple[Tensor, Tensor]:
-        """The best of each objective on the front of everything known, and how far the front reaches from there."""
-        known = [*self.history, *told]
+    def _scale(self, evaluations: Sequence[Evaluation]) -> tuple[Tensor, Tensor]:
+        """Return the ideal point of the front of everything known, and the extent of the front, (objectives,) each."""
+        known = [*self.history, *evaluations]
         costs = np.array([e.costs for e in known if e.violation <= 0] or [e.costs for e in known])
         front = costs[NonDominatedSorting().do(costs, only_non_dominated_front=True)]
         ideal = torch.from_numpy(front.min(axis=0))
         return ideal, torch.from_numpy(extent(front if len(front) > 1 else costs))
 
-    def _learn(self, told: list[Evaluation]) -> None:
-        scale = self._scale(told)
-        worth = self.worth(told, self._preferences, scale)
+    def _learn(self, evaluations: list[Evaluation]) -> None:
+        scale = self._scale(evaluations)
+        worth = self.worth(evaluations, self._preferences, scale)
         gain = worth - self._baseline(worth, scale)
         self._adam.zero_grad()
-        self.loss([e.architecture for e in told], self._preferences, gain).backward()  # type: ignore[no-untyped-call]
+        self.loss([e.architecture for e in evaluations], self._preferences, gain).backward()  # type: ignore[no-untyped-call]
         self._adam.step()
 
     def loss(self, architectures: Sequence[Architecture], preferences: Tensor, gain: Tensor) -> Tensor:
-        """Its gradient is an unbiased one of minus the expected gain, averaged over the preferences, if each architecture was
-        drawn under its preference.
+        """Return a scalar whose gradient estimates, without bias, that of minus the expected gain over the preferences.
 
-        gain: (architectures, preferences).
+        Args:
+            architectures: Samples, each drawn under the preference of the same index.
+            preferences: Points of the simplex, (preferences, objectives).
+            gain: Utility less the baseline, (architectures, preferences).
         """
         log_p = self.log_probabilities(preferences)
         picked = torch.tensor(architectures)
@@ -197,7 +221,7 @@ class PreferencePolicy(Searcher):
         return loss
 
     def _baseline(self, worth: Tensor, scale: tuple[Tensor, Tensor]) -> Tensor:
-        """(preferences,): what earlier samples of similar preferences are worth; this round's mean before there are any."""
+        """Return the mean utility of earlier samples of similar preferences, (preferences,), or that of the first round."""
         recent = self.history[-20 * self.samples :]
         if not recent:
             return worth.mean(dim=0)
@@ -206,13 +230,13 @@ class PreferencePolicy(Searcher):
         return (similar * self.worth(recent, self._preferences, scale).T).sum(dim=1)
 
     def probabilities(self) -> list[list[float]]:
-        """The mean over the anchors."""
+        """Return the mean over the anchors."""
         with torch.no_grad():
             rows = self.log_probabilities(self.anchors).exp().mean(dim=0)
         return [row[:n] for row, n in zip(rows.tolist(), self.sizes, strict=True)]
 
     def derive(self) -> list[Architecture]:
-        """The most probable architecture of each of about 21 preferences, the repeated ones once."""
+        """Return the most probable architecture of each of about 21 preferences, without repeats."""
         objectives = self.anchors.shape[1]
         with torch.no_grad():
             modes = level(self.log_probabilities(torch.from_numpy(_lattice(objectives, 21))).exp()).argmax(dim=-1)
@@ -223,8 +247,8 @@ class PreferencePolicy(Searcher):
             "round": self._round,
             "asked": [list(a) for a in self._asked],
             "preferences": self._preferences.clone(),
-            "told": [(list(e.architecture), list(e.costs), e.violation) for e in self._told],
-            "history": [(list(e.architecture), list(e.costs), e.violation) for e in self.history],
+            "told": [e.to_data() for e in self._told],
+            "history": [e.to_data() for e in self.history],
             "history_preferences": self._history_preferences.clone(),
             "logits": self.logits.detach().clone(),
             "adam": self._adam.state_dict(),
@@ -235,7 +259,7 @@ class PreferencePolicy(Searcher):
         self._round = state["round"]
         self._asked = [tuple(a) for a in state["asked"]]
         self._preferences, self._history_preferences = state["preferences"].clone(), state["history_preferences"].clone()
-        self._told, self.history = ([Evaluation(tuple(a), tuple(c), v) for a, c, v in state[k]] for k in ("told", "history"))
+        self._told, self.history = ([Evaluation.from_data(e) for e in state[k]] for k in ("told", "history"))
         with torch.no_grad():
             self.logits.copy_(state["logits"])
         self._adam.load_state_dict(state["adam"])
@@ -243,7 +267,7 @@ class PreferencePolicy(Searcher):
 
 
 def _lattice(objectives: int, count: int) -> np.ndarray:
-    """About `count` points of the simplex, evenly spaced (Das and Dennis, 1998)."""
+    """Return about `count` evenly spaced points of the simplex, (points, objectives) (Das and Dennis, 1998)."""
     parts = 1
     while math.comb(parts + objectives, objectives - 1) <= count:
         parts += 1

@@ -1,8 +1,8 @@
 """ProxylessNAS-G: gradients through binary gates (Cai, Zhu and Han, ICLR 2019, arXiv 1812.00332, sections 3.2 and 3.3.1).
 
 Estimators, update and latency terms are those of the authors' code (search/modules/mix_op.py, nas_manager.py). Where a residual
-block takes its `id` path the code lets the gates go without a gradient; here the output of that path is counted as 0, so its
-block learns like any other.
+block takes its `id` path, the code gives the gates no gradient; here the output of that path counts as 0, so its block learns
+like any other.
 """
 
 from __future__ import annotations
@@ -19,26 +19,46 @@ from searchers.parts.categorical import Categorical
 
 
 class ProxylessG(GradientSearcher):
-    """Samples one path to train weights; moves path probabilities by d loss / d gate, times the softmax's own derivative.
+    """Train weights on one sampled path; move path probabilities by d loss / d gate times the derivative of the softmax.
 
-    rounds, steps, costs, additive, limits, seed: given by the budget and the experiment. additive: each cost after the error as
-        a sum over the options, of which the expectation and its gradient are exact; costs that are none are refused. limits:
-        what each cost may be at most; penalty * max(0, E / limit - 1) is added to the loss for each.
-    gates: "two" samples two paths of each choice and compares these (section 3.2.1), at the memory of two; "all" computes the
-        derivative of every gate one at a time, at the memory of one path and the time of all (the released code's default).
-    term: how expected costs E with the targets T enter the loss: "mul-log", weight * CE * prod((log E / log T) ** power), or
-        "add-linear", CE + sum(strength * (E - T) / T).
-    weight, power: of "mul-log"; 0.2 and 0.3 on the authors' command line. strength: of "add-linear"; 0.1. One number for all
-        costs.
-    targets: T of each cost, in its own unit; for "mul-log" above 1. None takes the expected cost at the start.
-    warmup: share of the weight steps before the first architecture step (40 of 160 epochs). every: weight steps for each
-        architecture step (5).
-    samples: paths that are proposed, and measured for the archive, in each round. The method itself needs none.
-    lr: of Adam on the logits; None stands for 1e-3 over 120 epochs of about 1,000 architecture steps: a search with fewer
-        gets a proportionally larger one, up to 0.1. betas: the first is 0, so that paths that were not sampled stand still.
-    scale: logits start at scale * N(0, 1).
+    Args:
+        sizes: Number of options of each choice.
+        rounds: Rounds of the search, from the budget.
+        steps: Weight steps of the whole search, from the budget.
+        costs: Number of objectives after the error.
+        additive: Each cost after the error as a sum over the options; its expectation and gradient are exact. Other costs are
+            refused.
+        limits: Upper limit of each cost in its own unit, or None; penalty * max(0, E / limit - 1) is added to the loss for
+            each.
+        gates: "two" samples two paths of each choice and compares these (section 3.2.1), with the memory of two paths; "all"
+            computes the derivative of every gate one at a time, with the memory of one path and the time of all (default of the
+            code).
+        term: How expected costs E with targets T enter the loss: "mul-log", weight * CE * prod((log E / log T) ** power), or
+            "add-linear", CE + sum(strength * (E - T) / T).
+        weight: Of "mul-log"; 0.2 on the authors' command line.
+        power: Of "mul-log", for all costs; 0.3 on the authors' command line.
+        strength: Of "add-linear", for all costs; 0.1.
+        penalty: Weight of exceeded limits.
+        targets: T of each cost in its own unit; above 1 for "mul-log". None for the expected cost at the start.
+        warmup: Share of the weight steps before the first architecture step, 40 of 160 epochs in the code.
+        every: Weight steps for each architecture step; 5 in the code.
+        samples: Paths that are proposed in a round, for the archive. The method itself needs none.
+        lr: Learning rate of Adam on the logits. None for 1e-3 over 120 epochs of about 1,000 architecture steps: a search with
+            fewer gets a proportionally larger one, up to 0.1.
+        betas: Of Adam; the first is 0, so that paths that were not sampled stand still.
+        scale: Deviation of the initial logits.
+        seed: Seed of all sampling.
 
-    Raises ValueError for settings outside these bounds.
+    Raises:
+        ValueError: for settings outside these bounds, and for costs that are no sums over the options.
+
+    Example:
+        >>> parameters = (5.0, [[0.0, 2.0], [1.0, 3.0]])
+        >>> searcher = ProxylessG((2, 2), rounds=5, steps=5, additive=[parameters], warmup=0.0, every=1, scale=0.0)
+        >>> searcher.targets
+        [8.0]
+        >>> len(searcher.relax().active())
+        2
     """
 
     needs = ("rounds", "steps", "costs", "additive", "limits", "seed")
@@ -134,8 +154,8 @@ class ProxylessG(GradientSearcher):
             second = torch.multinomial(rest, 1, generator=self._generator)
             self._pairs = torch.cat([first, second], dim=1)
             q = self.policy.logits.detach().gather(1, self._pairs).softmax(dim=1)
-            taken = torch.multinomial(q, 1, generator=self._generator)
-            active = tuple(self._pairs.gather(1, taken).flatten().tolist())
+            which = torch.multinomial(q, 1, generator=self._generator)
+            active = tuple(self._pairs.gather(1, which).flatten().tolist())
             wanted = torch.zeros_like(self.policy.alive).scatter(1, self._pairs, True)
         marked = tuple(tuple(row[:n]) for row, n in zip(wanted.tolist(), self.sizes, strict=True))
         return Mixture(Mixture.one_hot(active, self.sizes).weights, marked)
@@ -156,7 +176,7 @@ class ProxylessG(GradientSearcher):
         self._pairs = None
 
     def _loss(self, ce: float, cotangents: Tensor) -> Tensor:
-        """Something whose gradient in the logits is that of the loss: sum_j (d CE / d gate_j) p_j stands for CE."""
+        """Return a scalar whose gradient in the logits is that of the loss: sum_j (d CE / d gate_j) p_j stands for CE."""
         p = self.policy.probabilities()
         if self._pairs is not None:
             q = self.policy.logits.gather(1, self._pairs).softmax(dim=1)
@@ -177,7 +197,7 @@ class ProxylessG(GradientSearcher):
         return self.weight * (factor.detach() * surrogate + ce * factor) + broken
 
     def _expected(self, p: Tensor) -> list[Tensor]:
-        """Each cost's expectation under independent choices (section 3.3.1, equation 2)."""
+        """Return the expectation of each cost under independent choices (section 3.3.1, equation 2)."""
         return [fixed + (p * rows).sum() for fixed, rows in self._costs]
 
     def ask(self, n: int) -> list[Architecture]:
@@ -195,7 +215,7 @@ class ProxylessG(GradientSearcher):
         return self.policy.rows()
 
     def derive(self) -> list[Architecture]:
-        """The most probable option of each choice."""
+        """Return the most probable option of each choice."""
         return [self.policy.mode()]
 
     def state_dict(self) -> dict[str, Any]:

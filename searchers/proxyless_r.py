@@ -1,7 +1,7 @@
 """ProxylessNAS-R: path probabilities by REINFORCE (Cai, Zhu and Han, ICLR 2019, arXiv 1812.00332, section 3.3.2, appendix D).
 
-Update rule, schedule and constants are those of the authors' code (search/nas_manager.py). What differs: a round of ours is a
-few weight steps and one architecture step, where theirs has 300 architecture steps spread over an epoch; and the learning
+Update rule, schedule and constants are those of the authors' code (search/nas_manager.py), with two departures: a round here is
+a few weight steps and one architecture step, where theirs has 300 architecture steps spread over an epoch; and the learning
 rate grows when a search has fewer of them (see `lr`).
 """
 
@@ -19,22 +19,35 @@ from searchers.parts.reinforce import Reinforce
 
 
 class ProxylessR(Searcher):
-    """Descends on `-(reward - baseline) * log p` with the reward `accuracy * prod((target / cost) ** power)`; the first
-    objective must be the error in percent, and the accuracy counts as a fraction.
+    """Ascend the expected reward `accuracy * prod((target / cost) ** power)` by policy gradient.
 
-    rounds, costs, seed: given by the budget and the experiment.
-    samples: paths per architecture step (10), measured on one validation batch.
-    warmup: share of the rounds that train weights on nearly uniform paths only (40 of 160 epochs).
-    targets: the cost T of each objective after the error, in its own unit, at which a reward equals the accuracy. None takes
-        the mean of the first samples.
-    power: of each ratio, 0.1 in the code, for all costs or one each. 0.07 is MnasNet's.
-    lr: of Adam on the logits. None stands for the published 1e-3 over its 36,000 steps: fewer steps get a proportionally larger
-        one, up to 0.1, since Adam moves a logit by at most about lr a step.
-    betas: of Adam; the first is 0, lest a path move by the momentum of steps in which it was not sampled.
-    baseline_step: b <- b + step * (mean reward - b), before it is used. It is called a decay of 0.99 in the code.
-    scale: logits start at scale * N(0, 1).
+    The first objective must be the error in percent; the accuracy counts as a fraction.
 
-    Raises ValueError for settings outside these bounds.
+    Args:
+        sizes: Number of options of each choice.
+        rounds: Rounds of the search, from the budget.
+        costs: Number of objectives after the error.
+        samples: Paths per architecture step, measured on one validation batch; 10 in the code.
+        warmup: Share of the rounds that train weights on nearly uniform paths only, 40 of 160 epochs in the code.
+        targets: T of each objective after the error, in its own unit: the cost at which the reward equals the accuracy. None
+            for the mean of the first samples.
+        power: Of each ratio, one number for all costs or one each; 0.1 in the code, 0.07 in MnasNet.
+        lr: Learning rate of Adam on the logits. None for the published 1e-3 over its 36,000 steps: fewer steps get a
+            proportionally larger one, up to 0.1, since Adam moves a logit by at most about lr a step.
+        betas: Of Adam; the first is 0, lest a path move by the momentum of steps in which it was not sampled.
+        baseline_step: Of the moving baseline, b <- b + baseline_step * (mean reward - b), before it is used. The code calls it
+            a decay of 0.99.
+        scale: Deviation of the initial logits.
+        seed: Seed of all sampling.
+
+    Raises:
+        ValueError: for settings outside these bounds.
+
+    Example:
+        >>> from searchers.base import Evaluation
+        >>> searcher = ProxylessR((3, 4), rounds=5, warmup=0.0, samples=2, targets=[10.0])
+        >>> searcher.reward(Evaluation((0, 0), (20.0, 10.0)))
+        0.8
     """
 
     needs = ("rounds", "costs", "seed")
@@ -100,16 +113,19 @@ class ProxylessR(Searcher):
         if len(self._told) < self._asked:
             return
         # Sorted, so that the sums below do not depend on the order of arrival.
-        told = sorted(self._told, key=lambda e: (e.architecture, e.costs))
+        batch = sorted(self._told, key=lambda e: (e.architecture, e.costs))
         self._told, self._asked = [], 0
         if self._target is None:
-            columns = zip(*(e.costs[1:] for e in told), strict=True)
+            columns = zip(*(e.costs[1:] for e in batch), strict=True)
             self._target = [max(sum(column) / len(column), 1e-12) for column in columns]
-        self.gradient.step([e.architecture for e in told], [self.reward(e) for e in told])
+        self.gradient.step([e.architecture for e in batch], [self.reward(e) for e in batch])
 
     def reward(self, evaluation: Evaluation) -> float:
-        """The accuracy as a fraction, times each target over its cost to its power; for whoever breaks a constraint, divided
-        by 1 + the violation (MnasNet's hard constraint, arXiv 1807.11626, section 3.1: alpha = 0, beta = -1)."""
+        """Return the accuracy as a fraction, times (target / cost) ** power for each cost.
+
+        Divided by 1 + the violation where a constraint is broken (MnasNet's hard constraint, arXiv 1807.11626, section 3.1:
+        alpha = 0, beta = -1).
+        """
         error, *costs = evaluation.costs
         assert self._target is not None
         ratios = (t / max(c, 1e-12) for c, t in zip(costs, self._target, strict=True))
@@ -120,14 +136,14 @@ class ProxylessR(Searcher):
         return self.policy.rows()
 
     def derive(self) -> list[Architecture]:
-        """The most probable option of each choice."""
+        """Return the most probable option of each choice."""
         return [self.policy.mode()]
 
     def state_dict(self) -> dict[str, Any]:
         return {
             "round": self._round,
             "asked": self._asked,
-            "told": [(list(e.architecture), list(e.costs), e.violation) for e in self._told],
+            "told": [e.to_data() for e in self._told],
             "target": self._target,
             "gradient": self.gradient.state_dict(),
             "generator": self._generator.get_state(),
@@ -135,7 +151,7 @@ class ProxylessR(Searcher):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._round, self._asked = state["round"], state["asked"]
-        self._told = [Evaluation(tuple(a), tuple(c), v) for a, c, v in state["told"]]
+        self._told = [Evaluation.from_data(e) for e in state["told"]]
         self._target = state["target"]
         self.gradient.load_state_dict(state["gradient"])
         self._generator.set_state(state["generator"])

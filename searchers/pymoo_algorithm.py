@@ -1,4 +1,4 @@
-"""Any of pymoo's genetic algorithms for several objectives (Blank and Deb, IEEE Access 2020), asked and told."""
+"""Multi-objective genetic algorithms of pymoo (Blank and Deb, IEEE Access 2020) behind ask and tell."""
 
 from __future__ import annotations
 
@@ -33,17 +33,33 @@ BY_DIRECTION = {"NSGA3": NSGA3, "UNSGA3": UNSGA3, "CTAEA": CTAEA}
 
 
 class PymooAlgorithm(UniformPaths):
-    """Options are categories, without an order: uniform crossover takes each choice from either parent, mutation draws another
-    option of each choice with probability 1 / choices. Constraints are pymoo's own. A child that is known already, in
-    whatever notation, is told to pymoo from memory.
+    """Run one of pymoo's genetic algorithms, with operators for categorical choices.
 
-    rounds, costs, canonical, seed: given by the budget, the experiment and the space. algorithm: the class in pymoo; those
-    that take operators for categories and constraints. population: survivors of each generation, and children. With CTAEA, and
-    for the others by direction (NSGA3, UNSGA3), there are at most as many reference directions, evenly spaced (Das and Dennis,
-    1998). samples: networks per round; a generation may take several. crossover: share of parents that are crossed. warmup:
-    share of the rounds that only trains shared weights, if there are any.
+    Uniform crossover takes each choice from either parent; mutation replaces each option with probability 1 / choices.
+    Constraints are handled by pymoo. A child that is the same network as a known one is told to pymoo from memory.
 
-    Raises ValueError for settings outside these bounds.
+    Args:
+        sizes: Number of options of each choice.
+        rounds: Rounds of the search, from the budget.
+        costs: Number of objectives after the error.
+        canonical: From an architecture to a key that is equal for the same networks, from the space. None: all differ.
+        algorithm: Class in pymoo, one of those that take operators for categories and constraints.
+        population: Survivors of each generation, and its children. For the methods with reference directions (NSGA3, UNSGA3,
+            CTAEA) also the upper limit of their number; they are evenly spaced (Das and Dennis, 1998).
+        samples: Architectures per round; a generation may take several rounds.
+        crossover: Probability that parents are crossed.
+        warmup: Share of the rounds that only trains shared weights.
+        seed: Seed of all sampling.
+
+    Raises:
+        ValueError: for settings outside these bounds.
+
+    Example:
+        >>> searcher = PymooAlgorithm((5,) * 6, rounds=5, algorithm="SPEA2", population=4, samples=4, warmup=0.0)
+        >>> searcher.train_on(0)
+        []
+        >>> len(set(searcher.ask(10)))
+        4
     """
 
     needs = ("rounds", "costs", "canonical", "seed")
@@ -83,7 +99,7 @@ class PymooAlgorithm(UniformPaths):
         return self._new(n, self._random)  # it goes in circles: the space is nearly used up
 
     def _missing(self) -> list[Architecture]:
-        """Members of the generation that is out and that nothing is known of, each network once."""
+        """List the members of the current generation of which nothing is known, each network once."""
         if self._offspring is None:
             self._offspring = self._start().ask()
         unknown = {self._canonical(a): a for a in self._members() if self._canonical(a) not in self._known}
@@ -103,34 +119,34 @@ class PymooAlgorithm(UniformPaths):
             vtype=int,
             elementwise=False,
         )
-        own: dict[str, Any] = {}
+        arguments: dict[str, Any] = {}
         if self.algorithm != "CTAEA":
-            own["pop_size"] = self.population
+            arguments["pop_size"] = self.population
         if self.algorithm == "SPEA2":  # pymoo's default is one object for all searches of a process, and remembers costs
-            own["survival"] = SPEA2Survival(normalize=True)
+            arguments["survival"] = SPEA2Survival(normalize=True)
         if self.algorithm in BY_DIRECTION:
-            own["ref_dirs"] = self._directions()
+            arguments["ref_dirs"] = self._directions()
         self._algorithm = (BY_RANK | BY_DIRECTION)[self.algorithm](
             sampling=IntegerRandomSampling(),
             crossover=UX(prob=self.crossover),
             mutation=_AnotherOption(),
             eliminate_duplicates=_SameNetwork(self._canonical),
-            **own,
+            **arguments,
         )
         return self._algorithm.setup(problem, termination=NoTermination(), seed=self.seed)
 
     def _directions(self) -> np.ndarray:
-        """At most `population`, of the finest lattice that has no more."""
+        """Build the finest lattice of at most `population` reference directions, (directions, objectives)."""
         parts = 1
         while self.costs and math.comb(parts + 1 + self.costs, self.costs) <= self.population:
             parts += 1
         return np.asarray(get_reference_directions("das-dennis", 1 + self.costs, n_partitions=parts))
 
     def _advance(self) -> None:
-        """Tells pymoo of the generation that is out, all of which is known now, and asks for the next."""
+        """Tell pymoo the costs of the current generation, all of which are known by now, and ask for the next."""
         assert self._algorithm is not None and self._offspring is not None
-        found: dict[Hashable, Evaluation] = {self._canonical(e.architecture): e for e in self.told}
-        answers = [found[self._canonical(a)] for a in self._members()]
+        known: dict[Hashable, Evaluation] = {self._canonical(e.architecture): e for e in self.told}
+        answers = [known[self._canonical(a)] for a in self._members()]
         costs = np.array([e.costs for e in answers])
         broken = np.array([[e.violation] for e in answers])
         Evaluator().eval(StaticProblem(self._algorithm.problem, F=costs, G=broken), self._offspring)
@@ -139,14 +155,14 @@ class PymooAlgorithm(UniformPaths):
         self._offspring = Population() if asked is None else asked
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """pymoo's state is no plain data; it is what the same evaluations lead to, generation by generation."""
+        """Restore pymoo's state, which is no plain data, by replaying the same evaluations generation by generation."""
         super().load_state_dict(state)
         self.seed = state["seed"]
         self._algorithm = self._offspring = None
-        told = {self._canonical(e.architecture) for e in self.told}
+        known = {self._canonical(e.architecture) for e in self.told}
         for _ in range(state["generations"]):
             self._missing()
-            assert {self._canonical(a) for a in self._members()} <= told
+            assert {self._canonical(a) for a in self._members()} <= known
             self._advance()
 
     def state_dict(self) -> dict[str, Any]:
@@ -155,7 +171,7 @@ class PymooAlgorithm(UniformPaths):
 
 
 class _AnotherOption(Mutation):  # type: ignore[misc]
-    """Each choice takes another of its options, all as likely, with probability 1 / choices."""
+    """Replace each option by another one, all equally likely, with probability 1 / choices."""
 
     def _do(self, problem: Problem, x: Any, *args: Any, random_state: np.random.Generator, **kwargs: Any) -> Any:
         sizes = problem.xu.astype(int) + 1
@@ -165,8 +181,8 @@ class _AnotherOption(Mutation):  # type: ignore[misc]
 
 class _SameNetwork(ElementwiseDuplicateElimination):  # type: ignore[misc]
     def __init__(self, canonical: Callable[[Architecture], Hashable]) -> None:
-        super().__init__(cmp_func=lambda a, b: canonical(_plain(a.X)) == canonical(_plain(b.X)))
+        super().__init__(cmp_func=lambda a, b: canonical(_architecture(a.X)) == canonical(_architecture(b.X)))
 
 
-def _plain(x: Any) -> Architecture:
+def _architecture(x: Any) -> Architecture:
     return tuple(int(v) for v in x)

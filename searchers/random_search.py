@@ -1,4 +1,4 @@
-"""Uniform random search over a space, with shared weights trained on uniform paths: the baseline every method must beat."""
+"""Uniform random search, the baseline that every method must beat."""
 
 from __future__ import annotations
 
@@ -9,11 +9,28 @@ from searchers.parts.uniform import UniformPaths
 
 
 class RandomSearch(UniformPaths):
-    """Li and Talwalkar, "Random search and reproducibility for NAS" (UAI 2019), section 3: single paths drawn uniformly
-    train the shared weights; then uniform samples are measured with them, each network once.
+    """Measure uniformly drawn networks, each of them once, after shared weights were trained on uniform single paths.
 
-    rounds, canonical, seed: given by the budget, the space and the experiment. samples: architectures per round. warmup: share
-    of the rounds that only trains weights. Raises ValueError for settings outside these bounds.
+    Random search with weight sharing (Li and Talwalkar, "Random search and reproducibility for neural architecture search", UAI
+    2019, section 3).
+
+    Args:
+        sizes: Number of options of each choice.
+        rounds: Rounds of the search, from the budget.
+        canonical: From an architecture to a key that is equal for the same networks, from the space. None: all differ.
+        samples: Architectures per round.
+        warmup: Share of the rounds that only trains shared weights.
+        seed: Seed of all sampling.
+
+    Raises:
+        ValueError: for fewer than 1 sample, or a warm-up outside 0..1.
+
+    Example:
+        >>> searcher = RandomSearch((3, 4), rounds=5, samples=4, warmup=0.0)
+        >>> searcher.train_on(0)
+        []
+        >>> len(set(searcher.ask(10)))
+        4
     """
 
     def __init__(

@@ -1,8 +1,8 @@
-"""Bayesian optimisation: surrogates of the costs say which network can be expected to add most hypervolume to the front.
+"""Bayesian optimisation by expected hypervolume improvement over Gaussian processes.
 
-The expected hypervolume improvement of Gaussian processes is that of Emmerich, Giannakoglou and Naujoks (IEEE Transactions on
-Evolutionary Computation 10, 2006); the hypervolume is a mean over directions, as in Zhang and Golovin (ICML 2020), for any
-number of objectives.
+The expected hypervolume improvement is that of Emmerich, Giannakoglou and Naujoks (IEEE Transactions on Evolutionary
+Computation 10, 2006); the hypervolume is a mean over directions, as in Zhang and Golovin (ICML 2020), for any number of
+objectives.
 """
 
 from __future__ import annotations
@@ -24,44 +24,59 @@ from searchers.parts.ranking import ranked
 from searchers.parts.ties import coarse, extent
 from searchers.parts.uniform import UniformPaths
 
-WHOLE = 20_000
-"""Spaces of up to so many architectures are predicted whole."""
+MAX_LISTED = 20_000
+"""Largest number of architectures of a space that is predicted as a whole."""
 GENERATIONS = 4
-"""In which candidates of a larger space are bred for each proposal."""
-GROWTH = 1.15
-"""Hyperparameters are fitted anew whenever there are so many times as many evaluations."""
-LIMIT = 1000
-"""Evaluations that are learned from, the best of them where there are more: time grows with their square."""
+"""Generations in which candidates of a larger space are bred for each proposal."""
+REFIT_GROWTH = 1.15
+"""Growth in the number of evaluations after which hyperparameters are fitted again."""
+MAX_EVALUATIONS = 1000
+"""Largest number of evaluations that models are conditioned on, the best of them; the time grows with its square."""
 DIRECTIONS = 128
+"""Directions over which the hypervolume is averaged."""
 OUTCOMES = 16
-"""Of a measurement that are looked at for its expectation."""
-BEST_CASE = 2.5
-"""Deviations. So many networks whose costs would add most there have their expectation worked out:"""
-CLOSER = 500
+"""Quasi-random outcomes of a measurement over which the improvement is averaged."""
+OPTIMISM = 2.5
+"""Deviations below the mean of the optimistic bound by which candidates are screened."""
+MAX_ESTIMATED = 500
+"""Only so many best candidates by the optimistic bound get a full estimate of the expected improvement."""
 MARGIN = 0.1
-"""How far the reference point lies beyond the worst costs, as a share of the way there from the best."""
+"""Distance of the reference point beyond the worst costs, as a share of their range."""
 VIOLATION = -1
-"""In the place of a cost's index: the model of what keeps the constraints."""
+"""Key of the model of constraint violations, beside the indices of costs."""
 
 
 class SurrogateSearch(UniformPaths):
-    """Costs in `additive` are known; every other one is predicted by a Gaussian process from all that was told (see
-    `parts/gaussian_process.py`). Proposed is the architecture that can be expected to add most hypervolume to the measured
-    front, times the probability that it keeps the constraints. What a measurement would add includes its chance: a table's
-    network that came out well is worth having, and a supernet's is judged again at the end. Where a round has several
-    proposals, each supposes that those before it cost what was predicted.
+    """Propose the architecture of the largest expected hypervolume improvement, times the probability that it is feasible.
 
-    rounds, additive, path_encoding, canonical, seed: given by the budget, the space and the experiment. additive: for every
-        cost after the first what is fixed and what each option of each choice adds, or None where it has to be learned.
-        path_encoding: features of the graphs of all architectures, if the space is small enough to list.
-    start: networks before the first prediction, at random but so that each option is taken about equally often (a Latin
-        hypercube; McKay, Beckman and Conover, Technometrics 21, 1979).
-    candidates: predicted for each proposal where the space is too large to predict all of it: mutants of the front, then of
-        those that look best.
-    samples: networks per round; a round's costs are learned from before the next. warmup: share of the rounds that only trains
-        shared weights, if there are any.
+    Costs in `additive` are computed; every other one is predicted by a Gaussian process from all evaluations (see
+    `parts/gaussian_process.py`). The improvement includes the noise of a measurement: an entry of a table that came out well is
+    worth having, and one of a supernet is judged again at the end. Within a round, each proposal assumes that those before it
+    cost what was predicted (kriging believer).
 
-    Raises ValueError for settings outside these bounds.
+    Args:
+        sizes: Number of options of each choice.
+        rounds: Rounds of the search, from the budget.
+        additive: Each cost after the error as a sum over the options, or None where it has to be learned.
+        path_encoding: Features of the graphs of all architectures, from the space; None where it is too large to list.
+        canonical: From an architecture to a key that is equal for the same networks, from the space. None: all differ.
+        start: Networks before the first prediction, a Latin hypercube: random, with each option about equally often (McKay,
+            Beckman and Conover, Technometrics 21, 1979).
+        candidates: Networks that are predicted for each proposal where the space is too large to predict all of it: mutants of
+            the front, then of those that look best.
+        samples: Architectures per round, whose costs are learned before the next round.
+        warmup: Share of the rounds that only trains shared weights.
+        seed: Seed of all sampling.
+
+    Raises:
+        ValueError: for settings outside these bounds, and for additive costs over other options than `sizes`.
+
+    Example:
+        >>> searcher = SurrogateSearch((3, 4), rounds=5, start=2, warmup=0.0)
+        >>> searcher.train_on(0)
+        []
+        >>> len(searcher.ask(10))
+        1
     """
 
     needs = ("rounds", "additive", "path_encoding", "canonical", "seed")
@@ -90,7 +105,7 @@ class SurrogateSearch(UniformPaths):
         self._encoding = Encoding(sizes, path_encoding)
         self._space: np.ndarray | None = None
         self._features: np.ndarray | None = None
-        if math.prod(sizes) <= WHOLE:
+        if math.prod(sizes) <= MAX_LISTED:
             self._space = np.array(list(itertools.product(*map(range, sizes))))
             self._features = self._encoding(self._space)
         design = qmc.LatinHypercube(len(sizes), rng=np.random.default_rng(seed)).random(start)
@@ -104,34 +119,37 @@ class SurrogateSearch(UniformPaths):
         rng = np.random.default_rng(int(torch.randint(2**62, (), generator=self._generator)))
         self._update_models()
         measured = np.array([e.costs for e in self.told if e.violation <= 0]).reshape(-1, len(self.told[0].costs))
-        found: list[Architecture] = []
-        while len(found) < n:
-            proposed = self._best(_Improvement(measured, rng), {self._canonical(a) for a in found}, rng)
-            if proposed is None:
+        proposals: list[Architecture] = []
+        while len(proposals) < n:
+            proposal = self._best(_Improvement(measured, rng), {self._canonical(a) for a in proposals}, rng)
+            if proposal is None:
                 break
-            found.append(proposed)
-            if len(found) < n:
-                measured = np.vstack([measured, self._suppose(proposed)])
-        self._known.update(map(self._canonical, found))
-        return [*found, *self._new(n - len(found), self._random)]
+            proposals.append(proposal)
+            if len(proposals) < n:
+                measured = np.vstack([measured, self._suppose(proposal)])
+        self._known.update(map(self._canonical, proposals))
+        return [*proposals, *self._new(n - len(proposals), self._random)]
 
     def _spread(self) -> Architecture:
-        """The next of those to start with; random ones once they are used up."""
+        """Return the next network of the initial design, and a random one once that is used up."""
         return self._design.pop(0) if self._design else self._random()
 
     def _update_models(self) -> None:
-        """Fits them if it is time, and tells them of everything; all of it a function of `told` and of when they were last
-        fitted, so that a restored search has the same."""
+        """Fit the models if it is time, and condition them on all evaluations.
+
+        Everything here is a function of `told` and of when the models were last fitted, so that a restored search has the same
+        ones.
+        """
         values = self._values()
-        if not self._fitted or len(self.told) >= GROWTH * self._fitted or set(values) != set(self._values(self._fitted)):
+        if not self._fitted or len(self.told) >= REFIT_GROWTH * self._fitted or set(values) != set(self._values(self._fitted)):
             self._fitted, self._models = len(self.told), {}
         used = list(range(self._fitted))
-        if self._fitted > LIMIT:
+        if self._fitted > MAX_EVALUATIONS:
             keys = ranked(self.told[: self._fitted])
-            used = sorted(sorted(used, key=keys.__getitem__)[:LIMIT])
+            used = sorted(sorted(used, key=keys.__getitem__)[:MAX_EVALUATIONS])
         if not self._models:
             x = self._encoding([self.told[i].architecture for i in used])
-            room = math.ceil(GROWTH * self._fitted) - self._fitted + 2 * self.samples
+            room = math.ceil(REFIT_GROWTH * self._fitted) - self._fitted + 2 * self.samples
             for i, column in self._values(self._fitted).items():
                 self._models[i] = _Model(self._encoding, x, column[used], i != VIOLATION, self._features, room)
         used += range(self._fitted, len(self.told))
@@ -140,7 +158,7 @@ class SurrogateSearch(UniformPaths):
             model.condition(x, values[i][used])
 
     def _values(self, n: int | None = None) -> dict[int, np.ndarray]:
-        """What there is to learn from the first `n` evaluations: each unknown cost, and the violation if there was any."""
+        """Return what is learned from the first `n` evaluations: each unknown cost, and the violation if there was any."""
         costs = np.array([e.costs for e in self.told[:n]])
         violation = np.array([e.violation for e in self.told[:n]])
         # What could not be measured at all is told as the worst in everything, which says nothing of its costs.
@@ -152,7 +170,7 @@ class SurrogateSearch(UniformPaths):
         return values
 
     def _best(self, improvement: _Improvement, besides: set[Hashable], rng: np.random.Generator) -> Architecture | None:
-        """Of all, or of those that were bred, the best that is neither known nor in `besides`."""
+        """Return the best candidate, of the whole space or of those bred, that is neither known nor in `besides`."""
         pool = self._space
         if pool is None:
             size = self.candidates // GENERATIONS
@@ -170,7 +188,7 @@ class SurrogateSearch(UniformPaths):
         return None
 
     def _bred(self, parents: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-        """(n, choices): half of them crossed from two parents, all with about one and a half choices changed."""
+        """Breed `n` children, (n, choices): half of them crossed, all with about one and a half choices changed."""
         first, second = (parents[rng.integers(len(parents), size=n)] for _ in range(2))
         crossed = (rng.random(n) < 0.5)[:, None] & (rng.random(first.shape) < 0.5)
         sizes = np.array(self.sizes)
@@ -179,7 +197,7 @@ class SurrogateSearch(UniformPaths):
         return np.where(rng.random(first.shape) < 1.5 / len(sizes), other, child)
 
     def _score(self, pool: np.ndarray, improvement: _Improvement, rng: np.random.Generator) -> np.ndarray:
-        """(pool,): the expected improvement times the probability that the constraints are kept."""
+        """Return the expected improvement times the probability of feasibility, (pool,)."""
         features = self._features if pool is self._space else self._encoding(pool)
         assert features is not None
         predicted = {i: model.predict(features) for i, model in self._models.items() if i != VIOLATION}
@@ -197,19 +215,19 @@ class SurrogateSearch(UniformPaths):
 
         keeps = self._models[VIOLATION].below_zero(features) if VIOLATION in self._models else np.ones(len(pool))
         # What comes of float32 is compared by as many digits as it has; among equals the seed decides, not the processor.
-        score = coarse(keeps * improvement(costs(slice(None), np.full((1, len(predicted)), -BEST_CASE))[0]))
-        closer = np.argsort(-score, kind="stable")[:CLOSER]
+        score = coarse(keeps * improvement(costs(slice(None), np.full((1, len(predicted)), -OPTIMISM))[0]))
+        closer = np.argsort(-score, kind="stable")[:MAX_ESTIMATED]
         closer = closer[score[closer] > 0]
         score *= 1e-9  # where nothing can be expected any more, the best case decides
         if len(closer) and predicted:
             normal = norm.ppf(qmc.Sobol(len(predicted), rng=rng).random(OUTCOMES))
-            outcomes = costs(closer, np.clip(normal, -BEST_CASE, BEST_CASE))
+            outcomes = costs(closer, np.clip(normal, -OPTIMISM, OPTIMISM))
             added = improvement(outcomes.reshape(-1, outcomes.shape[2])).reshape(outcomes.shape[:2])
             score[closer] += keeps[closer] * added.mean(axis=0)
         return coarse(score)
 
     def _suppose(self, architecture: Architecture) -> np.ndarray:
-        """Adds what is predicted for it to what is known; returns its costs."""
+        """Condition the models on their own predictions for an architecture (kriging believer); return its predicted costs."""
         x = self._encoding([architecture])
         supposed = {i: model.suppose(x) for i, model in self._models.items()}
         hot = x[0, : self._encoding.one_hot]
@@ -227,9 +245,15 @@ class SurrogateSearch(UniformPaths):
 
 
 class _Model:
-    """Of one cost, or of the violation.
+    """A Gaussian process of one cost, or of the violation.
 
-    space: features of the whole space, if it is small; what is known of it is then kept from proposal to proposal.
+    Args:
+        encoding: Features of architectures.
+        x: Features of the evaluations that hyperparameters are fitted to, (evaluations, features).
+        values: Their values, (evaluations,).
+        skewed: Whether values are transformed to be about normal.
+        space: Features of the whole space, if it is small; predictions for it are then updated from proposal to proposal.
+        room: Number of evaluations that will be added before the next fit.
     """
 
     def __init__(
@@ -241,14 +265,14 @@ class _Model:
         self._whole = None if space is None else Posterior(self._kernel, space, x, room)
 
     def condition(self, x: np.ndarray, values: np.ndarray) -> None:
-        """On this, of which it may know the first rows; they do not change."""
+        """Condition on these evaluations, the first of which may be known; those do not change."""
         self._x, self._z = x, self.scale.to(values)
         if self._whole is not None:
             for row in x[len(self._whole) :]:
                 self._whole.add(row)
 
     def suppose(self, x: np.ndarray) -> float:
-        """That a measurement at `x`, (1, features), gives its mean, which is returned."""
+        """Condition on the predicted mean at `x`, (1, features), and return it."""
         z = Posterior(self._kernel, x, self._x).predict(self._z)[0]
         self._x, self._z = np.vstack([self._x, x]), np.append(self._z, z)
         if self._whole is not None:
@@ -256,23 +280,27 @@ class _Model:
         return float(self.scale.back(z)[0])
 
     def predict(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Means and deviations of measurements there, their chance included, on the scale of the model."""
+        """Return means and deviations of measurements, noise included, on the scale of the model, (features' rows,) each."""
         whole = self._whole if features is self._space else None
         mean, deviation = (whole or Posterior(self._kernel, features, self._x)).predict(self._z)
         return mean, np.hypot(deviation, math.sqrt(self._kernel.noise))
 
     def below_zero(self, features: np.ndarray) -> np.ndarray:
-        """The probability of it."""
+        """Return the probability that a measurement is below 0, (features' rows,)."""
         mean, deviation = self.predict(features)
         zero = self.scale.to(np.zeros(1))[0]
         return np.asarray(norm.cdf((zero - mean) / deviation))
 
 
 class _Improvement:
-    """By how much each of some costs, (points, objectives), would raise the hypervolume of what was measured.
+    """The gain in hypervolume that each of some costs would add to the measured ones.
 
-    The hypervolume is, up to a factor, the mean over directions of the positive orthant of how far along each the front
-    dominates, to the power of the number of objectives. Where nothing was measured, all raise it alike.
+    The hypervolume is, up to a factor, the mean over directions of the positive orthant of how far along each direction the
+    front dominates, to the power of the number of objectives. With nothing measured, all costs gain the same.
+
+    Args:
+        measured: Costs of feasible evaluations, (evaluations, objectives).
+        rng: Source of the directions.
     """
 
     def __init__(self, measured: np.ndarray, rng: np.random.Generator) -> None:
@@ -294,18 +322,18 @@ class _Improvement:
         self._front = self._front[np.argsort(-self._front.prod(axis=1))]  # those that dominate most come first
 
     def _scaled(self, costs: np.ndarray) -> np.ndarray:
-        """Below the reference point, in extents of what was measured."""
+        """Return the distance below the reference point, in extents of the measured costs."""
         return np.asarray(1 + MARGIN - (costs - self._best) / self._extent, dtype=np.float32)
 
     def _reach(self, scaled: np.ndarray) -> np.ndarray:
-        """(points, directions)."""
+        """Return how far points dominate along each direction, to the power of the objectives' number, (points, directions)."""
         reach = scaled[:, :1] / self._directions[:, 0]
         for i in range(1, scaled.shape[1]):
             np.minimum(reach, scaled[:, i : i + 1] / self._directions[:, i], out=reach)
         return np.asarray(np.maximum(reach, 0.0) ** scaled.shape[1])
 
     def __call__(self, costs: np.ndarray) -> np.ndarray:
-        """(points,)"""
+        """Return the gain of each of `costs`, (points, objectives), as (points,)."""
         if self._front is None:
             return np.ones(len(costs))
         scaled = self._scaled(costs)

@@ -1,10 +1,10 @@
-"""TND-NAS: policy gradient on architecture parameters in discrete space, over a progressively shrinking space.
+"""TND-NAS: policy gradient on architecture parameters over a progressively shrinking space.
 
-Sources: arXiv 2111.03892, ICAART 2022 and Information Sciences 661 (2024) 120186 for what the method is: a supernet
-differentiable in its weights, architecture parameters optimised by policy gradient without a controller network, objectives
-that need not be differentiable, a space shrunk according to the architecture parameters. No official code is public; the
-update rules and settings below are those of the author's earlier repository (blyucs/pdarts, 2021), which reproduces the
-published parameter counts. They may differ from the article in detail.
+The method, as in arXiv 2111.03892, ICAART 2022 and Information Sciences 661 (2024) 120186: a supernet that is differentiable in
+its weights, architecture parameters optimised by policy gradient without a controller network, objectives that need not be
+differentiable, and a space that is shrunk according to the architecture parameters. No official code is public; update rules
+and settings are those of the author's earlier repository (blyucs/pdarts, 2021), which reproduces the published parameter
+counts. They may differ from the article in detail.
 """
 
 from __future__ import annotations
@@ -22,33 +22,48 @@ from searchers.parts.reinforce import Reinforce
 
 
 class TndNas(Searcher):
-    """REINFORCE on `accuracy * prod((cost / base) ** exponent)`; the first objective must be the error in percent.
+    """Ascend the expected reward `accuracy * prod((cost / base) ** exponent)` by policy gradient, in stages that drop options.
 
-    rounds: rounds of the whole search, shared out evenly over the stages; given by the budget.
-    costs: how many objectives there are besides the error; given by the experiment.
-    samples: one-hot samples per policy step, which share one validation batch.
-    keep: share of a choice's options that survives each stage but the last; the number of stages is one more. The default
-        gives the schedules of the source, 10 -> 6 -> 3 and 6 -> 4 -> 2, and 5 -> 3 -> 2 for NAS-Bench-201.
-    warmup: share of each stage that only trains weights (15 of 25 epochs in the source; 5 collapsed to one operation).
-    train: "mixture" trains weights on the softmax mixture of the surviving options, as published; "paths" on architectures
-        sampled from the policy, which takes the memory of one network.
-    exponents: a power per cost after the error, one number for all of them, a list per cost, or a list of such lists per
-        stage; below zero, so that cheaper is better. The source used -0.45, -0.20 and -0.25 for the parameters, where the
-        best and the worst network are a factor of three apart; spaces whose costs span a factor of thirty collapse to the
-        cheapest network at that, hence our default, MnasNet's -0.07 (arXiv 1807.11626, section 3).
-    bases: the cost at which a reward equals the accuracy, in the same forms as `exponents`, in the objectives' own units.
-        None takes the mean of the first samples of each stage; the source gave numbers by hand, which nobody has for a new
-        space. A base scales all rewards of a stage alike.
-    lr, betas, weight_decay, clip: Adam on the logits, gradient clipped to this L2 norm. lr None stands for the source's
-        6e-3 over its 980 policy steps a stage (10 epochs of 98 batches): a stage of fewer steps gets a proportionally larger
-        one, up to 0.1, since Adam moves a logit by at most about lr a step and 6e-3 would leave a short search uniform.
-    baseline_step: b <- b + step * (mean reward - b), before it is used. With the batch's own mean inside it the expected
-        gradient shrinks by 1 - step / samples; its direction is unbiased.
-    scale: logits start each stage at scale * N(0, 1).
-    entropy: weight of the policy's entropy in nats beside the reward, which is in percentage points; off as in the source. It
-        keeps a policy from settling early.
+    The first objective must be the error in percent.
 
-    Raises ValueError for settings outside these bounds.
+    Args:
+        sizes: Number of options of each choice.
+        rounds: Rounds of the whole search, from the budget, shared out evenly over the stages.
+        costs: Number of objectives after the error.
+        samples: Architectures per policy step, measured on one validation batch.
+        keep: Share of a choice's options that survives each stage but the last; there is one stage more. The default gives the
+            schedules of the source, 10 -> 6 -> 3 and 6 -> 4 -> 2, and 5 -> 3 -> 2 for NAS-Bench-201.
+        warmup: Share of each stage that only trains weights; 15 of 25 epochs in the source, where 5 collapsed to one operation.
+        train: "mixture" trains weights on the softmax mixture of the surviving options, as published; "paths" on architectures
+            sampled from the policy, with the memory of one network.
+        exponents: Power of each cost after the error: one number for all, a list with one per cost, or a list of such lists
+            with one per stage. Below zero, so that cheaper is better. The source has -0.45, -0.20 and -0.25 for the parameters,
+            where the best and the worst network are a factor of three apart; at that, spaces whose costs span a factor of
+            thirty collapse to the cheapest network. The default is MnasNet's -0.07 (arXiv 1807.11626, section 3).
+        bases: Cost at which the reward equals the accuracy, in the objective's own unit and in the same forms as `exponents`.
+            None for the mean of the first samples of each stage; the source gave numbers by hand, which nobody has for a new
+            space. A base scales all rewards of a stage alike.
+        lr: Learning rate of Adam on the logits. None for the source's 6e-3 over its 980 policy steps a stage (10 epochs of 98
+            batches): a stage of fewer steps gets a proportionally larger one, up to 0.1, since Adam moves a logit by at most
+            about lr a step and 6e-3 would leave a short search uniform.
+        betas: Of Adam; from the source.
+        weight_decay: Of Adam; from the source.
+        clip: Largest L2 norm of the gradient; from the source.
+        baseline_step: Of the moving baseline, b <- b + baseline_step * (mean reward - b), before it is used. As the baseline
+            includes the batch's own mean, the expected gradient shrinks by 1 - baseline_step / samples; its direction is
+            unbiased.
+        scale: Deviation of the initial logits of each stage.
+        entropy: Weight of the policy's entropy in nats beside the reward, which is in percentage points; 0 in the source. It
+            keeps a policy from settling early.
+        seed: Seed of all sampling.
+
+    Raises:
+        ValueError: for settings outside these bounds.
+
+    Example:
+        >>> searcher = TndNas((5, 5), rounds=9, keep=(0.6, 0.3))
+        >>> searcher.stage.stages, searcher.plan()
+        (3, (1.0, 0.6, 0.3))
     """
 
     needs = ("rounds", "costs", "seed")
@@ -152,18 +167,20 @@ class TndNas(Searcher):
         if len(self._told) < self._asked:
             return
         # Sorted, so that the sums below do not depend on the order of arrival.
-        told = sorted(self._told, key=lambda e: (e.architecture, e.costs))
+        batch = sorted(self._told, key=lambda e: (e.architecture, e.costs))
         self._told, self._asked = [], 0
-        self._learn(told)
+        self._learn(batch)
         if self._round == self._lengths[self._index] and self._index < len(self.keep):
             share = self.keep[self._index]
-            left = [len(options) for options in self.policy.options()]
-            self.policy.keep([min(n, max(1, math.floor(share * s + 0.5))) for s, n in zip(self.sizes, left, strict=True)])
+            counts = [len(options) for options in self.policy.options()]
+            self.policy.keep([min(n, max(1, math.floor(share * s + 0.5))) for s, n in zip(self.sizes, counts, strict=True)])
             self._begin(self._index + 1)
 
     def reward(self, evaluation: Evaluation) -> float:
-        """Accuracy in percent times the costs' ratios to their bases, each raised to its exponent; for whoever breaks a
-        constraint, divided by 1 + the violation (MnasNet's hard constraint, arXiv 1807.11626, section 3.1)."""
+        """Return the accuracy in percent, times (cost / base) ** exponent for each cost.
+
+        Divided by 1 + the violation where a constraint is broken (MnasNet's hard constraint, arXiv 1807.11626, section 3.1).
+        """
         error, *costs = evaluation.costs
         exponents = self.exponents[self._index]
         assert self._base is not None
@@ -171,14 +188,14 @@ class TndNas(Searcher):
         traded = math.prod(math.pow(r, e) for r, e in zip(ratios, exponents, strict=True))
         return (100.0 - error) * traded / (1.0 + evaluation.violation)
 
-    def _learn(self, told: list[Evaluation]) -> None:
+    def _learn(self, evaluations: list[Evaluation]) -> None:
         if self._base is None:
-            costs = [e.costs[1:] for e in told]
+            costs = [e.costs[1:] for e in evaluations]
             if self.bases is None:
                 self._base = [max(sum(column) / len(column), 1e-12) for column in zip(*costs, strict=True)]
             else:
                 self._base = self.bases[self._index]
-        self.gradient.step([e.architecture for e in told], [self.reward(e) for e in told])
+        self.gradient.step([e.architecture for e in evaluations], [self.reward(e) for e in evaluations])
 
     def plan(self) -> tuple[float, ...]:
         return (1.0, *self.keep)
@@ -187,7 +204,10 @@ class TndNas(Searcher):
         return self.policy.rows()
 
     def derive(self) -> list[Architecture]:
-        """The best option of each choice; a `none` that wins stands, as the source deletes such edges and selects no others."""
+        """Return the most probable option of each choice.
+
+        A `none` that wins stands: the source deletes such edges and selects no others.
+        """
         return [self.policy.mode()]
 
     def state_dict(self) -> dict[str, Any]:
@@ -195,7 +215,7 @@ class TndNas(Searcher):
             "index": self._index,
             "round": self._round,
             "asked": self._asked,
-            "told": [(list(e.architecture), list(e.costs), e.violation) for e in self._told],
+            "told": [e.to_data() for e in self._told],
             "base": self._base,
             "gradient": self.gradient.state_dict(),
             "generator": self._generator.get_state(),
@@ -204,14 +224,14 @@ class TndNas(Searcher):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._begin(state["index"])
         self._round, self._asked = state["round"], state["asked"]
-        self._told = [Evaluation(tuple(a), tuple(c), v) for a, c, v in state["told"]]
+        self._told = [Evaluation.from_data(e) for e in state["told"]]
         self._base = state["base"]
         self.gradient.load_state_dict(state["gradient"])
         self._generator.set_state(state["generator"])
 
 
 def _per_stage(value: float | list[float] | list[list[float]], stages: int, costs: int, name: str) -> list[list[float]]:
-    """A number per cost, per stage; one number stands for every cost, one list for every stage."""
+    """Expand to a number per cost, per stage; one number stands for every cost, one list for every stage."""
     if isinstance(value, (int, float)):
         return [[float(value)] * costs] * stages
     rows: list[list[float]] = [list(v) if isinstance(v, (list, tuple)) else [] for v in value]

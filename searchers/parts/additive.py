@@ -1,4 +1,4 @@
-"""Costs that are sums over a network's operations, and the best networks under any budget of such a cost."""
+"""Additive costs, which are sums over a network's operations, and the best networks under any budget of such a cost."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 from searchers.parts.ties import ROUNDING, levels
 
 Additive = tuple[float, list[list[float]]]
-"""A cost that is a sum: what is fixed, and what each option of each choice adds."""
+"""A cost that is a sum over a network's operations: a fixed part, and what each option of each choice adds."""
 
 Taken = tuple[tuple[int, int], ...]
-"""Choices with the option that each takes."""
+"""Pairs of a choice and its option."""
 
 
 class Item(NamedTuple):
-    """One of the alternatives of a group: its score, its cost, and what it stands for."""
+    """An alternative of a group: its score, its cost, and the options that it stands for."""
 
     score: float
     cost: float
@@ -25,12 +25,18 @@ class Item(NamedTuple):
 
 
 def front(groups: Sequence[Sequence[Item]], budget: float) -> list[tuple[float, float, Taken]]:
-    """One item of every group, such that no other combination has a higher summed score at no higher cost: all of those
-    combinations within the budget, the cheapest first, each with its score and cost.
+    """Solve the multiple-choice knapsack exactly for all budgets at once.
 
-    The multiple-choice knapsack, solved exactly for all budgets at once: group by group, whatever is beaten in both is dropped,
-    as it could not be part of a solution. Scores and costs are rounded to about twelve digits of the largest first: their sums
-    are exact, so that no combination is better by the order of a sum. The budget may be exceeded by as much as rounding.
+    One item is taken of every group. Group by group, whatever is dominated in score and cost is dropped, as it cannot be part
+    of a solution. Scores and costs are rounded to about twelve digits of the largest first: their sums are exact, so that no
+    combination is better by the order of a sum. The budget may be exceeded by as much as rounding.
+
+    Args:
+        groups: The alternatives of each group.
+        budget: Largest summed cost.
+
+    Returns:
+        The summed score, the summed cost and the options of every non-dominated combination, the cheapest first.
     """
     every = [item for group in groups for item in group]
     ends = np.cumsum([len(group) for group in groups])[:-1]
@@ -44,15 +50,15 @@ def front(groups: Sequence[Sequence[Item]], budget: float) -> list[tuple[float, 
         order = order[all_c[order] <= within]
         best = np.maximum.accumulate(all_s[order]) if len(order) else all_s[order]
         better = np.concatenate([[True], best[1:] > best[:-1]]) if len(order) else np.zeros(0, dtype=bool)
-        kept = order[better]
-        scores, costs = all_s[kept], all_c[kept]
-        history.append(np.divmod(kept, len(s)))
-    found = []
+        non_dominated = order[better]
+        scores, costs = all_s[non_dominated], all_c[non_dominated]
+        history.append(np.divmod(non_dominated, len(s)))
+    solutions = []
     for state in range(len(scores)):
         taken: list[tuple[int, int]] = []
         at = state
         for (before, item), group in zip(reversed(history), reversed(groups), strict=True):
             taken += group[int(item[at])].taken
             at = int(before[at])
-        found.append((float(scores[state]), float(costs[state]), tuple(taken)))
-    return found
+        solutions.append((float(scores[state]), float(costs[state]), tuple(taken)))
+    return solutions

@@ -12,10 +12,16 @@ from searchers.parts.ties import level
 
 
 class Categorical:
-    """Logits of shape (choices, most options), padded; dropped and padding options have probability 0 exactly.
+    """Logits of independent choices, (choices, most options), padded; dropped and padding options have probability 0 exactly.
 
-    A part that searchers hold. Float64, so that a policy restored from a checkpoint goes on to the last bit and gradients
+    Searchers hold it as a part. In float64, so that a policy restored from a checkpoint continues to the last bit and gradients
     can be checked against finite differences.
+
+    Args:
+        sizes: Number of options of each choice.
+
+    Raises:
+        ValueError: for a choice without options.
     """
 
     def __init__(self, sizes: Sequence[int]) -> None:
@@ -26,7 +32,7 @@ class Categorical:
         self.logits = torch.zeros(self.alive.shape, dtype=torch.float64, requires_grad=True)
 
     def initialise(self, scale: float, generator: torch.Generator) -> None:
-        """Logits from scale * N(0, 1)."""
+        """Draw the logits from scale * N(0, 1)."""
         with torch.no_grad():
             self.logits.copy_(scale * torch.randn(self.logits.shape, dtype=torch.float64, generator=generator))
 
@@ -35,32 +41,32 @@ class Categorical:
         return self.logits.masked_fill(~self.alive, -torch.inf).log_softmax(dim=-1)
 
     def probabilities(self) -> Tensor:
-        """(choices, most options), rows sum to 1."""
+        """Return probabilities, (choices, most options); rows sum to 1."""
         return self.log_probabilities().exp()
 
     def rows(self) -> list[list[float]]:
-        """The probabilities as lists of the choices' own lengths, dropped options included with 0."""
+        """Return the probabilities as lists of the choices' own lengths, with 0 for dropped options."""
         return [row[:n] for row, n in zip(self.probabilities().tolist(), self.sizes, strict=True)]
 
     def sample(self, n: int, generator: torch.Generator) -> list[Architecture]:
-        """`n` independent architectures."""
+        """Draw `n` independent architectures."""
         if n == 0:
             return []
-        drawn = torch.multinomial(self.probabilities().detach(), n, replacement=True, generator=generator)
-        return [tuple(column) for column in drawn.T.tolist()]
+        samples = torch.multinomial(self.probabilities().detach(), n, replacement=True, generator=generator)
+        return [tuple(column) for column in samples.T.tolist()]
 
     def log_prob(self, architectures: Sequence[Architecture]) -> Tensor:
-        """(architectures,), differentiable in the logits."""
+        """Return log probabilities, (architectures,), differentiable in the logits."""
         picked = torch.tensor(architectures, dtype=torch.long)
         return self.log_probabilities().gather(1, picked.T).sum(dim=0)
 
     def entropy(self) -> Tensor:
-        """Sum over the choices, in nats; differentiable in the logits."""
+        """Return the entropy summed over the choices, in nats, differentiable in the logits."""
         log_p = self.log_probabilities()
         return -(log_p.exp() * log_p.masked_fill(~self.alive, 0.0)).sum()
 
     def mode(self) -> Architecture:
-        """The most probable option of each choice; the first among equals."""
+        """Return the most probable option of each choice, the first among equals."""
         return tuple(level(self.probabilities()).argmax(dim=-1).tolist())
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -72,11 +78,15 @@ class Categorical:
         self.alive = state["alive"].clone()
 
     def options(self) -> tuple[tuple[int, ...], ...]:
-        """The surviving options per choice."""
+        """List the surviving options per choice."""
         return tuple(tuple(row.nonzero().flatten().tolist()) for row in self.alive)
 
     def keep(self, counts: Sequence[int]) -> None:
-        """Drop the least probable options of each choice until `counts` survive; among equals the later one goes first."""
+        """Drop the least probable options of each choice until `counts` survive; among equals the later one goes first.
+
+        Raises:
+            ValueError: for a count of 0, or of more options than survive.
+        """
         for row, count in enumerate(counts):
             if not 1 <= count <= int(self.alive[row].sum()):
                 raise ValueError(f"choice {row} has {int(self.alive[row].sum())} options; cannot keep {count}")

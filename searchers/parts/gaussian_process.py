@@ -1,4 +1,4 @@
-"""What a few hundred evaluations say about all architectures: a Gaussian process over their choices."""
+"""Gaussian processes over architectures, fitted to a few hundred evaluations."""
 
 from __future__ import annotations
 
@@ -14,27 +14,36 @@ from searchers.base import Architecture, PathEncoding
 from searchers.parts.ties import ROUNDING
 
 JITTER = 1e-6
-"""Added to the diagonal of a covariance of values whose deviation is 1; and"""
-RAISED = (1, 10, 100, 1000, 10_000)
-"""times as much until a Cholesky decomposition is found."""
-STEPS = 50
-"""Of L-BFGS; more change predictions little."""
-APART = 0.7
-"""Deviation of an option's log weight from that of all options, a priori."""
-FITTED = 200
-"""Evaluations that hyperparameters are fitted to, at most, spread evenly over all of them: the time grows with their cube."""
+"""Added to the diagonal of covariances of values of deviation 1, so that they stay positive definite."""
+JITTER_FACTORS = (1, 10, 100, 1000, 10_000)
+"""Multiples of the jitter that are tried in turn until a Cholesky decomposition is found."""
+MAX_LBFGS_ITERATIONS = 50
+OPTION_SPREAD = 0.7
+"""Prior deviation of an option's log weight from that of all options."""
+MAX_FITTED = 200
+"""Largest number of evaluations that hyperparameters are fitted to, spread evenly; the time grows with its cube."""
 
 
 class Encoding:
-    """One-hot rows, how often each option is taken among the choices that have as many, and the features of `path_encoding`.
+    """Features of architectures: one-hot rows, counts of options, and the path encoding of their graphs.
 
-    Where several choices have as many options these are mostly the same operations, so that what one place teaches holds at
-    the others, too. Where they are not, the process finds that the counts say nothing.
+    The counts say how often each option is taken among the choices with the same number of options. Those mostly have the same
+    operations, so that a lesson from one place holds at the others, too. Where they do not, the process learns to ignore the
+    counts.
 
-    own: how many features are of the first two kinds. groups: (features,), the group of each, whose members weigh about alike.
-    typical: (groups,), the weight with which each kind of feature sets two random networks 0.6 apart (squared). spread:
-    (groups,), how far a group's log weight may well be from that: little where nothing but the choices tells networks apart,
-    lest chance be taken for what sets each network apart from all others.
+    Args:
+        sizes: Number of options of each choice.
+        path_encoding: Features of the graphs of all architectures, or None.
+
+    Attributes:
+        own: Number of features of the first two kinds.
+        groups: Group of each feature, (features,); features of a group have about the same weight.
+        typical: Per group, the weight at which the features of a kind set two random networks 0.6 apart (squared).
+        spread: Per group, the prior deviation of its log weight: small where nothing but the choices tells networks apart, lest
+            noise be taken for what sets each network apart from all others.
+
+    Raises:
+        ValueError: for a path encoding that has not a row for each architecture.
     """
 
     def __init__(self, sizes: Sequence[int], path_encoding: PathEncoding | None = None) -> None:
@@ -70,7 +79,7 @@ class Encoding:
         self.groups, self.typical, self.spread = np.array(groups), np.array(typical), np.array(spread)
 
     def __call__(self, architectures: Sequence[Architecture] | np.ndarray) -> np.ndarray:
-        """(architectures, features)."""
+        """Encode architectures, (architectures, features)."""
         options = np.asarray(architectures, dtype=int).reshape(-1, len(self.sizes))
         hot = np.zeros((len(options), self.one_hot))
         hot[np.arange(len(options))[:, None], self._at + options] = 1.0
@@ -81,10 +90,12 @@ class Encoding:
 
 
 class Scale:
-    """Values on a scale of mean 0 and deviation 1, and back.
+    """A transform of values to mean 0 and deviation 1, and back.
 
-    skewed: whether to make them about normal first, by the power transform of Yeo and Johnson (2000), so that a network that
-    did not learn, of 90 % error, does not hide what sets good ones apart.
+    Args:
+        values: The values that are to have that scale, (evaluations,).
+        skewed: Whether to make them about normal first, by the power transform of Yeo and Johnson (2000), so that a network
+            that did not learn, with an error of 90 %, does not hide the differences between good ones.
     """
 
     def __init__(self, values: np.ndarray, skewed: bool) -> None:
@@ -105,35 +116,40 @@ class Scale:
         return np.asarray(self._scaler.transform(self._even(values))[:, 0])
 
     def back(self, values: np.ndarray) -> np.ndarray:
-        """Between the highest seen, and twice as far below the median as the lowest seen."""
+        """Invert the transform, within bounds: the highest value seen, and twice as far below the median as the lowest."""
         inner = np.clip(values, *self._inner).astype(float)[:, None]
         return np.asarray(np.clip(self._centre + self._width * self._scaler.inverse_transform(inner)[:, 0], *self._bounds))
 
 
 class Kernel:
-    """amplitude * exp(-weighted squared distance of the features) + linear * dot product of the choices, and noise.
+    """amplitude * exp(-weighted squared distance of features) + linear * dot product of choices + noise.
 
-    Each group of features has a weight, and each choice's option and count besides how far its own differs from that (automatic
-    relevance determination; Rasmussen and Williams, 2006, section 5.1). All are fitted at once: the most probable under broad
-    log-normal priors, which keep some fifty numbers sane when there are twenty evaluations. What the features cannot explain,
-    chance of training included, is noise; values are not interpolated.
+    Each group of features has a weight, and each one-hot and count feature a deviation of its own from that (automatic
+    relevance determination; Rasmussen and Williams, 2006, section 5.1). All hyperparameters are fitted at once, as the most
+    probable ones under broad log-normal priors, which keep some fifty numbers sane with twenty evaluations. What the features
+    cannot explain, randomness of training included, is noise; values are not interpolated.
+
+    Args:
+        encoding: Features of architectures.
+        x: Features of evaluations, (evaluations, features).
+        z: Their scaled values, (evaluations,).
     """
 
     def __init__(self, encoding: Encoding, x: np.ndarray, z: np.ndarray) -> None:
-        if len(x) > FITTED:
-            x, z = (rows[np.linspace(0, len(rows) - 1, FITTED).astype(int)] for rows in (x, z))
+        if len(x) > MAX_FITTED:
+            x, z = (rows[np.linspace(0, len(rows) - 1, MAX_FITTED).astype(int)] for rows in (x, z))
         self._choices, self._own, self._groups = len(encoding.sizes), encoding.own, encoding.groups
         # A priori two random networks are about one length apart by each kind of feature, and noise has a thirtieth of the
         # variance.
         self._mean = np.concatenate([np.log([*encoding.typical, 1.0, 0.3, 0.03]), np.zeros(self._own)])
-        self._deviation = np.array([*encoding.spread, 1.0, 1.5, 1.5, *[APART] * self._own])
+        self._deviation = np.array([*encoding.spread, 1.0, 1.5, 1.5, *[OPTION_SPREAD] * self._own])
         bounds = [(-9, 5)] * len(self._mean)
-        limits = {"maxiter": STEPS}
+        limits = {"maxiter": MAX_LBFGS_ITERATIONS}
         found = minimize(self._loss, self._mean, (x, z), jac=True, method="L-BFGS-B", bounds=bounds, options=limits).x
         self.weights, (self.amplitude, self.linear, self.noise) = self._read(np.clip(found, *bounds[0]))
 
     def _read(self, log: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The weight of each feature; amplitude, linear and noise."""
+        """Split the logarithms of all hyperparameters into the weight of each feature, and amplitude, linear and noise."""
         count = len(log) - self._own - 3
         weights = log[:count][self._groups]
         weights[: self._own] += log[count + 3 :]
@@ -143,17 +159,17 @@ class Kernel:
         return np.asarray(a[:, : self._own] @ b[:, : self._own].T / self._choices)
 
     def __call__(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """(rows of a, rows of b), without noise."""
+        """Return the covariance without noise, (rows of a, rows of b)."""
         return np.asarray(self.amplitude * np.exp(-_distances(a, b, self.weights)) + self.linear * self._dot(a, b))
 
     def prepare(self, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Rows that many others will be compared with, for `against`."""
+        """Precompute what `against` needs of rows that are compared with many others."""
         weighted = (b * np.sqrt(self.weights)).astype(np.float32)
         own = (b[:, : self._own] * (self.linear / self._choices)).astype(np.float32)
         return weighted, np.square(weighted).sum(axis=1), own
 
     def against(self, a: np.ndarray, prepared: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
-        """(rows of b,), for a single row `a`, (features,), and b as it was prepared."""
+        """Return the covariance of a single row `a`, (features,), with prepared rows b, (rows of b,)."""
         weighted, norms, own = prepared
         row = (a * np.sqrt(self.weights)).astype(np.float32)
         near = np.exp(np.minimum(2 * (weighted @ row) - norms - row @ row, 0.0))
@@ -163,7 +179,7 @@ class Kernel:
         return np.asarray(self.amplitude + self.linear / self._choices * (a[:, : self._own] ** 2).sum(axis=1))
 
     def _loss(self, log: np.ndarray, x: np.ndarray, z: np.ndarray) -> tuple[float, np.ndarray]:
-        """Minus the log posterior of the logarithms of all hyperparameters, and its gradient."""
+        """Return minus the log posterior of the logarithms of all hyperparameters, and its gradient."""
         weights, (amplitude, linear, noise) = self._read(log)
         similar, dot = np.exp(-_distances(x, x, weights)), self._dot(x, x)
         root = _cholesky(amplitude * similar + linear * dot, noise)
@@ -181,10 +197,16 @@ class Kernel:
 
 
 class Posterior:
-    """Mean and deviation at `candidates`, given what is known at the rows that were added.
+    """Mean and deviation at `candidates`, conditioned on rows that can be added one at a time.
 
-    Adding one costs the product of known and candidates, not the square of the known, so that a whole small space can be
-    predicted after every evaluation.
+    Adding a row costs the product of known rows and candidates, not the square of the known ones, so that a whole small space
+    can be predicted after every evaluation.
+
+    Args:
+        kernel: Fitted kernel.
+        candidates: Features to predict at, (candidates, features).
+        known: Features of the first known rows, (known, features).
+        room: Number of rows that will be added.
     """
 
     def __init__(self, kernel: Kernel, candidates: np.ndarray, known: np.ndarray, room: int = 0) -> None:
@@ -202,7 +224,7 @@ class Posterior:
         return len(self._x)
 
     def add(self, x: np.ndarray) -> None:
-        """x: (features,)."""
+        """Condition on one more row `x`, (features,)."""
         n, own = len(self), x[None]
         across = solve_triangular(self._root[:n, :n], self._kernel(self._x, own)[:, 0], lower=True, check_finite=False)
         left = float(self._kernel.diagonal(own)[0]) + self._kernel.noise + JITTER - across @ across
@@ -213,9 +235,10 @@ class Posterior:
         self._x = np.vstack([self._x, own])
 
     def predict(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Means and deviations at the candidates, the noise of a new measurement left out.
+        """Return means and deviations at the candidates, (candidates,) each, without the noise of a new measurement.
 
-        z: (known,), what was found there.
+        Args:
+            z: Scaled values at the known rows, (known,).
         """
         n = len(z)
         solved = solve_triangular(self._root[:n, :n], z, lower=True, check_finite=False)
@@ -223,7 +246,7 @@ class Posterior:
 
 
 def _distances(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(rows of a, rows of b), squared."""
+    """Return weighted squared distances, (rows of a, rows of b)."""
     own, other = (a * a) @ weights, (b * b) @ weights
     return np.asarray(np.maximum(own[:, None] + other - 2 * (a * weights) @ b.T, 0.0))
 
@@ -233,7 +256,7 @@ def _cholesky(covariance: np.ndarray, noise: float) -> np.ndarray:
 
     Raises ArithmeticError for what is no covariance.
     """
-    for times in RAISED:
+    for times in JITTER_FACTORS:
         try:
             root = np.linalg.cholesky(covariance + (noise + times * JITTER) * np.eye(len(covariance)))
         except np.linalg.LinAlgError:
@@ -242,5 +265,5 @@ def _cholesky(covariance: np.ndarray, noise: float) -> np.ndarray:
             return np.asarray(root)
     raise ArithmeticError(
         f"the covariance of {len(covariance)} evaluations, with entries from {covariance.min():g} to {covariance.max():g} and "
-        f"noise {noise:g}, has no Cholesky decomposition even with {RAISED[-1] * JITTER:g} added to its diagonal"
+        f"noise {noise:g}, has no Cholesky decomposition even with {JITTER_FACTORS[-1] * JITTER:g} added to its diagonal"
     )

@@ -1,4 +1,4 @@
-"""Who is better among evaluations of several objectives: NSGA-II's order, by pymoo."""
+"""The order of evaluations of several objectives by NSGA-II, as pymoo implements it."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from searchers.base import Evaluation
 
 
 def ranked(evaluations: Sequence[Evaluation]) -> list[tuple[float, float]]:
-    """A key for each, lower is better: the front it is in, then minus its crowding distance (Deb et al., 2002).
+    """Return a sort key for each evaluation, lower is better: the rank of its front, then minus its crowding distance.
 
-    Whoever breaks a constraint comes after all who keep them, by how much it breaks them (Deb, 2000).
+    As in NSGA-II (Deb et al., 2002). Evaluations that break a constraint come after all that keep them, in the order of their
+    violation (Deb, 2000).
     """
     keys: list[tuple[float, float]] = [(np.inf, e.violation) for e in evaluations]
-    kept = [i for i, e in enumerate(evaluations) if e.violation <= 0]
-    if kept:
-        costs = np.array([evaluations[i].costs for i in kept])
+    feasible = [i for i, e in enumerate(evaluations) if e.violation <= 0]
+    if feasible:
+        costs = np.array([evaluations[i].costs for i in feasible])
         for rank, front in enumerate(NonDominatedSorting().do(costs)):
             crowding = get_crowding_function("cd").do(costs[front], n_remove=0)
             for i, distance in zip(front, crowding, strict=True):
-                keys[kept[int(i)]] = (float(rank), -round(float(distance), 9))  # of sums, whose last bits are chance
+                keys[feasible[int(i)]] = (float(rank), -round(float(distance), 9))  # of sums, whose last bits are chance
     return keys
 
 
 def best(evaluations: Sequence[Evaluation], n: int) -> list[Evaluation]:
-    """The `n` that survive, the earlier among equals."""
+    """Return the `n` survivors, the earlier ones among equals."""
     keys = ranked(evaluations)
     return [evaluations[i] for i in sorted(range(len(evaluations)), key=keys.__getitem__)[:n]]

@@ -1,4 +1,4 @@
-"""One step of policy gradient on a policy of independent choices."""
+"""REINFORCE on a policy of independent choices."""
 
 from __future__ import annotations
 
@@ -12,11 +12,18 @@ from searchers.parts.categorical import Categorical
 
 
 class Reinforce:
-    """REINFORCE with a moving baseline and Adam: descends on `-(reward - baseline) * log p`, averaged over the samples.
+    """REINFORCE with a moving baseline and Adam: descend on `-(reward - baseline) * log p`, averaged over the samples.
 
-    baseline: None until the first step, which takes its mean reward; then b <- b + baseline_step * (mean - b), before it is
-    used. As it includes the samples' own mean the expected step is (1 - baseline_step / samples) of the true gradient, in the
-    same direction. clip: of the gradient's L2 norm, None for none.
+    Args:
+        policy: The distribution that is moved.
+        lr: Learning rate of Adam.
+        betas: Of Adam.
+        baseline_step: b <- b + baseline_step * (mean reward - b), before the baseline is used; it starts at the mean reward of
+            the first step. As it includes the samples' own mean, the expected step is (1 - baseline_step / samples) of the true
+            gradient, in the same direction.
+        weight_decay: Of Adam.
+        clip: Largest L2 norm of the gradient; None for no limit.
+        entropy: Weight of the policy's entropy, in nats.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What methods that learn from costs alone have in common: shared weights, if there are any, train on uniform paths."""
+"""The common part of methods that learn from costs alone: uniform training of shared weights, and generations of proposals."""
 
 from __future__ import annotations
 
@@ -12,19 +12,25 @@ from searchers.base import Architecture, Evaluation, Mixture, Searcher, Stage
 from searchers.parts.categorical import Categorical
 
 TRIES = 20
+"""Attempts to propose a new network before uniform sampling takes over."""
 
 
 class UniformPaths(Searcher):
-    """A method that says what to propose and what it learns. Everything it was ever told is in `told`, in one order whatever
-    the order of arrival; nothing is proposed twice, in whatever notation.
+    """A method that implements `_propose`, and `_learn` if it learns. Shared weights train on uniformly drawn single paths.
 
-    rounds, canonical, seed: given by the budget, the space and the experiment. canonical: equal for architectures that are the
-        same network.
-    samples: architectures of a generation, which is asked in portions where there is less room. warmup: share of the rounds
-        that only train the shared weights, so that nothing is judged by weights that have seen nothing yet (as in Guo et al.,
-        "Single path one-shot", ECCV 2020).
+    Evaluations are in `told`, in the order of the proposals, whatever the order of arrival; no network is proposed twice.
 
-    Raises ValueError for settings outside these bounds.
+    Args:
+        sizes: Number of options of each choice.
+        rounds: Rounds of the search, from the budget.
+        canonical: From an architecture to a key that is equal for the same networks, from the space. None: all differ.
+        samples: Architectures of a generation, which is asked for in portions where there is less room.
+        warmup: Share of the rounds that only train the shared weights, so that nothing is judged by untrained weights (as in
+            Guo et al., "Single path one-shot", ECCV 2020).
+        seed: Seed of all sampling.
+
+    Raises:
+        ValueError: for settings outside these bounds.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("rounds", "canonical", "seed")
@@ -59,10 +65,10 @@ class UniformPaths(Searcher):
 
     @abstractmethod
     def _propose(self, n: int) -> list[Architecture]:
-        """At most `n` architectures, none of which was proposed before (see `_new`)."""
+        """Return at most `n` architectures, none of which was proposed before (see `_new`)."""
 
-    def _learn(self, told: list[Evaluation]) -> None:
-        """What was proposed together, all at once, in the order of the proposals; it is in `told` already."""
+    def _learn(self, evaluations: list[Evaluation]) -> None:
+        """Learn from a whole generation, in the order of the proposals; it is in `told` already."""
 
     @property
     def stage(self) -> Stage:
@@ -87,37 +93,39 @@ class UniformPaths(Searcher):
         if len(self._arrived) < len(self._generation):
             return
         place = {a: i for i, a in enumerate(self._generation)}
-        told = sorted(self._arrived, key=lambda e: place[e.architecture])
+        generation = sorted(self._arrived, key=lambda e: place[e.architecture])
         self._generation, self._arrived = [], []
-        self.told += told
-        self._learn(told)
+        self.told += generation
+        self._learn(generation)
 
     def _new(self, n: int, make: Callable[[], Architecture]) -> list[Architecture]:
-        """Up to `n` architectures from `make` that are new; uniform ones where it finds none in 20 tries, and fewer where
-        there is nothing left."""
-        found: dict[Hashable, Architecture] = {}
+        """Return up to `n` new architectures.
+
+        Each is the first new one of 20 tries of `make`, then of 20 uniform ones; fewer come where there is nothing left.
+        """
+        new: dict[Hashable, Architecture] = {}
         for _ in range(n):
             for attempt in range(2 * TRIES):
-                made = make() if attempt < TRIES else self._uniform.sample(1, self._generator)[0]
-                key = self._canonical(made)
-                if key not in self._known and key not in found:
-                    found[key] = made
+                architecture = make() if attempt < TRIES else self._uniform.sample(1, self._generator)[0]
+                key = self._canonical(architecture)
+                if key not in self._known and key not in new:
+                    new[key] = architecture
                     break
-        return list(found.values())
+        return list(new.values())
 
     def _random(self) -> Architecture:
         return self._uniform.sample(1, self._generator)[0]
 
     def _draw(self, n: int) -> int:
-        """One of 0..n-1."""
+        """Draw an integer in 0..n-1."""
         return int(torch.randint(n, (), generator=self._generator))
 
     def _chance(self) -> float:
-        """A number in 0..1."""
+        """Draw a number in [0, 1)."""
         return float(torch.rand((), dtype=torch.float64, generator=self._generator))
 
     def _mutated(self, architecture: Architecture, choice: int) -> Architecture:
-        """With another option at `choice`, any of them as likely; where there is no other, as it was."""
+        """Return the architecture with another option at `choice`, all equally likely; unchanged where there is no other."""
         others = [o for o in range(self.sizes[choice]) if o != architecture[choice]]
         if not others:
             return architecture
@@ -128,18 +136,14 @@ class UniformPaths(Searcher):
             "round": self._round,
             "generation": [list(a) for a in self._generation],
             "queue": [list(a) for a in self._queue],
-            "arrived": [_plain(e) for e in self._arrived],
-            "told": [_plain(e) for e in self.told],
+            "arrived": [e.to_data() for e in self._arrived],
+            "told": [e.to_data() for e in self.told],
             "generator": self._generator.get_state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._round = state["round"]
         self._generation, self._queue = ([tuple(a) for a in state[k]] for k in ("generation", "queue"))
-        self._arrived, self.told = ([Evaluation(tuple(a), tuple(c), v) for a, c, v in state[k]] for k in ("arrived", "told"))
+        self._arrived, self.told = ([Evaluation.from_data(e) for e in state[k]] for k in ("arrived", "told"))
         self._known = {self._canonical(a) for a in (*self._generation, *(e.architecture for e in self.told))}
         self._generator.set_state(state["generator"])
-
-
-def _plain(evaluation: Evaluation) -> tuple[list[int], list[float], float]:
-    return list(evaluation.architecture), list(evaluation.costs), evaluation.violation

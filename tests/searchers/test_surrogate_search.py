@@ -277,7 +277,7 @@ def test_nothing_is_proposed_twice_in_whatever_notation_and_a_used_up_space_ends
 
 
 def test_only_the_best_are_learned_from_where_there_are_very_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("searchers.surrogate_search.LIMIT", 15)
+    monkeypatch.setattr("searchers.surrogate_search.MAX_EVALUATIONS", 15)
     searcher = made()
     for _ in generations(searcher, 40):
         pass
