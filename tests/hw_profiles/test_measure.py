@@ -9,8 +9,6 @@ from torch import Tensor, nn
 from hw_profiles import measure_latency
 from hw_profiles.measure import WINDOW, in_onnxruntime, in_torch, steady, timed
 
-pytestmark = pytest.mark.numeric
-
 
 class Witness(nn.Module):
     """Notes under which conditions it runs."""
@@ -100,6 +98,7 @@ def rows(seed: int, drift: float, noise: float = 0.01, jobs: int = 60, rounds: i
     return pd.DataFrame(found), true
 
 
+@pytest.mark.numeric
 def test_drift_of_the_machine_is_divided_out() -> None:
     found, true = rows(0, drift=0.2)
     plain = found.groupby("job")["value"].median()
@@ -115,18 +114,21 @@ def test_drift_of_the_machine_is_divided_out() -> None:
     )
 
 
+@pytest.mark.numeric
 def test_a_steady_machine_is_left_as_it_is() -> None:
     found, true = rows(1, drift=0.0, noise=0.0)
     np.testing.assert_allclose(steady(found)["value"], true, rtol=1e-9)
     assert steady(found)["spread"].max() < 1e-9
 
 
+@pytest.mark.numeric
 def test_one_slow_reading_changes_nothing() -> None:
     found, true = rows(2, drift=0.0, noise=0.0)
     found.loc[7, "value"] *= 50
     np.testing.assert_allclose(steady(found)["value"], true, rtol=1e-6)
 
 
+@pytest.mark.numeric
 def test_a_single_round_has_no_drift_to_tell_apart() -> None:
     found, _ = rows(3, drift=0.3, rounds=1)
     assert len(found) > 2 * WINDOW
