@@ -27,6 +27,7 @@ SETTINGS: tuple[dict[str, str], ...] = (
 SEARCH = (
     *("data.name=digits", "data.limit=400", "space.name=nas-bench-201", "space.channels=4", "space.cells=2"),
     *("space.supernet_cells=[1,1,2]", "searcher.name=tnd-nas", "searcher.samples=4", "training.batch=32", "budget.epochs=10"),
+    "objectives={error={},parameters={},macs={}}",  # none that is measured by the clock
     *("budget.interval=2", "budget.validate=8", "retrain.members=0", "workers.ray=false", "workers.count=1", "seed=0"),
 )
 PROBE = """
@@ -52,10 +53,9 @@ def chosen(setting: dict[str, str]) -> tuple[str, str] | str:
         return "skipped: illegal instruction, this processor lacks what that kernel needs (SkylakeX: AVX-512)"
     if probe.returncode:
         return f"skipped: {probe.stderr.strip().splitlines()[-1]}"
-    blas, torch = json.loads(probe.stdout)
-    asked = setting.get("OPENBLAS_CORETYPE", blas)
-    if asked.lower() not in blas.lower():
-        return f"skipped: OpenBLAS here has no {asked}, and takes {blas}"
+    blas, torch = json.loads(
+        probe.stdout
+    )  # OpenBLAS has one kernel for several names: Haswell's for Zen, Katmai's for Prescott
     return blas, torch
 
 
@@ -84,6 +84,7 @@ def search(setting: dict[str, str], folder: Path) -> tuple[float | None, str]:
 
 def main() -> int:
     console = Console()
+    console.width = max(console.width, 110)
     table = Table("setting", "OpenBLAS", "torch", "passed", "failed", "hypervolume", "seconds")
     wrong: dict[str, list[str]] = {}
     volumes = []

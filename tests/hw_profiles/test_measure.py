@@ -9,8 +9,6 @@ from torch import Tensor, nn
 from hw_profiles import measure_latency
 from hw_profiles.measure import WINDOW, in_onnxruntime, in_torch, steady, timed
 
-pytestmark = pytest.mark.numeric
-
 
 class Witness(nn.Module):
     """Records the conditions under which it runs."""
@@ -100,6 +98,7 @@ def rows(seed: int, drift: float, noise: float = 0.01, jobs: int = 60, rounds: i
     return pd.DataFrame(measurements), true
 
 
+@pytest.mark.numeric
 def test_drift_of_the_machine_is_divided_out() -> None:
     measurements, true = rows(0, drift=0.2)
     plain = measurements.groupby("job")["value"].median()
@@ -115,18 +114,21 @@ def test_drift_of_the_machine_is_divided_out() -> None:
     )
 
 
+@pytest.mark.numeric
 def test_measurements_without_drift_are_unchanged() -> None:
     measurements, true = rows(1, drift=0.0, noise=0.0)
     np.testing.assert_allclose(steady(measurements)["value"], true, rtol=1e-9)
     assert steady(measurements)["spread"].max() < 1e-9
 
 
+@pytest.mark.numeric
 def test_one_slow_reading_changes_nothing() -> None:
     measurements, true = rows(2, drift=0.0, noise=0.0)
     measurements.loc[7, "value"] *= 50
     np.testing.assert_allclose(steady(measurements)["value"], true, rtol=1e-6)
 
 
+@pytest.mark.numeric
 def test_drift_is_not_estimated_from_a_single_round() -> None:
     measurements, _ = rows(3, drift=0.3, rounds=1)
     assert len(measurements) > 2 * WINDOW

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator import names
+from orchestrator import registry as names
 from orchestrator.config.experiment import find_searcher
 from searchers import SearchContext, Searcher
 from searchers.base import CONTEXT_ATTRIBUTES

@@ -4,9 +4,9 @@ import doctest
 import importlib
 
 import pytest
-from orchestrator.experiment import find_searcher
 
-from orchestrator import names
+from orchestrator import registry as names
+from orchestrator.config.experiment import find_searcher
 
 METHODS = names.known("searcher")
 
