@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from searchers.parts.gaussian_process import JITTER, RAISED, Encoding, Kernel, Posterior, Scale, _cholesky
+from searchers.parts.gaussian_process import JITTER, JITTER_FACTORS, Encoding, Kernel, Posterior, Scale, _cholesky
 
 pytestmark = pytest.mark.numeric
 
@@ -84,7 +84,7 @@ def test_a_covariance_that_is_negative_by_rounding_gets_the_least_jitter_that_he
         covariance = basis @ np.diag([3.0, 2.0, 1.0, 0.5, 0.1, least]) @ basis.T
         root = _cholesky(covariance, 0.0)
         np.testing.assert_allclose(root @ root.T, covariance + times * JITTER * np.eye(6), atol=1e-12)
-    assert RAISED[-1] * JITTER == 0.01
+    assert JITTER_FACTORS[-1] * JITTER == 0.01
     for none in (basis @ np.diag([3.0, 2.0, 1.0, 0.5, 0.1, -0.5]) @ basis.T, np.full((3, 3), np.nan)):
         with pytest.raises(ArithmeticError, match=r"no Cholesky decomposition even with 0\.01 added"):
             _cholesky(none, 0.0)
