@@ -63,24 +63,41 @@ def search(
         >>> problem = pr.Problem("digits-tiny", "digits", ["error", "parameters"])    # doctest: +SKIP
         >>> result = pr.search(problem, "random-search", budget=pr.Budget(epochs=4))  # doctest: +SKIP
     """
+    plan = make_plan(
+        problem, searcher, budget=budget, workers=workers or Workers(), training=training, retrain=retrain, seed=seed
+    )
+    experiment = plan.experiment
+    name = re.sub(r"[^\w.-]", "-", f"{experiment.searcher.name}-{experiment.data.name}")
+    directory = Path(out) if out is not None else Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    check_out(directory)
+    return _go(plan, directory.resolve(), callbacks, progress, new=True)
+
+
+def make_plan(
+    problem: Problem,
+    searcher: str | type[Searcher] | Component,
+    *,
+    budget: Budget | None,
+    workers: Workers,
+    training: str | Component | Mapping[str, Any],
+    retrain: Retraining | None = None,
+    seed: int,
+) -> SearchPlan:
+    """Put a search together from its parts, as `search` takes them. Raises InputError where they do not go together."""
     if not isinstance(problem, Problem):
         raise InputError(f"problem is {type(problem).__name__}; write paretoray.Problem(space, data, objectives)")
     experiment = Experiment(
         data=problem.sources.data,
         space=problem.sources.space,
-        searcher=_searcher(searcher),
+        searcher=searcher_of(searcher),
         objectives=problem.sources.objectives,
         training=_training(training),
         budget=budget or Budget(),
-        workers=workers or Workers(),
+        workers=workers,
         retrain=retrain or Retraining(),
         seed=seed,
-    ).checked()
-    plan = SearchPlan(experiment, problem)
-    name = re.sub(r"[^\w.-]", "-", f"{experiment.searcher.name}-{experiment.data.name}")
-    directory = Path(out) if out is not None else Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    check_out(directory)
-    return _go(plan, directory.resolve(), callbacks, progress, new=True)
+    )
+    return SearchPlan(experiment.checked(), problem)
 
 
 def resume(
@@ -124,7 +141,8 @@ def _display() -> Watcher:
     return Display(Console())
 
 
-def _searcher(searcher: str | type[Searcher] | Component) -> Component:
+def searcher_of(searcher: str | type[Searcher] | Component) -> Component:
+    """Name a method that was given by name, class or component. Raises InputError."""
     if isinstance(searcher, Component):
         return searcher
     if isinstance(searcher, str):

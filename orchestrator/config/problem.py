@@ -162,7 +162,7 @@ class Problem:
     ) -> None:
         goals = goals_of(objectives)
         images = data if isinstance(data, Dataset) else loaders.load(_data_source(data))
-        source = source_of(space) if isinstance(space, SearchSpace) else _space_source(space)
+        source = source_of(space) if isinstance(space, SearchSpace) else space_source(space)
         resolved = space
         if not isinstance(space, SearchSpace):
             resolved = build_space(source, images.image, len(images.classes))
@@ -236,7 +236,8 @@ def _data_source(data: str | Component) -> Component:
     return loaders.component(data, {})
 
 
-def _space_source(space: str | Component | Callable[..., Any]) -> Component:
+def space_source(space: str | Component | Callable[..., Any]) -> Component:
+    """Say how an experiment would name a space that is not built yet. Raises InputError."""
     if isinstance(space, Component):
         return space
     if isinstance(space, str):
