@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -37,10 +37,11 @@ from orchestrator.config.settings import Budget, Workers
 from orchestrator.config.spaces import build_space, source_of
 from orchestrator.errors import InputError, RunError
 from orchestrator.evaluators.tabular import is_accuracy
+from orchestrator.machine import threads
 from orchestrator.registry import Component, keywords, nearest
 from orchestrator.runs.directory import create
 from orchestrator.search.checkpoint import Checkpoints
-from orchestrator.search.control import stop_file, threads
+from orchestrator.search.control import stop_file
 from orchestrator.search.coordinator import Coordinator
 from orchestrator.search.progress import Progress, Round
 from orchestrator.search.rounds import blamed
