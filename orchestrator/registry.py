@@ -146,7 +146,7 @@ def import_from(reference: str, section: str) -> Any:
     if not module or not name:
         raise InputError(f"{section} = {reference!r}: write module:name")
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+        sys.path.append(str(Path.cwd()))  # last, so that nobody's module takes the place of an installed one
     try:
         found: Any = importlib.import_module(module)
         for part in name.split("."):
