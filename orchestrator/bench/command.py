@@ -79,6 +79,7 @@ def _table(
     checksums: Sequence[str],
 ) -> list[list[str]]:
     from orchestrator.bench import tables as bench_table
+    from orchestrator.bench.entries import entries_of
     from orchestrator.cluster.connection import local_resources
     from orchestrator.config.spaces import make_space
     from orchestrator.evaluators.tabular import TabularBenchmark
@@ -101,7 +102,7 @@ def _table(
             shown = time.monotonic()
 
     budget = min(400, len(table.costs)) if budget is None else budget
-    summary = bench_table.run(table, space, searchers, budget, seeds, out, count, show, checksums)
+    summary = bench_table.run(table, entries_of(searchers), budget, seeds, out, count, show, checksums)
     last = summary[summary["budget"] == summary["budget"].max()].sort_values("hypervolume", ascending=False)
     rows = [
         [
@@ -128,12 +129,15 @@ def _searches(
     columns: Sequence[str],
 ) -> list[list[str]]:
     from orchestrator.bench import searches as bench_searches
+    from orchestrator.bench.entries import plans_of
     from orchestrator.config.overrides import arguments
+    from orchestrator.runs.process import heeding_ctrl_c
 
     path, overrides = arguments(settings)
     cost = bench_searches.Cost(seconds, images)
     truth = (paths, columns) if paths else None
-    found = bench_searches.run(path, overrides, searchers, seeds, cost, out, truth, console)
+    plans = plans_of(path, overrides, searchers, retrained=truth is None)
+    found = bench_searches.run(plans, seeds, cost, out, truth, console, lambda stop: heeding_ctrl_c(stop, console.print))
     taus = {"tau, measured last": "tau", "tau, random networks": "tau_batch"}  # the former are chosen by what is in question
     taus = {title: column for title, column in taus.items() if column in found}
     means = found.groupby("searcher")[["hypervolume", "seconds", "images", *taus.values()]].mean().sort_values("hypervolume")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from orchestrator.config.experiment import searcher_component
-from orchestrator.config.overrides import parse_value
+from orchestrator.config.overrides import parse_value, read
+from orchestrator.config.plan import SearchPlan
 from orchestrator.errors import InputError, RunError
 from orchestrator.registry import Component
 
@@ -16,6 +18,13 @@ def parse(text: str) -> Component:
     """Read a searcher with settings, as in `nsga2:population=40:crossover=1.0`. Raises InputError."""
     name, settings = split(text)
     return searcher_component(name, {key: parse_value(value) for key, value in settings})
+
+
+def entries_of(searchers: Sequence[str]) -> dict[str, Component]:
+    """Read the searchers of a command line, each named once. Raises InputError."""
+    if not searchers or len(set(searchers)) != len(searchers):
+        raise InputError(f"searchers: {', '.join(searchers) or 'none'}; name each once, at least one")
+    return {text: parse(text) for text in searchers}
 
 
 def split(text: str) -> tuple[str, list[tuple[str, str]]]:
@@ -33,6 +42,30 @@ def split(text: str) -> tuple[str, list[tuple[str, str]]]:
             raise InputError(f"{text}: write settings as {name}:key=value, several with another colon")
         settings.append((key, value))
     return name, settings
+
+
+def plans_of(
+    path: Path | None, overrides: Sequence[str], searchers: Sequence[str], *, retrained: bool
+) -> dict[str, SearchPlan]:
+    """Read an experiment once for every searcher, all with the problem of the first. Raises InputError.
+
+    Args:
+        path: The experiment's file; None for the built-in one.
+        overrides: Of all searches, as `section.key=value`.
+        searchers: As for tables; a setting with a dot, `training.name=from-scratch`, is of another section.
+        retrained: Whether fronts are judged by retraining their members.
+    """
+    if len(set(searchers)) != len(searchers):
+        raise InputError(f"searchers: {', '.join(searchers)}; name each once, at least one")
+    members = [] if retrained else ["retrain.members=0"]
+    experiments = {text: read(path, [*overrides, *members, *_overrides(text)]) for text in searchers}
+    problem = next(iter(experiments.values())).problem()
+    return {text: SearchPlan(experiment, problem) for text, experiment in experiments.items()}
+
+
+def _overrides(text: str) -> list[str]:
+    name, settings = split(text)
+    return [f"searcher.name={name}", *(f"{k if '.' in k else f'searcher.{k}'}={v}" for k, v in settings)]
 
 
 def claim(out: Path, what: dict[str, Any]) -> None:

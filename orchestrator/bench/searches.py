@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,8 +19,7 @@ from analysis import bench_report, records
 from analysis.pareto import as_costs, non_dominated, relative_hypervolume
 from analysis.trust import ALL, RANDOM, Skips
 from analysis.trust_section import repeats
-from orchestrator.bench.entries import claim, split
-from orchestrator.config.overrides import read
+from orchestrator.bench.entries import claim
 from orchestrator.config.plan import SearchPlan
 from orchestrator.config.problem import Problem
 from orchestrator.errors import InputError, RunError
@@ -28,11 +28,11 @@ from orchestrator.machine import threads
 from orchestrator.runs.directory import EXPERIMENT, open_run
 from orchestrator.runs.display import Display
 from orchestrator.runs.estimate import estimate
-from orchestrator.runs.process import heeding_ctrl_c
 from orchestrator.runs.run import check, go
 from orchestrator.search.control import stop_file
 from orchestrator.trust import assessment, weights
 
+Heed = Callable[[Path], AbstractContextManager[object]]
 SEARCHES = "searches.csv"
 FRONTS = "fronts.csv"
 JUDGED = 2000
@@ -55,37 +55,43 @@ class Cost:
 
 
 def run(
-    path: Path | None,
-    overrides: Sequence[str],
-    searchers: Sequence[str],
+    plans: Mapping[str, SearchPlan],
     seeds: int,
     cost: Cost,
     out: Path,
     truth: tuple[Sequence[Path], Sequence[str]] | None,
     console: Console,
+    heed: Heed = lambda stop: nullcontext(),
 ) -> pd.DataFrame:
-    """Searches with every searcher under every seed, and writes searches.csv, fronts.csv, report.html; returns the first.
+    """Search with every searcher under every seed, and write searches.csv, fronts.csv and report.html; returns the first.
 
-    path, overrides: the experiment that all share, as `paretoray search` takes it. searchers: as for tables; a setting with a
-    dot, `training.name=from-scratch`, is of another section. truth: files of a table of all networks of the space, and its
-    columns for the experiment's objectives; without it the fronts' members are retrained, and their test errors count.
-
-    With a table, the weights of each search are tried on random networks besides (see trust.py), which is not its cost either.
-
+    With a table, the weights of each search are tried on random networks besides (see `trust`), which is not its cost either.
     Each search is a run directory below `searches/`; one that is finished is not made again, and one that was interrupted goes
-    on. Raises InputError before anything starts, and Interrupted once Ctrl-C has been heeded.
+    on.
+
+    Args:
+        plans: The searches by the name that they go by; they share their problem and workers.
+        seeds: Number of seeds.
+        cost: What each search may cost.
+        out: The benchmark's folder.
+        truth: Files of a table of all networks of the space, and its columns for the objectives; None has the fronts' members
+            retrained, and their test errors count.
+        console: Where progress is shown.
+        heed: Surrounds each search, whose stop file it is given: a command lets Ctrl-C touch it.
+
+    Raises:
+        InputError: Before anything starts.
+        Interrupted: Once Ctrl-C has been heeded.
     """
-    if not searchers or len(set(searchers)) != len(searchers) or seeds < 1:
-        raise InputError(f"searchers: {', '.join(searchers) or 'none'}, seeds = {seeds}; name each once, at least one of both")
-    members = ["retrain.members=0"] if truth else []
-    experiments = {text: read(path, [*overrides, *members, *_settings(text)]) for text in searchers}
-    base = next(iter(experiments.values()))
-    problem = base.problem()
-    plans = {text: SearchPlan(experiment, problem) for text, experiment in experiments.items()}
-    for text, other in experiments.items():
+    if not plans or seeds < 1:
+        raise InputError(f"searchers: {', '.join(plans) or 'none'}, seeds = {seeds}; name each once, at least one of both")
+    first = next(iter(plans.values()))
+    base, problem = first.experiment, first.problem
+    for text, plan in plans.items():
+        other = plan.experiment
         if (other.data, other.space, other.objectives, other.workers) != (base.data, base.space, base.objectives, base.workers):
             raise InputError(f"{text}: searches that are compared agree in their data, space, objectives and workers")
-        check(plans[text])
+        check(plan)
     if not truth and base.retrain.members < 1:
         raise InputError("retrain.members = 0: without --table the fronts are judged by retraining their members")
     space, columns = problem.space, problem.columns
@@ -104,37 +110,32 @@ def run(
     what = {"experiment": shared, "seconds": cost.seconds, "images": cost.images, "table": table.source if table else None}
     claim(out, what)
     (out / "searches").mkdir(exist_ok=True)
-    jobs = [(text, seed) for seed in range(seeds) for text in searchers]
+    jobs = [(text, seed) for seed in range(seeds) for text in plans]
     for i, (text, seed) in enumerate(jobs, 1):
         folder = _folder(out, text, seed)
         if (folder / "report.html").exists():
             continue
         console.print(f"search {i} of {len(jobs)}: {text}, seed {seed}", highlight=False)
         if (folder / EXPERIMENT).exists():
-            _go(SearchPlan(open_run(folder), problem), folder, console)
+            _go(SearchPlan(open_run(folder), problem), folder, console, heed)
         else:
-            epochs = _epochs(plans[text], text, cost, out)
+            epochs = _epochs(plans[text], text, cost, out, heed)
             longer = plans[text].varied(seed=base.seed + seed, budget=replace(plans[text].budget, epochs=epochs))
-            _go(longer, folder, console, new=True)
+            _go(longer, folder, console, heed, new=True)
     return report(out, [(text, seed, _folder(out, text, seed)) for text, seed in jobs], problem, table, console)
 
 
-def _go(plan: SearchPlan, folder: Path, console: Console, *, new: bool = False) -> None:
-    """Run or continue one search; Ctrl-C saves its state."""
-    with heeding_ctrl_c(stop_file(folder), console.print):
+def _go(plan: SearchPlan, folder: Path, console: Console, heed: Heed, *, new: bool = False) -> None:
+    """Run or continue one search."""
+    with heed(stop_file(folder)):
         go(plan, folder, Display(console), new=new)
-
-
-def _settings(text: str) -> list[str]:
-    name, settings = split(text)
-    return [f"searcher.name={name}", *(f"{k if '.' in k else f'searcher.{k}'}={v}" for k, v in settings)]
 
 
 def _folder(out: Path, text: str, seed: int) -> Path:
     return out / "searches" / f"{re.sub(r'[^A-Za-z0-9.=-]', '-', text)}-{seed}"
 
 
-def _epochs(plan: SearchPlan, text: str, cost: Cost, out: Path) -> float:
+def _epochs(plan: SearchPlan, text: str, cost: Cost, out: Path, heed: Heed) -> float:
     """How long a search has to be to cost that; for seconds by a trial run, once for each searcher."""
     if cost.images is not None:
         return cost.images / len(plan.problem.data.train)
@@ -144,14 +145,14 @@ def _epochs(plan: SearchPlan, text: str, cost: Cost, out: Path) -> float:
     if text not in known:
         search = plan.varied(retrain=replace(plan.retraining, members=0))
         guessed = search.budget.epochs * cost.seconds / estimate(search)["seconds"]
-        known[text] = _timed(search, guessed, cost.seconds, out / "pilots" / _folder(out, text, 0).name)
+        known[text] = _timed(search, guessed, cost.seconds, out / "pilots" / _folder(out, text, 0).name, heed)
         temporary = path.with_suffix(".new")
         temporary.write_text(json.dumps(known, indent=2) + "\n")
         os.replace(temporary, path)
     return known[text]
 
 
-def _timed(plan: SearchPlan, guessed: float, seconds: float, folder: Path) -> float:
+def _timed(plan: SearchPlan, guessed: float, seconds: float, folder: Path, heed: Heed) -> float:
     """Epochs that take so many seconds, from a trial run of about `PILOT` of them, or longer where the method has to."""
     share = min(0.5, max(PILOT, PILOT_SECONDS / seconds))
     while share < 1:
@@ -160,10 +161,10 @@ def _timed(plan: SearchPlan, guessed: float, seconds: float, folder: Path) -> fl
         try:
             if not (directory / "report.html").exists():
                 if (directory / EXPERIMENT).exists():
-                    _go(SearchPlan(open_run(directory), plan.problem), directory, Console(quiet=True))
+                    _go(SearchPlan(open_run(directory), plan.problem), directory, Console(quiet=True), heed)
                 else:
                     check(trial)
-                    _go(trial, directory, Console(quiet=True), new=True)
+                    _go(trial, directory, Console(quiet=True), heed, new=True)
         except (InputError, RunError):
             share *= 2  # too short for the stages it has
             continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from analysis import bench_report
-from orchestrator.bench.entries import claim, parse
+from orchestrator.bench.entries import claim
 from orchestrator.errors import InputError, RunError
 from orchestrator.evaluators.tabular import TabularBenchmark, is_accuracy
 from orchestrator.registry import Component
@@ -26,8 +26,7 @@ Job = tuple[str, int]
 
 def run(
     table: TabularBenchmark,
-    space: str,
-    searchers: Sequence[str],
+    entries: Mapping[str, Component],
     budget: float,
     seeds: int,
     out: Path,
@@ -35,14 +34,25 @@ def run(
     show: Callable[[int, int], None],
     checksums: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """Plays every searcher under every seed, and writes evaluations.csv, summary.csv, report.html; returns the summary.
+    """Run every searcher under every seed, and write evaluations.csv, summary.csv and report.html; returns the summary.
 
-    budget: of different architectures, or of what the table's `time` says that they take. checksums: of the table's files.
-    workers: Ray tasks at a time; 1 for none, in this process. What a folder has already is not played again. Raises InputError
-    before anything starts, RunError for a folder of another benchmark.
+    Args:
+        table: Trained networks.
+        entries: Searchers with their settings, by the name that they go by.
+        budget: Different architectures, or what the table's `time` says that they take.
+        seeds: Number of seeds.
+        out: The benchmark's folder; what it has already is not run again.
+        workers: Ray tasks at a time; 1 for none, in this process.
+        show: Told how many runs are done, of how many.
+        checksums: Of the table's files.
+
+    Raises:
+        InputError: Before anything starts.
+        RunError: For a folder of another benchmark.
     """
-    if not searchers or len(set(searchers)) != len(searchers):
-        raise InputError(f"searchers: {', '.join(searchers) or 'none'}; name each once, at least one")
+    if not entries:
+        raise InputError("searchers: none; name at least one")
+    space = table.space.name
     whole = sum(table.takes.values())
     if seeds < 1:
         raise InputError(f"seeds = {seeds}; at least 1 is needed")
@@ -58,7 +68,6 @@ def run(
         raise InputError(f"{table.source}: {table.columns[int(constant.argmax())]} is the same for all; leave it out")
     if not np.ptp(front, axis=0).all():
         raise InputError(f"{table.source}: {' and '.join(table.columns)} are best together, so there is no trade-off to search")
-    entries = {text: parse(text) for text in searchers}
     for entry in entries.values():
         run_on_table(table, entry, budget, 0, only=3)  # what it cannot do here, a gradient on a partial table, shows now
     what = {"table": table.source, "columns": table.columns, "budget": budget, "space": space}
@@ -66,7 +75,7 @@ def run(
     what |= {"sha256": list(checksums)} if checksums else {}
     claim(out, what)
     path = out / "evaluations.csv"
-    jobs = [(text, seed) for seed in range(seeds) for text in searchers]
+    jobs = [(text, seed) for seed in range(seeds) for text in entries]
     done = _kept(path, jobs, table, budget)
     left = [job for job in jobs if job not in done]
     show(len(done), len(jobs))
@@ -74,7 +83,7 @@ def run(
     with path.open("a", newline="") as file:
         if not file.tell():
             pd.DataFrame(columns=["searcher", "seed", "arch", *table.columns]).to_csv(file, index=False)
-        for i, ((text, seed), found) in enumerate(_played(table, left, budget, workers), 1):
+        for i, ((text, seed), found) in enumerate(_in_turn(table, entries, left, budget, workers), 1):
             rows = [(text, seed, table.space.format(e.architecture), *table.values(e.costs)) for e in found]
             pd.DataFrame(rows).to_csv(file, index=False, header=False)
             file.flush()
@@ -128,13 +137,13 @@ def _takes(table: TabularBenchmark, arch: str) -> float:
         return 0.0  # of a line that was cut off
 
 
-def _played(
-    table: TabularBenchmark, jobs: Sequence[Job], budget: float, workers: int
+def _in_turn(
+    table: TabularBenchmark, entries: Mapping[str, Component], jobs: Sequence[Job], budget: float, workers: int
 ) -> Iterator[tuple[Job, list[Evaluation]]]:
-    """As they finish."""
+    """Yield the runs as they finish."""
     if workers == 1 or len(jobs) < 2:
         for job in jobs:
-            yield job, run_on_table(table, parse(job[0]), budget, job[1])
+            yield job, run_on_table(table, entries[job[0]], budget, job[1])
         return
     import ray
 
@@ -145,11 +154,11 @@ def _played(
         shared = ray.put(table)
 
         @ray.remote(num_cpus=1)  # type: ignore[untyped-decorator]
-        def task(table: TabularBenchmark, job: Job) -> tuple[Job, list[Evaluation]]:
+        def task(table: TabularBenchmark, job: Job, entry: Component) -> tuple[Job, list[Evaluation]]:
             torch.set_num_threads(1)
-            return job, run_on_table(table, parse(job[0]), budget, job[1])
+            return job, run_on_table(table, entry, budget, job[1])
 
-        waiting = [task.remote(shared, job) for job in jobs]
+        waiting = [task.remote(shared, job, entries[job[0]]) for job in jobs]
         while waiting:
             ready, waiting = ray.wait(waiting, num_returns=1)
             try:

@@ -205,7 +205,7 @@ def test_the_error_names_the_line_of_the_users_file(tmp_path: Path, monkeypatch:
     experiment = {"data": {"name": "digits"}, "space": {"name": "broken_network:build"}, "searcher": {"name": "random-search"}}
     read = Experiment.from_dict({**experiment, "objectives": {"error": {}, "macs": {}}})
     with pytest.raises(InputError, match=r"broken_network\.py, line 4"):
-        read.build_space(read.load_data())
+        read.problem()
 
 
 def test_factories_are_checked_by_their_signature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,7 +213,7 @@ def test_factories_are_checked_by_their_signature(tmp_path: Path, monkeypatch: p
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(InputError, match=r"def build\(image, classes"):
         find_space("other_network:build")
-    with pytest.raises(InputError, match="module:function"):
+    with pytest.raises(InputError, match="module:name"):
         find_space("other_network:nothing")
 
 
