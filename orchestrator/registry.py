@@ -24,6 +24,8 @@ from orchestrator.errors import InputError
 
 FOLDERS = {"searcher": "searchers", "space": "orchestrator.spaces", "objective": "orchestrator.objectives"}
 """The package that holds a file for each component of a kind."""
+UNNAMED = "object given in Python"
+"""The name of data that no file can name."""
 _FINITE = ConfigDict(allow_inf_nan=False)
 
 

@@ -22,7 +22,7 @@ check_packages()
 if TYPE_CHECKING:
     from orchestrator.api.bench import bench as bench
 
-    from orchestrator.api import tune as tune
+    import orchestrator.api.tune as tune
     from orchestrator.api.callbacks import Callback as Callback
     from orchestrator.api.callbacks import Measured as Measured
     from orchestrator.api.callbacks import StopSearch as StopSearch

@@ -99,9 +99,11 @@ class CallingBack(Watcher):
     def _tell(self, search: int, happened: Round) -> None:
         stage = happened.progress.stage
         front = sorted(happened.front or (), key=lambda e: e.costs)
+        # A stage may be over before anything was reported of it; a search that is resumed begins where it stands.
+        begun = self._stages.get(search, -1 if happened.progress.evaluations == len(happened.evaluations) else stage - 1)
         for callback in self.callbacks:
-            if self._stages.get(search) != stage:
-                self._call(callback.on_stage, stage)
+            for index in range(begun + 1, stage + 1):
+                self._call(callback.on_stage, index)
             if happened.evaluations:
                 self._call(callback.on_evaluation, [self._measured(e) for e in happened.evaluations])
             if front:

@@ -120,8 +120,7 @@ def resume(
         RunError: For a damaged checkpoint, or one of another experiment.
     """
     path = Path(directory).resolve()
-    experiment = open_run(path)
-    plan = SearchPlan.of(experiment) if problem is None else SearchPlan(experiment, problem)
+    plan = SearchPlan.of(open_run(path)) if problem is None else SearchPlan(open_run(path, problem.sources), problem)
     return _go(plan, path, callbacks, progress)
 
 

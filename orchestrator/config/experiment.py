@@ -8,7 +8,7 @@ from typing import Any
 
 import tomli_w
 
-from orchestrator.config.problem import Goal, Problem, goals_of
+from orchestrator.config.problem import Goal, Problem, Sources, goals_of
 from orchestrator.config.settings import Budget, Retraining, Workers
 from orchestrator.config.spaces import space_component
 from orchestrator.data import loaders
@@ -63,8 +63,16 @@ class Experiment:
     seed: int = 0
 
     @classmethod
-    def from_dict(cls, given: Mapping[str, Any]) -> Experiment:
-        """Check the sections of a file. Raises InputError for whatever cannot be run, and says what to write instead."""
+    def from_dict(cls, given: Mapping[str, Any], sources: Sources | None = None) -> Experiment:
+        """Check the sections of a file.
+
+        Args:
+            given: The sections.
+            sources: Of a problem that was made in Python, in the place of the file's data, space and objectives.
+
+        Raises:
+            InputError: For whatever cannot be run, with what to write instead.
+        """
         for key, section in given.items():
             if key not in (*SECTIONS, "seed"):
                 raise InputError(f"unknown section or key {key!r}{nearest(key, (*SECTIONS, 'seed'))}")
@@ -72,13 +80,13 @@ class Experiment:
                 raise InputError(f"{key} = {section!r}; it is a section, write for example {key}.name=...")
         seed = keywords(_seed, {k: given[k] for k in ("seed",) if k in given}, "experiment")["seed"]
         merged: dict[str, dict[str, Any]] = {name: dict(given.get(name, {})) for name in SECTIONS}
-        objectives = goals_of(merged["objectives"])
+        objectives = goals_of(merged["objectives"]) if sources is None else sources.objectives
         workers = Workers(**keywords(Workers, merged["workers"], "workers"))
         training = training_component(merged["training"].pop("name", "supernet"), merged["training"])
         shape, images, method = (merged[section] for section in ("space", "data", "searcher"))
         experiment = cls(
-            data=loaders.component(_name(images, "data"), images),
-            space=space_component(_name(shape, "space"), shape),
+            data=loaders.component(_name(images, "data"), images) if sources is None else sources.data,
+            space=space_component(_name(shape, "space"), shape) if sources is None else sources.space,
             searcher=searcher_component(_name(method, "searcher"), method),
             objectives=objectives,
             training=training,

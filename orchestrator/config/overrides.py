@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.config.experiment import DEFAULT, Experiment
+from orchestrator.config.problem import Sources
 from orchestrator.errors import InputError
 
 
-def read(path: Path | None, overrides: Sequence[str]) -> Experiment:
+def read(path: Path | None, overrides: Sequence[str], sources: Sources | None = None) -> Experiment:
     """The experiment of a TOML file (None: the built-in one) with `section.key=value` overrides. Raises InputError."""
     given: dict[str, Any] = copy.deepcopy(DEFAULT) if path is None else {}
     if path is not None:
@@ -37,7 +38,7 @@ def read(path: Path | None, overrides: Sequence[str]) -> Experiment:
         _set(given, _path(key), parse_value(text), override)
     if isinstance(given.get("objectives"), list):
         given["objectives"] = {str(name): {} for name in given["objectives"]}
-    return Experiment.from_dict(given)
+    return Experiment.from_dict(given, sources)
 
 
 def arguments(given: Sequence[str]) -> tuple[Path | None, list[str]]:

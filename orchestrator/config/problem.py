@@ -16,7 +16,7 @@ from orchestrator.errors import InputError
 from orchestrator.objectives import predicted
 from orchestrator.objectives.base import Objective, Probe
 from orchestrator.objectives.predicted import ProfiledCost
-from orchestrator.registry import Component, check_subclass, find, name_of
+from orchestrator.registry import UNNAMED, Component, check_subclass, find, name_of
 from orchestrator.spaces.base import SearchSpace
 
 FROM_PROBLEM = ("space", "cost", "device")
@@ -222,10 +222,6 @@ class Sources:
     data: Component
     space: Component
     objectives: Mapping[str, Goal]
-
-
-UNNAMED = "object given in Python"
-"""The name of data or a space that no file can name."""
 
 
 def _data_source(data: str | Component) -> Component:

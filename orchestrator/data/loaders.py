@@ -14,7 +14,7 @@ from torch import Tensor
 
 from orchestrator.data.dataset import Dataset, Labels, Pixels, Raw, Split
 from orchestrator.errors import InputError
-from orchestrator.registry import Component, import_from, keywords, nearest
+from orchestrator.registry import UNNAMED, Component, import_from, keywords, nearest
 
 
 def digits() -> Raw:
@@ -124,6 +124,8 @@ LOADERS: dict[str, Callable[..., Raw]] = {
 def _loader(name: str) -> Callable[..., Any]:
     if ":" in name:
         return import_from(name, "data.name")  # type: ignore[no-any-return]
+    if name == UNNAMED:
+        raise InputError(f"data.name = {name!r}: no file can name it; go on with paretoray.resume(directory, problem)")
     if name not in LOADERS:
         raise InputError(f"unknown dataset {name!r}{nearest(name, LOADERS)}; your own is data.name=module:function")
     return LOADERS[name]

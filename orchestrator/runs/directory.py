@@ -11,7 +11,7 @@ from pathlib import Path
 from analysis import records
 from orchestrator.config.experiment import Experiment
 from orchestrator.config.overrides import read
-from orchestrator.config.problem import Goal
+from orchestrator.config.problem import Goal, Sources
 from orchestrator.errors import InputError
 
 EXPERIMENT = "experiment.toml"
@@ -59,11 +59,11 @@ def _with_devices(experiment: Experiment, directory: Path) -> Experiment:
     return replace(experiment, objectives=goals)
 
 
-def open_run(directory: Path) -> Experiment:
-    """Read the experiment of an existing run directory. Raises InputError."""
+def open_run(directory: Path, sources: Sources | None = None) -> Experiment:
+    """Read the experiment of an existing run directory; `sources` as for `Experiment.from_dict`. Raises InputError."""
     if not (directory / EXPERIMENT).is_file():
         raise InputError(f"{directory} is not a run directory: it has no {EXPERIMENT}")
-    return read(directory / EXPERIMENT, [])
+    return read(directory / EXPERIMENT, [], sources)
 
 
 def is_finished(directory: Path) -> bool:
