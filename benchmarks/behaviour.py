@@ -92,8 +92,9 @@ KEPT = (
     "summary.json", "trust.json", "result.json", "experiment.toml", "sweep.toml", "fitted.toml", "output-*.txt",
 )  # fmt: skip
 ELSEWHERE = ("checkpoints", "plots", "tune", "devices", "networks")
-TIMED = re.compile(r"(^|_)seconds(_|$)|^(hardware|machines|versions)$")
-"""Columns of a table and keys of a summary that another run on another day may change."""
+TIMED = re.compile(r"(^|_)seconds(_|$)|^(hardware|machines|versions|checkpoint)$")
+"""Columns of a table and keys of a JSON file that another run on another day may change; the checkpoint that paretoray trust
+names by its hash holds the seconds of the search."""
 
 
 @dataclass(frozen=True)
