@@ -29,6 +29,8 @@ highlight_language = "text"  # blocks without a language are commands and their 
 html_theme = "furo"
 html_title = "paretoray"
 html_copy_source = False
+html_static_path = ["_static"]
+html_css_files = ["wide.css"]
 html_theme_options = {"navigation_with_keys": True}
 
 default_role = "code"  # docstrings put code into single backticks, as Markdown does
@@ -38,12 +40,13 @@ python_maximum_signature_line_length = 100
 autodoc_member_order = "bysource"
 autodoc_default_options = {"ignore-module-all": True}  # packages re-export what their modules document
 
+apidoc_max_depth = 1
 apidoc_modules = [
     {
         "path": f"../{package}",
         "destination": f"api/{package}",  # a folder each, because apidoc removes files that it did not write
         "module_first": True,
-        "automodule_options": {"members", "undoc-members", "show-inheritance"},
+        "automodule_options": {"members", "show-inheritance"},
     }
     for package in ("searchers", "hw_profiles", "analysis", "orchestrator")
 ]
