@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from importlib import import_module
 from importlib.util import find_spec
@@ -20,62 +21,66 @@ project = "paretoray"
 copyright = "the paretoray authors"
 extensions = ["myst_parser", "sphinx.ext.apidoc", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
+exclude_patterns = ["api/*/modules.rst"]  # tables of contents that api.rst has already
 
-myst_heading_anchors = 3  # the anchors that GitHub gives to headings, so that links work in both places
+myst_heading_anchors = 3  # the same anchors as on GitHub, so that links work in both places
 highlight_language = "text"  # blocks without a language are commands and their output
-suppress_warnings = ["toc.empty_glob"]  # of pages that later packages and tutorials add
-
-exclude_patterns = ["api/*/modules.rst"]  # contents that api.md has already
 
 html_theme = "furo"
 html_title = "paretoray"
 html_copy_source = False
+html_static_path = ["_static"]
+html_css_files = ["wide.css"]
 html_theme_options = {"navigation_with_keys": True}
 
-# Docstrings put code in single backticks, as Markdown does.
-default_role = "code"
+default_role = "code"  # docstrings put code into single backticks, as Markdown does
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 python_maximum_signature_line_length = 100
 autodoc_member_order = "bysource"
+autodoc_default_options = {"ignore-module-all": True}  # packages re-export what their modules document
 
-PACKAGES = ("searchers", "hw_profiles", "analysis", "orchestrator")
+apidoc_max_depth = 1
 apidoc_modules = [
     {
         "path": f"../{package}",
-        "destination": f"api/{package}",  # one each: what apidoc did not write, it removes
+        "destination": f"api/{package}",  # a folder each, because apidoc removes files that it did not write
         "module_first": True,
-        "automodule_options": {"members", "undoc-members", "show-inheritance", "ignore-module-all"},
+        "automodule_options": {"members", "show-inheritance"},
     }
-    for package in PACKAGES
+    for package in ("searchers", "hw_profiles", "analysis", "orchestrator")
 ]
 
 
-def public_names(module: ModuleType, name: str, underline: str = "=") -> list[str]:
-    """Reference of what `module` exports, in the order of its `__all__`; a module among these gets a section of its own."""
-    lines = [name, underline * len(name), "", f".. automodule:: {name}", "   :no-members:", ""]
+def public_names(module: ModuleType, name: str) -> list[str]:
+    """Compose the reference of everything in the `__all__` of a module; modules among these get sections of their own."""
+    lines = [name, "-" * len(name), "", f".. automodule:: {name}", "   :no-members:", ""]
     exported = [(key, getattr(module, key)) for key in module.__all__ if not key.startswith("__")]
     for key, value in exported:
         if not ismodule(value):
             kind = "class" if isclass(value) else "function" if isroutine(value) else "data"
             lines += [f".. auto{kind}:: {name}.{key}", *(["   :members:"] if kind == "class" else []), ""]
     for key, value in exported:
-        if ismodule(value):
-            lines += public_names(value, f"{name}.{key}", "-") if hasattr(value, "__all__") else []
+        if ismodule(value) and hasattr(value, "__all__"):
+            lines += public_names(value, f"{name}.{key}")
     return lines
 
 
 def write_public_names(app: Sphinx) -> None:
-    """Write api/paretoray.rst if there is a package of that name to import."""
-    page = Path(app.srcdir, "api", "paretoray.rst")
-    page.parent.mkdir(exist_ok=True)
-    if find_spec("paretoray") is None:
-        page.unlink(missing_ok=True)
-    else:
-        page.write_text("\n".join(public_names(import_module("paretoray"), "paretoray")))
+    """Write the part of api.rst on `paretoray`, which is empty where that package does not exist."""
+    names = public_names(import_module("paretoray"), "paretoray") if find_spec("paretoray") else []
+    part = Path(app.srcdir, "api", "paretoray.inc")
+    part.parent.mkdir(exist_ok=True)
+    part.write_text("\n".join(names))
+
+
+def separate_suffixes(app: Sphinx, what: str, name: str, item: object, options: object, lines: list[str]) -> None:
+    """Separate code from a suffix, as in "`Choice`s", which reStructuredText does not allow."""
+    lines[:] = [re.sub(r"(?<![`:])(`[^`]+`)(?=\w)", r"\1\\ ", line) for line in lines]
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Connect the generation of the reference of public names."""
+    """Connect the hooks above."""
     app.connect("builder-inited", write_public_names)
+    app.connect("autodoc-process-docstring", separate_suffixes)
     return {"parallel_read_safe": True}

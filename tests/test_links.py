@@ -64,6 +64,7 @@ def test_a_broken_link_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_every_page_is_in_the_contents() -> None:
     index = (DOCS / "index.md").read_text()
-    listed = {line for block in re.findall(r"```\{toctree\}\n(.*?)```", index, re.DOTALL) for line in block.splitlines()}
-    pages = {page.stem for page in DOCS.glob("*.md")} - {"index"}
+    contents = "".join(re.findall(r"```\{toctree\}\n(.*?)```", index, re.DOTALL))
+    listed = set(re.findall(r"^(?:.+ <)?([\w/-]+)>?$", contents, re.MULTILINE))
+    pages = {page.relative_to(DOCS).with_suffix("").as_posix() for page in PAGES if page.is_relative_to(DOCS)} - {"index"}
     assert pages <= listed, "add the page to a toctree of docs/index.md"
