@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 CHECKING = ("pydantic", "pydantic_core", "numpy", "scipy", "sklearn")
@@ -31,6 +33,27 @@ def doing(what: str) -> Iterator[None]:
     except Exception as error:
         error.add_note(what)
         raise
+
+
+@contextmanager
+def blamed(component: object, method: str) -> Iterator[None]:
+    """Report an exception in somebody else's component as theirs, with file and line; ours keep their traceback."""
+    cls = type(component)
+    if cls.__module__.partition(".")[0] in ("searchers", "orchestrator"):
+        yield
+        return
+    try:
+        yield
+    except (InputError, RunError, Interrupted):
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [f for f in frames if f.filename == getattr(sys.modules.get(cls.__module__), "__file__", None)] or frames
+        said = next(iter(filter(None, map(str.strip, str(error).splitlines()))), "")
+        raise RunError(
+            f"{cls.__module__}:{cls.__qualname__} raised {type(error).__name__} in `{method}`: {said} "
+            f"({Path(own[-1].filename).name}, line {own[-1].lineno})"
+        ) from error
 
 
 def unexpected(error: Exception, command: str) -> str:

@@ -35,7 +35,7 @@ from orchestrator.config.plan import SearchPlan
 from orchestrator.config.problem import Problem, space_source
 from orchestrator.config.settings import Budget, Workers
 from orchestrator.config.spaces import build_space, source_of
-from orchestrator.errors import InputError, RunError
+from orchestrator.errors import InputError, RunError, blamed
 from orchestrator.evaluators.tabular import is_accuracy
 from orchestrator.machine import threads
 from orchestrator.registry import Component, keywords, nearest
@@ -44,7 +44,6 @@ from orchestrator.search.checkpoint import Checkpoints
 from orchestrator.search.control import stop_file
 from orchestrator.search.coordinator import Coordinator
 from orchestrator.search.progress import Progress, Round
-from orchestrator.search.rounds import blamed
 from orchestrator.spaces.base import SearchSpace
 from searchers import Architecture, Evaluation, SearchContext, Searcher
 from searchers.base import check_architecture

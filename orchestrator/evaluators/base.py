@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from orchestrator.data.dataset import Dataset
+from orchestrator.errors import blamed
 from orchestrator.machine import Machine, machine
 from orchestrator.objectives.base import Metrics, Probe
 from orchestrator.spaces.base import SearchSpace
@@ -141,7 +142,11 @@ def run_probes(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = space.network(architecture).to(image.device)
-        found.append({k: v for probe in probes for k, v in probe.measure_on_device(network, image).items()})
+        metrics: Metrics = {}
+        for probe in probes:
+            with blamed(probe, "measure_on_device"):
+                metrics |= probe.measure_on_device(network, image)
+        found.append(metrics)
     return found
 
 

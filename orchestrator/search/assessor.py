@@ -10,7 +10,7 @@ import numpy as np
 
 from analysis import pareto, records
 from orchestrator.config.problem import Problem
-from orchestrator.errors import RunError
+from orchestrator.errors import RunError, blamed
 from orchestrator.evaluators.base import Evaluator
 from orchestrator.objectives.base import Metrics
 from orchestrator.search.budget import Spending
@@ -124,7 +124,11 @@ class Assessor:
 
     def price(self, architecture: Architecture, metrics: Metrics) -> Evaluation:
         """Turn what was measured into costs. Raises RunError that names the objective whose cost is no finite number."""
-        costs = tuple(objective.cost(architecture, metrics) for objective in self.problem.objectives)
+        listed = []
+        for objective in self.problem.objectives:
+            with blamed(objective, "cost"):
+                listed.append(objective.cost(architecture, metrics))
+        costs = tuple(listed)
         for cost, goal in zip(costs, self.problem.goals, strict=True):
             if not isinstance(cost, (int, float, np.number)) or not math.isfinite(cost):
                 raise RunError(

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
 
-from orchestrator.errors import InputError, RunError
+from orchestrator.errors import blamed
 from orchestrator.evaluators.base import Differentiable, Evaluator
 from searchers import Architecture, Evaluation, GradientSearcher, Searcher
 
@@ -73,22 +70,3 @@ def _descended(
         with blamed(searcher, "ask"):
             architectures = searcher.ask(room())
         yield assess(architectures)
-
-
-@contextmanager
-def blamed(component: object, method: str) -> Iterator[None]:
-    """Report an exception in somebody else's component as theirs, with file and line; ours keep their traceback."""
-    cls = type(component)
-    if cls.__module__.partition(".")[0] in ("searchers", "orchestrator"):
-        yield
-        return
-    try:
-        yield
-    except (InputError, RunError):
-        raise
-    except Exception as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        raise RunError(
-            f"{cls.__module__}:{cls.__qualname__} raised {type(error).__name__} in `{method}`: {error} "
-            f"({Path(frame.filename).name}, line {frame.lineno})"
-        ) from error

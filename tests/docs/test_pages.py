@@ -1,0 +1,111 @@
+"""The pages' own code and commands, run from a folder outside of the repository."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PROGRAM = Path(sys.executable).with_name("paretoray")
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL)
+
+
+def run(arguments: list[str], folder: Path) -> str:
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "OMP_NUM_THREADS": "1",
+    }
+    done = subprocess.run(arguments, cwd=folder, capture_output=True, text=True, check=False, env=environment, timeout=300)
+    assert done.returncode == 0, f"{shlex.join(arguments)}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def write_modules(page: str, folder: Path) -> None:
+    for block in blocks(page, "python"):
+        if name := re.match(r"# (\w+\.py)\n", block):
+            (folder / name[1]).write_text(block)
+
+
+def follow(page: str, folder: Path) -> str:
+    """Writes the modules of a page, and runs its commands and scripts in their order; returns what they print."""
+    write_modules(page, folder)
+    commands = [line for block in blocks(page, "console") for line in block.splitlines()]
+    said = "".join(run([str(PROGRAM), *shlex.split(c.removeprefix("paretoray "))], folder) for c in commands)
+    scripts = [block for block in blocks(page, "python") if not re.match(r"# \w+\.py\n", block)]
+    for number, block in enumerate(scripts):
+        (folder / f"script{number}.py").write_text(block)
+        said += run([sys.executable, f"script{number}.py"], folder)
+    return said
+
+
+def test_a_searcher_in_forty_lines(tmp_path: Path) -> None:
+    assert "The front: hypervolume" in follow("tutorial-searcher.md", tmp_path)
+    assert "my_methods:Paes:samples=2" in (tmp_path / "runs/paes-bench/evaluations.csv").read_text()
+    source = (tmp_path / "my_methods.py").read_text()
+    code = [line for line in source.splitlines() if line.strip() and not line.startswith("# ")]
+    assert len(code) <= 40
+    assert (tmp_path / "runs/paes-python/report.html").exists()
+
+
+def test_a_searcher_of_ones_own_resumes_to_the_same_records(tmp_path: Path) -> None:
+    write_modules("tutorial-searcher.md", tmp_path)
+    (tmp_path / "script.py").write_text(
+        "import paretoray as pr\n"
+        "from my_methods import Paes\n"
+        "class Stop(pr.Callback):\n"
+        "    def on_progress(self, progress):\n"
+        "        if progress.round == 5:\n"
+        "            raise pr.StopSearch\n"
+        "problem = pr.Problem('digits-tiny', pr.data.digits(limit=200), ['error', 'parameters'])\n"
+        "few = dict(budget=pr.Budget(epochs=8, interval=1), workers=pr.Workers(ray=False, count=1),\n"
+        "           retrain=pr.Retraining(members=0))\n"
+        "straight = pr.search(problem, Paes, out='straight', **few)\n"
+        "assert not pr.search(problem, Paes, out='stopped', callbacks=[Stop()], **few).finished\n"
+    )
+    run([sys.executable, "script.py"], tmp_path)
+    run([str(PROGRAM), "resume", "stopped"], tmp_path)  # a command in another process finds the class again
+    import pandas as pd
+
+    tables = [pd.read_csv(tmp_path / name / "evaluations.csv").drop(columns="seconds") for name in ("straight", "stopped")]
+    pd.testing.assert_frame_equal(*tables)
+    assert len(tables[0]) > 10
+
+
+def test_an_objective_of_ones_own(tmp_path: Path) -> None:
+    import pandas as pd
+
+    follow("tutorial-objective.md", tmp_path)
+    rows = pd.read_csv(tmp_path / "runs/board/evaluations.csv")
+    assert (rows["board_ms"] > 0).all() and rows["convolutions"].isin(range(5)).all()
+    assert (pd.read_csv(tmp_path / "runs/board/front.csv")["convolutions"] <= 3).all()
+    assert "latency on the board (ms)" in (tmp_path / "runs/board/report.html").read_text()
+
+
+def test_an_entry_point_gives_a_short_name(tmp_path: Path) -> None:
+    write_modules("tutorial-searcher.md", tmp_path)
+    (group,) = blocks("tutorial-searcher.md", "toml")
+    installed = tmp_path / "paes-1.0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: paes\nVersion: 1.0\n")
+    (installed / "entry_points.txt").write_text(
+        group.replace('[project.entry-points."', "[").replace('"]', "]").replace('"', "") + "broken = nowhere:Nothing\n"
+    )
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\nfrom orchestrator.cli import main\nmain(sys.argv[1:])\n"
+    listed = run([sys.executable, "-c", code, "list", "searchers"], tmp_path)
+    assert {"paes", "broken", "tnd-nas"} <= set(listed.split())
+    bench = "bench --searchers paes:samples=2 --budget 20 --seeds 1 --workers 1 --out bench"
+    assert "paes:samples=2" in run([sys.executable, "-c", code, *bench.split()], tmp_path)
+    with pytest.raises(AssertionError, match=r"searcher 'broken': the entry point nowhere:Nothing of paes cannot be imported"):
+        run([sys.executable, "-c", code, *bench.replace("paes:samples=2", "broken").split()], tmp_path)
+
+
+def test_the_library_page(tmp_path: Path) -> None:
+    follow("python.md", tmp_path)
+    assert (tmp_path / "runs/tiny/report.html").exists() and (tmp_path / "runs/enough/front.csv").exists()
