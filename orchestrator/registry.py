@@ -40,7 +40,7 @@ class Component:
     name: str
     factory: Callable[..., Any]
     settings: Mapping[str, Any] = field(default_factory=dict)
-    chosen: frozenset[str] = frozenset()
+    chosen: frozenset[str] = field(default=frozenset(), compare=False)
 
     @classmethod
     def of(
