@@ -10,31 +10,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from click.testing import CliRunner, Result
 
 from analysis import records
-from orchestrator.cli import main
-from tests.conftest import tiny
+from tests.helpers import assert_refused, call, timeless, tiny, write_toml
 
 ROOT = Path(__file__).resolve().parents[2]
 IN_PROCESS = ["workers.ray=false", "workers.count=1"]
-
-
-def call(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(main, [str(a) for a in arguments])
-
-
-def toml(directory: Path, **sections: object) -> Path:
-    path = directory / "run.toml"
-    path.write_text(tiny(**sections).to_toml())
-    return path
-
-
-def refused(result: Result, *parts: str, code: int = 2) -> None:
-    assert result.exit_code == code, result.output
-    assert result.output.startswith("error: ") and result.output.count("\n") <= 2, result.output
-    for part in parts:
-        assert part in result.output
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +23,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole run in process, with timed latency and two networks retrained."""
     folder = tmp_path_factory.mktemp("cli")
     objectives = {"latency": {"seconds": 0.001}}
-    path = toml(folder, objectives=objectives, retrain={"members": 2, "epochs": 2})
+    path = write_toml(folder, objectives=objectives, retrain={"members": 2, "epochs": 2})
     result = call("search", path, "--out", folder / "run")
     assert result.exit_code == 0, result.output
     assert "The front: hypervolume" in result.output and "report:" in result.output
@@ -98,24 +79,24 @@ def test_resuming_a_finished_run_changes_no_record(done: Path) -> None:
 
 def test_a_run_directory_that_exists_is_not_touched(done: Path, tmp_path: Path) -> None:
     before = (done / "evaluations.csv").read_text()
-    refused(call("search", *IN_PROCESS, "--out", done), "exists already", f"paretoray resume {done}")
+    assert_refused(call("search", *IN_PROCESS, "--out", done), "exists already", f"paretoray resume {done}")
     assert (done / "evaluations.csv").read_text() == before
-    refused(call("search", *IN_PROCESS, "--dry-run", "--out", done), "exists already")
+    assert_refused(call("search", *IN_PROCESS, "--dry-run", "--out", done), "exists already")
     (tmp_path / "notes.txt").write_text("mine")
-    refused(call("search", *IN_PROCESS, "--out", tmp_path), "it is not empty")
-    refused(call("search", *IN_PROCESS, "--out", tmp_path / "notes.txt"), "exists already")
+    assert_refused(call("search", *IN_PROCESS, "--out", tmp_path), "it is not empty")
+    assert_refused(call("search", *IN_PROCESS, "--out", tmp_path / "notes.txt"), "exists already")
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     # A file in the path stands for any refusal of the system; permissions do not bind root.
     (tmp_path / "file").write_text("")
-    refused(call("search", *IN_PROCESS, "--out", tmp_path / "file" / "run"), "cannot write to --out", "may write to")
+    assert_refused(call("search", *IN_PROCESS, "--out", tmp_path / "file" / "run"), "cannot write to --out", "may write to")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_read_only_folder(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    refused(call("search", *IN_PROCESS, "--out", tmp_path / "run"), "Permission denied")
+    assert_refused(call("search", *IN_PROCESS, "--out", tmp_path / "run"), "Permission denied")
 
 
 @pytest.mark.parametrize(
@@ -132,7 +113,7 @@ def test_a_read_only_folder(tmp_path: Path) -> None:
         (["data.name=folder"], ["data.path has no value", "data.path=..."]),
         (["data.limit=0"], ["data.limit = 0"]),
         (["data.split_seed=-1"], ["data.split_seed = -1"]),
-        (["data.name=:f"], ["write module:function"]),
+        (["data.name=:f"], ["write module:name"]),
         (["training.momentum=-1"], ["momentum = -1"]),
         (["retrain.weight_decay=-1"], ["weight_decay = -1"]),
         (["budget.epochs=inf"], ["budget.epochs = inf"]),
@@ -147,7 +128,7 @@ def test_a_read_only_folder(tmp_path: Path) -> None:
 def test_wrong_input_starts_nothing(tmp_path: Path, settings: list[str], parts: list[str]) -> None:
     files = [s for s in settings if "=" not in s]
     result = call("search", *files, *IN_PROCESS, *[s for s in settings if "=" in s], "--out", tmp_path / "run")
-    refused(result, *parts)
+    assert_refused(result, *parts)
     assert not (tmp_path / "run").exists()
 
 
@@ -155,7 +136,7 @@ def test_wrong_input_starts_nothing(tmp_path: Path, settings: list[str], parts: 
     ("key", "word"), [("workers.cpus=9999", "2 workers of 9999 CPUs need 19998"), ("workers.gpus=99", "GPUs need")]
 )
 def test_more_workers_than_fit(tmp_path: Path, key: str, word: str) -> None:
-    refused(call("search", key, "--out", tmp_path / "run"), word, "Lower workers.")
+    assert_refused(call("search", key, "--out", tmp_path / "run"), word, "Lower workers.")
     assert not (tmp_path / "run").exists()
 
 
@@ -164,27 +145,27 @@ def test_dry_run_checks_all_says_how_long_and_starts_nothing(tmp_path: Path, mon
 
     monkeypatch.chdir(tmp_path)
     before = ray.is_initialized()
-    path = toml(tmp_path)
+    path = write_toml(tmp_path)
     result = call("search", path, "--dry-run")
     assert result.exit_code == 0, result.output
     for part in ("15,625 architectures", "tnd-nas", "rounds of 2 weight steps", "about", "nothing was started", "100 images"):
         assert part in result.output
     assert [p.name for p in tmp_path.iterdir()] == ["run.toml"] and ray.is_initialized() == before
-    refused(call("search", path, "--dry-run", "searcher.warmup=7"), "warmup = 7")
+    assert_refused(call("search", path, "--dry-run", "searcher.warmup=7"), "warmup = 7")
 
 
 def test_directories_that_are_no_runs(tmp_path: Path) -> None:
-    refused(call("resume", tmp_path), "is not a run directory")
-    refused(call("report", tmp_path), "is not a run directory")
+    assert_refused(call("resume", tmp_path), "is not a run directory")
+    assert_refused(call("report", tmp_path), "is not a run directory")
     (tmp_path / "experiment.toml").write_text(tiny().to_toml())
-    refused(call("report", tmp_path), "has no results yet", "paretoray resume")
+    assert_refused(call("report", tmp_path), "has no results yet", "paretoray resume")
 
 
 def test_a_damaged_checkpoint_is_exit_1_and_overwrites_nothing(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "experiment.toml").write_text(tiny().to_toml())
     (tmp_path / "checkpoints" / "latest.pt").write_bytes(b"damaged")
-    refused(call("resume", tmp_path), "latest.pt is damaged", code=1)
+    assert_refused(call("resume", tmp_path), "latest.pt is damaged", code=1)
     assert (tmp_path / "checkpoints" / "latest.pt").read_bytes() == b"damaged"
 
 
@@ -194,10 +175,10 @@ def test_a_damaged_table_of_results(done: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(done, copy)
     (copy / "evaluations.csv").write_text((done / "evaluations.csv").read_text().replace("error_percent", "mistake"))
-    refused(call("report", copy), "has no column error_percent", code=1)
+    assert_refused(call("report", copy), "has no column error_percent", code=1)
     (copy / "evaluations.csv").write_text((done / "evaluations.csv").read_text())
     (copy / "summary.json").write_text("{}")
-    refused(call("report", copy), "objectives", code=1)
+    assert_refused(call("report", copy), "objectives", code=1)
 
 
 def test_names_can_be_listed() -> None:
@@ -234,19 +215,17 @@ def wait_for_rows(directory: Path, rows: int, process: subprocess.Popen[str], ch
 LONG = {"epochs": 26, "interval": 1, "checkpoint": 0.5}
 
 
-def timeless(directory: Path) -> str:
-    return pd.read_csv(directory / "evaluations.csv").drop(columns="seconds").to_csv()
-
-
 @pytest.fixture(scope="module")
 def never_killed(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("straight")
-    assert call("search", toml(folder, budget=LONG), "--out", folder / "run").exit_code == 0
+    assert call("search", write_toml(folder, budget=LONG), "--out", folder / "run").exit_code == 0
     return timeless(folder / "run")
 
 
 def test_a_cluster_that_does_not_answer_leaves_nothing_behind(tmp_path: Path) -> None:
-    process = spawn("search", toml(tmp_path), "workers.ray=true", "workers.address=127.0.0.1:1", "--out", tmp_path / "run")
+    process = spawn(
+        "search", write_toml(tmp_path), "workers.ray=true", "workers.address=127.0.0.1:1", "--out", tmp_path / "run"
+    )
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 2 and "no Ray cluster answers there" in output and "Traceback" not in output, output
     assert not (tmp_path / "run").exists()
@@ -256,7 +235,7 @@ def test_a_cluster_that_does_not_answer_leaves_nothing_behind(tmp_path: Path) ->
 def test_killed_in_the_middle_and_resumed_gives_the_same_records(
     tmp_path: Path, never_killed: str, ray: bool, count: int
 ) -> None:
-    path = toml(tmp_path, budget=LONG, workers={"ray": ray, "count": count})
+    path = write_toml(tmp_path, budget=LONG, workers={"ray": ray, "count": count})
     if count == 2:  # another number of replicas is another search
         straight = spawn("search", path, "--out", tmp_path / "straight")
         assert straight.wait(timeout=300) == 0
@@ -276,7 +255,7 @@ def test_killed_in_the_middle_and_resumed_gives_the_same_records(
 
 @pytest.mark.parametrize("ray", [False, True])
 def test_ctrl_c_saves_says_how_to_go_on_and_exits_130(tmp_path: Path, never_killed: str, ray: bool) -> None:
-    path = toml(tmp_path, budget=LONG | {"checkpoint": 1000.0}, workers={"ray": ray, "count": 1})
+    path = write_toml(tmp_path, budget=LONG | {"checkpoint": 1000.0}, workers={"ray": ray, "count": 1})
     process = spawn("search", path, "--out", tmp_path / "run")
     wait_for_rows(tmp_path / "run", 30, process, checkpoint=False)
     os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the whole group
@@ -333,7 +312,7 @@ def test_a_published_network_takes_its_authors_settings_unless_others_are_given(
     ],
 )
 def test_describe_refuses_with_advice(arguments: list[str], parts: list[str]) -> None:
-    refused(call("describe", *arguments), *parts)
+    assert_refused(call("describe", *arguments), *parts)
 
 
 def test_train_a_published_network_as_a_point_to_compare_with(tmp_path: Path) -> None:
@@ -344,9 +323,9 @@ def test_train_a_published_network_as_a_point_to_compare_with(tmp_path: Path) ->
     assert told["name"] == "DARTS_V2" and told["parameters"] > 1000
     assert told["arch"].startswith("Genotype(") and 0 <= told["test_error_percent"] <= 100
     assert "test error" in result.output and (tmp_path / "v2" / "network.pt").exists()
-    refused(call("train", "darts", "DARTS_V2", *settings, "--out", tmp_path / "v2"), "choose another name")
-    refused(call("train", "darts", "DARTS_V2", "searcher.samples=3", "--out", tmp_path / "x"), "data, space and retrain")
-    refused(call("train", "darts", "nonsense", "--out", tmp_path / "x"), "no network 'nonsense'")
+    assert_refused(call("train", "darts", "DARTS_V2", *settings, "--out", tmp_path / "v2"), "choose another name")
+    assert_refused(call("train", "darts", "DARTS_V2", "searcher.samples=3", "--out", tmp_path / "x"), "data, space and retrain")
+    assert_refused(call("train", "darts", "nonsense", "--out", tmp_path / "x"), "no network 'nonsense'")
 
 
 def test_a_report_shows_networks_from_elsewhere(done: Path, tmp_path: Path) -> None:
@@ -356,5 +335,5 @@ def test_a_report_shows_networks_from_elsewhere(done: Path, tmp_path: Path) -> N
     result = call("report", done, "--with", tmp_path)
     assert result.exit_code == 0, result.output
     assert "diamonds are networks" in (done / "report.html").read_text()
-    refused(call("report", done, "--with", tmp_path / "nowhere"), "--with", "paretoray train")
+    assert_refused(call("report", done, "--with", tmp_path / "nowhere"), "--with", "paretoray train")
     assert call("report", done).exit_code == 0

@@ -7,18 +7,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from scipy.stats import kendalltau
 
 from analysis import trust
 from analysis.pareto import relative_hypervolume
-from orchestrator.cli import main
+from orchestrator.bench import searches
+from orchestrator.config.plan import SearchPlan
 from orchestrator.errors import Interrupted
 from orchestrator.evaluators.supernet import Supernet
 from orchestrator.evaluators.tabular import TabularBenchmark
 from orchestrator.runs import run as runs
-from orchestrator.trust import command as trials
-from tests.orchestrator.test_table import SPACE, small
+from orchestrator.trust import assessment
+from tests.fakes import DIGITS_TINY, fake_table
+from tests.helpers import call
 
 SETTINGS = (
     "data.limit=200",
@@ -35,19 +37,18 @@ IMAGES = 800  # eight passes over the hundred of the train part
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of each search: they take longer than the search, and have tests of their own; so do intervals."""
     monkeypatch.setattr(trust, "RESAMPLES", 20)
-    monkeypatch.setattr(trials, "NETWORKS", 20)
-    monkeypatch.setattr(runs, "write_report", lambda experiment, directory, data: (directory / "report.html").touch())
+    monkeypatch.setattr(assessment, "NETWORKS", 20)
+    monkeypatch.setattr(runs, "write_report", lambda plan, directory: (directory / "report.html").touch())
 
 
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
-    small().to_csv(tmp_path / "trained.csv", index=False)
+    fake_table().to_csv(tmp_path / "trained.csv", index=False)
     return tmp_path / "trained.csv"
 
 
 def bench(out: Path, searchers: str, *arguments: str | Path, seeds: int = 1, cost: str = f"--images {IMAGES}") -> Result:
-    given = ["bench", *SETTINGS, "--searchers", searchers, "--seeds", seeds, "--out", out, *cost.split(), *arguments]
-    return CliRunner().invoke(main, [str(a) for a in given])
+    return call("bench", *SETTINGS, "--searchers", searchers, "--seeds", seeds, "--out", out, *cost.split(), *arguments)
 
 
 def judged_by(table: Path) -> tuple[str | Path, ...]:
@@ -61,10 +62,10 @@ def test_fronts_are_judged_by_the_table_and_searches_cost_the_same(table: Path, 
     assert "tnd-nas" in result.output and "search 2 of 2" in result.output
     found, fronts = pd.read_csv(out / "searches.csv"), pd.read_csv(out / "fronts.csv")
     assert list(zip(found["searcher"], found["seed"], strict=True)) == [("random-search:warmup=0.5", 0), ("tnd-nas", 0)]
-    trained = TabularBenchmark(SPACE, small(), ["val_accuracy", "params"])
+    trained = TabularBenchmark(DIGITS_TINY, fake_table(), ["val_accuracy", "params"])
     for row in found.to_dict("records"):
         own = fronts[(fronts["searcher"] == row["searcher"]) & (fronts["seed"] == row["seed"])]
-        true = [trained.costs[SPACE.parse(a)] for a in own["arch"]]
+        true = [trained.costs[DIGITS_TINY.parse(a)] for a in own["arch"]]
         np.testing.assert_allclose(own[["true error_percent", "true parameters"]], true)
         assert row["members"] == len(own) and row["hypervolume"] == pytest.approx(relative_hypervolume(true, trained.front()))
         assert IMAGES <= row["images_trained_on"] <= IMAGES + 5 * 40, "to the end of a round"
@@ -74,7 +75,7 @@ def test_fronts_are_judged_by_the_table_and_searches_cost_the_same(table: Path, 
         # Of the hundred images of the validation part each batch has all; it has room for 256.
         assert row["images"] - row["images_trained_on"] == 100 * (kinds["sample"] + kinds["validation"])
         last = judged[judged["kind"] == "validation"].drop_duplicates("arch", keep="last")
-        tau = kendalltau(last["error_percent"], [trained.costs[SPACE.parse(a)][0] for a in last["arch"]]).statistic
+        tau = kendalltau(last["error_percent"], [trained.costs[DIGITS_TINY.parse(a)][0] for a in last["arch"]]).statistic
         assert row["tau"] == pytest.approx(tau, nan_ok=True)
     page = (out / "report.html").read_text()
     for words in ("trained.csv", "Hypervolume against measured cost", "What they return", "Who beats whom", "true front"):
@@ -93,7 +94,7 @@ def test_weights_are_tried_on_random_networks_which_costs_the_search_nothing(
     found = pd.read_csv(out / "searches.csv").set_index("searcher")
     ranked = pd.read_csv(folder / "trust.csv")
     random = ranked[ranked["kind"] == "random"]
-    true = small().set_index("arch")["val_accuracy"]
+    true = fake_table().set_index("arch")["val_accuracy"]
     assert len(random) == found.loc["random-search", "ranked"] == 20
     np.testing.assert_allclose(ranked["true"], true[ranked["arch"]])
     for statistics in ("batch", "recalibrated"):
@@ -155,8 +156,8 @@ def test_seconds_set_the_length_by_a_trial_run(table: Path, tmp_path: Path) -> N
 def test_a_trial_run_of_a_single_candidate_counts_with_all_its_epochs(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    estimate = runs.estimate
-    monkeypatch.setattr(runs, "estimate", lambda experiment: estimate(experiment) | {"seconds": 1e4})  # so that it has no time
+    estimate = searches.estimate
+    monkeypatch.setattr(searches, "estimate", lambda plan: estimate(plan) | {"seconds": 1e4})  # so that it has no time
     scratch = "nsga-net:training.name=from-scratch:training.epochs=3:training.batch=20:population=4:samples=2"
     assert bench(tmp_path / "out", scratch, *judged_by(table), cost="--seconds 3").exit_code == 0
     (epochs,) = json.loads((tmp_path / "out" / "epochs.json").read_text()).values()
@@ -168,15 +169,16 @@ def test_a_trial_run_of_a_single_candidate_counts_with_all_its_epochs(
 
 
 def test_what_is_finished_is_not_searched_again(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    go, made = runs.go, []
+    monkeypatch.setattr(assessment, "NETWORKS", 3)
+    go, made = searches.go, []
 
-    def counted(experiment: Any, directory: Path, *rest: Any, **options: Any) -> None:
+    def counted(plan: SearchPlan, directory: Path, *rest: Any, **options: Any) -> None:
         if len(made) == stop_after:
             raise Interrupted
         made.append(directory.name)
-        go(experiment, directory, *rest, **options)
+        go(plan, directory, *rest, **options)
 
-    monkeypatch.setattr(runs, "go", counted)
+    monkeypatch.setattr(searches, "go", counted)
     stop_after = 1
     out = tmp_path / "out"
     result = bench(out, "random-search,nsga2", *judged_by(table))
@@ -211,7 +213,7 @@ def test_wrong_input_is_told_before_any_search(
     searchers: str, arguments: list[str], words: str, table: Path, tmp_path: Path
 ) -> None:
     half = tmp_path / "half.csv"
-    small().iloc[::2].to_csv(half, index=False)
+    fake_table().iloc[::2].to_csv(half, index=False)
     result = bench(tmp_path / "out", searchers, *(a.format(table=table, half=half) for a in arguments))
     assert result.exit_code == 2 and result.output.startswith("error: ") and words in result.output, result.output
     assert not (tmp_path / "out").exists()

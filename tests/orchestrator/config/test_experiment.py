@@ -3,17 +3,18 @@ from typing import Any
 
 import pytest
 
-from orchestrator import registry as names
-from orchestrator.config.experiment import DEFAULT, Experiment, read
+from orchestrator import registry
+from orchestrator.config.experiment import DEFAULT, Experiment
+from orchestrator.config.overrides import read
 from orchestrator.errors import InputError
-from tests.conftest import TINY
+from tests.helpers import TINY
 
 
 def test_the_resolved_experiment_runs_again_as_it_is(tmp_path: Path) -> None:
     first = read(None, ["seed=3", "searcher.lr=0.01", "objectives.latency.batch=8", "data.limit=300"])
     (tmp_path / "experiment.toml").write_text(first.to_toml())
     again = read(tmp_path / "experiment.toml", [])
-    assert again == first and again.seed == 3 and again.objectives["latency"]["batch"] == 8
+    assert again == first and again.seed == 3 and again.objectives["latency"].objective.settings["batch"] == 8
     assert 'name = "tnd-nas"' in first.to_toml() and "samples = 10" in first.to_toml()
 
 
@@ -25,12 +26,13 @@ def test_overrides_win_over_the_file_and_lists_need_no_brackets(tmp_path: Path) 
 
     made = read(path, ["searcher.exponents=-0.1", "searcher.keep=0.8,0.6", "space.supernet_cells=[1, 2]"])
     assert list(made.objectives) == ["error", "macs"]
-    assert made.searcher["keep"] == (0.8, 0.6) and made.searcher["exponents"] == -0.1 and made.space["supernet_cells"] == [1, 2]
+    assert made.searcher.settings["keep"] == (0.8, 0.6) and made.searcher.settings["exponents"] == -0.1
+    assert made.space.settings["supernet_cells"] == [1, 2]
 
 
 def test_another_name_takes_its_own_keywords() -> None:
     made = read(None, ["searcher.name=random-search", "searcher.samples=3"])
-    assert made.searcher == {"name": "random-search", "samples": 3, "warmup": 0.6}
+    assert made.searcher.to_dict() == {"name": "random-search", "samples": 3, "warmup": 0.6}
     assert read(None, ["searcher.samples=3", "searcher.name=random-search"]) == made
 
 
@@ -54,12 +56,12 @@ def test_another_name_takes_its_own_keywords() -> None:
         ("seed=-1", "seed = -1"),
         ("seed=x", "experiment.seed = 'x'"),
         ("budget=3", "budget = 3; it is a section"),
-        ("budget.epochs=0", r"\[budget\] epochs = 0"),
+        ("budget.epochs=0", r"budget\.epochs = 0: input should be greater than 0"),
         ("budget.seconds=-1", "budget.seconds = -1"),
         ("workers.gpus=1.5", "workers.gpus = 1.5"),
-        ("workers.count=0", r"\[workers\] count = 0"),
+        ("workers.count=0", r"workers\.count = 0: input should be greater than or equal to 1"),
         ("workers.ray=false", r"workers.ray = false runs one replica in this process; write workers.count=1"),
-        ("retrain.epochs=0", r"\[retrain\] members = 5, epochs = 0"),
+        ("retrain.epochs=0", r"retrain\.epochs = 0: input should be greater than or equal to 1"),
         ("data.valid=2", "data.valid = 2"),
         ("training.batch=1", "training.batch = 1: 2 workers need"),
         ("nonsense", "not of the form section.key=value"),
@@ -98,7 +100,7 @@ def test_the_default_is_complete() -> None:
     assert made.workers.count == 2 and list(made.objectives) == ["error", "parameters", "latency"]
 
 
-@pytest.mark.parametrize("space", names.known("space"))
+@pytest.mark.parametrize("space", registry.known("space"))
 def test_every_space_survives_the_file(space: str, tmp_path: Path) -> None:
     given = {"data": {"name": "digits"}, "space": {"name": space}, "searcher": {"name": "random-search"}}
     experiment = Experiment.from_dict({**given, "objectives": {"error": {}, "macs": {}}})
