@@ -10,27 +10,22 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from click.testing import CliRunner, Result
 from torch import nn
 
 from hw_profiles import energy, measure
 from hw_profiles.profile import read
-from orchestrator.cli import main
-from orchestrator.config.experiment import make_space
+from orchestrator.config.spaces import make_space
 from orchestrator.errors import InputError, RunError
 from orchestrator.evaluators.tabular import TabularBenchmark
 from orchestrator.profiling import command as profiling
 from orchestrator.profiling.command import Plan, Station, conclude, from_table, keep, measured, operations
 from orchestrator.spaces import Choice
+from tests.helpers import call
 from tests.orchestrator.spaces.small import SPACES, small
 
 NAS = {"space": "nas-bench-201", "settings": {"channels": 4, "cells": 1}, "image": (1, 8, 8), "classes": 10}
 TINY = {**NAS, "networks": 20, "validation": 10, "rounds": 3, "seconds": 1e-4}
 MACHINE = {"device": "a machine", "runtime": "torch", "software": "none"}
-
-
-def call(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(main, [str(a) for a in arguments])
 
 
 def silent(*arguments: Any) -> None:
