@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 
 from analysis import records
 from orchestrator.cli import main
-from tests.conftest import OTHER, chooses_kernels, tiny
+from tests.helpers import OTHER_KERNELS, chooses_kernels, tiny
 
 ROOT = Path(__file__).resolve().parents[2]
 IN_PROCESS = ["workers.ray=false", "workers.count=1"]
@@ -309,7 +309,7 @@ def named_in(directory: Path) -> list[str]:
 
 @chooses_kernels
 def test_a_search_goes_on_elsewhere_and_names_both_machines(tmp_path: Path) -> None:
-    process = spawn("search", toml(tmp_path, budget=LONG), "--out", tmp_path / "run", **OTHER)
+    process = spawn("search", toml(tmp_path, budget=LONG), "--out", tmp_path / "run", **OTHER_KERNELS)
     wait_for_rows(tmp_path / "run", 30, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -325,7 +325,7 @@ def test_a_network_retrained_elsewhere_adds_that_machine(done: Path, tmp_path: P
     assert "Machines that took part: processor" in (done / "report.html").read_text()
     shutil.copytree(done, tmp_path / "run")
     (tmp_path / "run" / "networks" / "0.json").unlink()
-    resumed = spawn("resume", tmp_path / "run", **OTHER)
+    resumed = spawn("resume", tmp_path / "run", **OTHER_KERNELS)
     output, _ = resumed.communicate(timeout=300)
     assert resumed.returncode == 0 and "warning: 2 kinds of machines took part" in output, output
     kernels = named_in(tmp_path / "run")

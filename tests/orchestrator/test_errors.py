@@ -12,7 +12,7 @@ from hw_profiles.fit import Fitted
 from orchestrator.cli import _guarded, main
 from orchestrator.errors import doing
 from orchestrator.profiling import fitting
-from tests.orchestrator.test_profiling import played_table
+from tests.orchestrator.profiling.test_profiling import played_table
 
 
 def told(error: Exception) -> str:

@@ -16,7 +16,7 @@ from torch import nn
 
 import paretoray as pr
 from analysis import records
-from tests.conftest import tiny_plan
+from tests.helpers import tiny_plan
 
 HERE = pr.Workers(ray=False, count=1)
 FEW: dict[str, Any] = {"budget": pr.Budget(epochs=8, interval=1), "workers": HERE, "retrain": pr.Retraining(members=0)}

@@ -19,7 +19,7 @@ from orchestrator.errors import InputError, RunError
 from orchestrator.search.coordinator import Coordinator
 from orchestrator.search.retraining import Member
 from searchers import Mixture, Stage
-from tests.conftest import OTHER, chooses_kernels, tiny_plan
+from tests.helpers import OTHER_KERNELS, chooses_kernels, tiny_plan
 
 pytestmark = pytest.mark.usefixtures("cluster")
 FULL = Stage(0, ((0, 1, 2, 3, 4),) * 6, rounds=10)
@@ -98,7 +98,7 @@ def test_replicas_on_unlike_processors_hold_the_same_bits(statistics: str, monke
         options = classmethod(lambda cls, **options: cls(**options))
 
         def remote(self, plan: Any, rank: int) -> Any:
-            environment = {"env_vars": OTHER if rank else {}}
+            environment = {"env_vars": OTHER_KERNELS if rank else {}}
             return real.options(**self.options_, runtime_env=environment).remote(plan, rank)  # type: ignore[attr-defined]
 
     real = replica_module.Replica

@@ -6,32 +6,30 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from ray import cloudpickle
 
 from hw_profiles import profile as profiles
 from hw_profiles.profile import Profile, Validation, read, write
-from orchestrator.cli import main
 from orchestrator.config.experiment import Experiment
+from orchestrator.config.overrides import read as read_experiment
+from orchestrator.config.plan import SearchPlan
 from orchestrator.config.spaces import make_space
+from orchestrator.data.dataset import Dataset
 from orchestrator.errors import InputError
 from orchestrator.objectives import predicted as devices
 from orchestrator.objectives.predicted import ProfiledCost, parts_of
 from orchestrator.spaces.base import SearchSpace
-from tests.conftest import TINY
+from tests.helpers import call, tiny
 from tests.orchestrator.spaces.small import SPACES, drawn, small
 
 SPACE = make_space("nas-bench-201", {"channels": 4, "cells": 2}, (1, 8, 8), 10)
 GOOD = Validation.of(np.arange(1.0, 11.0), np.arange(1.0, 11.0) * 1.01)
 
 
-def call(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(main, [str(a) for a in arguments])
-
-
 def experiment(objectives: dict[str, Any], searcher: dict[str, Any] | None = None) -> Experiment:
     """A search of a few seconds."""
-    short = {"searcher": searcher or {"name": "random-search"}, "budget": {"epochs": 2, "interval": 2, "validate": 4}}
-    return Experiment.from_dict(TINY | short | {"objectives": objectives})
+    budget = {"epochs": 2, "interval": 2, "validate": 4}
+    return tiny(objectives=objectives, searcher=searcher or {"name": "random-search"}, budget=budget)
 
 
 def of(space: SearchSpace, by: str = "operation", **changes: object) -> Profile:
@@ -158,28 +156,32 @@ def test_a_search_on_devices_that_are_elsewhere(me: Path, tmp_path: Path) -> Non
     assert pd.read_csv(tmp_path / "moved" / "evaluations.csv").equals(found)
 
 
-def test_gradient_searchers_get_the_exact_expectation(me: Path) -> None:
+def test_gradient_searchers_get_the_exact_expectation(me: Path, digits: Dataset) -> None:
     chosen = experiment({"error": {}, "latency@me": {}}, searcher={"name": "proxyless-g"})
-    (additive,) = [objective.additive() for objective in chosen.build_objectives(SPACE)[1:]]
+    plan = SearchPlan.of(chosen, digits)
+    (additive,) = [objective.additive() for objective in plan.problem.objectives[1:]]
     assert additive is not None
     profile, part = read(me)[0], "nor_conv_3x3 4x8x8 -> 4x8x8"
     counted = parts_of(SPACE, "operation", (3, 0, 0, 0, 0, 0))
     assert additive[0] == profile.fixed and counted[part] == 2
     assert additive[1][0][3] == pytest.approx(sum(profile.costs[p] * n for p, n in counted.items()))
-    chosen.build_searcher(SPACE, chosen.build_objectives(SPACE), 10)
+    plan.build_searcher()
     write(me, of(SPACE, "option", leaves_out="unused", dead=0.1))
     with pytest.raises(InputError, match="must be a sum over operations"):
-        chosen.build_searcher(SPACE, chosen.build_objectives(SPACE), 10)
+        SearchPlan.of(chosen, digits).build_searcher()
 
 
-def test_a_worker_needs_no_device_file(me: Path) -> None:
+def test_a_worker_needs_no_device_file(me: Path, digits: Dataset) -> None:
     chosen = experiment({"error": {}, "latency@me": {}, "memory": {}})
+    sent = cloudpickle.dumps(SearchPlan.of(chosen, digits))
     me.unlink()
-    there = Experiment.from_dict(chosen.to_dict())  # as an actor gets it
-    assert there == chosen
-    assert [type(probe).__name__ for probe in there.build_evaluator(there.load_data()).probes] == ["Memory"]
+    there = cloudpickle.loads(sent)  # as an actor gets it
+    assert there.experiment == chosen
+    assert [type(probe).__name__ for probe in there.build_evaluator().probes] == ["Memory"]
+    again = Experiment.from_dict(chosen.to_dict())
+    assert again == chosen
     with pytest.raises(InputError, match="cannot read the device file"):
-        there.build_objectives(SPACE)
+        SearchPlan.of(again, digits)
 
 
 def test_names_of_devices(me: Path, tmp_path: Path) -> None:
@@ -203,11 +205,12 @@ def test_names_of_devices(me: Path, tmp_path: Path) -> None:
 
 
 def test_overrides_name_devices_as_the_shell_allows(me: Path) -> None:
-    from orchestrator.config.overrides import read as read_experiment
-
     for key in ("objectives.latency@me", f'objectives."latency@{me}"', f"objectives.latency@{me}"):
         assert list(read_experiment(None, [f"{key}.at_most=5"]).objectives)[-1] == "latency@me"
-        assert read_experiment(None, [f"{key}.at_most=5"]).objectives["latency@me"] == {"at_most": 5.0, "file": str(me)}
+        assert read_experiment(None, [f"{key}.at_most=5"]).objectives["latency@me"].to_dict() == {
+            "at_most": 5.0,
+            "file": str(me),
+        }
 
 
 def test_a_profile_of_something_else_is_refused_with_the_command_that_helps(me: Path) -> None:

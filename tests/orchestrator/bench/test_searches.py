@@ -7,19 +7,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from scipy.stats import kendalltau
 
 from analysis import trust
 from analysis.pareto import relative_hypervolume
 from orchestrator.bench import searches
-from orchestrator.cli import main
+from orchestrator.config.plan import SearchPlan
 from orchestrator.errors import Interrupted
 from orchestrator.evaluators.supernet import Supernet
 from orchestrator.evaluators.tabular import TabularBenchmark
 from orchestrator.runs import run as runs
 from orchestrator.trust import assessment
-from tests.orchestrator.test_table import SPACE, small
+from tests.fakes import DIGITS_TINY, fake_table
+from tests.helpers import call
 
 SETTINGS = (
     "data.limit=200",
@@ -42,13 +43,12 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
-    small().to_csv(tmp_path / "trained.csv", index=False)
+    fake_table().to_csv(tmp_path / "trained.csv", index=False)
     return tmp_path / "trained.csv"
 
 
 def bench(out: Path, searchers: str, *arguments: str | Path, seeds: int = 1, cost: str = f"--images {IMAGES}") -> Result:
-    given = ["bench", *SETTINGS, "--searchers", searchers, "--seeds", seeds, "--out", out, *cost.split(), *arguments]
-    return CliRunner().invoke(main, [str(a) for a in given])
+    return call("bench", *SETTINGS, "--searchers", searchers, "--seeds", seeds, "--out", out, *cost.split(), *arguments)
 
 
 def judged_by(table: Path) -> tuple[str | Path, ...]:
@@ -62,10 +62,10 @@ def test_fronts_are_judged_by_the_table_and_searches_cost_the_same(table: Path, 
     assert "tnd-nas" in result.output and "search 2 of 2" in result.output
     found, fronts = pd.read_csv(out / "searches.csv"), pd.read_csv(out / "fronts.csv")
     assert list(zip(found["searcher"], found["seed"], strict=True)) == [("random-search:warmup=0.5", 0), ("tnd-nas", 0)]
-    trained = TabularBenchmark(SPACE, small(), ["val_accuracy", "params"])
+    trained = TabularBenchmark(DIGITS_TINY, fake_table(), ["val_accuracy", "params"])
     for row in found.to_dict("records"):
         own = fronts[(fronts["searcher"] == row["searcher"]) & (fronts["seed"] == row["seed"])]
-        true = [trained.costs[SPACE.parse(a)] for a in own["arch"]]
+        true = [trained.costs[DIGITS_TINY.parse(a)] for a in own["arch"]]
         np.testing.assert_allclose(own[["true error_percent", "true parameters"]], true)
         assert row["members"] == len(own) and row["hypervolume"] == pytest.approx(relative_hypervolume(true, trained.front()))
         assert IMAGES <= row["images_trained_on"] <= IMAGES + 5 * 40, "to the end of a round"
@@ -75,16 +75,10 @@ def test_fronts_are_judged_by_the_table_and_searches_cost_the_same(table: Path, 
         # Of the hundred images of the validation part each batch has all; it has room for 256.
         assert row["images"] - row["images_trained_on"] == 100 * (kinds["sample"] + kinds["validation"])
         last = judged[judged["kind"] == "validation"].drop_duplicates("arch", keep="last")
-        tau = kendalltau(last["error_percent"], [trained.costs[SPACE.parse(a)][0] for a in last["arch"]]).statistic
+        tau = kendalltau(last["error_percent"], [trained.costs[DIGITS_TINY.parse(a)][0] for a in last["arch"]]).statistic
         assert row["tau"] == pytest.approx(tau, nan_ok=True)
     page = (out / "report.html").read_text()
-    for words in (
-        "trained.csv",
-        "Hypervolume against measured cost",
-        "The fronts returned",
-        "Pairwise comparison",
-        "true front",
-    ):
+    for words in ("trained.csv", "Hypervolume against measured cost", "What they return", "Who beats whom", "true front"):
         assert words in page, words
     assert {p.name for p in (out / "plots").iterdir()} == {"cost.png", "fronts.png", "trust.png"}
 
@@ -100,7 +94,7 @@ def test_weights_are_tried_on_random_networks_which_costs_the_search_nothing(
     found = pd.read_csv(out / "searches.csv").set_index("searcher")
     ranked = pd.read_csv(folder / "trust.csv")
     random = ranked[ranked["kind"] == "random"]
-    true = small().set_index("arch")["val_accuracy"]
+    true = fake_table().set_index("arch")["val_accuracy"]
     assert len(random) == found.loc["random-search", "ranked"] == 20
     np.testing.assert_allclose(ranked["true"], true[ranked["arch"]])
     for statistics in ("batch", "recalibrated"):
@@ -116,7 +110,7 @@ def test_weights_are_tried_on_random_networks_which_costs_the_search_nothing(
     skips = np.mean([arch.split("-").count("skip") / 4 for arch in front])
     assert found.loc["random-search", "skips"] == pytest.approx(skips) and found["skips_by_chance"].tolist() == [0.2, 0.2]
     page = (out / "report.html").read_text()
-    assert "Can the weights be trusted?" in page and "True against inherited" in page
+    assert "Can their weights be trusted?" in page and "Inherited against true" in page
     # It is kept; and without its checkpoint a search still has its place on the page.
     monkeypatch.setattr(Supernet, "measure", None)
     assert bench(out, f"random-search,{scratch}", *judged_by(table)).exit_code == 0
@@ -126,7 +120,7 @@ def test_weights_are_tried_on_random_networks_which_costs_the_search_nothing(
     assert result.exit_code == 0 and "weights are not judged" in result.output, result.output
     assert (
         "tau_batch" not in pd.read_csv(out / "searches.csv")
-        and "True against inherited" not in (out / "report.html").read_text()
+        and "Inherited against true" not in (out / "report.html").read_text()
     )
 
 
@@ -175,9 +169,10 @@ def test_a_trial_run_of_a_single_candidate_counts_with_all_its_epochs(
 
 
 def test_what_is_finished_is_not_searched_again(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assessment, "NETWORKS", 3)
     go, made = searches.go, []
 
-    def counted(plan: Any, directory: Path, *rest: Any, **options: Any) -> None:
+    def counted(plan: SearchPlan, directory: Path, *rest: Any, **options: Any) -> None:
         if len(made) == stop_after:
             raise Interrupted
         made.append(directory.name)
@@ -218,7 +213,7 @@ def test_wrong_input_is_told_before_any_search(
     searchers: str, arguments: list[str], words: str, table: Path, tmp_path: Path
 ) -> None:
     half = tmp_path / "half.csv"
-    small().iloc[::2].to_csv(half, index=False)
+    fake_table().iloc[::2].to_csv(half, index=False)
     result = bench(tmp_path / "out", searchers, *(a.format(table=table, half=half) for a in arguments))
     assert result.exit_code == 2 and result.output.startswith("error: ") and words in result.output, result.output
     assert not (tmp_path / "out").exists()

@@ -8,28 +8,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
-from orchestrator.bench import entries, tables
-from orchestrator.cli import main
+from orchestrator.bench import tables
+from orchestrator.bench.entries import parse
 from orchestrator.errors import InputError
 from orchestrator.evaluators.tabular import TabularBenchmark
 from orchestrator.registry import Component
 from searchers import Evaluation
-from tests.orchestrator.test_table import SPACE, small
+from tests.fakes import DIGITS_TINY, fake_table
+from tests.helpers import call
 
 OBJECTIVES = ["val_accuracy", "params"]
-
-
-def call(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(main, [str(a) for a in arguments])
 
 
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
     path = tmp_path / "trained.csv"
     # The command line builds a space for colour images, whose parameters differ; a table may hold any numbers.
-    small().to_csv(path, index=False)
+    fake_table().to_csv(path, index=False)
     return path
 
 
@@ -51,7 +48,7 @@ def test_what_is_written_and_counted(table: Path, tmp_path: Path) -> None:
     assert set(found["searcher"]) == {"random-search", "nsga2:population=6", "tnd-nas"}
     for _, own in found.groupby(["searcher", "seed"]):
         assert len(own) == own["arch"].nunique() == 40
-    known = small().set_index("arch")
+    known = fake_table().set_index("arch")
     for column in OBJECTIVES:  # as the table has them: an accuracy stays one
         np.testing.assert_allclose(found[column], known.loc[found["arch"], column])
     summary = pd.read_csv(out / "summary.csv")
@@ -77,16 +74,18 @@ def in_order(out: Path) -> pd.DataFrame:
 def test_a_benchmark_that_was_interrupted_or_grows_plays_only_what_is_missing(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, run_on_table = tmp_path / "out", tables.run_on_table
+    out, play = tmp_path / "out", tables.run_on_table
     played: list[tuple[str, int]] = []
     stop_after = 3
 
-    def counted(table: TabularBenchmark, entry: Component, budget: int, seed: int, **only: int) -> list[Evaluation]:
-        if not only:  # the others merely try the searchers out
+    def counted(
+        table: TabularBenchmark, entry: Component, budget: float, seed: int, *, only: int | None = None
+    ) -> list[Evaluation]:
+        if only is None:  # the others merely try the searchers out
             if len(played) == stop_after:
                 raise KeyboardInterrupt
             played.append((entry.name, seed))
-        return run_on_table(table, entry, budget, seed, **only)
+        return play(table, entry, budget, seed, only=only)
 
     monkeypatch.setattr(tables, "run_on_table", counted)
     result = run(table, out)
@@ -139,7 +138,7 @@ def test_ray_tasks_give_the_same_evaluations(table: Path, tmp_path: Path) -> Non
 def test_wrong_input_is_told_before_anything_is_played(
     change: Any, options: dict[str, Any], words: str, table: Path, tmp_path: Path
 ) -> None:
-    change(small()).to_csv(table, index=False)
+    change(fake_table()).to_csv(table, index=False)
     out = tmp_path / "out"
     result = run(table, out, **options)
     assert result.exit_code == 2 and result.output.startswith("error: ") and words in result.output, result.output
@@ -147,7 +146,7 @@ def test_wrong_input_is_told_before_anything_is_played(
 
 
 def test_a_budget_in_seconds_buys_as_many_as_take_so_long(table: Path, tmp_path: Path) -> None:
-    frame = small()
+    frame = fake_table()
     frame["seconds"] = 1.0 + np.arange(len(frame)) % 7
     frame.to_csv(table, index=False)
     out = tmp_path / "out"
@@ -179,11 +178,11 @@ def test_a_file_is_what_its_checksum_says(table: Path, tmp_path: Path) -> None:
 
 
 def test_a_partial_table_is_played_on_what_it_has(table: Path, tmp_path: Path) -> None:
-    small().iloc[::2].to_csv(table, index=False)
+    fake_table().iloc[::2].to_csv(table, index=False)
     result = run(table, tmp_path / "out", "random-search,nsga2,aging-evolution")
     assert result.exit_code == 0, result.output
     found = pd.read_csv(tmp_path / "out" / "evaluations.csv")
-    assert set(found["arch"]) <= set(small().iloc[::2]["arch"]) and len(found) == 3 * 2 * 20
+    assert set(found["arch"]) <= set(fake_table().iloc[::2]["arch"]) and len(found) == 3 * 2 * 20
 
 
 def test_a_folder_of_something_else_is_left_alone(table: Path, tmp_path: Path) -> None:
@@ -202,14 +201,21 @@ def test_a_folder_of_something_else_is_left_alone(table: Path, tmp_path: Path) -
 
 def test_a_schedule_that_ends_early_begins_again(tmp_path: Path) -> None:
     """TND-NAS on a table this small has asked for all it wants long before the budget is used up."""
-    table = TabularBenchmark(SPACE, small(), OBJECTIVES)
-    found = tables.run_on_table(table, entries.parse("tnd-nas"), len(table.costs) - 5, 0)
+    table = TabularBenchmark(DIGITS_TINY, fake_table(), OBJECTIVES)
+    found = tables.run_on_table(table, parse("tnd-nas"), len(table.costs) - 5, 0)
     assert len({e.architecture for e in found}) == len(found) == len(table.costs) - 5
 
 
 def test_settings_are_parsed_as_experiments_have_them() -> None:
-    entry = entries.parse("nsga2:population=40:crossover=0.5")
-    assert entry.name == "nsga2" and entry.settings == {**entry.settings, "population": 40, "crossover": 0.5}
-    assert entry.chosen == {"population", "crossover"}
+    entry = parse("nsga2:population=40:crossover=0.5")
+    assert entry.name == "nsga2" and entry.chosen == {"population", "crossover"}
+    assert (entry.settings["population"], entry.settings["crossover"]) == (40, 0.5)
     with pytest.raises(InputError):
-        entries.parse("nsga3")
+        parse("nsga3")
+
+
+def test_a_searcher_from_outside_may_have_settings() -> None:
+    entry = parse("searchers.nsga2:Nsga2:population=40")
+    assert entry.name == "searchers.nsga2:Nsga2" and entry.settings["population"] == 40
+    with pytest.raises(InputError, match="write settings as"):
+        parse("searchers.nsga2:population")

@@ -11,12 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from click.testing import Result
 from scipy.stats import kendalltau
 
 from analysis import records
 from analysis import trust as statistics
-from orchestrator.cli import main
 from orchestrator.config.plan import SearchPlan
 from orchestrator.config.spaces import make_space
 from orchestrator.data.dataset import Dataset
@@ -27,13 +26,16 @@ from orchestrator.evaluators.training import retrain
 from orchestrator.runs import retraining
 from orchestrator.runs import run as runs
 from orchestrator.runs.directory import open_run
+from orchestrator.runs.report import write_report
 from orchestrator.search.control import stop_file
 from orchestrator.search.retraining import Member
-from orchestrator.trust import assessment
+from orchestrator.spaces.base import SearchSpace
 from orchestrator.trust import command as trust
+from orchestrator.trust.assessment import Truth, assess
 from orchestrator.trust.weights import SharedWeights, sample
 from searchers import Stage
-from tests.conftest import plan_of, tiny
+from tests import helpers
+from tests.helpers import assert_refused, tiny, write_toml
 
 SECTIONS: dict[str, Any] = {
     "space": {"name": "digits-tiny", "channels": 8},
@@ -46,11 +48,8 @@ TABLE = ("--table", "digits-tiny", "--column", "test_accuracy")
 
 
 def search(directory: Path, **sections: Any) -> Path:
-    merged = SECTIONS | sections
-    experiment = tiny(**{k: v for k, v in merged.items() if k not in ("space", "searcher")})
-    whole = experiment.to_dict() | {"space": merged["space"], "searcher": merged["searcher"]}
-    (directory / "run.toml").write_text(type(experiment).from_dict(whole).to_toml())
-    result = CliRunner().invoke(main, ["search", str(directory / "run.toml"), "--out", str(directory / "run")])
+    path = write_toml(directory, **SECTIONS | sections)
+    result = helpers.call("search", path, "--out", directory / "run")
     assert result.exit_code == 0, result.output
     return directory / "run"
 
@@ -84,12 +83,16 @@ def run(whole: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(whole, tmp_path / "run"))
 
 
-def opened(directory: Path) -> SearchPlan:
-    return plan_of(open_run(directory))
-
-
 def call(directory: Path, *arguments: str | int | Path) -> Result:
-    return CliRunner().invoke(main, ["trust", str(directory), *(str(a) for a in arguments)])
+    return helpers.call("trust", directory, *arguments)
+
+
+def space_of(directory: Path) -> SearchSpace:
+    return plan_of(directory).problem.space
+
+
+def plan_of(directory: Path) -> SearchPlan:
+    return SearchPlan.of(open_run(directory))
 
 
 def latest(directory: Path) -> dict[str, Any]:
@@ -103,7 +106,7 @@ def test_what_is_inherited_is_what_the_final_weights_say(run: Path, digits: Data
     found = pd.read_csv(run / records.TRUST)
     front = pd.read_csv(run / records.FRONT)["arch"].tolist()
     assert found["arch"].tolist()[12:] == front and found["kind"].tolist() == ["random"] * 12 + ["front"] * len(front)
-    space = opened(run).problem.space
+    space = space_of(run)
     places = [space.parse(a) for a in found["arch"]]
     assert len(set(places[:12])) == 12
     as_searched = Supernet(space, digits, batch=20)
@@ -118,7 +121,7 @@ def test_what_is_inherited_is_what_the_final_weights_say(run: Path, digits: Data
     assert found["recalibrated_accuracy"].tolist() != found["batch_accuracy"].tolist()
     true = pd.read_csv(SHIPPED / "digits-tiny.csv").set_index("arch")["test_accuracy"]
     assert found["true"].tolist() == true[found["arch"]].tolist()
-    said = json.loads((run / records.RANKING_QUALITY).read_text())
+    said = json.loads((run / records.VERDICT).read_text())
     taus = {a["statistics"]: a["tau"] for a in said["agreements"] if (a["kind"], a["among"]) == ("random", "all")}
     for name in ("batch", "recalibrated"):
         assert taus[name] == pytest.approx(kendalltau(found[f"{name}_accuracy"][:12], found["true"][:12]).statistic)
@@ -136,12 +139,12 @@ def test_a_search_by_averages_is_judged_by_them_and_by_batches(
     assert call(directory, *TABLE, "--networks", 6).exit_code == 0
     found = pd.read_csv(directory / records.TRUST)
     assert [c.removesuffix("_accuracy") for c in found if c.endswith("accuracy")] == names
-    space = opened(directory).problem.space
+    space = space_of(directory)
     places = [space.parse(a) for a in found["arch"]]
     as_searched = Supernet(space, digits, batch=20, statistics=own)
     as_searched.load_state_dict(latest(directory))
     assert found[f"{own}_accuracy"].tolist() == [m["accuracy"] for m in as_searched.measure(places)]
-    assert json.loads((directory / records.RANKING_QUALITY).read_text())["own"] == own
+    assert json.loads((directory / records.VERDICT).read_text())["own"] == own
 
 
 def test_where_nothing_is_normalised_there_is_one_accuracy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,14 +161,14 @@ def test_where_nothing_is_normalised_there_is_one_accuracy(tmp_path: Path, monke
     assert result.exit_code == 0, result.output
     found = pd.read_csv(directory / records.TRUST)
     assert [c for c in found if c.endswith("_accuracy")] == ["batch_accuracy"] and found["true"].notna().sum() >= 3
-    said = json.loads((directory / records.RANKING_QUALITY).read_text())
+    said = json.loads((directory / records.VERDICT).read_text())
     assert said["statistics"] == ["batch"] and said["gains"] == {} and said["surviving"] == 9
     assert said["overrated_skips"] is not None, "its identities are known for what they are"
 
 
 def test_dropped_options_are_not_drawn_and_members_that_have_them_are_left_out(staged: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(staged, tmp_path / "run"))
-    weights = SharedWeights(opened(run), run)
+    weights = SharedWeights(plan_of(run), run)
     assert weights.surviving < 625
     front = pd.read_csv(run / records.FRONT)
     dropped = next(o for o in range(5) if o not in weights.options[0])
@@ -218,24 +221,25 @@ def test_nothing_is_measured_twice_and_ctrl_c_keeps_what_is_done(run: Path, monk
     assert len(asked) == again, "another truth, the same inheritance"
     assert call(run, *TABLE, "--networks", 14, "--images", 50).exit_code == 0
     assert len(asked) == 2 * again
-    assert json.loads((run / records.RANKING_QUALITY).read_text())["images"] == 50
+    assert json.loads((run / records.VERDICT).read_text())["images"] == 50
 
 
 def test_the_truth_may_be_training_from_scratch_which_goes_on(
     run: Path, digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    member, trained = retraining.retrain_member, []
+    retrain_member, trained = retraining.retrain_member, []
+    stop_after = 2
 
-    def counted(plan: Any, job: Member, *rest: Any) -> None:
-        if len(trained) == 2:
+    def counted(plan: SearchPlan, member: Member, progress: Any) -> None:
+        if len(trained) == stop_after:
             raise Interrupted
-        trained.append(job.arch)
-        member(plan, job, *rest)
+        trained.append(member.arch)
+        retrain_member(plan, member, progress)
 
     monkeypatch.setattr(retraining, "retrain_member", counted)
     result = call(run, "--networks", 12, "--retrain", 4)
     assert result.exit_code == 130, result.output
-    monkeypatch.setattr(retraining, "retrain_member", lambda *given: (trained.append(given[1].arch), member(*given)))
+    stop_after = 99
     result = call(run, "--networks", 12, "--retrain", 4)
     assert result.exit_code == 0, result.output
     known = pd.read_csv(run / records.RETRAINED).set_index("arch")["test_error_percent"]
@@ -244,7 +248,7 @@ def test_the_truth_may_be_training_from_scratch_which_goes_on(
     assert sorted(trained) == sorted(set(random["arch"][:4]) - set(known.index)), "each once, the front's not again"
     assert random["true"].notna().tolist() == [True] * 4 + [False] * 8
     assert front[known.index].tolist() == pytest.approx((100 - known).tolist())
-    space = opened(run).problem.space
+    space = space_of(run)
     a = space.parse(trained[0])
     settings = {"epochs": 1, "batch": 20, "lr": 0.1, "momentum": 0.9, "weight_decay": 3e-4, "clip": 5.0}
     alone = retrain(space.network(a), a, digits, **settings)["test_error_percent"]  # type: ignore[arg-type]
@@ -262,35 +266,27 @@ def test_the_truth_may_be_training_from_scratch_which_goes_on(
 
 
 def test_networks_whose_truth_is_known_for_being_good_are_no_random_sample(run: Path) -> None:
-    weights = SharedWeights(opened(run), run)
+    weights = SharedWeights(plan_of(run), run)
     random = weights.random(6)
     known = {a: float(sum(a)) for a in random}
     for first, counted in ((None, 6), (4, 4), (0, 0)):
-        truth = assessment.Truth("sum", "sum", True, known, first)
-        found = assessment.assess(weights, random, random[5:], truth, 20, lambda *progress: None, lambda: False)
+        truth = Truth("sum", "sum", True, known, first)
+        found = assess(weights, random, random[5:], truth, 20, lambda *progress: None, lambda: False)
         assert found["true"].notna().tolist() == [i < counted for i in range(6)] + [True]
 
 
 def test_the_report_has_it_and_its_pictures(run: Path, no_pictures: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from orchestrator.runs.report import write_report
-
     monkeypatch.setattr(trust, "write_report", write_report)
     assert call(run, *TABLE, "--networks", 12).exit_code == 0
     page = (run / "report.html").read_text()
     for words in ("Can it be trusted?", "repeated samples", "skips among samples", "tau, 12 random networks", "digits-tiny"):
         assert words in page, words
     assert {"trust.png", "skips.png"} <= {p.name for p in (run / "plots").iterdir()}
-    (run / records.RANKING_QUALITY).unlink()
+    (run / records.VERDICT).unlink()
     (run / records.TRUST).unlink()
-    write_report(opened(run), run)
+    write_report(plan_of(run), run)
     page = (run / "report.html").read_text()
     assert "repeated samples" in page and "retrained members of the front" in page and "random networks, batch" not in page
-
-
-def refused(result: Result, *words: str) -> None:
-    assert result.exit_code == 2 and result.output.startswith("error: "), result.output
-    for part in words:
-        assert part in result.output, result.output
 
 
 @pytest.mark.parametrize(
@@ -310,53 +306,52 @@ def refused(result: Result, *words: str) -> None:
     ],
 )
 def test_wrong_input_is_told_before_anything_starts(arguments: list[str], words: str, run: Path, tmp_path: Path) -> None:
-    space = opened(run).problem.space
+    space = space_of(run)
     every = [space.format(tuple(int(d) for d in np.base_repr(i, 5).zfill(4))) for i in range(625)]
     constant, partial = tmp_path / "constant.csv", tmp_path / "partial.csv"
     pd.DataFrame({"arch": every, "accuracy": 90.0}).to_csv(constant, index=False)
     pd.DataFrame({"arch": every[::2], "accuracy": range(313)}).to_csv(partial, index=False)
-    refused(call(run, *(a.format(constant=constant, partial=partial) for a in arguments)), words)
+    assert_refused(call(run, *(a.format(constant=constant, partial=partial) for a in arguments)), words)
     assert not (run / "trust").exists()
 
 
 def test_runs_without_final_shared_weights_are_refused(run: Path, tmp_path: Path) -> None:
-    refused(call(tmp_path / "nowhere"), "is not a run directory")
+    assert_refused(call(tmp_path / "nowhere"), "is not a run directory")
     summary = json.loads((run / records.SUMMARY).read_text())
     (run / records.SUMMARY).write_text(json.dumps(summary | {"finished": False}))
-    refused(call(run, *TABLE), f"paretoray resume {run}")
+    assert_refused(call(run, *TABLE), f"paretoray resume {run}")
     (run / records.SUMMARY).write_text(json.dumps(summary))
     checkpoint = run / "checkpoints" / "latest.pt"
     good = checkpoint.read_bytes()
     (run / "checkpoints" / "previous.pt").unlink(missing_ok=True)
     checkpoint.write_bytes(good[: len(good) // 2])
-    refused(call(run, *TABLE), "is damaged")
+    assert_refused(call(run, *TABLE), "is damaged")
     torch.save({"format": 1}, checkpoint)
-    refused(call(run, *TABLE), "is damaged")
+    assert_refused(call(run, *TABLE), "is damaged")
     checkpoint.unlink()
-    refused(call(run, *TABLE), "has no checkpoint any more")
+    assert_refused(call(run, *TABLE), "has no checkpoint any more")
     checkpoint.write_bytes(good)
     toml = (run / "experiment.toml").read_text()
     (run / "experiment.toml").write_text(toml.replace("channels = 8", "channels = 4"))
-    refused(call(run, *TABLE), "made with another space")
+    assert_refused(call(run, *TABLE), "made with another space")
     (run / "experiment.toml").write_text(toml)
     (run / "sweep.toml").write_text("searches = [{seed = 0}]\n")
     shutil.copytree(run, run / "searches" / "0-0")
-    refused(call(run, *TABLE), "holds several searches", "searches/0-0")
+    assert_refused(call(run, *TABLE), "holds several searches", "searches/0-0")
     (run / "sweep.toml").unlink()
     (run / records.RETRAINED).unlink()
-    refused(call(run, "--retrain", 0), "write --retrain 8")
+    assert_refused(call(run, "--retrain", 0), "write --retrain 8")
 
 
 def test_networks_that_inherited_nothing_are_refused(tmp_path: Path) -> None:
     training = {"name": "from-scratch", "epochs": 1, "batch": 20}
-    experiment = tiny(searcher=RANDOM).to_dict() | {"searcher": RANDOM, "training": training}
-    (tmp_path / "experiment.toml").write_text(type(tiny()).from_dict(experiment).to_toml())
-    refused(call(tmp_path), "trained from scratch one by one")
+    (tmp_path / "experiment.toml").write_text(tiny(searcher=RANDOM, training=training).to_toml())
+    assert_refused(call(tmp_path), "trained from scratch one by one")
 
 
 def test_few_survivors_are_nothing_to_rank(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SharedWeights, "random", lambda self, count: [(0, 0, 0, 0), (1, 0, 0, 0)])
-    refused(call(run, *TABLE), "only 2 networks survive")
+    assert_refused(call(run, *TABLE), "only 2 networks survive")
 
 
 def test_weights_of_another_supernet_are_not_inherited(digits: Dataset) -> None:

@@ -63,7 +63,7 @@ def test_measuring_and_differentiating_leave_no_trace(digits: Dataset) -> None:
     assert all(p.grad is None for p in supernet.model.parameters())
 
 
-def test_samples_of_a_round_share_a_batch_and_none_means_all(digits: Dataset) -> None:
+def test_samples_of_a_round_share_a_batch_and_the_whole_part_is_measured_without_one(digits: Dataset) -> None:
     supernet = made(digits, valid_batch=16)
     accuracy = [m["accuracy"] for m in supernet.measure_on_batch([(3,) * 6], 0)]
     assert accuracy[0] * 16 / 100 == pytest.approx(round(accuracy[0] * 16 / 100))
@@ -313,7 +313,7 @@ def test_the_second_order_is_the_gradient_through_one_weight_step(digits: Datase
     supernet._schedule(one_hot=True)
     rate = supernet._optimizer.param_groups[0]["lr"]
     x, y, count = supernet._training_batch()
-    indices = supernet._drawn[3]
+    indices = supernet._valid_batches[3]
     valid = (supernet.data.normalise(supernet._valid.images[indices]), supernet._valid.labels[indices])
     rows = [[torch.tensor(w, dtype=torch.float64, requires_grad=True) for w in row] for row in mixture.weights]
     names, parameters = zip(*supernet.model.named_parameters(), strict=True)

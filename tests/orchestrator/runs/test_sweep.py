@@ -9,19 +9,20 @@ import ray
 
 from analysis import pareto
 from orchestrator.errors import InputError
-from orchestrator.runs import run, sweep
-from tests.orchestrator.test_cli import IN_PROCESS, call, toml
+from orchestrator.runs import sweep
+from orchestrator.search.coordinator import Coordinator
+from tests.helpers import call, write_toml
 
 
 def test_every_combination_and_every_seed_is_a_search(tmp_path: Path) -> None:
-    path = toml(tmp_path, searcher={"name": "proxyless-r"}, seed=3)
+    path = write_toml(tmp_path, searcher={"name": "proxyless-r"}, seed=3)
     found = sweep.plan(path, ["searcher.samples=2"], ["searcher.power=0.02,0.1", "searcher.targets=[1.0, 2.0],[3.0, 4.0]"], 2)
     assert len(found) == 8 and len({str(settings) for settings, _ in found}) == 8
     for settings, experiment in found:
         assert (
             experiment.searcher.settings["power"] == settings["searcher.power"] and experiment.searcher.settings["samples"] == 2
         )
-        assert experiment.searcher.settings["targets"] == settings["searcher.targets"]
+        assert list(experiment.searcher.settings["targets"]) == settings["searcher.targets"]
         assert experiment.seed == settings["seed"]
     assert {experiment.seed for _, experiment in found} == {3, 4}
 
@@ -39,7 +40,7 @@ def test_every_combination_and_every_seed_is_a_search(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_merged_is_refused(tmp_path: Path, varied: list[str], seeds: int, says: str) -> None:
     with pytest.raises(InputError, match=says):
-        sweep.plan(toml(tmp_path), [], varied, seeds)
+        sweep.plan(write_toml(tmp_path), [], varied, seeds)
 
 
 def merged_front_is_right(directory: Path, count: int) -> None:
@@ -61,16 +62,16 @@ def merged_front_is_right(directory: Path, count: int) -> None:
 
 
 def test_a_sweep_in_process_stopped_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = toml(tmp_path, searcher={"name": "random-search"}, retrain={"members": 1, "epochs": 1})
-    began = run.Coordinator.run
+    path = write_toml(tmp_path, searcher={"name": "random-search", "samples": 4}, retrain={"members": 1, "epochs": 1})
+    began = Coordinator.run
     calls = 0
 
-    def stops_in_the_second(self: run.Coordinator, stop: object, report: object) -> bool:
+    def stops_in_the_second(self: Coordinator, stop: object, report: object) -> bool:
         nonlocal calls
         calls += 1
         return began(self, (lambda: True) if calls == 2 else stop, report)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(run.Coordinator, "run", stops_in_the_second)
+    monkeypatch.setattr(Coordinator, "run", stops_in_the_second)
     out = tmp_path / "out"
     first = call("search", path, "--sweep", "searcher.samples=2,3", "--out", out)
     assert first.exit_code == 130 and "resume" in first.output, first.output
@@ -81,7 +82,7 @@ def test_a_sweep_in_process_stopped_and_resumed(tmp_path: Path, monkeypatch: pyt
     page = (out / "report.html").read_text()
     assert "searcher.samples = 2" in page and "on the merged front" in page
     assert (out / "retrained.csv").exists()
-    assert call("search", path, "searcher.samples=3", *IN_PROCESS, "--out", tmp_path / "one").exit_code == 0
+    assert call("search", path, "searcher.samples=3", "--out", tmp_path / "one").exit_code == 0
     folders = (tmp_path / "one", sweep.folders(out)[1])
     alone, swept = (pd.read_csv(folder / "evaluations.csv").drop(columns="seconds") for folder in folders)
     pd.testing.assert_frame_equal(alone, swept)
@@ -90,7 +91,7 @@ def test_a_sweep_in_process_stopped_and_resumed(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.usefixtures("cluster")
 def test_a_sweep_is_one_tune_grid(tmp_path: Path) -> None:
     assert ray.is_initialized()
-    path = toml(tmp_path, searcher={"name": "proxyless-r"}, workers={"ray": True, "count": 1})
+    path = write_toml(tmp_path, searcher={"name": "proxyless-r", "samples": 4}, workers={"ray": True, "count": 1})
     done = call("search", path, "--sweep", "searcher.power=0.02,0.2", "--out", tmp_path / "out")
     assert done.exit_code == 0, done.output
     merged_front_is_right(tmp_path / "out", 2)

@@ -1,0 +1,106 @@
+"""Searches and trainings as Tune trials: the same records as in process, dead actors, and errors told once."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import ray
+import torch
+
+from analysis import records
+from analysis.pareto import non_dominated
+from orchestrator.cluster import trials
+from orchestrator.cluster.replicas import Replicas
+from orchestrator.config.plan import SearchPlan
+from orchestrator.data.dataset import Dataset
+from orchestrator.errors import RunError
+from orchestrator.search.coordinator import Coordinator
+from orchestrator.search.progress import Round
+from orchestrator.search.retraining import Member
+from tests.helpers import timeless, tiny_plan
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+
+def in_process(plan: SearchPlan, directory: Path) -> str:
+    (directory / "checkpoints").mkdir(parents=True)
+    Coordinator(plan, directory, plan.build_evaluator()).run(lambda: False, lambda happened: None)
+    return timeless(directory)
+
+
+def test_a_tune_trial_with_one_actor_gives_the_records_of_one_process(digits: Dataset, tmp_path: Path) -> None:
+    shown: list[Round] = []
+    plan = tiny_plan(digits, workers={"ray": True, "count": 1})
+    directory = tmp_path / "ray"
+    (directory / "checkpoints").mkdir(parents=True)
+    assert trials.search(plan, directory, shown.append)
+    assert timeless(directory) == in_process(tiny_plan(digits), tmp_path / "here")
+    assert shown and shown[-1].progress.fraction == 1 and shown[-1].progress.hypervolume > 0
+    assert list(directory.glob("tune/search-*/trial-*/result.json"))
+
+
+def test_a_killed_actor_costs_no_more_than_the_last_checkpoint(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ray" / "checkpoints").mkdir(parents=True)
+    kept: list[Replicas] = []
+
+    class Watched(Replicas):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            kept.append(self)
+
+    monkeypatch.setattr(trials, "Replicas", Watched)
+    rounds = 0
+
+    def kill_once(happened: Round) -> None:
+        nonlocal rounds
+        rounds += 1
+        if rounds == 7:
+            ray.kill(kept[0]._actors[0])
+
+    plan = tiny_plan(digits, workers={"ray": True, "count": 1}, budget={"checkpoint": 1e-6})
+    _, finished = trials.resilient(plan, tmp_path / "ray", kill_once)
+    assert finished and len(kept) == 2
+    assert timeless(tmp_path / "ray") == in_process(tiny_plan(digits), tmp_path / "here")
+
+
+def test_a_failing_search_is_one_clear_error_and_not_tried_twice(digits: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    plan = tiny_plan(digits, workers={"ray": True, "count": 1}, training={"lr": 1e30, "clip": 1e30})
+    with pytest.raises(RunError, match=r"^the training loss became .* lower training\.lr") as caught:
+        trials.search(plan, tmp_path, lambda happened: None)
+    assert "\n" not in str(caught.value)
+    assert len(list(tmp_path.glob("tune/search-*/trial-*/result.json"))) == 1
+
+
+def test_members_of_a_front_are_retrained_as_parallel_trials(digits: Dataset, tmp_path: Path) -> None:
+    plan = tiny_plan(digits, workers={"ray": True, "count": 2}, retrain={"epochs": 2})
+    space = plan.problem.space
+    members = [
+        Member(space.format(a), tmp_path / f"{i}.json", tmp_path / f"{i}.pt") for i, a in enumerate([(3,) * 6, (1,) * 6])
+    ]
+    seen: dict[str, float] = {}
+    trials.retrain(plan, tmp_path, members, seen.__setitem__)
+    assert set(seen) == {m.arch for m in members} and set(seen.values()) == {1.0}
+    for member in members:
+        result = pd.read_json(member.result, typ="series")
+        assert member.done and result["arch"] == member.arch and 0 <= result["test_error_percent"] <= 100
+        network = space.network(space.parse(member.arch))
+        network.load_state_dict(torch.load(member.weights, weights_only=True))
+
+
+def test_every_evaluation_and_front_comes_back_where_it_is_wanted(digits: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    shown: list[Round] = []
+    plan = tiny_plan(digits, workers={"ray": True, "count": 1}, searcher={"name": "random-search", "samples": 4})
+    assert trials.search(plan, tmp_path, shown.append, detailed=True)
+    rows = pd.read_csv(tmp_path / records.EVALUATIONS)
+    samples = rows[rows["kind"] == records.SAMPLE]
+    told = [e for happened in shown for e in happened.evaluations]
+    assert [plan.problem.space.format(e.architecture) for e in told] == samples["arch"].tolist()
+    assert [e.costs for e in told] == [tuple(row) for row in samples[plan.problem.columns].to_numpy().tolist()]
+    front = next(happened.front for happened in reversed(shown) if happened.front is not None)
+    costs = sorted({e.costs for e in told})
+    assert sorted(e.costs for e in front) == [costs[i] for i in non_dominated(costs)]

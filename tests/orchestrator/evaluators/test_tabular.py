@@ -1,0 +1,126 @@
+"""A table as an evaluator: exact values and gradients, and a word where a table will not do."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from orchestrator.config.spaces import make_space
+from orchestrator.errors import InputError
+from orchestrator.evaluators.tabular import TabularBenchmark
+from searchers import Mixture
+from tests.fakes import DIGITS_TINY, fake_table
+
+
+def test_values_and_gradients_are_those_of_the_multilinear_extension() -> None:
+    table = TabularBenchmark(DIGITS_TINY, fake_table(), ["val_accuracy", "params"])
+    assert table.complete
+    a = (1, 0, 2, 1)
+    assert table.measure([a]) == [dict(zip(("val_accuracy", "params"), table.costs[a], strict=True))]
+    assert table.costs[a][0] == 100 - fake_table().set_index("arch").loc[DIGITS_TINY.format(a), "val_accuracy"]
+    rng = np.random.default_rng(1)
+    rows = [rng.dirichlet(np.ones(n)) for n in DIGITS_TINY.sizes]
+    value, cotangents = table.differentiate(Mixture(tuple(tuple(map(float, r)) for r in rows)), 0)
+    expected = sum(np.prod([r[o] for r, o in zip(rows, b, strict=True)]) * c[0] / 100 for b, c in table.costs.items())
+    assert value == pytest.approx(expected)
+    for choice, option in ((0, 1), (3, 2)):
+        slope = sum(
+            np.prod([r[o] for i, (r, o) in enumerate(zip(rows, b, strict=True)) if i != choice]) * c[0] / 100
+            for b, c in table.costs.items()
+            if b[choice] == option
+        )
+        assert cotangents[choice][option] == pytest.approx(slope - expected)
+    value, cotangents = table.differentiate(Mixture.one_hot(a, DIGITS_TINY.sizes), 0)
+    assert value == pytest.approx(table.costs[a][0] / 100)
+    assert cotangents[2][0] == pytest.approx((table.costs[(1, 0, 0, 1)][0] - table.costs[a][0]) / 100)
+    # Weights need not sum to 1: the derivative is that of their share.
+    twice = Mixture(tuple(tuple(2 * float(w) for w in r) for r in rows))
+    value, halved = table.differentiate(twice, 0)
+    assert value == pytest.approx(expected)
+    assert halved[0][1] == pytest.approx(table.differentiate(Mixture(tuple(map(tuple, rows))), 0)[1][0][1] / 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda f: f.drop(columns="params"), "no column params"),
+        (lambda f: pd.concat([f, f.iloc[:1]]), "twice"),
+        (lambda f: f.assign(params=[np.nan, *f["params"][1:]]), "row 1: params is missing"),
+        (lambda f: f.assign(val_accuracy=[np.inf, *f["val_accuracy"][1:]]), "row 1: val_accuracy"),
+        (lambda f: f.assign(arch=["nonsense", *f["arch"][1:]]), "row 1"),
+    ],
+)
+def test_a_bad_table_is_refused(change: Any, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    change(fake_table()).to_csv(path, index=False)
+    with pytest.raises(InputError, match=says):
+        TabularBenchmark.read(path, DIGITS_TINY, ["val_accuracy", "params"])
+
+
+def test_a_partial_table_has_no_gradients_and_says_what_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    fake_table().iloc[1:].to_parquet(path)
+    table = TabularBenchmark.read(path, DIGITS_TINY, ["val_accuracy", "params"])
+    with pytest.raises(InputError, match="gradients need all"):
+        table.differentiate(Mixture.one_hot((0, 0, 0, 0), DIGITS_TINY.sizes), 0)
+    with pytest.raises(InputError, match="the table has no"):
+        table.measure([(0, 0, 0, 0)])
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 nothing of the kind")
+    with pytest.raises(InputError, match=r"cannot read .*broken\.parquet"):
+        TabularBenchmark.read(tmp_path / "broken.parquet", DIGITS_TINY, ["val_accuracy"])
+
+
+def test_json_as_nas_bench_macro_has_it_is_read_with_means_over_trainings(tmp_path: Path) -> None:
+    space = make_space("nas-bench-macro", {}, (3, 32, 32), 10)
+    found = {
+        "00000000": {"test_acc": [80.0, 81.0, 82.0], "mean_acc": 81.0, "std": 0.8, "params": 1.5, "flops": 20.0},
+        "01201210": {"test_acc": [90.0, 91.0, 95.0], "mean_acc": 92.0, "std": 2.2, "params": 2.5, "flops": 30.0},
+    }
+    path = tmp_path / "macro.json"
+    path.write_text(json.dumps(found))
+    for column in ("test_acc", "mean_acc"):
+        table = TabularBenchmark.read(path, space, [column, "flops"])
+        assert table.costs == {(0,) * 8: (pytest.approx(19.0), 20.0), (0, 1, 2, 0, 1, 2, 1, 0): (pytest.approx(8.0), 30.0)}
+    path.write_text(json.dumps({"arch": list(found), "mean_acc": [81.0, 92.0], "flops": [20.0, 30.0]}))
+    assert TabularBenchmark.read(path, space, ["mean_acc", "flops"]).costs == table.costs
+    csv = tmp_path / "macro.csv"  # digits alone would be read as numbers
+    csv.write_text("arch,mean_acc,flops\n00000000,81,20\n01201210,92,30\n")
+    assert TabularBenchmark.read(csv, space, ["mean_acc", "flops"]).costs == table.costs
+    for text, says in (("[1, 2]", "no object"), ('{"00000000": 3}', "write {architecture"), ("{", "cannot read")):
+        path.write_text(text)
+        with pytest.raises(InputError, match=says):
+            TabularBenchmark.read(path, space, ["mean_acc"])
+
+
+def test_accuracies_and_costs_of_two_files_are_joined(tmp_path: Path) -> None:
+    trained, measured = tmp_path / "trained.csv", tmp_path / "measured.csv"
+    fake_table()[["arch", "val_accuracy"]].to_csv(trained, index=False)
+    fake_table()[["arch", "params"]].sample(frac=1, random_state=0).to_csv(measured, index=False)
+    joined = TabularBenchmark.read([trained, measured], DIGITS_TINY, ["val_accuracy", "params"])
+    assert (
+        joined.costs == TabularBenchmark(DIGITS_TINY, fake_table(), ["val_accuracy", "params"]).costs
+        and "measured.csv" in joined.source
+    )
+    fake_table()[["arch", "params"]].iloc[1:].to_csv(measured, index=False)
+    with pytest.raises(InputError, match="params is missing"):
+        TabularBenchmark.read([trained, measured], DIGITS_TINY, ["val_accuracy", "params"])
+    fake_table().to_csv(measured, index=False)
+    with pytest.raises(InputError, match="all have val_accuracy"):
+        TabularBenchmark.read([trained, measured], DIGITS_TINY, ["val_accuracy", "params"])
+
+
+def test_what_would_be_unpickled_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "HW-NAS-Bench-v1_0.pickle"
+    path.write_bytes(b"cos\nsystem\n(S'false'\ntR.")
+    with pytest.raises(InputError, match="runs whatever code is in it"):
+        TabularBenchmark.read(path, DIGITS_TINY, ["val_accuracy"])
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, np.nan])
+def test_times_are_positive(bad: float) -> None:
+    frame = fake_table().assign(seconds=[bad, *[2.0] * (len(fake_table()) - 1)])
+    with pytest.raises(InputError, match="row 1: seconds is missing, or not a positive"):
+        TabularBenchmark(DIGITS_TINY, frame, ["val_accuracy", "params"], time="seconds")
