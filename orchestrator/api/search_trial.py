@@ -15,6 +15,7 @@ from typing import Any
 from ray import tune
 from ray.tune.utils import flatten_dict
 
+from orchestrator.api.result import Result
 from orchestrator.api.search import make_plan
 from orchestrator.cluster.connection import bundles
 from orchestrator.cluster.trials import REPORT_EVERY, resilient
@@ -46,8 +47,9 @@ def trainable(
     The config of a trial overrides settings of the search: `seed`, and `searcher.KEY`, `training.KEY` and `budget.KEY`, with
     a dot or nested; `searcher.name` takes another method. About once a second it reports `hypervolume` (to be maximised),
     `best_error` in percent (NaN before the first measurement), `evaluations`, `round`, `fraction` of the budget, and
-    `finished`. Its checkpoint is a run directory: a trial that Tune starts again goes on from there, with the same records as
-    without the interruption, and `paretoray.Result.open` reads what the last one holds.
+    `finished`. Until then the first two are of samples; the last report has those of the front, measured on the whole
+    validation part. The checkpoint is a run directory: a trial that Tune starts again goes on from there, with the same
+    records as without the interruption, and `paretoray.Result.open` reads what the last one holds.
 
     Args:
         problem: Space, data and objectives, the same for all trials.
@@ -80,7 +82,7 @@ def trainable(
 
 def paretoray_search(config: dict[str, Any], plan: SearchPlan) -> None:
     """Run or continue a search in this trial; the name is what Tune calls its trials."""
-    plan = _overridden(plan, config)
+    plan = overridden(plan, config)
     with tempfile.TemporaryDirectory(prefix="paretoray-") as folder:
         directory = Path(folder, "search")
         checkpoint = tune.get_checkpoint()
@@ -88,25 +90,27 @@ def paretoray_search(config: dict[str, Any], plan: SearchPlan) -> None:
             create(plan.experiment, directory)
         else:
             checkpoint.to_directory(str(directory))
-        reports = _Reports(directory)
+        reports = _Reports(plan, directory)
         if plan.workers.ray:
             coordinator, _ = resilient(plan, directory, reports.observe)
         else:
             with threads(plan.workers.cpus):
                 coordinator = Coordinator(plan, directory, plan.build_evaluator())
                 coordinator.run(stop_file(directory).exists, reports.observe)
-        reports.report(coordinator.progress(), finished=True)
+        reports.finish(coordinator.progress())
 
 
 class _Reports:
     """What a search in a trial reports to Tune, with a copy of its run directory whenever that has a new checkpoint.
 
     Args:
-        directory: The run directory.
+        plan: The search.
+        directory: Its run directory.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self.directory, self._latest = directory, Checkpoints(directory / "checkpoints").latest
+    def __init__(self, plan: SearchPlan, directory: Path) -> None:
+        self.plan, self.directory = plan, directory
+        self._latest = Checkpoints(directory / "checkpoints").latest
         self._reported = self._written()
         self._last = -math.inf
 
@@ -116,14 +120,20 @@ class _Reports:
     def observe(self, happened: Round) -> None:
         """Report about once a second."""
         if time.monotonic() - self._last > REPORT_EVERY:
-            self.report(happened.progress, finished=False)
+            self._report(happened.progress, happened.progress.hypervolume, happened.progress.best_error)
             self._last = time.monotonic()
 
-    def report(self, progress: Progress, *, finished: bool) -> None:
+    def finish(self, progress: Progress) -> None:
+        """Report what the search has found, by measurements on the whole validation part."""
+        result = Result(self.plan, self.directory)
+        errors = result.front[self.plan.problem.columns[0]].tolist()
+        self._report(progress, result.hypervolume, min(errors, default=None), finished=True)
+
+    def _report(self, progress: Progress, hypervolume: float, best_error: float | None, *, finished: bool = False) -> None:
         """Report once; Tune ends the thread here where it has stopped the trial."""
         metrics = {
-            "hypervolume": progress.hypervolume,
-            "best_error": math.nan if progress.best_error is None else progress.best_error,
+            "hypervolume": hypervolume,
+            "best_error": math.nan if best_error is None else best_error,
             "evaluations": progress.evaluations,
             "round": progress.round,
             "fraction": progress.fraction,
@@ -140,7 +150,7 @@ class _Reports:
         self._reported = written
 
 
-def _overridden(plan: SearchPlan, config: Mapping[str, Any]) -> SearchPlan:
+def overridden(plan: SearchPlan, config: Mapping[str, Any]) -> SearchPlan:
     """Return the plan with the settings that a trial's config names. Raises InputError."""
     given: dict[str, dict[str, Any]] = {"searcher": {}, "training": {}, "budget": {}}
     seed = plan.seed
