@@ -20,9 +20,8 @@ from paretoray._guard import check_packages
 check_packages()
 
 if TYPE_CHECKING:
-    from orchestrator.api.bench import bench as bench
-
     import orchestrator.api.tune as tune
+    from orchestrator.api.bench import bench as bench
     from orchestrator.api.callbacks import Callback as Callback
     from orchestrator.api.callbacks import Measured as Measured
     from orchestrator.api.callbacks import StopSearch as StopSearch

@@ -222,18 +222,22 @@ class _Show(tune.Callback):  # type: ignore[misc]
 def _fit(
     trainable: Any, space: dict[str, Any], directory: Path, name: str, show: Callable[[dict[str, Any]], None], failures: int
 ) -> tune.ResultGrid:
-    tuner = tune.Tuner(
-        trainable,
-        param_space=space,
-        tune_config=tune.TuneConfig(trial_dirname_creator=lambda trial: f"trial-{trial.trial_id}"),
-        run_config=tune.RunConfig(
-            name=f"{name}-{time.strftime('%Y%m%d-%H%M%S')}",
-            storage_path=str(directory / "tune"),
-            failure_config=tune.FailureConfig(max_failures=failures),
-            callbacks=[_Show(show)],
-            verbose=0,
-        ),
-    )
+    storage = directory / "tune"
+    try:
+        tuner = tune.Tuner(
+            trainable,
+            param_space=space,
+            tune_config=tune.TuneConfig(trial_dirname_creator=lambda trial: f"trial-{trial.trial_id}"),
+            run_config=tune.RunConfig(
+                name=f"{name}-{time.strftime('%Y%m%d-%H%M%S')}",
+                storage_path=str(storage),
+                failure_config=tune.FailureConfig(max_failures=failures),
+                callbacks=[_Show(show)],
+                verbose=0,
+            ),
+        )
+    except OSError as error:
+        raise RunError(f"Ray Tune cannot write to {storage}: {error}; make room or permit it, then resume") from error
     try:
         results = tuner.fit()
     except (ray.exceptions.RayError, ray.tune.error.TuneError) as error:
