@@ -20,7 +20,7 @@ from paretoray._guard import check_packages
 check_packages()
 
 if TYPE_CHECKING:
-    import orchestrator.api.tune as tune
+    from orchestrator.api import tune as tune
     from orchestrator.api.bench import bench as bench
     from orchestrator.api.callbacks import Callback as Callback
     from orchestrator.api.callbacks import Measured as Measured
