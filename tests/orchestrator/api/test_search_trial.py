@@ -15,7 +15,7 @@ import paretoray as pr
 from orchestrator.api.search import make_plan
 from orchestrator.api.search_trial import overridden
 from orchestrator.cluster import trials
-from tests.conftest import tiny
+from tests.helpers import tiny
 
 BUDGET = pr.Budget(epochs=6, interval=2, validate=4, checkpoint=0.01)
 
