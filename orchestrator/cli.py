@@ -232,15 +232,21 @@ def bench(settings: tuple[str, ...], **given: Any) -> None:
 
 
 @main.command()
-@click.argument("space")
+@click.argument("space", metavar="SPACE|SEARCHER|OBJECTIVE")
 @click.argument("arguments", nargs=-1, metavar="[ARCHITECTURE or published name] [key=value ...]")
+@click.option("--kind", type=click.Choice(["space", "searcher", "objective"]), help="What the name is of; found out by itself.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--out", type=click.Path(path_type=Path), help="Draw the architecture: a PNG and a DOT file for each part.")
 @_guarded
-def describe(space: str, arguments: tuple[str, ...], as_json: bool, out: Path | None) -> None:
-    """Print a space's choices and size, or an architecture's notation, parameters, MACs and structure.
+def describe(space: str, arguments: tuple[str, ...], kind: str | None, as_json: bool, out: Path | None) -> None:
+    """Print what a searcher or an objective does, and its settings; a space's choices and size; or an architecture's notation,
+    parameters, MACs and structure.
+
+    A name that a space and a searcher share is the space's; --kind searcher describes the other.
 
     \b
+    paretoray describe nsga2
+    paretoray describe darts --kind searcher
     paretoray describe darts
     paretoray describe darts DARTS_V2 channels=36 cells=20 --json
     paretoray describe proxyless PROXYLESS_GPU --out pictures
@@ -250,7 +256,16 @@ def describe(space: str, arguments: tuple[str, ...], as_json: bool, out: Path | 
 
     from orchestrator import describe as descriptions
     from orchestrator.config import overrides
+    from orchestrator.registry import known
 
+    kinds = [k for k in ("space", "searcher", "objective") if space in known(k)]
+    kind = kind or (kinds[0] if kinds else "objective" if "@" in space else "space")
+    if kind != "space":
+        if arguments or out is not None:
+            raise InputError(f"{space} is a {kind}, which has no architectures; write its name alone, or --kind space")
+        facts = descriptions.describe_component(kind, space)
+        click.echo(json.dumps(facts, default=str) if as_json else "\n".join(descriptions.component_lines(facts)))
+        return
     # A notation may hold an equals sign itself, as a genotype does; a setting begins with a word and one.
     settings = [a for a in arguments if re.match(r"[A-Za-z_]\w*=", a) and "|" not in a]
     named = [a for a in arguments if a not in settings]
@@ -264,6 +279,8 @@ def describe(space: str, arguments: tuple[str, ...], as_json: bool, out: Path | 
         click.echo(json.dumps(described.facts))
         return
     click.echo("\n".join([*descriptions.lines(described), *(f"drawn: {path}" for path in pictures)]))
+    if others := [k for k in kinds if k != "space"]:
+        click.echo(f"\n{space} is a {others[0]}, too: paretoray describe {space} --kind {others[0]}")
 
 
 @main.command()

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
+import textwrap
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+import docstring_parser
+
+from orchestrator.config.experiment import find_searcher
+from orchestrator.config.problem import FROM_PROBLEM, objective_class
 from orchestrator.config.spaces import find_architecture, find_space, make_space, published, size
 from orchestrator.errors import InputError
-from orchestrator.registry import keywords
+from orchestrator.registry import keywords, user_parameters
 from orchestrator.spaces.base import SearchSpace
 from orchestrator.spaces.parts.own import OwnSpace
 from searchers.base import Architecture
@@ -23,6 +29,49 @@ class Described:
     space: SearchSpace
     architecture: Architecture | None
     facts: dict[str, Any]
+
+
+def describe_component(kind: str, name: str) -> dict[str, Any]:
+    """Describe a searcher or an objective by its docstring and its settings; plain values, for JSON.
+
+    Args:
+        kind: `searcher` or `objective`.
+        name: As an experiment writes it.
+
+    Raises:
+        InputError: For an unknown name.
+    """
+    cls = find_searcher(name) if kind == "searcher" else objective_class(name)
+    supplied = ("sizes", *getattr(cls, "needs", ())) if kind == "searcher" else FROM_PROBLEM
+    parsed = docstring_parser.parse(inspect.getdoc(cls) or "", docstring_parser.DocstringStyle.GOOGLE)
+    about = {entry.arg_name: " ".join((entry.description or "").split()) for entry in parsed.params}
+    settings = [
+        {
+            "name": key,
+            "type": str(parameter.annotation).replace("typing.", ""),
+            "default": None if parameter.default is parameter.empty else parameter.default,
+            "needed": parameter.default is parameter.empty,
+            "about": about.get(key, ""),
+        }
+        for key, parameter in user_parameters(cls, supplied).items()
+    ]
+    told = [parsed.short_description or "", *(parsed.long_description or "").split("\n\n")]
+    paragraphs = [" ".join(text.split()) for text in told if text.strip()]
+    return {"kind": kind, "name": name, "about": paragraphs, "settings": settings}
+
+
+def component_lines(facts: dict[str, Any]) -> list[str]:
+    """Format what `describe_component` returns for people."""
+    told = [f"{facts['kind']} {facts['name']}", ""]
+    for paragraph in facts["about"]:
+        told += [*textwrap.wrap(paragraph, 100), ""]
+    if not facts["settings"]:
+        return [*told, "It has no settings."]
+    for setting in facts["settings"]:
+        default = "needed" if setting["needed"] else f"default {setting['default']!r}"
+        told.append(f"  {setting['name']}: {setting['type']}, {default}")
+        told += [f"      {line}" for line in textwrap.wrap(setting["about"], 94)]
+    return told
 
 
 def describe(space: str, text: str | None, given: dict[str, Any]) -> Described:

@@ -177,6 +177,9 @@ class Problem:
         object.__setattr__(self, "data", images)
         object.__setattr__(self, "sources", Sources(named, source, goals))
         object.__setattr__(self, "objectives", tuple(goal.build(resolved) for goal in goals.values()))
+        for column in (doubled := [c for c in self.columns if self.columns.count(c) > 1]):
+            names = [goal.name for goal, other in zip(goals.values(), self.columns, strict=True) if other == column]
+            raise InputError(f"objectives {' and '.join(names)} both have the column {doubled[0]}; give one another `column`")
 
     def on(self, data: Dataset) -> Problem:
         """Return the same problem on other data of the same shape and classes, as on a part of it."""

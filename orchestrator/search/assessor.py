@@ -48,8 +48,14 @@ class Assessor:
 
     def reference(self) -> list[float]:
         """Return the costs where hypervolume begins to count, by the largest network. Raises RunError."""
-        largest = self.measure_on_device([self.problem.space.largest()])[0] | {"accuracy": 0.0}
-        return [objective.reference(largest) for objective in self.problem.objectives]
+        largest = self.problem.space.largest()
+        metrics = self.measure_on_device([largest])[0] | {"accuracy": 0.0}
+        self.price(largest, metrics)  # names an objective whose cost is no number
+        reference = []
+        for objective in self.problem.objectives:
+            with blamed(objective, "reference"):
+                reference.append(objective.reference(metrics))
+        return reference
 
     def measure_on_device(self, architectures: Sequence[Architecture]) -> list[Metrics]:
         """Return what the objectives that run networks find out about each; each is run once in a search."""
