@@ -69,6 +69,8 @@ def main() -> None:
     parser.add_argument("--budget", type=int, default=400)
     parser.add_argument("--seeds", type=int, default=20)
     arguments = parser.parse_args()
+    if arguments.seeds < 2:
+        parser.error("--seeds: an interval needs two or more")
     torch.set_num_threads(1)
     space = make_space(arguments.space, {}, (3, 32, 32), 10)
     for cost in arguments.costs.split(","):
