@@ -1,4 +1,4 @@
-"""One DDPNAS search, then a family of networks along a constraint: how many of them are on the front of all that was measured?
+"""One DDPNAS search, then a family of networks along a constraint: how many of them are on the front of everything measured?
 
     python benchmarks/ddpnas_family.py [--seeds 3] [--processes 2] [section.key=value ...]
 
@@ -11,35 +11,28 @@ With retrain.members=N up to N members of the front are trained from scratch bes
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
 import pandas as pd
-import torch
-from rich.console import Console
+from in_process import search
 
 from analysis.pareto import non_dominated
-from orchestrator.config.experiment import read
-from orchestrator.runs import run
 
-BASE = ["workers.ray=false", "workers.count=1", "retrain.members=0", "objectives={error={}, parameters={}}"]
+BASE = ["retrain.members=0", "objectives={error={}, parameters={}}"]
 
 
-def search(seed: int, overrides: list[str], directory: Path) -> pd.DataFrame:
-    """The validated networks of a run, with columns `family` and `front`."""
-    torch.set_num_threads(1)
-    experiment = read(None, [*BASE, "searcher.name=ddpnas", f"seed={seed}", *overrides])
-    run.go(experiment, directory, run.check(experiment), Console(quiet=True), new=True)
-    summary = json.loads((directory / "summary.json").read_text())
-    rows = pd.read_csv(directory / "evaluations.csv")
+def validated(seed: int, overrides: list[str], directory: Path) -> pd.DataFrame:
+    """Search, and return the networks that were measured on the whole validation part, with columns `family` and `front`."""
+    result = search([*BASE, "searcher.name=ddpnas", f"seed={seed}", *overrides], directory)
+    rows = result.evaluations
     rows = rows[rows["kind"] == "validation"].drop_duplicates("arch").reset_index(drop=True)
-    rows["family"] = rows["arch"].isin(summary["derived"])
+    rows["family"] = rows["arch"].isin(result.summary["derived"])
     rows["front"] = False
     rows.loc[non_dominated(rows[["error_percent", "parameters"]].to_numpy()), "front"] = True
-    rows.attrs = summary["spent"]
+    rows.attrs = result.summary["spent"]
     return rows
 
 
@@ -51,7 +44,7 @@ def main() -> None:
     arguments = parser.parse_args()
     spawn = get_context("spawn")  # torch's threads do not survive a fork
     with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(arguments.processes, spawn) as pool:
-        jobs = [pool.submit(search, s, arguments.overrides, Path(folder) / str(s)) for s in range(arguments.seeds)]
+        jobs = [pool.submit(validated, s, arguments.overrides, Path(folder) / str(s)) for s in range(arguments.seeds)]
         for seed, job in enumerate(jobs):
             rows = job.result()
             family = rows[rows["family"]].sort_values("parameters")

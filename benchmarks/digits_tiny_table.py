@@ -1,4 +1,4 @@
-"""Trains every network of digits-tiny on scikit-learn's digits: the table that is shipped, and that `paretoray bench` plays on.
+"""Train every network of digits-tiny on scikit-learn's digits: the table that is shipped, and that `paretoray bench` uses.
 
     python benchmarks/digits_tiny_table.py [--seeds 3] [--rounds 15] [--share 0/1] [--out orchestrator/tables/digits-tiny.csv]
 
@@ -17,50 +17,57 @@ import csv
 import itertools
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
+import paretoray as pr
 from hw_profiles.measure import in_torch, steady, timed
-from orchestrator.config.spaces import make_space
-from orchestrator.data import loaders as data
 from orchestrator.evaluators.training import fit, wrong
-from orchestrator.spaces.base import SearchSpace
 
-DATA = {"valid": 0.5, "test": 0.25}
-TRAINING = {"epochs": 20, "batch": 32, "lr": 0.1, "momentum": 0.9, "weight_decay": 3e-4, "clip": 5.0, "channels_last": True}
+TRAINING: dict[str, Any] = {
+    "epochs": 20,
+    "batch": 32,
+    "lr": 0.1,
+    "momentum": 0.9,
+    "weight_decay": 3e-4,
+    "clip": 5.0,
+    "channels_last": True,
+}
 FIELDS = ("arch", "seed", "valid_accuracy", "test_accuracy", "train_seconds")
 
 
-def train(space: SearchSpace, dataset: data.Dataset, seeds: int, share: tuple[int, int], path: Path) -> None:
-    """Adds a row to `path` for every training of this share that it has not."""
-    done = {(row["arch"], int(row["seed"])) for file in path.parent.glob(f"{path.stem}*") for row in read(file)}
+def train(problem: pr.Problem, seeds: int, share: tuple[int, int], path: Path) -> None:
+    """Append a row to `path` for every training of this share that it lacks."""
+    space, data = problem.space, problem.data
+    done = {(row["arch"], int(row["seed"])) for file in path.parent.glob(f"{path.stem}.trainings*") for row in read(file)}
     jobs = [(a, s) for s in range(seeds) for a in itertools.product(*map(range, space.sizes))]
-    own = jobs[share[0] :: share[1]]
+    mine = jobs[share[0] :: share[1]]
     with path.open("a", newline="") as file:
         writer = csv.writer(file)
-        for i, (a, seed) in enumerate(own, 1):
+        for i, (a, seed) in enumerate(mine, 1):
             if (space.format(a), seed) in done:
                 continue
             network, began = space.network(a), time.perf_counter()
-            fit(network, a, dataset, dataset.train, seed=seed, device="cpu", progress=lambda epoch: None, **TRAINING)
+            fit(network, a, data, data.train, seed=seed, device="cpu", progress=lambda epoch: None, **TRAINING)
             took = time.perf_counter() - began
-            right = [100 - 100 * wrong(network, dataset, part) / len(part) for part in (dataset.valid, dataset.test)]
+            right = [100 - 100 * wrong(network, data, part) / len(part) for part in (data.valid, data.test)]
             writer.writerow([space.format(a), seed, *(f"{r:.4f}" for r in right), f"{took:.3f}"])
             file.flush()
             if i % 50 == 0:
-                print(f"{i} of {len(own)} trainings", flush=True)
+                print(f"{i} of {len(mine)} trainings", flush=True)
 
 
 def read(path: Path) -> list[dict[str, str]]:
-    """The trainings of a file."""
+    """Read the trainings of a file."""
     with path.open(newline="") as file:
         return list(csv.DictReader(file, FIELDS))
 
 
-def latencies(space: SearchSpace, rounds: int) -> dict[str, float]:
-    """Milliseconds by architecture."""
+def latencies(space: pr.SearchSpace, rounds: int) -> dict[str, float]:
+    """Time a forward pass of every network, in milliseconds."""
     image = torch.randn(1, *space.image)
     runs = {space.format(a): in_torch(space.network(a), (image,)) for a in itertools.product(*map(range, space.sizes))}
     for run in runs.values():
@@ -72,41 +79,40 @@ def latencies(space: SearchSpace, rounds: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """See above."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--share", default="0/1")
     parser.add_argument("--out", type=Path, default=Path("orchestrator/tables/digits-tiny.csv"))
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
-    dataset = data.load(data.component("digits", DATA))
-    space = make_space("digits-tiny", {}, dataset.image, len(dataset.classes))
-    share, shares = map(int, given.share.split("/"))
-    train(space, dataset, given.seeds, (share, shares), given.out.with_suffix(f".trainings{share}"))
+    problem = pr.Problem("digits-tiny", pr.data.digits(valid=0.5, test=0.25))
+    space, out = problem.space, arguments.out
+    share, shares = map(int, arguments.share.split("/"))
+    train(problem, arguments.seeds, (share, shares), out.with_suffix(f".trainings{share}"))
     if shares > 1:
         return
-    files = given.out.parent.glob(f"{given.out.stem}.trainings*")
+    files = out.parent.glob(f"{out.stem}.trainings*")
     trainings = pd.DataFrame([row for file in files for row in read(file)])
     trainings[list(FIELDS[1:])] = trainings[list(FIELDS[1:])].astype(float)
-    times = latencies(space, given.rounds)
+    times = latencies(space, arguments.rounds)
     rows = []
-    for arch, own in trainings.groupby("arch"):
+    for arch, runs in trainings.groupby("arch"):
         a = space.parse(str(arch))
         rows.append(
             {
                 "arch": arch,
-                "valid_accuracy": round(own["valid_accuracy"].mean(), 3),
-                "test_accuracy": round(own["test_accuracy"].mean(), 3),
-                "valid_deviation": round(own["valid_accuracy"].std(), 3),
+                "valid_accuracy": round(runs["valid_accuracy"].mean(), 3),
+                "test_accuracy": round(runs["test_accuracy"].mean(), 3),
+                "valid_deviation": round(runs["valid_accuracy"].std(), 3),
                 "parameters": space.parameters(a),
                 "macs": space.macs(a),
                 "latency_ms": round(times[str(arch)], 4),
-                "train_seconds": round(own["train_seconds"].median(), 3),
+                "train_seconds": round(runs["train_seconds"].median(), 3),
             }
         )
-    pd.DataFrame(rows).to_csv(given.out, index=False)
-    print(f"{given.out}: {len(rows)} networks, {len(trainings)} trainings")
+    pd.DataFrame(rows).to_csv(out, index=False)
+    print(f"{out}: {len(rows)} networks, {len(trainings)} trainings")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How well costs of options that are fitted to a few measured networks predict all the others, device by device.
+"""Quality of costs per option, fitted to a few measured networks, as predictions of all the others, device by device.
 
     python benchmarks/fit_devices.py TABLE.parquet [--networks 300] [--draws 5] [--columns latency_ms_fpga,...]
 
@@ -17,10 +17,10 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from hw_profiles import Profile
-from orchestrator.config.experiment import make_space
 from orchestrator.evaluators.tabular import TabularBenchmark
 from orchestrator.objectives.predicted import Prediction
-from orchestrator.profiling.command import from_table
+from orchestrator.profiling.fitting import from_table
+from orchestrator.spaces.nas_bench_201 import NasBench201
 
 
 def main() -> None:
@@ -32,22 +32,23 @@ def main() -> None:
     arguments = parser.parse_args()
     frame = pd.read_parquet(arguments.table)
     columns = arguments.columns.split(",") if arguments.columns else [c for c in frame.columns if c.startswith("latency")]
-    space = make_space("nas-bench-201", {}, (3, 32, 32), 10)
+    space = NasBench201()
     print(f"{'':<26}{'Spearman':>9}{'of all':>8}{'Kendall':>9}{'R2':>7}{'MAPE %':>8}   leaves out")
     for column in columns:
         table = TabularBenchmark(space, frame, [column], column)
-        rows, left = [], []
+        figures, leaves_out = [], set()
         for draw in range(arguments.draws):
             profile = from_table(table, "latency", arguments.networks, {"source": column}, column, seed=draw)
-            found = profile.validation
-            rows.append((found.spearman, _of_all(profile, table), found.kendall, found.r2, found.mape))
-            left.append(profile.leaves_out)
-        mean = np.mean(rows, axis=0)
-        figures = f"{mean[0]:>9.4f}{mean[1]:>8.4f}{mean[2]:>9.4f}{mean[3]:>7.3f}{mean[4]:>8.2f}"
-        print(f"{column:<26}{figures}   {', '.join(sorted(set(left)))}")
+            validation = profile.validation
+            of_all = _spearman_of_all(profile, table)
+            figures.append((validation.spearman, of_all, validation.kendall, validation.r2, validation.mape))
+            leaves_out.add(profile.leaves_out)
+        mean = np.mean(figures, axis=0)
+        row = f"{mean[0]:>9.4f}{mean[1]:>8.4f}{mean[2]:>9.4f}{mean[3]:>7.3f}{mean[4]:>8.2f}"
+        print(f"{column:<26}{row}   {', '.join(sorted(leaves_out))}")
 
 
-def _of_all(profile: Profile, table: TabularBenchmark) -> float:
+def _spearman_of_all(profile: Profile, table: TabularBenchmark) -> float:
     predict = Prediction(profile, table.space).cost
     return float(spearmanr([costs[0] for costs in table.costs.values()], list(map(predict, table.costs))).statistic)
 

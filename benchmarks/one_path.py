@@ -1,4 +1,4 @@
-"""What a supernet costs over the network alone, when one path of it is trained: activation memory and time.
+"""Activation memory and time of training one path of a supernet, relative to the same network alone.
 
     python benchmarks/one_path.py [--repeats 7] [--threads 1]
 
@@ -25,19 +25,20 @@ from searchers import Mixture
 
 
 def saved_bytes(forward: Callable[[], Tensor], module: nn.Module) -> int:
+    """Count the bytes that autograd keeps for the backward pass, parameters left out."""
     parameters = {p.untyped_storage().data_ptr() for p in module.parameters()}
-    kept: dict[int, int] = {}
+    sizes: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in parameters:
-            kept[storage.data_ptr()] = storage.nbytes()
+            sizes[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         loss = forward()  # held, so that no storage is freed and its address used again
     del loss
-    return sum(kept.values())
+    return sum(sizes.values())
 
 
 def loss_of(network: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
@@ -60,29 +61,29 @@ def main() -> None:
     ):
         x, y = torch.randn(batch, *space.image), torch.randint(0, space.classes, (batch,))
         supernet = space.supernet(0, [list(range(5))] * 6)
-        drawn = [(3,) * 6, *(tuple(row) for row in rng.integers(1, 5, (arguments.architectures - 1, 6)).tolist())]
-        for architecture in drawn:
+        architectures = [(3,) * 6, *(tuple(row) for row in rng.integers(1, 5, (arguments.architectures - 1, 6)).tolist())]
+        for architecture in architectures:
             weights = Weights(Mixture.one_hot(architecture, space.sizes).weights)
             modules = {"path": supernet, "alone": space.network(architecture)}
             forwards = {
                 "path": partial(loss_of, partial(supernet, weights=weights), x, y),
                 "alone": partial(loss_of, modules["alone"], x, y),
             }
-            bytes_kept = {name: saved_bytes(forward, modules[name]) for name, forward in forwards.items()}
+            saved = {name: saved_bytes(forward, modules[name]) for name, forward in forwards.items()}
             optimizers = {name: torch.optim.SGD(m.parameters(), 0.01, 0.9) for name, m in modules.items()}
             seconds: dict[str, list[float]] = {"path": [], "alone": []}
             for repeat in range(arguments.repeats + 1):
                 for name, forward in forwards.items():
                     began = time.perf_counter()
                     optimizers[name].zero_grad(set_to_none=True)
-                    forward().backward()
+                    forward().backward()  # type: ignore[no-untyped-call]
                     optimizers[name].step()
                     if repeat:  # the first pass allocates
                         seconds[name].append(time.perf_counter() - began)
             ratio = statistics.median(a / b for a, b in zip(seconds["path"], seconds["alone"], strict=True))
             print(
-                f"{title:<34}{''.join(map(str, architecture)):<14}{bytes_kept['path'] / 1e6:>10.2f}"
-                f"{bytes_kept['path'] / bytes_kept['alone']:>8.3f}"
+                f"{title:<34}{''.join(map(str, architecture)):<14}{saved['path'] / 1e6:>10.2f}"
+                f"{saved['path'] / saved['alone']:>8.3f}"
                 f"{1e3 * statistics.median(seconds['path']):>10.1f}{ratio:>8.3f}"
             )
 

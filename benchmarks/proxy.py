@@ -1,4 +1,4 @@
-"""Which small supernet ranks the networks of a table best, for its seconds.
+"""Rank correlation of small supernets with a table of trained networks, for the same processor time.
 
     python benchmarks/proxy.py TABLE IMAGES [--seconds 240] [--proxies 4x1,8x1,16x1,8x2] [--size 32] [--networks 150]
 
@@ -18,25 +18,26 @@ import numpy as np
 import torch
 from scipy.stats import kendalltau
 
-from orchestrator.config.experiment import make_space
-from orchestrator.data import loaders as data
+import paretoray as pr
 from orchestrator.data.dataset import Part
 from orchestrator.evaluators.supernet import Supernet
 from orchestrator.evaluators.tabular import TabularBenchmark
-from searchers import Mixture, Stage
 
 COLUMN = "cifar10_val_accuracy"
-JUDGED = 2000
+IMAGES = 2000
 
 
 def train(net: Supernet, seconds: float, rng: np.random.Generator) -> int:
-    """Paths drawn uniformly, for about so many seconds by a cosine whose length a few steps tell; returns the steps."""
+    """Train on uniform paths for about so many seconds of processor time, and return the steps.
+
+    The learning rate follows a cosine, whose length in steps follows from the time that a few of them take.
+    """
     sizes = net.space.sizes
 
-    def paths(count: int) -> list[Mixture]:
-        return [Mixture.one_hot(tuple(int(rng.integers(n)) for n in sizes), sizes) for _ in range(count)]
+    def paths(count: int) -> list[pr.Mixture]:
+        return [pr.Mixture.one_hot(tuple(int(rng.integers(n)) for n in sizes), sizes) for _ in range(count)]
 
-    stage = Stage(0, tuple(tuple(range(n)) for n in sizes), 1, 0)
+    stage = pr.Stage(0, tuple(tuple(range(n)) for n in sizes), 1, 0)
     net.build(stage, 40)
     net.train(paths(10))
     began = time.process_time()
@@ -49,7 +50,6 @@ def train(net: Supernet, seconds: float, rng: np.random.Generator) -> int:
 
 
 def main() -> None:
-    """See above."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", type=Path)
     parser.add_argument("images", type=Path)
@@ -59,28 +59,28 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=0.05)
     parser.add_argument("--networks", type=int, default=150)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
-    images = data.load(data.component("folder", {"path": str(given.images), "size": given.size}))
-    images = replace(images, valid=Part(images.valid.images[:JUDGED], images.valid.labels[:JUDGED]))
+    data = pr.Problem("nas-bench-201", pr.data.folder(path=str(arguments.images), size=arguments.size)).data
+    data = replace(data, valid=Part(data.valid.images[:IMAGES], data.valid.labels[:IMAGES]))
     table = None
-    for proxy in given.proxies.split(","):
+    for proxy in arguments.proxies.split(","):
         channels, cells = map(int, proxy.split("x"))
-        space = make_space("nas-bench-201", {"channels": channels, "cells": cells}, images.image, len(images.classes))
-        table = table or TabularBenchmark.read(given.table, space, [COLUMN, "params"])
-        net = Supernet(space, images, batch=given.batch, lr=given.lr, valid_batch=500)
+        space = pr.Problem(pr.spaces.NasBench201(channels=channels, cells=cells), data).space
+        table = table or TabularBenchmark.read(arguments.table, space, [COLUMN, "params"])
+        net = Supernet(space, data, batch=arguments.batch, lr=arguments.lr, valid_batch=500)
         began = time.process_time()
-        steps = train(net, given.seconds, np.random.default_rng(0))
-        took, rng = time.process_time() - began, np.random.default_rng(1)
-        drawn = [tuple(int(rng.integers(n)) for n in space.sizes) for _ in range(given.networks)]
-        found = np.array([m["accuracy"] for m in net.measure(drawn)])
-        true = np.array([100 - table.costs[a][0] for a in drawn])
+        steps = train(net, arguments.seconds, np.random.default_rng(0))
+        seconds, rng = time.process_time() - began, np.random.default_rng(1)
+        networks = [tuple(int(rng.integers(n)) for n in space.sizes) for _ in range(arguments.networks)]
+        inherited = np.array([metrics["accuracy"] for metrics in net.measure(networks)])
+        true = np.array([100 - table.costs[a][0] for a in networks])
         better = true >= np.median(true)
         print(
-            f"{proxy}: {steps} steps in {took:.0f} s; "
-            f"accuracy {found.min():.1f} to {found.max():.1f}, mean {found.mean():.1f}; "
-            f"tau {kendalltau(found, true).statistic:.3f}, {kendalltau(found[better], true[better]).statistic:.3f} among the "
-            "better half",
+            f"{proxy}: {steps} steps in {seconds:.0f} s; "
+            f"accuracy {inherited.min():.1f} to {inherited.max():.1f}, mean {inherited.mean():.1f}; "
+            f"tau {kendalltau(inherited, true).statistic:.3f}, "
+            f"{kendalltau(inherited[better], true[better]).statistic:.3f} among the better half",
             flush=True,
         )
 

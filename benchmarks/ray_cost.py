@@ -1,4 +1,4 @@
-"""What Ray costs, and what a second actor brings.
+"""Overhead of Ray, and speed-up by a second actor.
 
     python benchmarks/ray_cost.py [--repeats 3] [--steps 6]
 
@@ -11,7 +11,6 @@ one-thread actors over that of one, for weight steps (images a second, the batch
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import statistics
 import tempfile
@@ -22,40 +21,44 @@ from typing import Any
 
 import numpy as np
 import ray
-from rich.console import Console
 
+import paretoray as pr
 from orchestrator.cluster.replicas import Replicas
-from orchestrator.config.experiment import read
-from orchestrator.data.dataset import Dataset, Raw, Split
-from orchestrator.runs import run
-from searchers import Mixture, Stage
-
-OVERRIDES = ["objectives={error={},parameters={},macs={}}", "retrain.members=0", "budget.epochs=45"]
+from orchestrator.config.overrides import read
+from orchestrator.config.plan import SearchPlan
+from orchestrator.data.dataset import Raw, Split
 
 
 def search(with_ray: bool) -> tuple[float, float]:
-    """Seconds of the search itself, and of the whole call."""
-    experiment = read(None, [*OVERRIDES, f"workers.ray={str(with_ray).lower()}", "workers.count=1"])
+    """Run the built-in search at half its budget; return the seconds of the search itself, and of the whole call."""
     with tempfile.TemporaryDirectory() as folder:
-        directory = Path(folder) / "run"
         began = time.perf_counter()
-        run.go(experiment, directory, experiment.load_data(), Console(quiet=True), new=True)
+        result = pr.search(
+            pr.Problem(pr.spaces.NasBench201(channels=4, cells=2), "digits", ["error", "parameters", "macs"]),
+            "tnd-nas",
+            training={"batch": 32, "lr": 0.1},
+            budget=pr.Budget(epochs=45, interval=8),
+            workers=pr.Workers(ray=with_ray, count=1),
+            retrain=pr.Retraining(members=0),
+            out=Path(folder) / "run",
+        )
         whole = time.perf_counter() - began
-        return json.loads((directory / "summary.json").read_text())["spent"]["seconds"], whole
+        return result.summary["spent"]["seconds"], whole
 
 
-def throughput(title: str, overrides: list[str], data: Dataset, steps: int, repeats: int) -> None:
-    uniform = Mixture(((0.2,) * 5,) * 6)
-    path = Mixture.one_hot((3, 2, 3, 1, 4, 3), (5,) * 6)
-    asked = [tuple(a) for a in np.random.default_rng(0).integers(0, 5, (2 * steps, 6)).tolist()]
+def throughput(title: str, overrides: list[str], data: pr.Dataset, steps: int, repeats: int) -> None:
+    """Print the throughput of two one-thread actors over that of one."""
+    uniform = pr.Mixture(((0.2,) * 5,) * 6)
+    path = pr.Mixture.one_hot((3, 2, 3, 1, 4, 3), (5,) * 6)
+    architectures = [tuple(a) for a in np.random.default_rng(0).integers(0, 5, (2 * steps, 6)).tolist()]
     works: dict[str, Callable[[Replicas], Any]] = {
         "mixture steps": lambda group: group.train([uniform] * steps),
         "path steps": lambda group: group.train([path] * 2 * steps),
-        "measuring": lambda group: group.measure_on_batch(asked, 0),
+        "measuring": lambda group: group.measure_on_batch(architectures, 0),
     }
-    groups = {n: Replicas(read(None, [*overrides, f"workers.count={n}"]), data) for n in (1, 2)}
+    groups = {n: Replicas(SearchPlan.of(read(None, [*overrides, f"workers.count={n}"]), data)) for n in (1, 2)}
     for group in groups.values():
-        group.build(Stage(0, ((0, 1, 2, 3, 4),) * 6, rounds=10), 1000)
+        group.build(pr.Stage(0, ((0, 1, 2, 3, 4),) * 6, rounds=10), 1000)
     for name, work in works.items():
         ratios = []
         for repeat in range(repeats + 1):
@@ -66,13 +69,13 @@ def throughput(title: str, overrides: list[str], data: Dataset, steps: int, repe
                 seconds[count] = time.perf_counter() - began
             if repeat:  # the first pass allocates
                 ratios.append(seconds[1] / seconds[2])
-        found = ", ".join(f"{r:.2f}" for r in ratios)
-        print(f"  {title:<38}{name:<15}throughput x {statistics.median(ratios):.2f} (of {found})", flush=True)
+        each = ", ".join(f"{r:.2f}" for r in ratios)
+        print(f"  {title:<38}{name:<15}throughput x {statistics.median(ratios):.2f} (of {each})", flush=True)
     for group in groups.values():
         group.close()
 
 
-def colour_images() -> Dataset:
+def colour_images() -> pr.Dataset:
     rng = np.random.default_rng(0)
     raw = Raw(rng.integers(0, 255, (600, 3, 32, 32), dtype=np.uint8), np.arange(600) % 10, None, tuple("0123456789"), True, 4)
     return Split().apply(raw)
@@ -86,14 +89,14 @@ def main() -> None:
     times: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
     for _ in range(arguments.repeats):
         for with_ray in (False, True):
-            own, whole = search(with_ray)
-            times[with_ray].append((own, whole))
+            seconds, whole = search(with_ray)
+            times[with_ray].append((seconds, whole))
             name = "Ray, one actor" if with_ray else "in process"
-            print(f"  {name:<16} search {own:6.1f} s, whole call {whole:6.1f} s", flush=True)
+            print(f"  {name:<16} search {seconds:6.1f} s, whole call {whole:6.1f} s", flush=True)
     for i, title in enumerate(("search", "whole call")):
         ratios = [b[i] / a[i] for a, b in zip(times[False], times[True], strict=True)]
-        found = ", ".join(f"{r:.3f}" for r in ratios)
-        print(f"{title}: one actor over in process, median {statistics.median(ratios):.3f} (of {found})", flush=True)
+        each = ", ".join(f"{r:.3f}" for r in ratios)
+        print(f"{title}: one actor over in process, median {statistics.median(ratios):.3f} (of {each})", flush=True)
     print("two one-thread actors over one:")
     # Three logical CPUs, so that both groups exist at once and take turns; the one that waits uses none.
     ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)

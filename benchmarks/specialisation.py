@@ -1,4 +1,4 @@
-"""Networks found for one device, priced on others: does a search for a device find what is good on it?
+"""Costs on every device of networks found for one: does a search for a device find what is good on it?
 
     python benchmarks/specialisation.py TABLE.parquet [--searcher nsga2] [--evaluations 200] [--seeds 10] [--networks 300]
         [--columns latency_ms_pixel3,...]
@@ -17,12 +17,12 @@ import numpy as np
 import pandas as pd
 
 from analysis.pareto import non_dominated, relative_hypervolume
-from orchestrator.bench.command import parse
-from orchestrator.bench.tables import play
-from orchestrator.config.experiment import make_space
+from orchestrator.bench.entries import parse
+from orchestrator.bench.tables import run_on_table
 from orchestrator.evaluators.tabular import TabularBenchmark
 from orchestrator.objectives.predicted import Prediction
-from orchestrator.profiling.command import from_table
+from orchestrator.profiling.fitting import from_table
+from orchestrator.spaces.nas_bench_201 import NasBench201
 
 ACCURACY = "cifar10_val_accuracy"
 
@@ -38,7 +38,7 @@ def main() -> None:
     arguments = parser.parse_args()
     frame = pd.read_parquet(arguments.table)
     columns = arguments.columns.split(",") if arguments.columns else [c for c in frame.columns if c.startswith("latency")]
-    space = make_space("nas-bench-201", {}, (3, 32, 32), 10)
+    space = NasBench201()
     true = TabularBenchmark(space, frame, [ACCURACY, *columns], "the table")
     costs = np.array(list(true.costs.values()))
     row_of = {a: i for i, a in enumerate(true.costs)}
@@ -46,26 +46,26 @@ def main() -> None:
     for i in range(len(columns)):
         pair = costs[:, [0, 1 + i]]
         fronts.append(pair[non_dominated(pair)])
-    found = np.zeros((len(columns), len(columns), arguments.seeds))
+    scores = np.zeros((len(columns), len(columns), arguments.seeds))
     for i, column in enumerate(columns):
         profile = from_table(TabularBenchmark(space, frame, [column], column), "latency", arguments.networks, {}, column)
         predict = Prediction(profile, space).cost
         priced = frame[["arch", ACCURACY]].assign(latency=[predict(space.parse(a)) for a in frame["arch"]])
         table = TabularBenchmark(space, priced, [ACCURACY, "latency"], column)
         for seed in range(arguments.seeds):
-            told = play(table, *parse(arguments.searcher), arguments.evaluations, seed)
-            seen = np.array([e.costs for e in told])
-            chosen = costs[[row_of[told[k].architecture] for k in non_dominated(seen)]]
+            evaluations = run_on_table(table, parse(arguments.searcher), arguments.evaluations, seed)
+            front = non_dominated(np.array([e.costs for e in evaluations]))
+            measured = costs[[row_of[evaluations[k].architecture] for k in front]]
             for j in range(len(columns)):
-                found[i, j, seed] = relative_hypervolume(chosen[:, [0, 1 + j]], fronts[j])
+                scores[i, j, seed] = relative_hypervolume(measured[:, [0, 1 + j]], fronts[j])
     names = [c.removeprefix("latency_ms_") for c in columns]
     print(f"{'searched for':<16}" + "".join(f"{name:>13}" for name in names))
     for i, name in enumerate(names):
-        print(f"{name:<16}" + "".join(f"{found[i, j].mean():>12.3f}{'*' if i == j else ' '}" for j in range(len(names))))
+        print(f"{name:<16}" + "".join(f"{scores[i, j].mean():>12.3f}{'*' if i == j else ' '}" for j in range(len(names))))
     devices = range(len(names))
-    best = [int(found[:, j].mean(axis=1).argmax()) for j in devices]
+    best = [int(scores[:, j].mean(axis=1).argmax()) for j in devices]
     print(f"best on a device, by the mean, is its own search: {sum(best[j] == j for j in devices)} of {len(names)} devices")
-    wins = np.mean([found[j, j] > found[i, j] for i in devices for j in devices if i != j])
+    wins = np.mean([scores[j, j] > scores[i, j] for i in devices for j in devices if i != j])
     print(f"it beats another device's search under the same seed in {wins:.0%} of cases")
 
 

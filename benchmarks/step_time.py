@@ -1,4 +1,4 @@
-"""What one search step costs in each method, on one supernet: an architecture step and a weight step.
+"""Time and memory of one search step in each method, on one supernet: an architecture step and a weight step.
 
     python benchmarks/step_time.py [--threads 2] [--repeats 3] [--batch 32] [--device cpu] [--amp]
 
@@ -26,12 +26,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+import paretoray as pr
 from orchestrator.config.experiment import find_searcher
 from orchestrator.data.dataset import Dataset, Part
 from orchestrator.evaluators.supernet import Supernet
 from orchestrator.objectives.parameters import Parameters
 from orchestrator.spaces.darts import Darts
-from searchers import GradientSearcher, Mixture, SearchContext, Searcher
 
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "darts, second order": ("darts", {"order": 2}),
@@ -46,7 +46,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 class Saved:
-    """Bytes that autograd holds for backward passes; `peak` is their most at any time."""
+    """Counter of the bytes that autograd holds for backward passes; `peak` is the most at any time."""
 
     def __init__(self, parameters: set[int]) -> None:
         self.parameters, self.live, self.peak = parameters, 0, 0
@@ -59,7 +59,7 @@ class Saved:
 
 
 class Held:
-    """A tensor kept for a backward pass, counted for as long as it is kept."""
+    """A tensor saved for a backward pass, counted for as long as it is saved."""
 
     def __init__(self, saved: Saved, tensor: Tensor) -> None:
         self.tensor, self.saved = tensor, saved
@@ -78,16 +78,16 @@ class Held:
                 self.saved.live -= self.bytes
 
 
-def step(searcher: Searcher, net: Supernet) -> None:
-    """An architecture step and a weight step."""
-    if isinstance(searcher, GradientSearcher):
+def step(searcher: pr.Searcher, net: Supernet) -> None:
+    """Take an architecture step and a weight step."""
+    if isinstance(searcher, pr.GradientSearcher):
         relaxed = searcher.relax()
         assert relaxed is not None
         searcher.descend(*net.differentiate(relaxed, net.step, searcher.unrolled))
         net.train(searcher.train_on(1))
         return
     net.train(searcher.train_on(1))
-    net.measure(searcher.ask(1000), net.step)
+    net.measure_on_batch(searcher.ask(1000), net.step)
 
 
 def main() -> None:
@@ -105,17 +105,17 @@ def main() -> None:
     part = Part(pixels, torch.randint(0, 10, (8 * batch,), generator=draw))
     data = Dataset(part, part, part, tuple("0123456789"), (0.5,) * 3, (0.25,) * 3, flip=True, crop=4)
 
-    context = SearchContext(space.sizes, rounds=99, steps=1000, space=space, cost_models=[Parameters(space)])
-    searchers: dict[str, tuple[Searcher, Supernet]] = {}
+    context = pr.SearchContext(space.sizes, rounds=99, steps=1000, space=space, cost_models=[Parameters(space)])
+    searchers: dict[str, tuple[pr.Searcher, Supernet]] = {}
     for title, (name, settings) in METHODS.items():
         searcher = find_searcher(name).build(context, **settings)
         net = Supernet(space, data, batch=batch, valid_batch=batch, device=device, amp=arguments.amp)
         net.build(searcher.stage, 1000)
         searchers[title] = (searcher, net)
 
-    path = Mixture.one_hot(searchers["nasp"][0].ask(1)[0], space.sizes)
+    path = pr.Mixture.one_hot(searchers["nasp"][0].ask(1)[0], space.sizes)
     one_path = searchers["nasp"][1]
-    alone = space.network(searchers["nasp"][0].ask(1)[0]).to(device=device, memory_format=torch.channels_last)
+    alone = space.network(searchers["nasp"][0].ask(1)[0]).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     images, labels = data.normalise(part.images[:batch].to(device)), part.labels[:batch].to(device)
     images = images.contiguous(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(alone.parameters(), 0.025, 0.9, weight_decay=3e-4)
@@ -133,11 +133,11 @@ def main() -> None:
 
     runs: dict[str, Callable[[], object]] = {"the network alone, weight step": train_alone}
     runs["a path of the supernet, weight step"] = lambda: one_path.train([path])
-    kept = {"the network alone, weight step": saved(alone, train_alone)}
-    kept["a path of the supernet, weight step"] = saved(one_path.model, runs["a path of the supernet, weight step"])
+    memory = {"the network alone, weight step": saved(alone, train_alone)}
+    memory["a path of the supernet, weight step"] = saved(one_path.model, runs["a path of the supernet, weight step"])
     for title, (searcher, net) in searchers.items():
         runs[title] = _bound(searcher, net)
-        kept[title] = saved(net.model, runs[title])
+        memory[title] = saved(net.model, runs[title])
     seconds: dict[str, list[float]] = {title: [] for title in runs}
     peaks: dict[str, float] = dict.fromkeys(runs, math.nan)
     for _ in range(arguments.repeats):
@@ -153,7 +153,7 @@ def main() -> None:
                 peaks[title] = (torch.cuda.max_memory_allocated() - held) / 1e6
             seconds[title].append(time.perf_counter() - began)
 
-    base, small = seconds["nasp"], kept["the network alone, weight step"]
+    base, small = seconds["nasp"], memory["the network alone, weight step"]
     gpu = "" if device == "cpu" else f"{'GPU MB':>9}"
     print(f"{'':<38}{'seconds':>9}{'over NASP':>11}   {'(each repeat)':<24}{'saved MB':>9}{'over alone':>12}{gpu}")
     for title, spent in seconds.items():
@@ -161,12 +161,12 @@ def main() -> None:
         each = ", ".join(f"{r:.2f}" for r in ratios[:4])
         gpu = "" if device == "cpu" else f"{peaks[title]:>9.0f}"
         print(
-            f"{title:<38}{statistics.median(spent):>9.2f}{statistics.median(ratios):>11.2f}   {each:<24}{kept[title]:>9.0f}"
-            f"{kept[title] / small:>12.2f}{gpu}"
+            f"{title:<38}{statistics.median(spent):>9.2f}{statistics.median(ratios):>11.2f}   {each:<24}{memory[title]:>9.0f}"
+            f"{memory[title] / small:>12.2f}{gpu}"
         )
 
 
-def _bound(searcher: Searcher, net: Supernet) -> Callable[[], None]:
+def _bound(searcher: pr.Searcher, net: Supernet) -> Callable[[], None]:
     return lambda: step(searcher, net)
 
 

@@ -1,4 +1,4 @@
-"""What a training step of the DARTS supernet costs, beside the same network written as its authors' code has it.
+"""Time and memory of a training step of the DARTS supernet, relative to the same network written as its authors' code has it.
 
 Batch 32, 16 channels, 8 cells, random images of CIFAR's size, random paths. The reference runs every operation by itself and
 multiplies and adds the results, `none` included, in torch's usual layout and with torch's own depthwise convolutions. Both
@@ -27,7 +27,7 @@ Rows = Sequence[Sequence[float]]
 
 
 class Plain(nn.Module):
-    """A choice as DARTS's MixedOp has it; a path runs its operation alone."""
+    """Choice that runs like DARTS's MixedOp; a path runs its operation alone."""
 
     def __init__(self, place: Choice, stride: int, mixture: bool) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Plain(nn.Module):
         row = place.row(place.name)
         if not self.mixture:
             chosen = next(i for i, w in enumerate(row) if w)
-            return self._none(x) if chosen == 0 else self.options[str(chosen)](x)  # type: ignore[no-any-return]
+            return self._none(x) if chosen == 0 else self.options[str(chosen)](x)
         return sum(w * (self.options[str(i)](x) if i else self._none(x)) for i, w in enumerate(row))  # type: ignore[return-value]
 
     def _none(self, x: Tensor) -> Tensor:
@@ -47,15 +47,15 @@ class Plain(nn.Module):
 
 
 def reference(ours: MixedNetwork, mixture: bool) -> MixedNetwork:
-    """The same weights and modules, run the plain way."""
+    """Return the same weights and modules, run the plain way."""
     for cell in ours.network.cells:  # type: ignore[union-attr]
-        places = [edge for edge in cell.edges if isinstance(edge, Choice)]  # type: ignore[union-attr]
+        places = [edge for edge in cell.edges if isinstance(edge, Choice)]
         for place in places:
-            stride = cell.stride if int(place.name.split("/")[1][0]) < 2 else 1  # type: ignore[union-attr]
-            place.forward = Plain(place, stride, mixture).forward  # type: ignore[method-assign,arg-type]
+            stride = cell.stride if int(place.name.split("/")[1][0]) < 2 else 1
+            place.forward = Plain(place, stride, mixture).forward  # type: ignore[method-assign,assignment]
     for module in ours.modules():
         if isinstance(module, DepthwiseConv2d):
-            module.forward = super(DepthwiseConv2d, module).forward  # type: ignore[method-assign]
+            module.forward = super(DepthwiseConv2d, module).forward  # type: ignore[method-assign,assignment]
     return ours
 
 
@@ -74,7 +74,7 @@ def main() -> None:
     ]
     mixtures = [[rng.dirichlet(np.ones(8)).tolist() for _ in space.sizes] for _ in range(arguments.repeats + 1)]
 
-    def made() -> MixedNetwork:
+    def supernet() -> MixedNetwork:
         torch.manual_seed(0)
         network = space.supernet(0, [range(size) for size in space.sizes])
         _normalisation(network, affine=False, tracked=False)
@@ -84,8 +84,8 @@ def main() -> None:
     medians = {}
     for title, rows in (("one path", paths), ("mixture", mixtures)):
         nets = {
-            "ours": (made().to(memory_format=torch.channels_last), images.contiguous(memory_format=torch.channels_last)),
-            "plain": (reference(made(), title == "mixture"), images),
+            "ours": (supernet().to(memory_format=torch.channels_last), images.contiguous(memory_format=torch.channels_last)),
+            "plain": (reference(supernet(), title == "mixture"), images),
         }
 
         def loss(name: str, weights: Rows, nets: dict[str, tuple[MixedNetwork, Tensor]] = nets) -> Tensor:
@@ -95,7 +95,7 @@ def main() -> None:
         with torch.no_grad():
             difference = abs(float(loss("ours", rows[0])) - float(loss("plain", rows[0])))
         assert difference < 1e-3, "the two are not the same network"
-        kept = {name: saved_bytes(_bound(loss, name, rows[0]), nets[name][0]) / 1e6 for name in nets}
+        saved = {name: saved_bytes(_bound(loss, name, rows[0]), nets[name][0]) / 1e6 for name in nets}
         optimizers = {name: torch.optim.SGD(net.parameters(), 0.025, 0.9, weight_decay=3e-4) for name, (net, _) in nets.items()}
         seconds: dict[str, list[float]] = {name: [] for name in nets}
         for repeat, weights in enumerate(rows):
@@ -109,7 +109,7 @@ def main() -> None:
                     seconds[name].append(time.perf_counter() - began)
         ratios = [a / b for a, b in zip(seconds["ours"], seconds["plain"], strict=True)]
         ours, plain = medians[title] = [statistics.median(seconds[name]) for name in ("ours", "plain")]
-        memory = f"{kept['ours']:>10.0f}{kept['plain']:>10.0f}{kept['ours'] / kept['plain']:>8.2f}"
+        memory = f"{saved['ours']:>10.0f}{saved['plain']:>10.0f}{saved['ours'] / saved['plain']:>8.2f}"
         print(f"{title:<10}{memory}{ours:>10.2f}{plain:>10.2f}{statistics.median(ratios):>8.2f}   ", end="")
         print(", ".join(f"{ratio:.2f}" for ratio in ratios), flush=True)
     print(f"mixture over one path: ours {medians['mixture'][0] / medians['one path'][0]:.1f}, "

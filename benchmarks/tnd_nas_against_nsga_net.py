@@ -1,4 +1,4 @@
-"""What TND-NAS costs to reach the hypervolume of NSGA-Net, which trains each of its candidates from scratch.
+"""Cost for TND-NAS to reach the hypervolume of NSGA-Net, which trains each of its candidates from scratch.
 
     python benchmarks/tnd_nas_against_nsga_net.py [--seeds 3] [--evaluations 100] [--epochs 15] [--lengths 5,10,20,40]
         [--reference 20] [section.key=value ...]
@@ -24,33 +24,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import torch
-from rich.console import Console
+from in_process import plan_of, search
 
 from analysis.pareto import hypervolume, ranked, spread_out
-from orchestrator.config.experiment import read
 from orchestrator.evaluators.from_scratch import FromScratch
-from orchestrator.runs import run
 
-BASE = ["workers.ray=false", "workers.count=1", "retrain.members=0", "objectives={error={}, parameters={}}"]
+BASE = ["retrain.members=0", "objectives={error={}, parameters={}}"]
 COSTS = ["error_percent", "parameters"]
 MEMBERS = 10
 
 
-def search(overrides: list[str], directory: Path) -> pd.DataFrame:
-    experiment = read(None, [*BASE, *overrides])
-    run.go(experiment, directory, run.check(experiment), Console(quiet=True), new=True)
-    return pd.read_csv(directory / "evaluations.csv")
-
-
 def nsga_net(seed: int, evaluations: int, epochs: int, batch: int, folder: Path, overrides: list[str]) -> dict[str, Any]:
-    torch.set_num_threads(1)
-    own = ["searcher.name=nsga-net", "training.name=from-scratch", f"training.epochs={epochs}", f"training.batch={batch}"]
+    """Run NSGA-Net, and return costs, seconds and images after each candidate."""
+    method = ["searcher.name=nsga-net", "training.name=from-scratch", f"training.epochs={epochs}", f"training.batch={batch}"]
     budget = [f"budget.epochs={evaluations * epochs}", f"seed={seed}"]
-    rows = search([*overrides, *own, *budget], folder / f"nsga-net-{seed}")
+    result = search([*BASE, *overrides, *method, *budget], folder / f"nsga-net-{seed}")
+    rows, data = result.evaluations, result.problem.data
     rows = rows[rows["kind"] == "validation"] if (rows["kind"] == "validation").any() else rows
-    data = read(None, [*BASE, *overrides]).load_data()
     each = epochs * len(data.train) + min(3, epochs) * len(data.valid)
     return {
         "costs": rows[COSTS].to_numpy(),
@@ -60,18 +50,15 @@ def nsga_net(seed: int, evaluations: int, epochs: int, batch: int, folder: Path,
 
 
 def tnd_nas(seed: int, length: float, epochs: int, batch: int, folder: Path, overrides: list[str]) -> dict[str, Any]:
-    torch.set_num_threads(1)
-    own = ["searcher.name=tnd-nas", f"budget.epochs={length}", f"training.batch={batch}", f"seed={seed}"]
-    directory = folder / f"tnd-nas-{seed}-{length:g}"
-    rows = search([*overrides, *own], directory)
-    experiment = read(None, [*BASE, *overrides, *own])
-    data = experiment.load_data()
-    space = experiment.build_space(data)
+    """Run TND-NAS and train its ten best; return their costs, and images and seconds of the search and of the training."""
+    method = ["searcher.name=tnd-nas", f"budget.epochs={length}", f"training.batch={batch}", f"seed={seed}"]
+    result = search([*BASE, *overrides, *method], folder / f"tnd-nas-{seed}-{length:g}")
+    rows, data, space = result.evaluations, result.problem.data, result.problem.space
     measured = rows[rows["kind"] == "validation"].drop_duplicates("arch", keep="last").reset_index(drop=True)
     members: list[int] = []
     for rank in ranked(measured[COSTS].to_numpy()):
-        kept = spread_out(measured[COSTS].to_numpy()[rank], min(MEMBERS - len(members), len(rank)))
-        members += [rank[i] for i in kept]
+        spread = spread_out(measured[COSTS].to_numpy()[rank], min(MEMBERS - len(members), len(rank)))
+        members += [rank[i] for i in spread]
         if len(members) == MEMBERS:
             break
     front = measured.iloc[members]
@@ -104,13 +91,12 @@ def main() -> None:
     lengths = [float(length) for length in arguments.lengths.split(",")]
     same = (arguments.epochs, arguments.batch)
     spawn = get_context("spawn")  # torch's threads do not survive a fork
-    with tempfile.TemporaryDirectory() as made, ProcessPoolExecutor(arguments.processes, spawn) as pool:
-        folder = Path(made)
+    with tempfile.TemporaryDirectory() as temporary, ProcessPoolExecutor(arguments.processes, spawn) as pool:
+        folder = Path(temporary)
         seeds = range(arguments.seeds)
         rivals = [pool.submit(nsga_net, s, arguments.evaluations, *same, folder, arguments.overrides) for s in seeds]
         ours = [[pool.submit(tnd_nas, s, n, *same, folder, arguments.overrides) for n in lengths] for s in seeds]
-        experiment = read(None, [*BASE, *arguments.overrides])
-        space = experiment.build_space(experiment.load_data())
+        space = plan_of([*BASE, *arguments.overrides]).problem.space
         reference = [arguments.reference, 1.1 * space.parameters(space.largest())]
         print(f"reference point: {reference[0]:g} % validation error, {reference[1]:,.0f} parameters")
         title = f"{'seed':<5}{'':<22}{'hypervolume':>12}{'best error':>11}{'images':>12}{'seconds':>9}"
@@ -122,15 +108,15 @@ def main() -> None:
             print(line(seed, "nsga-net", curve[-1], rival["costs"], *total))
             reached = ""
             for length, job in zip(lengths, ours[seed], strict=True):
-                found = job.result()
-                volume = hypervolume(found["costs"], reference)
-                images, seconds = (a + b for a, b in zip(found["searched"], found["trained"], strict=True))
+                front = job.result()
+                volume = hypervolume(front["costs"], reference)
+                images, seconds = (a + b for a, b in zip(front["searched"], front["trained"], strict=True))
                 there = "never"
                 if (curve >= volume).any():
                     at = int(np.argmax(curve >= volume))
                     there = f"{rival['images'][at] / images:.2f}, {rival['seconds'][at] / seconds:.2f} of TND-NAS's"
-                alone = f"the search alone {found['searched'][0]:,} images, {found['searched'][1]:.0f} s"
-                shown = line("", f"tnd-nas, {length:g} epochs", volume, found["costs"], images, seconds)
+                alone = f"the search alone {front['searched'][0]:,} images, {front['searched'][1]:.0f} s"
+                shown = line("", f"tnd-nas, {length:g} epochs", volume, front["costs"], images, seconds)
                 print(f"{shown}   {there} ({alone})", flush=True)
                 if volume >= curve[-1] and not reached:
                     shares = f"{images / total[0]:.2f} of NSGA-Net's images, {seconds / total[1]:.2f} of its seconds"

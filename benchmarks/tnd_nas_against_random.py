@@ -1,4 +1,4 @@
-"""TND-NAS against random search at equal measured cost, several seeds: whose front is better once its members are trained?
+"""Compare TND-NAS with random search at equal measured cost, over several seeds, by fronts whose members are trained.
 
     python benchmarks/tnd_nas_against_random.py [--seeds 5] [--processes 2]
 
@@ -22,39 +22,33 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from rich.console import Console
+from in_process import plan_of, search
 from scipy.stats import mannwhitneyu
 
 from analysis import pareto
 from hw_profiles import measure_latency
-from orchestrator.config.experiment import read
-from orchestrator.runs import run
-
-BASE = ["workers.ray=false", "workers.count=1"]
 
 
-def search(overrides: list[str], directory: Path) -> dict[str, Any]:
-    experiment = read(None, [*BASE, *overrides])
-    run.go(experiment, directory, run.check(experiment), Console(quiet=True), new=True)
-    summary: dict[str, Any] = pd.read_json(directory / "summary.json", typ="series").to_dict()
+def figures_of(overrides: list[str], directory: Path) -> dict[str, Any]:
+    """Search, and return what it spent, its hypervolume, and the retrained members of its front."""
+    result = search(overrides, directory)
     retrained = directory / "retrained.csv"
     return {
-        "seconds": summary["spent"]["seconds"],
-        "evaluations": summary["spent"]["evaluations"],
-        "inherited": summary["hypervolume"],
+        "seconds": result.summary["spent"]["seconds"],
+        "evaluations": result.summary["spent"]["evaluations"],
+        "inherited": result.hypervolume,
         "retrained": pd.read_csv(retrained) if retrained.exists() else None,
     }
 
 
 def pair(seed: int, folder: Path, overrides: list[str]) -> dict[str, dict[str, Any]]:
-    torch.set_num_threads(1)
-    tnd = search([f"seed={seed}", *overrides], folder / f"tnd-{seed}")
+    tnd = figures_of([f"seed={seed}", *overrides], folder / f"tnd-{seed}")
     # Random search's schedules must know their length in epochs; a short search tells how many fit into the time.
-    epochs = read(None, overrides).budget.epochs
+    epochs = plan_of(overrides).budget.epochs
     random = ["searcher.name=random-search", f"seed={seed}", *overrides]
-    pilot = search([*random, f"budget.epochs={epochs / 8}", "retrain.members=0"], folder / f"pilot-{seed}")
+    pilot = figures_of([*random, f"budget.epochs={epochs / 8}", "retrain.members=0"], folder / f"pilot-{seed}")
     fitting = epochs / 8 * tnd["seconds"] / pilot["seconds"]
-    rival = search([*random, f"budget.epochs={fitting}", f"budget.seconds={tnd['seconds']}"], folder / f"random-{seed}")
+    rival = figures_of([*random, f"budget.epochs={fitting}", f"budget.seconds={tnd['seconds']}"], folder / f"random-{seed}")
     return {"tnd-nas": tnd, "random-search": rival}
 
 
@@ -71,9 +65,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(arguments.processes, spawn) as pool:
         jobs = [pool.submit(pair, seed, Path(folder), arguments.overrides) for seed in range(arguments.seeds)]
         pairs = [job.result() for job in jobs]
-    experiment = read(None, [*BASE, *arguments.overrides])
-    data = experiment.load_data()
-    space = experiment.build_space(data)
+    problem = plan_of(arguments.overrides).problem
+    data, space = problem.data, problem.space
     image = data.normalise(data.valid.images[:1])
     members = {a for p in pairs for r in p.values() for a in r["retrained"]["arch"]}
     known = {a: measure_latency(space.network(space.parse(a)), image, seconds=0.2).median_ms for a in sorted(members)}

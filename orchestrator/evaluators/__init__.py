@@ -1,1 +1,1 @@
-"""What answers a searcher's questions: shared weights, or training from scratch. None of it knows Ray."""
+"""Evaluators of architectures: shared weights, training from scratch, tables. None of them knows Ray."""

@@ -1,4 +1,4 @@
-"""What the coordinator expects of whatever evaluates architectures, be it one object here or actors on a cluster."""
+"""Interface of whatever evaluates architectures, be it one object in this process or actors on a cluster."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from searchers.base import Architecture, Cotangents, Mixture, Searcher, Stage
 
 @dataclass(frozen=True)
 class Schedule:
-    """How a budget in epochs is spent.
+    """Plan of how a budget in epochs is spent.
 
     Args:
-        rounds: How often the searcher is asked, at most.
+        rounds: Rounds at most; in each of them the searcher is asked once.
         interval: Weight steps of shared weights per round.
         batch: Images per weight step, over all replicas.
         portion: Architectures that a round asks for at most.
@@ -41,22 +41,22 @@ class Schedule:
 
 
 class Evaluator(ABC):
-    """Measures architectures: with shared weights that it trains, or each by itself.
+    """Base of evaluators, which measure architectures with shared weights that they train, or each network by itself.
 
     Args:
-        space: Where the architectures are from.
-        data: What they are trained and measured on.
+        space: Search space of the architectures.
+        data: Images to train and measure on.
         probes: Objectives that run a standalone network on the device.
-        seed: Of all chance.
+        seed: Seed of everything that is random.
         device: torch's name of the device.
         rank: Number of this replica, in 0..world-1.
         world: Number of replicas. A class whose replicas need not know of each other leaves out `rank` and `world`, and
             overrides `create` accordingly.
 
     Attributes:
-        device: Where its networks are, "cpu" or "cuda".
+        device: Device of its networks, "cpu" or "cuda".
         step: Weight steps so far, over all stages.
-        asked: Batches on which the loss was differentiated for architectures' sake.
+        asked: Batches so far on which the loss was differentiated with respect to a mixture.
         shares_weights: Whether architectures share the weights that `train` trains; otherwise measuring one trains it.
     """
 
@@ -68,7 +68,7 @@ class Evaluator(ABC):
     device: str = "cpu"
 
     def machines(self) -> list[Machine]:
-        """Those whose arithmetic goes into its answers."""
+        """List the machines whose arithmetic goes into the results."""
         return [machine(self.device)]
 
     @classmethod
@@ -90,22 +90,30 @@ class Evaluator(ABC):
 
     @classmethod
     def schedule(cls, settings: Mapping[str, Any], *, epochs: float, interval: int, images: int, workers: int) -> Schedule:
-        """Plan a search of `epochs` passes over `images` training images: here, of shared weights."""
+        """Plan a search; this method, for evaluators with shared weights.
+
+        Args:
+            settings: The user's settings.
+            epochs: Passes over the training images.
+            interval: Weight steps per round.
+            images: Number of training images.
+            workers: Number of replicas.
+        """
         batch = min(settings.get("batch", images), images)
         steps = epochs * (images // batch)
         return Schedule(max(1, math.ceil(steps / interval)), interval, batch)
 
     @abstractmethod
     def build(self, stage: Stage, steps: int) -> None:
-        """Fresh weights over the stage's surviving options; its learning rate falls to 0 over `steps` weight steps."""
+        """Make fresh weights over the stage's surviving options; the learning rate falls to 0 over `steps` weight steps."""
 
     @abstractmethod
     def drop(self, stage: Stage) -> None:
-        """Go on with the options of `stage` alone, weights as they are."""
+        """Continue with the options of `stage` alone, weights as they are."""
 
     @abstractmethod
     def train(self, mixtures: Sequence[Mixture]) -> float:
-        """One weight step per mixture, each on the next batch; returns their mean loss."""
+        """Take one weight step per mixture, each on the next batch, and return their mean loss."""
 
     @abstractmethod
     def measure(self, architectures: Sequence[Architecture]) -> list[Metrics]:
@@ -120,45 +128,53 @@ class Evaluator(ABC):
 
     @abstractmethod
     def measure_on_device(self, architectures: Sequence[Architecture]) -> list[Metrics]:
-        """Return what the problem's probes (latency, ...) find out about each standalone network on this device."""
+        """Return the metrics of the problem's probes (latency, ...) for each standalone network on this device."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
-        """Weights, optimizer and position, on the CPU."""
+        """Return weights, optimizer and position, on the CPU."""
 
     @abstractmethod
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state` was taken."""
+        """Continue where `state` was taken."""
 
 
 def run_probes(
     space: SearchSpace, probes: Sequence[Probe], architectures: Sequence[Architecture], image: Tensor, seed: int
 ) -> list[Metrics]:
-    """Return what the probes find out about each standalone network, on the device of `image`, (1, channels, height, width)."""
+    """Return the metrics of the probes for each standalone network.
+
+    Args:
+        space: Search space of the architectures.
+        probes: Objectives that run a network.
+        architectures: Networks to measure.
+        image: An image, (1, channels, height, width), on the device to measure.
+        seed: Seed of the networks' weights.
+    """
     if not probes:
         return [{} for _ in architectures]
-    found: list[Metrics] = []
+    metrics: list[Metrics] = []
     for architecture in architectures:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = space.network(architecture).to(image.device)
-        metrics: Metrics = {}
+        measured: Metrics = {}
         for probe in probes:
             with blamed(probe, "measure_on_device"):
-                metrics |= probe.measure_on_device(network, image)
-        found.append(metrics)
-    return found
+                measured |= probe.measure_on_device(network, image)
+        metrics.append(measured)
+    return metrics
 
 
 class Differentiable(Evaluator):
-    """An evaluator that also answers for the mixture itself."""
+    """Evaluator that also differentiates its loss at mixtures."""
 
     @abstractmethod
     def differentiate(self, mixture: Mixture, batch: int, unrolled: bool = False) -> tuple[float, Cotangents]:
         """Return the loss on validation batch number `batch`, and d loss / d weight for every option that the mixture wants.
 
         Args:
-            mixture: Where to differentiate.
+            mixture: Point at which to differentiate.
             batch: Number of the validation batch.
             unrolled: Differentiate the loss after one more weight step on the next training batch, that step included.
         """

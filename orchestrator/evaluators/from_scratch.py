@@ -1,4 +1,4 @@
-"""Each network trained by itself, from fresh weights: NSGA-Net's own way, and what shared weights are judged against."""
+"""Training of each network from scratch: NSGA-Net's evaluation, and the standard that shared weights are judged by."""
 
 from __future__ import annotations
 
@@ -19,11 +19,27 @@ from searchers.base import Architecture, Mixture, Stage
 
 
 class FromScratch(Evaluator):
-    """SGD with a cosine to 0 on the train part; the accuracy on the whole validation part, averaged over the last epochs.
+    """SGD with a cosine schedule on the train part, then the accuracy on the whole validation part.
 
-    epochs: of each network. batch, lr, momentum, weight_decay, clip, channels_last: as in retraining; the defaults are
-    NSGA-Net's (arXiv 1810.03522, section 4.2, and the authors' first code). averaged: the accuracy is the mean after each of
-    the last so many epochs, 3 in that code.
+    The defaults are NSGA-Net's (arXiv 1810.03522, section 4.2, and the authors' first code).
+
+    Args:
+        space: Search space of the architectures.
+        data: Images to train and measure on.
+        probes: Objectives that run a standalone network on the device.
+        epochs: Passes over the train part, for each network.
+        batch: Images per weight step.
+        lr: Learning rate at the start; it falls to 0.
+        momentum: Momentum of SGD.
+        weight_decay: L2 penalty.
+        clip: L2 norm that gradients are clipped to.
+        averaged: Number of last epochs over which the accuracy is averaged; 3 in the authors' code.
+        channels_last: Whether the channels of a pixel lie side by side in memory.
+        seed: Seed of everything that is random.
+        device: torch's name of the device.
+
+    Raises:
+        InputError: For a setting out of its range.
     """
 
     shares_weights: ClassVar[bool] = False
@@ -92,7 +108,7 @@ class FromScratch(Evaluator):
         return math.nan  # there are no shared weights
 
     def measure(self, architectures: Sequence[Architecture]) -> list[Metrics]:
-        found: list[Metrics] = []
+        metrics: list[Metrics] = []
         for architecture in architectures:
             network = self.space.network(architecture)
             errors: list[int] = []
@@ -102,9 +118,9 @@ class FromScratch(Evaluator):
                     errors.append(wrong(network, self.data, self._valid))
 
             fit(network, architecture, self.data, self._train, **self.settings, progress=judge)
-            found.append({"accuracy": 100.0 * (1 - float(np.mean(errors)) / len(self._valid))})
+            metrics.append({"accuracy": 100.0 * (1 - float(np.mean(errors)) / len(self._valid))})
             self.step += self.steps_each
-        return found
+        return metrics
 
     def measure_on_device(self, architectures: Sequence[Architecture]) -> list[Metrics]:
         return run_probes(self.space, self.probes, architectures, self.data.normalise(self._valid.images[:1]), self.seed)
@@ -117,5 +133,5 @@ class FromScratch(Evaluator):
 
 
 def weight_steps(images: int, epochs: int, batch: int) -> int:
-    """That one network takes; an epoch leaves out what does not fill a batch."""
+    """Count the weight steps of one network; an epoch leaves out the images that do not fill a batch."""
     return epochs * (images // min(batch, images))

@@ -1,4 +1,4 @@
-"""Shared weights: one supernet, trained on mixtures, asked about single architectures."""
+"""Shared weights: one supernet, trained on mixtures, that measures single architectures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from orchestrator.spaces.base import SearchSpace
 from orchestrator.spaces.parts.choice import SkipDropout, Weights, extract
 from searchers.base import Architecture, Cotangents, Mixture, Searcher, Stage
 
-# Each kind of chance has a stream of its own, so that what one draws never moves another.
+# Each use of randomness has a stream of its own, so that what one draws never shifts another.
 _WEIGHTS, _TRAIN, _AUGMENT, _VALID, _DROPOUT, _PROBE = range(6)
 _AVERAGES = ("running_mean", "running_var", "num_batches_tracked")
 _REACH = 0.01
@@ -31,27 +31,42 @@ _REACH = 0.01
 
 
 class Supernet(Differentiable):
-    """A supernet with its optimizer and its data: SGD with a cosine to 0 over a stage (DARTS, section 3.1; P-DARTS).
+    """Supernet with its optimizer and its data: SGD with a cosine schedule over a stage (DARTS, section 3.1; P-DARTS).
 
-    batch: images per weight step, over all replicas together. valid_batch: images per validation batch. lr, momentum,
-    weight_decay, clip: SGD, with gradients clipped to this L2 norm. skip_dropout: for methods that have it, the rate at the
-    start of each stage (TND-NAS used 0.3, 0.6, 0.8; the last number serves further stages); it falls to 0 over the stage as in
-    P-DARTS.
+    Replicas take disjoint shares of every batch and sum their gradients over torch.distributed; the caller sets up the process
+    group. After `build` and after every `train` all of them hold what the first one holds, bit by bit. Normalisation uses each
+    share's own statistics, so the number of replicas is part of the experiment.
 
-    affine: whether normalisation in the supernet has learned scales; by default as the space's authors have it. statistics:
-    what normalisation goes by when single networks are measured: "batch", the images they are measured on (ProxylessNAS,
-    TND-NAS); "running", the average over training (DDPNAS, which has just trained that very network; other paths' averages are
-    stale); or "recalibrated", that of `recalibration` training batches run through the network first (Guo et al., arXiv
-    1904.00420, section 3.4). None takes what the method's authors have: "running" for DDPNAS, "batch" for the others.
+    Args:
+        space: Search space of the architectures.
+        data: Images to train and measure on.
+        probes: Objectives that run a standalone network on the device.
+        batch: Images per weight step, over all replicas together.
+        valid_batch: Images per validation batch.
+        lr: Learning rate at the start of a stage; it falls to 0.
+        momentum: Momentum of SGD.
+        weight_decay: L2 penalty.
+        clip: L2 norm that gradients are clipped to.
+        skip_dropout: For methods that use it, the dropout rate on skip connections at the start of each stage; the last number
+            serves further stages. It falls over the stage as in P-DARTS. The default is TND-NAS's.
+        affine: Whether normalisation in the supernet has learned scales; None for what the space's authors have.
+        statistics: Statistics of normalisation when single networks are measured: "batch", those of the images they are
+            measured on (ProxylessNAS, TND-NAS); "running", the averages over training (DDPNAS, which has just trained that very
+            network; other paths' averages are stale); or "recalibrated", those of `recalibration` training batches that are run
+            through the network first (Guo et al., arXiv 1904.00420, section 3.4). None takes what the method's authors have:
+            "running" for DDPNAS, "batch" for the others.
+        recalibration: Training batches for "recalibrated".
+        channels_last: Whether the channels of a pixel lie side by side in memory, which is 1.1 to 1.8 times as fast as torch's
+            usual layout on the CPUs that were measured.
+        amp: Whether to compute in bfloat16 where autocast does.
+        compile: Whether torch compiles every operation, which needs a C++ compiler on the CPU.
+        seed: Seed of everything that is random.
+        device: torch's name of the device.
+        rank: Number of this replica, in 0..world-1.
+        world: Number of replicas.
 
-    channels_last, amp, compile: keep the channels of a pixel side by side in memory, compute in bfloat16 where autocast does,
-    and have torch compile every operation (which needs a C++ compiler on the CPU). All work on the CPU and on a GPU; the first
-    is 1.1 to 1.8 times as fast as torch's usual layout on CPUs we have measured, the others depend on the machine.
-
-    rank, world: this replica and their number. Replicas take disjoint shares of every batch and sum their gradients over
-    torch.distributed; the caller sets up the process group. After `build` and after every `train` all of them hold what the
-    first one holds, bit by bit. Normalisation uses each share's own statistics, so the number of replicas is part of the
-    experiment.
+    Raises:
+        InputError: For a setting out of its range.
     """
 
     def __init__(
@@ -141,19 +156,20 @@ class Supernet(Differentiable):
             self.model.compile_parts()
 
     def drop(self, stage: Stage) -> None:
-        """Go on with the stage's options alone: the others' parameters and optimizer state are freed, the rest stays as it is.
+        """Continue with the stage's options alone: the others' parameters and optimizer state are freed.
 
-        Raises ValueError for an option that has been dropped before.
+        Raises:
+            ValueError: For an option that was dropped before.
         """
-        for choice, (kept, before) in enumerate(zip(stage.options, self.stage.options, strict=True)):
-            if not kept or not set(kept) <= set(before):
-                raise ValueError(f"choice {choice} has the options {before} left; it cannot go on with {kept}")
+        for choice, (options, before) in enumerate(zip(stage.options, self.stage.options, strict=True)):
+            if not options or not set(options) <= set(before):
+                raise ValueError(f"choice {choice} has the options {before} left; it cannot go on with {options}")
         self.stage = stage
         self.model.keep(stage.options)
-        left = set(self.model.parameters())
+        remaining = set(self.model.parameters())
         for group in self._optimizer.param_groups:
-            group["params"] = [p for p in group["params"] if p in left]
-        for parameter in [p for p in self._optimizer.state if p not in left]:
+            group["params"] = [p for p in group["params"] if p in remaining]
+        for parameter in [p for p in self._optimizer.state if p not in remaining]:
             del self._optimizer.state[parameter]
         self._norms = [m for m in self.model.modules() if isinstance(m, _BatchNorm)]
         self._skips = [m for m in self.model.modules() if isinstance(m, SkipDropout)]
@@ -181,7 +197,7 @@ class Supernet(Differentiable):
         return mean
 
     def _training_batch(self) -> tuple[Tensor, Tensor, int]:
-        """This replica's share of the next weight step's images and labels, and how many images the whole batch has."""
+        """Return this replica's share of the next weight step's images and labels, and the number of images of all shares."""
         indices = self._batches[self.step]
         rng = np.random.default_rng([self.seed, _AUGMENT, self.step])
         images = self._train.images[self._share(indices)]
@@ -195,7 +211,7 @@ class Supernet(Differentiable):
         # P-DARTS: linear while warming up, then exp(-0.2) an epoch; its stages have 25 epochs, ours are measured in stages.
         fall = 1 - done if done < warmup else math.exp(-0.2 * 25 * (done - warmup))
         start = self.skip_dropout[min(self.stage.index, len(self.skip_dropout) - 1)] if self.skip_dropout else 0.0
-        # It is against mixtures that lean on skips; a path that consists of them would merely be spoilt.
+        # Dropout keeps mixtures from relying on skip connections; a single path that consists of them would only lose signal.
         for skip in self._skips:
             skip.rate = 0.0 if one_hot or not self.stage.skips else start * fall
         self._chance.manual_seed(_number(self.seed, _DROPOUT, self.step, self.rank))
@@ -204,11 +220,11 @@ class Supernet(Differentiable):
         return torch.from_numpy(indices[self.rank :: self.world]).to(self.device)
 
     def _loss(self, x: Tensor, y: Tensor, weights: Weights, images: int) -> Tensor:
-        """This replica's part of the mean cross-entropy over `images` images."""
+        """Return this replica's part of the mean cross-entropy over `images` images."""
         return nn.functional.cross_entropy(self._scores(x, weights), y, reduction="sum") / images
 
     def _scores(self, x: Tensor, weights: Weights) -> Tensor:
-        """Of each class, (images, classes), in single precision or better."""
+        """Return the logits, (images, classes), in single precision or better."""
         with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.amp):
             scores = self.model(x.contiguous(memory_format=self.layout), weights)
         return scores.float() if self.amp else scores  # type: ignore[no-any-return]
@@ -223,7 +239,7 @@ class Supernet(Differentiable):
 
     @torch.no_grad()
     def _copy_the_first(self) -> None:
-        """Takes weights, averages and momentum of the first replica: its checkpoint is what all go on from.
+        """Copy weights, averages and momentum from the first replica, whose checkpoint all of them continue from.
 
         Initial weights and steps differ in the last bits between processors, and running averages are each replica's own.
         """
@@ -237,7 +253,7 @@ class Supernet(Differentiable):
             tensor.copy_(piece.clone().view(tensor.dtype).view_as(tensor))  # a copy, since a slice may not be aligned
 
     def _recalibrate(self, weights: Weights) -> None:
-        """Fits the statistics of normalisation to one network, on the first training batches, without augmentation."""
+        """Fit the statistics of normalisation to one network, on the first training batches, without augmentation."""
         tracking = [norm for norm in self._norms if norm.track_running_stats]
         momenta = [norm.momentum for norm in tracking]
         for norm in tracking:
@@ -265,14 +281,14 @@ class Supernet(Differentiable):
             for i in (torch.from_numpy(b).to(self.device) for b in batches)
         ]
         total = sum(len(b) for b in batches)
-        found: list[Metrics] = []
+        metrics: list[Metrics] = []
         for architecture in architectures:
             weights = Weights(Mixture.one_hot(architecture, self.space.sizes).weights)
             if self.statistics == "recalibrated":
                 self._recalibrate(weights)
-            right = sum((self._scores(x, weights).argmax(dim=1) == y).sum() for x, y in images)
-            found.append({"accuracy": 100.0 * int(right) / total})
-        return found
+            correct = sum((self._scores(x, weights).argmax(dim=1) == y).sum() for x, y in images)
+            metrics.append({"accuracy": 100.0 * int(correct) / total})
+        return metrics
 
     def measure_on_device(self, architectures: Sequence[Architecture]) -> list[Metrics]:
         image = self.data.normalise(self._valid.images[:1])
@@ -295,8 +311,10 @@ class Supernet(Differentiable):
                 norm.training, norm.track_running_stats = False, norm.running_mean is not None
 
     def _unrolled(self, mixture: Mixture, valid: tuple[Tensor, Tensor, int]) -> tuple[float, Cotangents]:
-        """DARTS, section 2.3: through a virtual weight step, the second derivative by a finite difference; the weights end as
-        they began, bit by bit."""
+        """Differentiate through a virtual weight step, the second derivative by a finite difference (DARTS, section 2.3).
+
+        The weights end as they began, bit by bit.
+        """
         parameters = list(self.model.parameters())
         before = [p.detach().clone() for p in parameters]
         self._schedule(one_hot=True)
@@ -327,16 +345,24 @@ class Supernet(Differentiable):
         return value, tuple(tuple(c - far * (up - down) for c, up, down in zip(*row, strict=True)) for row in rows)
 
     def _gradients(self, loss: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
-        """Of the whole batch, zeros for what did not run."""
-        found = torch.autograd.grad(loss, parameters, allow_unused=True)
-        whole = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
-        self._sum_over_replicas(whole)
-        return whole
+        """Return the gradients of the whole batch's loss; zeros for parameters that did not run."""
+        partial = torch.autograd.grad(loss, parameters, allow_unused=True)
+        gradients = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, partial, strict=True)]
+        self._sum_over_replicas(gradients)
+        return gradients
 
     def _cotangents(
         self, mixture: Mixture, x: Tensor, y: Tensor, images: int, parameters: Sequence[nn.Parameter] = ()
     ) -> tuple[float, Cotangents, list[Tensor]]:
-        """The loss over all replicas' shares, d loss / d weight, and d loss / d parameter for those that are given."""
+        """Return the loss over all replicas' shares, d loss / d weight, and d loss / d parameter for `parameters`.
+
+        Args:
+            mixture: Point at which to differentiate.
+            x: This replica's images, normalised.
+            y: Their labels.
+            images: Number of images of all replicas.
+            parameters: Parameters whose gradients are wanted, too.
+        """
         active = mixture.active()
         dtype = next(self.model.parameters()).dtype
         rows: list[list[float | Tensor]] = [list(row) for row in mixture.weights]
@@ -401,10 +427,13 @@ class Supernet(Differentiable):
         self._optimizer.load_state_dict(state["optimizer"])
 
     def inherit(self, state: dict[str, Any]) -> None:
-        """Takes the weights of a `state_dict` to measure with, whatever statistics the search that made it went by.
+        """Load the weights of a `state_dict` for measuring, whatever statistics of normalisation its search used.
 
-        Averages that are wanted here and were not kept there begin anew, which recalibration makes good; those that are not
-        wanted are left out. Raises RunError where the weights are not of this supernet.
+        Averages that are wanted here and were not kept there start afresh, and are fitted by recalibration; those that are not
+        wanted are left out.
+
+        Raises:
+            RunError: Where the weights are not of this supernet.
         """
         self.build(stage_of(state), state["steps"])
         ours = self.model.state_dict()
@@ -429,30 +458,30 @@ class Supernet(Differentiable):
 
     @property
     def averages(self) -> bool:
-        """Whether any of its normalisation keeps averages, so that there is something to recalibrate."""
+        """Tell whether any normalisation keeps averages, so that there is something to recalibrate."""
         return any(norm.track_running_stats for norm in self._norms)
 
 
 def stage_of(state: dict[str, Any]) -> Stage:
-    """The stage that a supernet's `state_dict` was taken in."""
+    """Read the stage that a supernet's `state_dict` was taken in."""
     return Stage(**state["stage"] | {"options": tuple(tuple(o) for o in state["stage"]["options"])})
 
 
 def _normalisation(model: nn.Module, affine: bool, tracked: bool) -> list[_BatchNorm]:
-    """Takes learned scales and running averages from batch normalisation where they are not wanted; returns all of it."""
-    found = [m for m in model.modules() if isinstance(m, _BatchNorm)]
-    for norm in found:
+    """Remove learned scales and running averages that are not wanted, and return all layers of batch normalisation."""
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm)]
+    for norm in norms:
         if not affine:
             norm.affine = False
             norm.weight = norm.bias = None  # type: ignore[assignment]
         norm.track_running_stats = tracked and norm.running_mean is not None  # a user's own may keep none
         if not tracked:
             norm.running_mean = norm.running_var = norm.num_batches_tracked = None
-    return found
+    return norms
 
 
 def _number(*seed: int) -> int:
-    """A 64-bit seed from several numbers."""
+    """Derive a seed of 63 bits from several numbers."""
     return int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 

@@ -1,4 +1,4 @@
-"""A table of architectures that somebody trained: exact answers in microseconds, and exact gradients in between."""
+"""Tabular benchmarks: networks that somebody trained, looked up in microseconds, with exact gradients in between."""
 
 from __future__ import annotations
 
@@ -25,15 +25,28 @@ SHIPPED = Path(__file__).parents[1] / "tables"
 
 
 class TabularBenchmark(Differentiable):
-    """Columns of numbers by architecture. A column whose name ends in "accuracy" counts as 100 minus its value; every other
-    one is minimised. time: the column of what an evaluation takes, in seconds or whatever else; without one each takes 1.
+    """Table with a row of numbers per architecture.
+
+    A column whose name ends in "accuracy" counts as 100 minus its value; every other one is minimised.
 
     Between architectures the first column is extended multilinearly: its expectation when every choice draws an option with the
-    mixture's weights, over their sum. So the gradient of a mixture is exact, and at an architecture the cotangent of each
+    mixture's weights, over their sum. So the gradient at a mixture is exact, and at an architecture the cotangent of each
     option is the difference that changing that choice alone would make.
 
-    Raises InputError for a table that lacks a column, names architectures that the space does not have or one of them twice, or
-    has values that are missing or not finite, or times that are not positive.
+    Args:
+        space: Search space of the architectures.
+        frame: Table with a column `arch` in the notation of the space.
+        columns: Columns to use as costs, the error or accuracy first.
+        source: Name of the table, for messages.
+        time: Column with the cost of an evaluation, in seconds or any other unit; None for 1 each.
+
+    Attributes:
+        costs: Costs by architecture, lower is better.
+        takes: Cost of an evaluation by architecture, in the unit of `time`.
+
+    Raises:
+        InputError: For a table that lacks a column, names architectures that the space does not have or one of them twice, or
+            has values that are missing or not finite, or times that are not positive.
     """
 
     def __init__(
@@ -58,9 +71,9 @@ class TabularBenchmark(Differentiable):
         if bad.any():
             at, which = (int(i[0]) for i in np.nonzero(bad))
             kind = "positive" if needed[which] == time else "finite"
-            found = frame[needed[which]].iloc[at]
-            said = "" if pd.isna(found) else f" ({found})"
-            raise InputError(f"{source}, row {at + 1}: {needed[which]} is missing, or not a {kind} number{said}")
+            value = frame[needed[which]].iloc[at]
+            shown = "" if pd.isna(value) else f" ({value})"
+            raise InputError(f"{source}, row {at + 1}: {needed[which]} is missing, or not a {kind} number{shown}")
         times = values[:, -1].tolist() if time else [1.0] * len(values)
         values = values[:, : len(columns)]
         for i, column in enumerate(columns):
@@ -86,10 +99,17 @@ class TabularBenchmark(Differentiable):
     def read(
         cls, paths: Path | Sequence[Path], space: SearchSpace, columns: Sequence[str], *, time: str | None = None
     ) -> TabularBenchmark:
-        """From Parquet, CSV or JSON files, joined by their `arch`; a path that is no file may be the name of a shipped table.
+        """Read a table from files that are joined by their `arch`.
 
-        JSON is {architecture: {column: number}}, as NAS-Bench-Macro's, or {column: numbers} with `arch` among them. Where an
-        architecture has a list of numbers they are of several trainings, which count with their mean.
+        JSON is {architecture: {column: number}}, as NAS-Bench-Macro's, or {column: numbers} with `arch` among them. A list of
+        numbers for an architecture has the results of several trainings, of which the mean counts.
+
+        Args:
+            paths: Parquet, CSV or JSON files; a path that is no file may be the name of a shipped table.
+            space: As all that follow, see the class.
+
+        Raises:
+            InputError: For files that cannot be read or joined, and as the class does.
         """
         paths = [paths] if isinstance(paths, Path) else list(paths)
         frame = _frame(paths[0])
@@ -102,11 +122,16 @@ class TabularBenchmark(Differentiable):
 
     @property
     def complete(self) -> bool:
-        """Whether it has every architecture of the space."""
+        """Tell whether the table has every architecture of the space."""
         return len(self.costs) == self.space.architectures
 
     def named(self, text: str) -> Architecture:
-        """The architecture of that notation. Raises ValueError for what is none of the space, KeyError for one it has not."""
+        """Return the architecture that `text` stands for.
+
+        Raises:
+            ValueError: For what is no architecture of the space.
+            KeyError: For one that the table does not have.
+        """
         architecture = self._named.get(text)  # read once: parsing takes longer than looking up
         if architecture is None:
             architecture = self.space.parse(text)
@@ -115,24 +140,24 @@ class TabularBenchmark(Differentiable):
         return architecture
 
     def front(self) -> list[tuple[float, ...]]:
-        """The costs of what nothing in the table dominates."""
+        """Return the costs of the architectures that nothing in the table dominates."""
         if self._front is None:
             costs = list(self.costs.values())
             self._front = [costs[i] for i in non_dominated(costs)]
         return self._front
 
     def worst(self) -> tuple[float, ...]:
-        """The highest of each cost."""
+        """Return the highest value of each cost."""
         return tuple(max(column) for column in zip(*self.costs.values(), strict=True))
 
     def values(self, costs: Sequence[float]) -> list[float]:
-        """Costs as the table's columns have them."""
+        """Convert costs to values as the table's columns have them."""
         return [100.0 - v if is_accuracy(c) else v for c, v in zip(self.columns, costs, strict=True)]
 
     def additive(self, column: int) -> Additive | None:
-        """That column as a sum over the options, or None where it is none.
+        """Return a column as a sum over the options, or None where it is no such sum.
 
-        Read off the architectures by least squares; it counts as a sum if it reproduces every row of the table.
+        The terms are fitted by least squares; the column counts as a sum if they reproduce every row of the table.
         """
         if column not in self._additive:
             places = np.array(list(self.costs))
@@ -142,15 +167,15 @@ class TabularBenchmark(Differentiable):
             design[np.arange(len(places))[:, None], 1 + offsets + places] = 1.0
             values = np.array([costs[column] for costs in self.costs.values()])
             scale = max(1e-12, float(np.abs(values).max()))
-            found = np.linalg.lstsq(design.T @ design, design.T @ (values / scale), rcond=1e-10)[0] * scale
-            exact = bool(np.abs(design @ found - values).max() <= 1e-6 * scale)
-            rows = [found[1 + o : 1 + o + n].tolist() for o, n in zip(offsets, self.space.sizes, strict=True)]
-            self._additive[column] = (float(found[0]), rows) if exact else None
+            terms = np.linalg.lstsq(design.T @ design, design.T @ (values / scale), rcond=1e-10)[0] * scale
+            exact = bool(np.abs(design @ terms - values).max() <= 1e-6 * scale)
+            rows = [terms[1 + o : 1 + o + n].tolist() for o, n in zip(offsets, self.space.sizes, strict=True)]
+            self._additive[column] = (float(terms[0]), rows) if exact else None
         return self._additive[column]
 
     @property
     def cost_models(self) -> list[CostColumn]:
-        """The columns after the first, for searchers that use costs which are sums over the options."""
+        """List the columns after the first, for searchers that use costs which are sums over the options."""
         return [CostColumn(self, i) for i in range(1, len(self.columns))]
 
     def build(self, stage: Stage, steps: int) -> None:
@@ -164,7 +189,7 @@ class TabularBenchmark(Differentiable):
         return 0.0
 
     def measure(self, architectures: Sequence[Architecture]) -> list[Metrics]:
-        """Raises InputError for an architecture that a partial table has not."""
+        """Return the costs by column. Raises InputError for an architecture that a partial table does not have."""
         try:
             return [dict(zip(self.columns, self.costs[a], strict=True)) for a in architectures]
         except KeyError as error:
@@ -174,7 +199,11 @@ class TabularBenchmark(Differentiable):
         return [{} for _ in architectures]
 
     def differentiate(self, mixture: Mixture, batch: int, unrolled: bool = False) -> tuple[float, Cotangents]:
-        """Raises InputError for a partial table, which has no gradients. The first column counts as a share, not in percent."""
+        """Return the first column, as a share of 1 rather than in percent, and its gradient.
+
+        Raises:
+            InputError: For a partial table, which has no gradients.
+        """
         if self._grid is None:
             if not self.complete:
                 raise InputError(
@@ -206,7 +235,12 @@ class TabularBenchmark(Differentiable):
 
 @dataclass(frozen=True)
 class CostColumn:
-    """A column of a table as a cost."""
+    """Column of a table as a cost model.
+
+    Args:
+        table: The table.
+        column: Index among its columns.
+    """
 
     table: TabularBenchmark
     column: int
@@ -217,18 +251,18 @@ class CostColumn:
 
 
 def is_accuracy(column: str) -> bool:
-    """Whether it counts as 100 minus its value."""
+    """Tell whether a column counts as 100 minus its value."""
     return column.endswith(("accuracy", "_acc"))
 
 
 def checksum(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
+    """Compute the SHA-256 of a table's file, in hexadecimal."""
     with locate(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def locate(path: Path) -> Path:
-    """The file itself, or that of the shipped table of this name. Raises InputError where there is neither."""
+    """Return the file itself, or that of the shipped table of this name. Raises InputError where there is neither."""
     shipped = SHIPPED / f"{path.name}.csv"
     if not path.exists() and shipped.exists() and path.name == str(path):
         return shipped
@@ -256,14 +290,15 @@ def _frame(path: Path) -> pd.DataFrame:
     return frame
 
 
-def _from_json(found: Any) -> pd.DataFrame:
-    if not isinstance(found, dict) or not found:
+def _from_json(content: Any) -> pd.DataFrame:
+    if not isinstance(content, dict) or not content:
         raise ValueError("it is no object of architectures, or of columns")
-    if "arch" in found:
-        return pd.DataFrame(found)
-    if not all(isinstance(row, dict) for row in found.values()):
+    if "arch" in content:
+        return pd.DataFrame(content)
+    if not all(isinstance(row, dict) for row in content.values()):
         raise ValueError("write {architecture: {column: number}}, or {column: [numbers]} with arch among them")
     means = {
-        arch: {c: float(np.mean(v)) if isinstance(v, list) and v else v for c, v in row.items()} for arch, row in found.items()
+        arch: {key: float(np.mean(value)) if isinstance(value, list) and value else value for key, value in row.items()}
+        for arch, row in content.items()
     }
     return pd.DataFrame.from_dict(means, orient="index").rename_axis("arch").reset_index()

@@ -1,4 +1,4 @@
-"""The honest answer: one architecture, trained from scratch, tested on images that no search has seen."""
+"""Training of one network from scratch, and its test on images that no search has seen."""
 
 from __future__ import annotations
 
@@ -31,9 +31,16 @@ def retrain(
     device: str = "cpu",
     progress: Callable[[int], None] = lambda epoch: None,
 ) -> dict[str, float]:
-    """Trains `network` in place on the train and validation parts (see `fit`) and tests it once, at the end, on the test part.
+    """Train `network` in place on the train and validation parts, and test it once, at the end, on the test part.
 
-    Returns `test_error_percent` and the last epoch's mean `train_loss`.
+    Args:
+        network: Module to train.
+        architecture: Architecture of the network, which seeds its training together with `seed`.
+        data: Images.
+        epochs: As all that follow, see `fit`.
+
+    Returns:
+        `test_error_percent` and the last epoch's mean `train_loss`.
     """
     part = Part(torch.cat([data.train.images, data.valid.images]), torch.cat([data.train.labels, data.valid.labels]))
     loss = fit(
@@ -73,10 +80,30 @@ def fit(
     progress: Callable[[int], None],
     key: str = "retrain.lr",
 ) -> float:
-    """Trains `network` in place on `part`, which is on `device`: SGD with a cosine to 0. Returns the last epoch's mean loss.
+    """Train `network` in place with SGD whose learning rate falls to 0 along a cosine.
 
-    architecture: seeds the order of the images and the initial weights, together with `seed`. progress: called with the
-    number of epochs done. key: where the learning rate is set. Raises RunError where the loss is not finite.
+    Args:
+        network: Module to train; its weights are drawn anew.
+        architecture: Architecture of the network; seeds the initial weights and the order of the images, together with `seed`.
+        data: Normalisation and augmentation of the images.
+        part: Images to train on, on `device`.
+        epochs: Passes over the images.
+        batch: Images per weight step.
+        lr: Learning rate at the start.
+        momentum: Momentum of SGD.
+        weight_decay: L2 penalty.
+        clip: L2 norm that gradients are clipped to.
+        channels_last: Whether the channels of a pixel lie side by side in memory.
+        seed: Seed, as above.
+        device: torch's name of the device.
+        progress: Called with the number of epochs done.
+        key: Setting of the learning rate in an experiment, for messages.
+
+    Returns:
+        The last epoch's mean loss.
+
+    Raises:
+        RunError: Where the loss is not finite.
     """
     chance = [seed, *architecture]
     with torch.random.fork_rng(devices=[]):
@@ -113,12 +140,12 @@ def fit(
 
 @torch.no_grad()
 def wrong(network: nn.Module, data: Dataset, part: Part) -> int:
-    """How many images of `part` the network gets wrong; both are on the same device."""
+    """Count the images of `part` that the network gets wrong; both are on the same device."""
     network.eval()
     pieces = zip(part.images.split(512), part.labels.split(512), strict=True)  # type: ignore[no-untyped-call]
     return int(sum(int((network(data.normalise(x)).argmax(dim=1) != y).sum()) for x, y in pieces))
 
 
 def portable(network: nn.Module) -> dict[str, Any]:
-    """The weights on the CPU, for `torch.save`, in torch's usual layout."""
+    """Copy the weights to the CPU, in torch's usual memory layout, for `torch.save`."""
     return {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
