@@ -23,7 +23,7 @@ import pandas as pd
 import torch
 
 from hw_profiles.measure import in_torch, steady, timed
-from orchestrator.config.experiment import make_space
+from orchestrator.config.spaces import make_space
 from orchestrator.data import loaders as data
 from orchestrator.evaluators.training import fit, wrong
 from orchestrator.spaces.base import SearchSpace
