@@ -60,7 +60,11 @@ class SharedWeights:
         self.data, self.space = plan.problem.data, plan.problem.space
         checkpoints = Checkpoints(directory / "checkpoints")
         alone = plan.varied(workers=Workers(ray=False, count=1)).build_evaluator()
-        assert isinstance(alone, Supernet)
+        if not isinstance(alone, Supernet):
+            raise InputError(
+                f"{directory}: its weights are those of training.name = {plan.experiment.training.name!r}; only weights of the "
+                "evaluator supernet, or of a class that extends it, can be looked into"
+            )
         self.own: str = alone.statistics
         try:
             state = checkpoints.load()

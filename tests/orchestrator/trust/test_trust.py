@@ -35,6 +35,7 @@ from orchestrator.trust.assessment import Truth, assess
 from orchestrator.trust.weights import SharedWeights, sample
 from searchers import Stage
 from tests import helpers
+from tests.fakes import FAKE
 from tests.helpers import assert_refused, tiny, write_toml
 
 SECTIONS: dict[str, Any] = {
@@ -347,6 +348,11 @@ def test_networks_that_inherited_nothing_are_refused(tmp_path: Path) -> None:
     training = {"name": "from-scratch", "epochs": 1, "batch": 20}
     (tmp_path / "experiment.toml").write_text(tiny(searcher=RANDOM, training=training).to_toml())
     assert_refused(call(tmp_path), "trained from scratch one by one")
+
+
+def test_weights_of_somebody_elses_evaluator_are_refused(tmp_path: Path) -> None:
+    directory = search(tmp_path, **FAKE, searcher=RANDOM)
+    assert_refused(call(directory), "FakeEvaluator", "only weights of the evaluator supernet")
 
 
 def test_few_survivors_are_nothing_to_rank(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
