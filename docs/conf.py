@@ -59,7 +59,8 @@ def public_names(module: ModuleType, name: str) -> list[str]:
     for key, value in exported:
         if not ismodule(value):
             kind = "class" if isclass(value) else "function" if isroutine(value) else "data"
-            lines += [f".. auto{kind}:: {name}.{key}", *(["   :members:"] if kind == "class" else []), ""]
+            # The pages of the packages have the targets that references lead to.
+            lines += [f".. auto{kind}:: {name}.{key}", "   :no-index:", *(["   :members:"] if kind == "class" else []), ""]
     for key, value in exported:
         if ismodule(value) and hasattr(value, "__all__"):
             lines += public_names(value, f"{name}.{key}")

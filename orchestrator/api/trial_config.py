@@ -36,7 +36,7 @@ def param_space(space: SpaceLike, *, image: tuple[int, int, int] | None = None, 
         classes: Outputs of the classifier; by default the space's own, or 10.
 
     Returns:
-        `{"choices": {name: tune.choice(options)}}`, nested where names have a slash.
+        A mapping with `choices`, which has a `tune.choice` by name for each choice, nested where names have a slash.
 
     Raises:
         InputError: For an unknown space, or one that cannot be built.

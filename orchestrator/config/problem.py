@@ -129,7 +129,7 @@ class Problem:
 
     Args:
         space: A name (`"nas-bench-201"`, `"module:function"`), a `SearchSpace`, one of `paretoray.spaces` with settings, or a
-            function `build(image, classes)` that returns a module with `Choice`s in it.
+            function `build(image, classes)` that returns a module with a `Choice` in it.
         data: A name (`"digits"`), one of `paretoray.data` with settings, or a `Dataset`.
         objectives: Names, classes of `Objective`, or a mapping from names to settings, in which `at_most` is a limit and
             `target` what a scalarised method aims at. The first one is `error`.
