@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,19 @@ import paretoray as pr
 from orchestrator.api.search import make_plan
 from orchestrator.api.search_trial import overridden
 from orchestrator.cluster import trials
+from searchers.random_search import RandomSearch
 from tests.helpers import tiny
 
+
+class Slow(RandomSearch):
+    """Leaves time for reports, and for being killed between them."""
+
+    def train_on(self, steps: int) -> list[Any]:
+        time.sleep(0.1)
+        return super().train_on(steps)
+
+
+SLOW = f"{__name__}:Slow"
 BUDGET = pr.Budget(epochs=6, interval=2, validate=4, checkpoint=0.01)
 
 
@@ -45,17 +57,17 @@ class TestInATuner:
         class KillOnce(tune.Callback):  # type: ignore[misc]
             evaluations = 0
 
-            def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
-                if result["checkpoint_dir_name"] and result["evaluations"] and not self.evaluations and not result["finished"]:
-                    self.evaluations = result["evaluations"]
-                    os.kill(result["pid"], signal.SIGKILL)
+            def on_checkpoint(self, iteration: int, trials: Any, trial: Any, checkpoint: Any, **info: Any) -> None:
+                if trial.last_result["evaluations"] and not self.evaluations:
+                    self.evaluations = trial.last_result["evaluations"]
+                    os.kill(trial.last_result["pid"], signal.SIGKILL)
 
             def __getstate__(self) -> dict[str, Any]:
                 return {"evaluations": 1}  # the restored one kills nobody
 
         kill = KillOnce()
         budget = pr.Budget(epochs=60, interval=2, validate=4, checkpoint=0.01)
-        search = pr.tune.trainable(problem, pr.searchers.RandomSearch(samples=8), budget=budget)
+        search = pr.tune.trainable(problem, pr.searchers(SLOW, samples=8), budget=budget)
         config = {"seed": 1, "searcher": {"samples": 2, "warmup": 0.1}}
         assert run(search, tmp_path, config, callbacks=[kill]).num_errors == 1 and kill.evaluations
         results = tune.Tuner.restore(str(tmp_path / "run"), search, resume_errored=True).fit()
@@ -65,7 +77,7 @@ class TestInATuner:
         found = opened(results[0], tmp_path / "found")
         straight = pr.search(
             problem,
-            pr.searchers.RandomSearch(samples=2, warmup=0.1),
+            pr.searchers(SLOW, samples=2, warmup=0.1),
             budget=budget,
             workers=pr.Workers(ray=False, count=1),
             retrain=pr.Retraining(members=0),
