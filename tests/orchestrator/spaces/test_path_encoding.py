@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from analysis.graphs import Graph
-from orchestrator.config.experiment import make_space
+from orchestrator.config.spaces import make_space
 from orchestrator.spaces.base import SKIPS
 from orchestrator.spaces.parts.path_encoding import encode_paths
 
