@@ -14,7 +14,9 @@ from click.testing import CliRunner
 from torch import Tensor, nn
 
 from orchestrator.cli import main
-from orchestrator.config.experiment import Experiment, find_space
+from orchestrator.config.experiment import Experiment
+from orchestrator.config.plan import SearchPlan
+from orchestrator.config.spaces import find_space
 from orchestrator.errors import InputError
 from orchestrator.spaces import Choice, Zero
 from orchestrator.spaces.parts.choice import Weights, extract
@@ -204,7 +206,7 @@ def test_the_error_names_the_line_of_the_users_file(tmp_path: Path, monkeypatch:
     experiment = {"data": {"name": "digits"}, "space": {"name": "broken_network:build"}, "searcher": {"name": "random-search"}}
     read = Experiment.from_dict({**experiment, "objectives": {"error": {}, "macs": {}}})
     with pytest.raises(InputError, match=r"broken_network\.py, line 4"):
-        read.build_space(read.load_data())
+        SearchPlan.of(read)
 
 
 def test_factories_are_checked_by_their_signature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,7 +214,7 @@ def test_factories_are_checked_by_their_signature(tmp_path: Path, monkeypatch: p
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(InputError, match=r"def build\(image, classes"):
         find_space("other_network:build")
-    with pytest.raises(InputError, match="module:function"):
+    with pytest.raises(InputError, match="write module:name"):
         find_space("other_network:nothing")
 
 
