@@ -5,14 +5,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
 
 from benchmarks.digits_tiny_table import TRAINING
-from orchestrator.cli import main
 from orchestrator.config.spaces import make_space
 from orchestrator.data import loaders as data
 from orchestrator.evaluators.tabular import SHIPPED, TabularBenchmark
 from orchestrator.evaluators.training import fit, wrong
+from tests.helpers import call
 
 COLUMNS = ["valid_accuracy", "test_accuracy", "valid_deviation", "parameters", "macs", "latency_ms", "train_seconds"]
 
@@ -53,13 +52,13 @@ def test_training_gives_what_it_says(arch: str, shipped: pd.DataFrame) -> None:
 def test_bench_plays_on_it_without_being_told(tmp_path: Path) -> None:
     out = tmp_path / "out"
     given = ["--searchers", "random-search,darts", "--budget", "30", "--seeds", "2", "--workers", "1", "--out", str(out)]
-    result = CliRunner().invoke(main, ["bench", *given])
+    result = call("bench", *given)
     assert result.exit_code == 0, result.output
     assert len(pd.read_csv(out / "evaluations.csv")) == 2 * 2 * 30
     page = (out / "report.html").read_text()
     assert "digits-tiny: 625 of the 625 architectures" in page
     given[3:4] = ["100", "--time", "train_seconds"]
-    result = CliRunner().invoke(main, ["bench", *given[:-1], str(tmp_path / "seconds")])
+    result = call("bench", *given[:-1], tmp_path / "seconds")
     assert result.exit_code == 0, result.output
-    result = CliRunner().invoke(main, ["bench", "--space", "darts"])
+    result = call("bench", "--space", "darts")
     assert result.exit_code == 2 and "the one that is shipped is of digits-tiny" in result.output
