@@ -13,7 +13,7 @@ from orchestrator.errors import InputError
 from orchestrator.objectives.base import Metrics, Objective
 from orchestrator.registry import nearest
 from orchestrator.spaces.base import SearchSpace
-from orchestrator.spaces.parts.prices import Operation, Sum
+from orchestrator.spaces.parts.costs import AdditiveCost, Operation
 from searchers.base import Architecture
 
 
@@ -83,7 +83,7 @@ def options(space: SearchSpace) -> list[str]:
 def parts_of(space: SearchSpace, by: str, architecture: Architecture) -> Counter[str]:
     """The parts that a network has, of those that not every one has."""
     if by == "operation":
-        return Counter(operation.part for operation in space.prices.varying(architecture))
+        return Counter(operation.part for operation in space.operation_costs.varying(architecture))
     return Counter(f"{c.name}={c.options[o]}" for c, o in zip(space.choices, architecture, strict=True))
 
 
@@ -137,7 +137,7 @@ def command(space: SearchSpace) -> str:
     return f"paretoray profile --space {space.name}{settings} image={image} classes={space.classes} --out me.toml"
 
 
-def price(profile: Profile, space: SearchSpace, source: str) -> Sum:
+def price(profile: Profile, space: SearchSpace, source: str) -> AdditiveCost:
     """What the profile says of each network of the space. Raises InputError where it lacks something."""
     needed = [CONSTANT] if profile.leaves_out == "constants" else []
     if profile.by == "option":
@@ -147,8 +147,8 @@ def price(profile: Profile, space: SearchSpace, source: str) -> Sum:
             for c, choice in enumerate(space.choices)
             for o, option in enumerate(choice.options)
         ]
-        return Sum(terms, space.sizes, profile.fixed)
-    _complete(profile, [*(p.operation.part for p in space.prices.listed if p.conditions), *needed], source)
+        return AdditiveCost(terms, space.sizes, profile.fixed)
+    _complete(profile, [*space.operation_costs.varying_parts, *needed], source)
 
     # A space that does not list its operations may have some that no measured network had; they cost like their kind.
     kinds: dict[str, list[float]] = {}
@@ -159,7 +159,7 @@ def price(profile: Profile, space: SearchSpace, source: str) -> Sum:
         known = profile.costs.get(operation.part)
         return float(np.mean(kinds.get(operation.name, [0.0]))) if known is None else known
 
-    return space.prices.sum(value, fixed=profile.fixed)
+    return space.operation_costs.sum(value, fixed=profile.fixed)
 
 
 def _complete(profile: Profile, needed: list[str], source: str) -> None:

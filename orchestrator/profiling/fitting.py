@@ -102,7 +102,7 @@ def learn(
     What the device leaves out of a network is decided by cross-validation. Where it leaves something out, networks whose output
     does not depend on the image cost next to nothing, of which no share can be told, and are not part of the validation.
     """
-    parts = sorted({p.operation.part for p in space.prices.listed if p.conditions}) if by == "operation" else options(space)
+    parts = space.operation_costs.varying_parts if by == "operation" else options(space)
     if not parts:  # a space that does not list its operations
         parts = sorted({p for a in (*networks, *others) for p in parts_of(space, by, a)})
     tried = {}

@@ -19,7 +19,7 @@ def operations(space: SearchSpace) -> dict[str, tuple[nn.Module, list[tuple[int,
     spaces that do not list theirs, cannot be had by themselves and are left out.
     """
     order = {choice.name: i for i, choice in enumerate(space.choices)}
-    left = {p.operation.part: p.conditions for p in space.prices.listed if p.conditions}
+    left = {p.operation.part: p.conditions for p in space.operation_costs.listed if p.conditions}
     found: dict[str, tuple[nn.Module, list[tuple[int, ...]]]] = {}
     while left:
         allowed = [set(range(size)) for size in space.sizes]

@@ -17,8 +17,8 @@ from torch import nn
 
 from analysis.graphs import Graph
 from orchestrator.spaces.parts.choice import Decided, MixedNetwork, decided, extract, keeping
+from orchestrator.spaces.parts.costs import Operation, OperationCosts, cost_operations
 from orchestrator.spaces.parts.path_encoding import encode_paths
-from orchestrator.spaces.parts.prices import Operation, Prices, priced
 from searchers.base import Architecture, check_architecture
 
 SKIPS = frozenset({"skip", "skip_connect", "identity", "id"})
@@ -143,28 +143,28 @@ class SearchSpace(ABC):
         return extract(built.network, architecture)
 
     @cached_property
-    def prices(self) -> Prices:
+    def operation_costs(self) -> OperationCosts:
         """What every option costs at every place; made by one run without arithmetic when it is first needed."""
-        return priced(lambda: self.build(None), self._order, self.sizes, self.image)
+        return cost_operations(lambda: self.build(None), self._order, self.sizes, self.image)
 
     def operations(self, architecture: Architecture) -> list[Operation]:
         """All operations of `network(architecture)`, in the order in which they run."""
         self.check(architecture)
-        return self.prices.operations(architecture)
+        return self.operation_costs.operations(architecture)
 
     def parameters(self, architecture: Architecture) -> int:
         """Parameters of `network(architecture)`, by adding up those of its operations."""
         self.check(architecture)
-        return self.prices.cost("parameters", architecture)
+        return self.operation_costs.cost("parameters", architecture)
 
     def macs(self, architecture: Architecture) -> int:
         """Multiplications of `network(architecture)` for one image (see `Operation`)."""
         self.check(architecture)
-        return self.prices.cost("macs", architecture)
+        return self.operation_costs.cost("macs", architecture)
 
     def additive(self, cost: str) -> tuple[float, list[list[float]]] | None:
-        """`parameters` or `macs` as a sum over the options (see `Prices.additive`)."""
-        return self.prices.additive(cost)
+        """`parameters` or `macs` as a sum over the options (see `OperationCosts.additive`)."""
+        return self.operation_costs.additive(cost)
 
     def derive(self, probabilities: Sequence[Sequence[float]]) -> Architecture:
         """The architecture that stands for a policy: here, each choice's most probable option."""

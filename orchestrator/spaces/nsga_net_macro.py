@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from analysis.graphs import Graph
 from orchestrator.spaces.base import Decision, Published, SearchSpace
 from orchestrator.spaces.parts.choice import Decided, total
+from orchestrator.spaces.parts.costs import AdditiveCost, ConditionalOperation, Operation, OperationCosts
 from orchestrator.spaces.parts.layers import classifier
 from orchestrator.spaces.parts.notation import Reader
-from orchestrator.spaces.parts.prices import Operation, Priced, Prices, Sum
 from searchers.base import Architecture
 
 Phase = dict[int, list[int]]
@@ -87,9 +87,9 @@ class NsgaNetMacro(SearchSpace):
         return _Shared(self)
 
     @cached_property
-    def prices(self) -> Prices:
+    def operation_costs(self) -> OperationCosts:
         """Counted from the decoded graphs, of each network by itself."""
-        return _Counted(self)
+        return _CountedCosts(self)
 
     def count(self, architecture: Architecture) -> list[Operation]:
         """The operations of a network, from its graphs."""
@@ -169,19 +169,19 @@ class NsgaNetMacro(SearchSpace):
         return phases
 
 
-class _Counted(Prices):
-    """Prices without a table: what repair makes of a string is no sum over its bits."""
+class _CountedCosts(OperationCosts):
+    """Costs counted network by network, as what repair makes of a string is no sum over its bits."""
 
     def __init__(self, space: NsgaNetMacro) -> None:
-        self.listed: list[Priced] = []
+        self.listed: list[ConditionalOperation] = []
         self.operations = self.varying = space.count  # type: ignore[method-assign]
         self._sums = {cost: self.sum(attrgetter(cost)) for cost in ("parameters", "macs")}
 
-    def sum(self, value: Callable[[Operation], float], fixed: float | None = None) -> Sum:
-        return _CountedSum(self.operations, value, fixed or 0)
+    def sum(self, value: Callable[[Operation], float], fixed: float | None = None) -> AdditiveCost:
+        return _CountedCost(self.operations, value, fixed or 0)
 
 
-class _CountedSum(Sum):
+class _CountedCost(AdditiveCost):
     def __init__(
         self, operations: Callable[[Architecture], list[Operation]], value: Callable[[Operation], float], fixed: float
     ) -> None:

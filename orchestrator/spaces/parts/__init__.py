@@ -1,1 +1,1 @@
-"""What several spaces are made of: the choice itself, operations, cells, chains of blocks, notation, prices."""
+"""What several spaces are made of: the choice itself, operations, cells, chains of blocks, notation, costs of operations."""

@@ -78,7 +78,7 @@ class Decided(nn.Module):
     def parts(self) -> Iterator[tuple[str, nn.Module, Conditions]]:
         """Its modules that not every network has: a name, the module, and what a network must have chosen to have it.
 
-        None where that is no conjunction of choices; a space with such a part counts its operations itself (`prices`).
+        None where that is no conjunction of choices; a space with such a part counts its operations itself (`operation_costs`).
         """
         return iter(())
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from analysis.graphs import Graph
 from orchestrator.spaces.base import SearchSpace, read_choices
 from orchestrator.spaces.parts.choice import Choice, decided, keeping
+from orchestrator.spaces.parts.costs import OperationCosts, cost_operations
 from orchestrator.spaces.parts.notation import Reader
-from orchestrator.spaces.parts.prices import Prices, priced
 from orchestrator.spaces.parts.trace import dataflow
 from searchers.base import Architecture
 
@@ -43,7 +43,7 @@ class OwnSpace(SearchSpace):
             shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
             if shape != (2, classes):
                 raise ValueError(f"it returns {shape} for two images; it must return (2, {classes}), a score for each class")
-            self.prices  # noqa: B018, what fails there should fail now
+            self.operation_costs  # noqa: B018, what fails there should fail now
         except Exception as error:  # whatever a stranger's code may raise
             where = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == factory.__code__.co_filename]
             place = f" ({Path(where[-1].filename).name}, line {where[-1].lineno})" if where else ""
@@ -65,11 +65,11 @@ class OwnSpace(SearchSpace):
                     raise ValueError(f"{name!r} cannot name a choice or an option; it needs letters, none of them = or |")
 
     @cached_property
-    def prices(self) -> Prices:
+    def operation_costs(self) -> OperationCosts:
         """As in every space; a network that cannot run on the meta device, since it looks at numbers, is run on the CPU."""
         for device in ("meta", "cpu"):
             try:
-                return priced(lambda: self.build(None), self._order, self.sizes, self.image, device=device)
+                return cost_operations(lambda: self.build(None), self._order, self.sizes, self.image, device=device)
             except ValueError:
                 raise
             except Exception:
