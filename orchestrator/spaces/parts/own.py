@@ -1,4 +1,4 @@
-"""Anybody's own space: an ordinary module with `Choice`s in it, from a factory."""
+"""Search spaces of a user: an ordinary module with `Choice`s in it, from a factory."""
 
 from __future__ import annotations
 
@@ -21,10 +21,19 @@ from searchers.base import Architecture
 
 
 class OwnSpace(SearchSpace):
-    """What `factory(image=..., classes=..., **settings)` builds.
+    """Space of the networks that `factory(image=..., classes=..., **settings)` builds.
 
-    Its notation is `choice=option|choice=option|...`. Normalisation keeps its learned scales. Raises ValueError where the
-    choices cannot be read, or the network does not take the images or does not return a score for each class.
+    Its notation is `choice=option|choice=option|...`. Normalisation keeps its learned scales.
+
+    Args:
+        factory: Returns a module with `Choice`s in it.
+        settings: Further keywords of the factory.
+        image: Shape of an image, (channels, height, width).
+        classes: Number of classes.
+
+    Raises:
+        ValueError: Where the choices cannot be read, or the network does not take the images or does not return a score for
+            each class.
     """
 
     affine = True
@@ -66,7 +75,7 @@ class OwnSpace(SearchSpace):
 
     @cached_property
     def operation_costs(self) -> OperationCosts:
-        """As in every space; a network that cannot run on the meta device, since it looks at numbers, is run on the CPU."""
+        """Operations, as in every space; a network that cannot run on the meta device, as it reads values, runs on the CPU."""
         for device in ("meta", "cpu"):
             try:
                 return cost_operations(lambda: self.build(None), self._order, self.sizes, self.image, device=device)
@@ -79,7 +88,7 @@ class OwnSpace(SearchSpace):
 
     @cached_property
     def skips(self) -> tuple[tuple[bool, ...], ...]:
-        """By name, or because the module is an `nn.Identity`."""
+        """Options that pass their input on, by name or because the module is an `nn.Identity`."""
         with keeping(None), torch.random.fork_rng(devices=[]):
             places = [place for place in decided(self.build(None)) if isinstance(place, Choice)]
         bare = {(place.name, int(i)) for place in places for i, m in place.options.items() if isinstance(m, nn.Identity)}
@@ -91,7 +100,7 @@ class OwnSpace(SearchSpace):
 
     @cached_property
     def path_encoding(self) -> None:
-        """None: a graph takes a run of the network, and this would take one of each."""
+        """None, since a graph takes a run of the network, and the encoding would take one of each."""
 
     def build(self, before_last: int | None) -> nn.Module:
         return self.factory(image=self.image, classes=self.classes, **self._settings)
