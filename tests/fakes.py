@@ -38,7 +38,7 @@ class FakeSpace(SearchSpace):
     def __post_init__(self) -> None:
         self.choices = tuple(Decision(f"block{number}", OPTIONS) for number in range(1, 5))
 
-    def build(self, before_last: int | None) -> nn.Module:
+    def build(self) -> nn.Module:
         raise AssertionError("a test that needs networks needs a real space")
 
     def format(self, architecture: Architecture) -> str:

@@ -1,4 +1,4 @@
-"""The connection to a Ray cluster, or a private one on this machine, and whether the workers fit there."""
+"""Connection to a Ray cluster, or to a private one on this machine, and checks that the workers fit there."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def cluster(workers: Workers, searches: int = 1) -> Iterator[None]:
     """Connect to the cluster at `workers.address`, or start a private one on this machine, for as long as it is needed.
 
     Args:
-        workers: What has to fit.
-        searches: How many searches a private cluster should have room for at a time, as far as the machine allows.
+        workers: Workers that have to fit.
+        searches: Number of searches that a private cluster should have room for at a time, as far as the machine allows.
 
     Raises:
         InputError: Where the workers do not fit, before anything is started on this machine.
@@ -59,7 +59,7 @@ def cluster(workers: Workers, searches: int = 1) -> Iterator[None]:
 
 
 def _check_room(workers: Workers, patience: float = 120.0) -> None:
-    """Raises InputError where the bundles of a search find no place: the totals may suffice and no node have room."""
+    """Raise InputError where the bundles of a search find no place: the totals may suffice, and yet no node have room."""
     group = ray.util.placement_group(bundles(workers))
     try:
         if not group.wait(patience):
@@ -73,18 +73,18 @@ def _check_room(workers: Workers, patience: float = 120.0) -> None:
 
 
 def bundles(workers: Workers) -> list[dict[str, float]]:
-    """What each actor of a search needs."""
+    """List the resources that each actor of a search needs."""
     return [{"CPU": float(workers.cpus)} | ({"GPU": workers.gpus} if workers.gpus else {})] * workers.count
 
 
 def local_resources() -> dict[str, float]:
-    """What a private cluster on this machine would have."""
+    """Count the resources that a private cluster on this machine would have."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return {"CPU": float(cores), "GPU": float(torch.cuda.device_count())}
 
 
 def check_fit(workers: Workers, resources: dict[str, float]) -> None:
-    """Raises InputError where `workers` need more than there is: Ray itself would wait for ever without a word."""
+    """Raise InputError where `workers` need more than there is: Ray itself would wait for ever without a message."""
     for name, each, key in (("CPU", workers.cpus, "cpus"), ("GPU", workers.gpus, "gpus")):
         need, have = each * workers.count, resources.get(name, 0.0)
         if need > have:

@@ -23,12 +23,17 @@ from searchers import Architecture, Cotangents, Mixture, Stage
 
 
 class WorkersLost(RunError):
-    """An actor, or its node, is gone, and with it the weights since the last checkpoint."""
+    """Loss of an actor or its node, and with it of the weights since the last checkpoint."""
 
 
 @ray.remote
 class Replica:
-    """Hosts one evaluator, built in place. All it adds is the process group."""
+    """Actor that hosts one evaluator, and adds the process group to it.
+
+    Args:
+        plan: The search.
+        rank: Number of the replica.
+    """
 
     def __init__(self, plan: SearchPlan, rank: int) -> None:
         workers = plan.workers
@@ -39,7 +44,7 @@ class Replica:
         self.evaluator = plan.build_evaluator(rank=rank, world=workers.count)
 
     def meeting_point(self) -> str:
-        """An address on this node where the replicas can find each other."""
+        """Return an address on this node where the replicas can find each other."""
         with socket.socket() as probe:
             probe.bind(("", 0))
             return f"tcp://{ray.util.get_node_ip_address()}:{probe.getsockname()[1]}"
@@ -63,10 +68,17 @@ class Replica:
 
 
 class Replicas(Differentiable):
-    """`workers.count` actors: weight steps and cotangents are shared out by images, measurements by architectures.
+    """Evaluator of `workers.count` actors: weight steps and gradients are divided by images, measurements by architectures.
 
-    Inside a Tune trial the actors land in the trial's placement group. Raises RunError where they cannot be placed within
-    `patience` seconds, and WorkersLost from any call once one of them is gone.
+    Inside a Tune trial the actors land in the trial's placement group.
+
+    Args:
+        plan: The search.
+        patience: Seconds to wait until the actors are placed.
+
+    Raises:
+        RunError: Where the actors cannot be placed in time.
+        WorkersLost: From any call, once one of them is gone.
     """
 
     def __init__(self, plan: SearchPlan, patience: float = 120.0) -> None:
@@ -90,10 +102,10 @@ class Replicas(Differentiable):
             raise WorkersLost(f"a worker died while it started: {last_line(error)}") from error
 
     def machines(self) -> list[Machine]:
-        """The workers', and this one, where the searcher computes."""
-        found = [m for (m,) in self._get([a.call.remote("machines") for a in self._actors])]
-        own = machine()  # beside its workers it has no GPU, which makes it no other machine
-        return found if any(own.items() <= m.items() for m in found) else [*found, own]
+        """List the machines of the workers, and this one, where the searcher computes."""
+        workers = [m for (m,) in self._get([a.call.remote("machines") for a in self._actors])]
+        here = machine()  # it may lack the GPU of a worker on the same machine, which makes it no other machine
+        return workers if any(here.items() <= m.items() for m in workers) else [*workers, here]
 
     def build(self, stage: Stage, steps: int) -> None:
         self._all("build", stage, steps)
@@ -139,18 +151,18 @@ class Replicas(Differentiable):
             ray.kill(actor)
 
     def _all(self, method: str, *arguments: Any) -> Any:
-        """The same call on every replica; they agree, so the first answer is everyone's."""
+        """Make the same call on every replica; they agree, so the first answer is returned."""
         return self._get([a.call.remote(method, *arguments) for a in self._actors])[0]
 
     def _shared_out(self, method: str, architectures: Sequence[Architecture], *arguments: Any) -> list[Metrics]:
-        """One call per architecture, given to whichever replica is free: they cost very different amounts of time."""
+        """Make a call per architecture on whichever replica is free, as architectures take very different times."""
         if len(self._actors) == 1:
-            found: list[Metrics] = self._all(method, list(architectures), *arguments)
-            return found
+            metrics: list[Metrics] = self._all(method, list(architectures), *arguments)
+            return metrics
         pool = ray.util.ActorPool(self._actors)
         with self._noticing_the_dead():
             answers = pool.map(lambda actor, a: actor.call.remote(method, [a], *arguments), architectures)
-            return [metrics for (metrics,) in answers]
+            return [answer for (answer,) in answers]
 
     def _get(self, answers: Sequence[Any]) -> list[Any]:
         with self._noticing_the_dead():
@@ -173,6 +185,6 @@ class Replicas(Differentiable):
 
 
 def last_line(error: BaseException) -> str:
-    """What happened, without the traceback that Ray puts before it."""
+    """Return the message of an error, without the traceback that Ray puts before it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

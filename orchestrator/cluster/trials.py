@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 REPORT_EVERY = 1.0
 """Seconds between two reports of a trial."""
 RESTARTS = 3
-"""How often a search begins again from its last checkpoint after a worker died."""
+"""Number of times that a search starts again from its last checkpoint after a worker died."""
 
 
 def search(plan: SearchPlan, directory: Path, observe: Observer, *, detailed: bool = False) -> bool:
@@ -50,12 +50,12 @@ def searches(
 
     Args:
         points: Each search with a directory of its own.
-        directory: Of all of them; its stop file ends them.
-        observe: Told the index of a search and what happened in it, about once a second.
-        detailed: Report every evaluation and front, not only where a search stands.
+        directory: Run directory of all of them; its stop file ends them.
+        observe: Called with the index of a search and what happened in it, about once a second.
+        detailed: Whether to report every evaluation and front, not only where a search stands.
 
     Returns:
-        Which of them are finished; the others were asked to stop.
+        Whether each of them is finished; the others were asked to stop.
 
     Raises:
         RunError: Where a trial failed.
@@ -112,8 +112,8 @@ def resilient(plan: SearchPlan, directory: Path, observe: Observer, stop: Path |
     Args:
         plan: The search.
         directory: Its run directory.
-        observe: Told after every round.
-        stop: The file whose presence ends it; by default the directory's own.
+        observe: Called after every round.
+        stop: File whose presence ends it; by default the directory's own.
 
     Returns:
         The coordinator, and whether the search is finished.
@@ -136,7 +136,7 @@ def resilient(plan: SearchPlan, directory: Path, observe: Observer, stop: Path |
 
 
 def _packed(happened: Round) -> dict[str, Any]:
-    """Plain data for Tune: one scalar for its schedulers, a counter of our own (Tune's restarts with a trial), and the rest."""
+    """Convert to plain data for Tune: a scalar for its schedulers, a counter (Tune restarts its own), and the rest."""
     progress = happened.progress
     packed = {"hypervolume": progress.hypervolume, "evaluations": progress.evaluations, "progress": asdict(progress)}
     if happened.evaluations:
@@ -158,10 +158,10 @@ def retrain(plan: SearchPlan, directory: Path, members: Sequence[Member], done: 
     """Train each of `members` as a trial, in parallel.
 
     Args:
-        plan: How they are trained.
-        directory: The run directory, whose stop file ends it.
-        members: The networks.
-        done: Told a notation and the share of its training that is over.
+        plan: The search, with the settings of retraining.
+        directory: Run directory, whose stop file ends it.
+        members: Networks to train.
+        done: Called with a notation and the share of its training that is over.
 
     Raises:
         RunError: Where a trial failed.

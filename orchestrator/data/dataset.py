@@ -23,10 +23,15 @@ Labels = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Raw:
-    """Images as they come: (n, channels, height, width) uint8 with labels (n,) in 0..classes-1.
+    """Images as a loader returns them.
 
-    test: the official test part, or None to set a share of the images apart. flip: mirrored images show the same class.
-    crop: pixels by which an image may be shifted.
+    Args:
+        images: Images, (n, channels, height, width) uint8.
+        labels: Labels, (n,) in 0..classes-1.
+        test: Images and labels of the official test part, or None to set a share of the images apart.
+        classes: Names, in the order of the labels.
+        flip: Whether mirrored images show the same class.
+        crop: Pixels by which an image may be shifted.
     """
 
     images: Pixels
@@ -39,7 +44,12 @@ class Raw:
 
 @dataclass(frozen=True)
 class Part:
-    """Images (n, channels, height, width) uint8 and labels (n,) int64, on one device."""
+    """Images and labels on one device.
+
+    Args:
+        images: Images, (n, channels, height, width) uint8.
+        labels: Labels, (n,) int64.
+    """
 
     images: Tensor
     labels: Tensor
@@ -79,18 +89,18 @@ class Dataset:
 
     @property
     def image(self) -> tuple[int, int, int]:
-        """(channels, height, width)."""
+        """Shape of an image, (channels, height, width)."""
         c, h, w = self.train.images.shape[1:]
         return c, h, w
 
     def normalise(self, images: Tensor) -> Tensor:
-        """uint8 to float32 with mean 0 and deviation 1 per channel of the train part."""
+        """Convert uint8 to float32 with mean 0 and deviation 1 per channel of the train part."""
         mean = images.new_tensor(self.mean, dtype=torch.float32).view(-1, 1, 1)
         std = images.new_tensor(self.std, dtype=torch.float32).view(-1, 1, 1)
         return (images.float() / 255 - mean) / std
 
     def augment(self, images: Tensor, rng: np.random.Generator) -> Tensor:
-        """Each image shifted by up to `crop` pixels over zeros and, if flips are allowed, mirrored or not, on its own."""
+        """Shift each image by up to `crop` pixels, padded with zeros, and flip it at random where flips are allowed."""
         n, _, height, width = images.shape
         device = images.device
         padded = torch.nn.functional.pad(images, [self.crop] * 4)
@@ -105,9 +115,14 @@ class Dataset:
 
 
 class Batches:
-    """An endless, shuffled sequence of batches of one part, each a function of the seed and its number alone.
+    """Endless, shuffled sequence of batches of one part, each a function of the seed and its number alone.
 
     So the position in the data is one integer, and replicas that share the seed see the same batches.
+
+    Args:
+        size: Number of images of the part.
+        batch: Images per batch; all of them where there are fewer.
+        seed: Numbers that seed the order.
     """
 
     def __init__(self, size: int, batch: int, seed: Sequence[int]) -> None:
@@ -117,7 +132,7 @@ class Batches:
         self._order: NDArray[np.int64] = np.arange(0)
 
     def __getitem__(self, step: int) -> NDArray[np.int64]:
-        """The indices of batch `step`; an epoch leaves out the remainder that does not fill a batch."""
+        """Return the indices of batch `step`; an epoch leaves out the remainder that does not fill a batch."""
         epoch, position = divmod(step, self.per_epoch)
         if epoch != self._epoch:
             self._order, self._epoch = np.random.default_rng([*self.seed, epoch]).permutation(self.size), epoch
@@ -126,12 +141,18 @@ class Batches:
 
 @dataclass(frozen=True)
 class Split:
-    """How images are shared out; the keywords that every dataset has.
+    """Division of images into parts; the settings that every dataset has.
 
-    valid: share of the training images for architecture decisions. test: share set apart where there is no official test
-    part. limit: use only so many training images, an equal share of each class and at least two. flip, crop: override the
-    dataset's augmentation. split_seed: draws the parts; it is not the search's seed, so that all searches of a
-    comparison see the same parts.
+    Args:
+        valid: Share of the training images for architecture decisions.
+        test: Share that is set apart where there is no official test part.
+        limit: Number of training images to use, an equal share of each class and at least two; None for all.
+        flip: Whether mirrored images show the same class; None for what the dataset says.
+        crop: Pixels by which an image may be shifted; None for what the dataset says.
+        split_seed: Seed of the division; it is not the search's seed, so that all searches of a comparison see the same parts.
+
+    Raises:
+        InputError: For a setting out of its range.
     """
 
     valid: float = 0.5
@@ -150,7 +171,7 @@ class Split:
             raise InputError(f"data.split_seed = {self.split_seed}, data.crop = {self.crop}: neither may be negative")
 
     def apply(self, raw: Raw) -> Dataset:
-        """Raises InputError where a class has too few images for every part."""
+        """Divide images into three parts. Raises InputError where a class has too few images for every part."""
         rng = np.random.default_rng(self.split_seed)
         images, labels = raw.images, raw.labels
         everything = _by_class(labels, len(raw.classes), rng)

@@ -1,4 +1,4 @@
-"""Loaders by name, and anybody's own function."""
+"""Loaders by name, and functions of users."""
 
 from __future__ import annotations
 
@@ -63,8 +63,12 @@ def _torchvision(name: str, root: str, download: bool, *, flip: bool, crop: int)
 def folder(*, path: str, size: int = 32) -> Raw:
     """Any folder in torchvision's ImageFolder layout, one folder of images per class.
 
-    path: either holds the classes, or holds `train` and `test` (or `val`), each of which does. size: all images are resized
-    to size x size pixels.
+    Args:
+        path: Folder that holds the classes, or `train` and `test` (or `val`), each of which holds them.
+        size: Side in pixels that all images are resized to.
+
+    Raises:
+        InputError: For a folder without classes, and for an unreadable image.
     """
     root = Path(path).expanduser()
     if not root.is_dir():
@@ -150,18 +154,22 @@ def component(name: str, given: Mapping[str, Any]) -> Component:
 def load(source: Component) -> Dataset:
     """Read the images and share them out into parts. Raises InputError."""
     shared = inspect.signature(Split).parameters
-    made = source.factory(**{k: v for k, v in source.settings.items() if k not in shared})
-    raw = made if isinstance(made, Raw) else _own(made, source.name)
+    returned = source.factory(**{k: v for k, v in source.settings.items() if k not in shared})
+    raw = returned if isinstance(returned, Raw) else _to_raw(returned, source.name)
     split = Split(**{k: v for k, v in source.settings.items() if k in shared})
     return replace(split.apply(raw), source=source)
 
 
-def _own(made: Any, name: str) -> Raw:
-    """What a user's function returned, as `Raw`: an (images, labels) pair, a map-style dataset, or two of either
-    kind, for training and for testing."""
-    pair = isinstance(made, tuple) and len(made) == 2
-    two = pair and (isinstance(made[0], tuple) or not isinstance(made[0], (np.ndarray, Tensor)))
-    train, test = made if two else (made, None)
+def _to_raw(returned: Any, name: str) -> Raw:
+    """Convert what a user's function returned.
+
+    Args:
+        returned: An (images, labels) pair, a map-style dataset, or two of either kind, for training and for testing.
+        name: Name of the function, for messages.
+    """
+    pair = isinstance(returned, tuple) and len(returned) == 2
+    two = pair and (isinstance(returned[0], tuple) or not isinstance(returned[0], (np.ndarray, Tensor)))
+    train, test = returned if two else (returned, None)
     images, labels = _arrays(train, name)
     held = None if test is None else _arrays(test, name)
     if held is not None and held[0].shape[1:] != images.shape[1:]:

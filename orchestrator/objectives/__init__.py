@@ -1,1 +1,1 @@
-"""What a search trades off: one file per objective, named after it, loaded by that name."""
+"""Objectives of a search: one file each, named after it, loaded by that name."""

@@ -1,4 +1,4 @@
-"""An objective settles its sign and its unit; everywhere else a cost is a number, and lower is better."""
+"""Interface of objectives, which settle sign and unit; everywhere else a cost is a number, and lower is better."""
 
 from __future__ import annotations
 
@@ -10,15 +10,20 @@ from orchestrator.spaces.base import SearchSpace
 from searchers.base import Architecture
 
 Metrics = dict[str, float]
-"""What an evaluator found out about an architecture, by name."""
+"""Measurements of an architecture by an evaluator, by name."""
 
 
 class Objective(ABC):
-    """A cost of an architecture. Built from the space and its own keywords.
+    """Base of objectives, each a cost of an architecture, built from the space and settings of its own.
 
-    column: the name of its column, with the unit. title: the name for people, with unit and protocol.
-    spread: the metric that holds the interquartile range of what was timed, if anything was. warning: why its figures are not
-    to be trusted blindly.
+    Args:
+        space: Search space of the architectures.
+
+    Attributes:
+        column: Name of its column, with the unit.
+        title: Name in reports, with unit and protocol.
+        spread: Metric with the interquartile range of what was timed; None where nothing was.
+        warning: Reason not to trust its figures blindly; None where there is none.
     """
 
     column: str
@@ -31,23 +36,27 @@ class Objective(ABC):
 
     @abstractmethod
     def cost(self, architecture: Architecture, metrics: Metrics) -> float:
-        """Lower is better, in the unit of `column`."""
+        """Return the cost in the unit of `column`; lower is better."""
 
     def additive(self) -> tuple[float, list[list[float]]] | None:
-        """For a cost that is a sum over the operations: what is fixed, and what each option of each choice adds."""
+        """Return the fixed part, and what each option of each choice adds; None for a cost that is no sum over the options."""
         return None
 
     def reference(self, metrics: Metrics) -> float:
-        """The cost where hypervolume begins to count: 1.1 times that of the largest network, which has these metrics."""
+        """Return the coordinate of the hypervolume's reference point: 1.1 times the cost of the largest network.
+
+        Args:
+            metrics: Metrics of that network.
+        """
         return 1.1 * max(self.cost(self.space.largest(), metrics), 1e-12)
 
 
 class Probe(ABC):
-    """An objective that must run the standalone network on the device where the search runs."""
+    """Base of objectives that must run the standalone network on the device where the search runs."""
 
     def check(self, device: str) -> None:  # noqa: B027, most can measure anywhere
-        """Raises InputError where it cannot measure on this machine's `device`, "cpu" or "cuda"."""
+        """Raise InputError where it cannot measure on this machine's `device`, "cpu" or "cuda"."""
 
     @abstractmethod
     def measure_on_device(self, network: nn.Module, image: Tensor) -> Metrics:
-        """Measures `network`; `image` is one image (1, channels, height, width) on the device."""
+        """Measure `network`; `image` is one image, (1, channels, height, width), on the device."""

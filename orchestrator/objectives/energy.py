@@ -16,9 +16,13 @@ class Energy(Objective, Probe):
     """Millijoules per batch of the standalone network in inference mode, above what the idle device takes: from NVML's counter
     on a GPU that nothing else uses, from RAPL's on a CPU.
 
-    batch: images per pass. seconds: least time of the passes that are counted for a network.
     A CPU's counter is the whole machine's; nothing else should run beside the search, which wants workers.count=1. Where there
     is no counter, take energy@DEVICE, or profile a device that has one.
+
+    Args:
+        space: Search space of the architectures.
+        batch: Images per pass.
+        seconds: Least time of the passes that are counted for a network.
     """
 
     column = "energy_mj"
@@ -35,7 +39,7 @@ class Energy(Objective, Probe):
         self._meter(device)
 
     def measure_on_device(self, network: nn.Module, image: Tensor) -> Metrics:
-        """Raises InputError where there is no counter."""
+        """Measure `network` (see `Probe`). Raises InputError where there is no counter."""
         run = in_torch(network, (image.expand(self.batch, -1, -1, -1).contiguous(),))
         meter = self._meter(image.device.type)
         try:

@@ -8,7 +8,7 @@ from searchers.base import Architecture
 
 
 class Error(Objective):
-    """100 minus the accuracy that the evaluator measured, in percent. Hypervolume counts from the error of guessing."""
+    """Percentage of images classified wrongly by the evaluator. Hypervolume counts from the error of guessing."""
 
     column = "error_percent"
 

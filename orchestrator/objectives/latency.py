@@ -13,9 +13,14 @@ from searchers.base import Architecture
 class Latency(Objective, Probe):
     """Median milliseconds of the standalone network in inference mode, on the device of the supernet's workers.
 
-    batch: images per pass. threads: CPU threads within an operation. seconds: least time spent on timing a network.
     While a search runs, other workers load the machine; rank networks by these figures, and time the few that you choose
     again on a quiet machine.
+
+    Args:
+        space: Search space of the architectures.
+        batch: Images per pass.
+        threads: CPU threads within an operation.
+        seconds: Least time spent on timing a network.
     """
 
     column = "latency_ms"

@@ -8,7 +8,7 @@ from searchers.base import Architecture
 
 
 class Macs(Objective):
-    """A count for one image, of convolutions and classifier; half of what torch's FlopCounterMode counts for them."""
+    """Count for one image, of convolutions and classifier; half of what torch's FlopCounterMode counts for them."""
 
     column = "macs"
 

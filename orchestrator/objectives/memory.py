@@ -1,4 +1,4 @@
-"""The most memory that a network holds during a pass, measured where the search runs."""
+"""Peak memory of a network during a pass, measured where the search runs."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from searchers.base import Architecture
 
 
 class Memory(Objective, Probe):
-    """Megabytes (10^6 bytes) of weights, input and activations at their most, of the standalone network: what the allocator
-    measures on CUDA, the sum of live tensors on a CPU (see `hw_profiles.memory`).
+    """Peak of weights, input and activations of the standalone network in megabytes (10^6 bytes): what the allocator measures
+    on CUDA, the sum of live tensors on a CPU (see `hw_profiles.memory`).
 
-    batch: images per pass. training: a forward and a backward pass instead of inference; gradients count, an optimiser's state
-    does not.
+    Args:
+        space: Search space of the architectures.
+        batch: Images per pass.
+        training: Whether to measure a forward and a backward pass instead of inference; gradients count, an optimiser's state
+            does not.
     """
 
     column = "memory_mb"

@@ -8,7 +8,7 @@ from searchers.base import Architecture
 
 
 class Parameters(Objective):
-    """A count, by arithmetic on the operations: convolutions, normalisation and classifier with its bias, all of them."""
+    """Count of all parameters: convolutions, normalisation and classifier with its bias."""
 
     column = "parameters"
 

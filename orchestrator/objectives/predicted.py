@@ -1,4 +1,4 @@
-"""Costs on devices that are not here: `latency@DEVICE` and `energy@DEVICE`, predicted from a device's profile."""
+"""Costs on devices elsewhere: `latency@DEVICE` and `energy@DEVICE`, predicted from a device's profile."""
 
 from __future__ import annotations
 
@@ -13,14 +13,18 @@ from orchestrator.errors import InputError
 from orchestrator.objectives.base import Metrics, Objective
 from orchestrator.registry import nearest
 from orchestrator.spaces.base import SearchSpace
-from orchestrator.spaces.parts.prices import Operation, Sum
+from orchestrator.spaces.parts.costs import AdditiveCost, Operation
 from searchers.base import Architecture
 
 
 class ProfiledCost(Objective):
-    """What `cost` of a network is on `device` according to its profile, in milliseconds or millijoules per batch.
+    """Latency or energy of a network on a device according to its profile, in milliseconds or millijoules per batch.
 
-    cost, device: from the objective's name. file: the device file; None for one that is shipped.
+    Args:
+        space: Search space of the architectures.
+        cost: "latency" or "energy", from the objective's name.
+        device: Name of the device, likewise.
+        file: Device file; None for one that is shipped.
     """
 
     def __init__(self, space: SearchSpace, *, cost: str, device: str, file: str | None = None) -> None:
@@ -46,25 +50,42 @@ class ProfiledCost(Objective):
 
 
 class Prediction:
-    """What a profile says of the networks of a space. Raises InputError where it lacks parts of them; source: whose it is."""
+    """Costs that a profile predicts for the networks of a space.
+
+    Args:
+        profile: The profile.
+        space: Search space of the architectures.
+        source: Origin of the profile, for messages.
+
+    Raises:
+        InputError: Where the profile lacks parts of the networks.
+    """
 
     def __init__(self, profile: Profile, space: SearchSpace, source: str = "the profile") -> None:
-        self.profile, self.space, self._sum = profile, space, price(profile, space, source)
+        self.profile, self.space, self._sum = profile, space, cost_of(profile, space, source)
 
     def cost(self, architecture: Architecture) -> float:
-        kept, constants = left(self.space, architecture, self.profile.leaves_out)
-        if kept is None:
+        executed, constants = executed_part(self.space, architecture, self.profile.leaves_out)
+        if executed is None:
             return self.profile.fixed if self.profile.dead is None else self.profile.dead
-        return self._sum.cost(kept) + (constants * self.profile.costs[CONSTANT] if constants else 0.0)
+        return self._sum.cost(executed) + (constants * self.profile.costs[CONSTANT] if constants else 0.0)
 
     def additive(self) -> tuple[float, list[list[float]]] | None:
-        """See `Objective.additive`; None where it depends on other choices whether an option is run."""
+        """Return the cost as a sum (see `Objective.additive`); None where other choices decide whether an option is run."""
         return self._sum.additive() if self.profile.leaves_out == "nothing" else None
 
 
-def left(space: SearchSpace, architecture: Architecture, leaves_out: str) -> tuple[Architecture | None, int]:
-    """What a device runs of a network that `leaves_out` so much (see `Profile`), and how many options it has folded into
-    constants; None where the output does not depend on the image."""
+def executed_part(space: SearchSpace, architecture: Architecture, leaves_out: str) -> tuple[Architecture | None, int]:
+    """Return what a device executes of a network, and the number of options that it folds into constants.
+
+    Args:
+        space: Search space of the architecture.
+        architecture: The network.
+        leaves_out: "nothing", "unused" or "constants" (see `Profile`).
+
+    Returns:
+        The architecture without what is left out, or None where the output does not depend on the image; and the number.
+    """
     if leaves_out == "nothing":
         return architecture, 0
     used = space.pruned(architecture, constants=False)
@@ -76,22 +97,32 @@ def left(space: SearchSpace, architecture: Architecture, leaves_out: str) -> tup
 
 
 def options(space: SearchSpace) -> list[str]:
-    """How a profile names every option of every choice."""
+    """List the names of every option of every choice in a profile."""
     return [f"{choice.name}={option}" for choice in space.choices for option in choice.options]
 
 
 def parts_of(space: SearchSpace, by: str, architecture: Architecture) -> Counter[str]:
-    """The parts that a network has, of those that not every one has."""
+    """Count the parts of a network, of those that not every one has.
+
+    Args:
+        space: Search space of the architecture.
+        by: "operation" or "option".
+        architecture: The network.
+    """
     if by == "operation":
-        return Counter(operation.part for operation in space.prices.varying(architecture))
+        return Counter(operation.part for operation in space.operation_costs.varying(architecture))
     return Counter(f"{c.name}={c.options[o]}" for c, o in zip(space.choices, architecture, strict=True))
 
 
 def resolve(name: str, file: str | None = None) -> tuple[str, dict[str, str]]:
-    """From `latency@DEVICE` to the objective's name and the keywords that find its profile again from anywhere.
+    """Resolve `latency@DEVICE` to the objective's name and the keywords that find its profile again from anywhere.
 
-    DEVICE is a name of `profiles.devices`, or a file with or without its ending; `file` goes before. Raises InputError for a
-    cost that is not profiled and for a device that is not there.
+    Args:
+        name: `COST@DEVICE`, where DEVICE is a name of `profiles.devices`, or a file with or without its ending.
+        file: Device file, which takes precedence; None to look for DEVICE.
+
+    Raises:
+        InputError: For a cost that is not profiled, and for an unknown device.
     """
     cost, _, device = name.partition("@")
     if cost not in UNITS:
@@ -109,20 +140,20 @@ def resolve(name: str, file: str | None = None) -> tuple[str, dict[str, str]]:
 
 
 def profile_for(path: Path, space: SearchSpace, cost: str) -> Profile:
-    """The profile of `cost` for the networks of `space` in a device file. Raises InputError."""
-    found = read(path)
-    matching = [p for p in found if p.matches(space.name, space.settings, space.image)]
+    """Find the profile of `cost` for the networks of `space` in a device file. Raises InputError."""
+    listed = read(path)
+    matching = [p for p in listed if p.matches(space.name, space.settings, space.image)]
     wanted = profiles.describe(space.name, space.settings, space.image)
     if not matching:
-        has = "; ".join(sorted({p.of for p in found}))
+        has = "; ".join(sorted({p.of for p in listed}))
         raise InputError(f"{path.stem} has no profile of {wanted}; it has: {has}. Measure one with {command(space)}")
-    if not (chosen := [p for p in matching if p.cost == cost]):
+    if not (of_cost := [p for p in matching if p.cost == cost]):
         raise InputError(f"{path.stem} has no {cost} of {wanted}, only {', '.join(p.cost for p in matching)}")
-    return chosen[0]
+    return of_cost[0]
 
 
 def read(path: Path) -> list[Profile]:
-    """All profiles of a device file. Raises InputError."""
+    """Read all profiles of a device file. Raises InputError."""
     try:
         return profiles.read(path)
     except ValueError as error:
@@ -130,15 +161,15 @@ def read(path: Path) -> list[Profile]:
 
 
 def command(space: SearchSpace) -> str:
-    """How to profile this space."""
+    """Write the command that profiles this space."""
     image = ",".join(map(str, space.image))
     plain = {k: v for k, v in space.settings.items() if not isinstance(v, (list, dict))}
     settings = "".join(f" {k}={str(v).lower() if isinstance(v, bool) else v}" for k, v in plain.items())
     return f"paretoray profile --space {space.name}{settings} image={image} classes={space.classes} --out me.toml"
 
 
-def price(profile: Profile, space: SearchSpace, source: str) -> Sum:
-    """What the profile says of each network of the space. Raises InputError where it lacks something."""
+def cost_of(profile: Profile, space: SearchSpace, source: str) -> AdditiveCost:
+    """Return the cost of each network of the space by a profile. Raises InputError where it lacks a part."""
     needed = [CONSTANT] if profile.leaves_out == "constants" else []
     if profile.by == "option":
         _complete(profile, [*options(space), *needed], source)
@@ -147,10 +178,10 @@ def price(profile: Profile, space: SearchSpace, source: str) -> Sum:
             for c, choice in enumerate(space.choices)
             for o, option in enumerate(choice.options)
         ]
-        return Sum(terms, space.sizes, profile.fixed)
-    _complete(profile, [*(p.operation.part for p in space.prices.listed if p.conditions), *needed], source)
+        return AdditiveCost(terms, space.sizes, profile.fixed)
+    _complete(profile, [*space.operation_costs.varying_parts, *needed], source)
 
-    # A space that does not list its operations may have some that no measured network had; they cost like their kind.
+    # A space that does not list its operations may have some that no measured network had; they get the mean of their kind.
     kinds: dict[str, list[float]] = {}
     for key, cost in profile.costs.items():
         kinds.setdefault(key.partition(" ")[0], []).append(cost)
@@ -159,7 +190,7 @@ def price(profile: Profile, space: SearchSpace, source: str) -> Sum:
         known = profile.costs.get(operation.part)
         return float(np.mean(kinds.get(operation.name, [0.0]))) if known is None else known
 
-    return space.prices.sum(value, fixed=profile.fixed)
+    return space.operation_costs.sum(value, fixed=profile.fixed)
 
 
 def _complete(profile: Profile, needed: list[str], source: str) -> None:

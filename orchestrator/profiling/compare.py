@@ -1,4 +1,4 @@
-"""`paretoray devices`: how well each device file predicts, and how far they agree on which networks are fast."""
+"""`paretoray devices`: quality of each device file, and agreement between them on which networks are fast."""
 
 from __future__ import annotations
 
@@ -18,12 +18,22 @@ from orchestrator.errors import InputError
 from orchestrator.objectives.predicted import ProfiledCost, read, resolve
 
 NETWORKS = 1000
-"""How many random networks devices are compared on."""
+"""Number of random networks that devices are compared on."""
 
 
 def show(console: Console, chosen: Sequence[str], space: str | None, cost: str, out: Path | None) -> None:
-    """`paretoray devices`: every profile of `cost` with its validation, and for those of the same networks the rank correlation
-    of what they predict for random ones; a picture of each such group in the folder `out`. Raises InputError."""
+    """List profiles with their validation, and the rank correlation of those for the same networks.
+
+    Args:
+        console: Where the tables go.
+        chosen: Names or files of devices; empty for all.
+        space: Name of a space; None for all.
+        cost: "latency" or "energy".
+        out: Folder for a picture of each group of profiles for the same networks; None for no pictures.
+
+    Raises:
+        InputError: For an unknown device or cost, and where there is no profile.
+    """
     if cost not in UNITS:
         raise InputError(f"--cost {cost}; known are {', '.join(UNITS)}")
     groups: dict[str, list[tuple[str, Path, Profile]]] = {}
@@ -39,19 +49,19 @@ def show(console: Console, chosen: Sequence[str], space: str | None, cost: str, 
     for number, (of, group) in enumerate(groups.items(), 1):
         listed = Table("", "device", "hardware", "batch", "Spearman", "MAPE %")
         for i, (name, _, profile) in enumerate(group, 1):
-            found = profile.validation
-            figures = (str(profile.protocol.get("batch", "")), f"{found.spearman:.3f}", f"{found.mape:.1f}")
+            validation = profile.validation
+            figures = (str(profile.protocol.get("batch", "")), f"{validation.spearman:.3f}", f"{validation.mape:.1f}")
             listed.add_row(str(i), name, profile.hardware, *figures)
         console.print(f"\n{cost} of {of}: how well the profiles predict", highlight=False, soft_wrap=True)
         console.print(listed)
         try:
-            made = make_space(group[0][2].space, dict(group[0][2].settings), group[0][2].image, 10)
-        except InputError as error:  # somebody's own network, whose code is not here
+            resolved = make_space(group[0][2].space, dict(group[0][2].settings), group[0][2].image, 10)
+        except InputError as error:  # a user's network, whose code is not here
             console.print(f"not compared: {error}", highlight=False, soft_wrap=True)
             continue
         if len(group) == 1:
             continue
-        costs = predictions([ProfiledCost(made, cost=cost, device=name, file=str(path)) for name, path, _ in group])
+        costs = predictions([ProfiledCost(resolved, cost=cost, device=name, file=str(path)) for name, path, _ in group])
         correlation = np.corrcoef(rankdata(costs, axis=0), rowvar=False)
         table = Table("", *map(str, range(1, len(group) + 1)))
         for i, row in enumerate(correlation, 1):
@@ -68,8 +78,8 @@ def show(console: Console, chosen: Sequence[str], space: str | None, cost: str, 
 
 
 def predictions(group: Sequence[ProfiledCost], networks: int = NETWORKS) -> np.ndarray:
-    """(networks, devices): what each predicts for the same random networks."""
+    """Predict costs of the same random networks on each device, (networks, devices)."""
     space = group[0].space
     rng = np.random.default_rng(0)
-    drawn = [tuple(int(rng.integers(size)) for size in space.sizes) for _ in range(networks)]
-    return np.array([[device.cost(architecture, {}) for device in group] for architecture in drawn])
+    architectures = [tuple(int(rng.integers(size)) for size in space.sizes) for _ in range(networks)]
+    return np.array([[device.cost(architecture, {}) for device in group] for architecture in architectures])

@@ -1,4 +1,4 @@
-"""From measured networks to a profile: what each operation or option costs, and how well that predicts other networks."""
+"""Fit of a profile to measured networks: costs of operations or options, and how well they predict other networks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hw_profiles.fit import Floats, fit, least
 from hw_profiles.profile import CONSTANT, Profile, Validation
 from orchestrator.errors import InputError
 from orchestrator.evaluators.tabular import TabularBenchmark
-from orchestrator.objectives.predicted import left, options, parts_of
+from orchestrator.objectives.predicted import executed_part, options, parts_of
 from orchestrator.profiling.measurements import BUSY, spread_of
 from orchestrator.profiling.plan import MeasurementPlan
 from orchestrator.spaces.base import SearchSpace
@@ -25,9 +25,19 @@ LEAVES_OUT = ("nothing", "unused", "constants")
 
 
 def conclude(plan: MeasurementPlan, rows: pd.DataFrame, cost: str, hardware: dict[str, str]) -> tuple[Profile, bool]:
-    """The profile that follows from the measurements; and whether the machine was too busy for them to be precise.
+    """Fit a profile to measurements.
 
-    Raises InputError where they are too few.
+    Args:
+        plan: Plan of the measurements.
+        rows: Measurements, with the columns of `Row`.
+        cost: "latency" or "energy".
+        hardware: Device, runtime and software, as `MeasurementWorker.hardware` describes them.
+
+    Returns:
+        The profile, and whether the machine was too busy for the measurements to be precise.
+
+    Raises:
+        InputError: Where networks were not measured.
     """
     space = plan.build()
     steady = measure.steady(rows[rows["cost"] == cost])
@@ -63,23 +73,32 @@ def conclude(plan: MeasurementPlan, rows: pd.DataFrame, cost: str, hardware: dic
 def from_table(
     table: TabularBenchmark, cost: str, networks: int, source: dict[str, Any], hardware: str, seed: int = 0
 ) -> Profile:
-    """Costs of options from a table whose only column is what whole networks cost: `networks` random rows, tried on the others.
+    """Fit costs of options to random rows of a table, and validate them on the others.
 
-    Raises InputError for too few of them and for costs that are not above 0.
+    Args:
+        table: Table whose only column is the cost of whole networks.
+        cost: "latency" or "energy".
+        networks: Number of rows to fit to.
+        source: Origin of the table, for the profile's protocol.
+        hardware: Description of the device.
+        seed: Seed of the choice of rows.
+
+    Raises:
+        InputError: For too few rows, and for costs that are not above 0.
     """
     known = list(table.costs)
     if len(known) < networks + 50:
-        left = f"--networks {networks} leaves fewer than 50 to try the prediction on"
-        raise InputError(f"{table.source} has {len(known):,} networks; {left}")
+        hint = f"--networks {networks} leaves fewer than 50 to try the prediction on"
+        raise InputError(f"{table.source} has {len(known):,} networks; {hint}")
     values = np.array([table.costs[a][0] for a in known])
     if values.min() <= 0:
         row = int(values.argmin())
         raise InputError(f"{table.source}, row {row + 1}: {table.columns[0]} = {values[row]:g}; a cost must be above 0")
     order = np.random.default_rng(seed).permutation(len(known))
-    chosen, others = order[:networks], order[networks:]
+    fitted, others = order[:networks], order[networks:]
     protocol = source | {"networks": networks, "method": "regularised least squares on whole networks"}
     return learn(
-        table.space, cost, "option", [known[i] for i in chosen], values[chosen], [known[i] for i in others], values[others],
+        table.space, cost, "option", [known[i] for i in fitted], values[fitted], [known[i] for i in others], values[others],
         hardware=hardware, protocol=protocol,
     )  # fmt: skip
 
@@ -97,15 +116,28 @@ def learn(
     protocol: dict[str, Any],
     alone: Mapping[str, float] | None = None,
 ) -> Profile:
-    """The profile that `networks`, which cost `values`, lead to, validated on `others`, which cost `true`.
+    """Fit a profile to networks, and validate it on others.
 
     What the device leaves out of a network is decided by cross-validation. Where it leaves something out, networks whose output
-    does not depend on the image cost next to nothing, of which no share can be told, and are not part of the validation.
+    does not depend on the image cost next to nothing, so that a relative error means nothing; they are not part of the
+    validation.
+
+    Args:
+        space: Search space of the architectures.
+        cost: "latency" or "energy".
+        by: "operation" or "option": what has a cost of its own.
+        networks: Networks to fit to.
+        values: Their costs.
+        others: Networks to validate on.
+        true: Their costs.
+        hardware: Description of the device.
+        protocol: How the costs were measured.
+        alone: Costs of operations that were measured by themselves, which the fit is regularised towards.
     """
-    parts = sorted({p.operation.part for p in space.prices.listed if p.conditions}) if by == "operation" else options(space)
+    parts = space.operation_costs.varying_parts if by == "operation" else options(space)
     if not parts:  # a space that does not list its operations
         parts = sorted({p for a in (*networks, *others) for p in parts_of(space, by, a)})
-    tried = {}
+    fits = {}
     modes = LEAVES_OUT if type(space).pruned is not SearchSpace.pruned else LEAVES_OUT[:1]
     for leaves_out in modes:
         keys = [*parts, CONSTANT] if leaves_out == "constants" else parts
@@ -113,9 +145,9 @@ def learn(
         kinds = [key.rpartition("=")[2].partition(" ")[0] for key in keys]
         by_itself = np.array([(alone or {}).get(key, np.nan) for key in keys])
         fitted = fit(counts[alive], values[alive], kinds, None if np.isnan(by_itself).all() else by_itself)
-        tried[leaves_out] = keys, fitted, alive
-    leaves_out = least({name: fitted.error for name, (_, fitted, _) in tried.items()})
-    keys, fitted, alive = tried[leaves_out]
+        fits[leaves_out] = keys, fitted, alive
+    leaves_out = least({name: fitted.error for name, (_, fitted, _) in fits.items()})
+    keys, fitted, alive = fits[leaves_out]
     counts, shown = _design(space, by, leaves_out, keys, others)
     return Profile(
         cost=cost,  # type: ignore[arg-type]
@@ -137,13 +169,13 @@ def learn(
 def _design(
     space: SearchSpace, by: str, leaves_out: str, keys: Sequence[str], networks: Sequence[Architecture]
 ) -> tuple[Floats, NDArray[np.bool_]]:
-    """How often each network has each part, (networks, parts), and whether its output depends on the image."""
+    """Count how often each network has each part, (networks, parts), and tell whether its output depends on the image."""
     place = {key: i for i, key in enumerate(keys)}
     counts, alive = np.zeros((len(networks), len(keys))), np.zeros(len(networks), dtype=bool)
     for row, architecture in enumerate(networks):
-        kept, constants = left(space, architecture, leaves_out)
-        alive[row] = kept is not None
-        for key, count in parts_of(space, by, kept).items() if kept is not None else ():
+        executed, constants = executed_part(space, architecture, leaves_out)
+        alive[row] = executed is not None
+        for key, count in parts_of(space, by, executed).items() if executed is not None else ():
             counts[row, place[key]] += count
         if constants:
             counts[row, place[CONSTANT]] = constants
@@ -151,5 +183,5 @@ def _design(
 
 
 def _short(value: float) -> float:
-    """Six digits are more than any measurement has."""
+    """Round to six digits, which are more than any measurement has."""
     return float(f"{value:.6g}")

@@ -1,4 +1,4 @@
-"""All measurements of a plan, kept in a file one by one, so that none is lost with the process."""
+"""Measurements of a plan, saved to a file one by one, so that none is lost with the process."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from orchestrator.profiling.plan import ROUNDS, MeasurementPlan
 BUSY = 0.05
 """Relative spread of a network's rounds, in the median over networks, above which a machine counts as busy."""
 LONGER = 3
-"""How many times as many rounds a busy machine is given."""
+"""Factor by which a busy machine may be measured for more rounds."""
 
 
 def keep(path: Path, plan: MeasurementPlan) -> pd.DataFrame:
-    """The measurements that are there already, of the same plan; the file is made where there is none. Raises RunError."""
+    """Read the measurements that exist already, of the same plan, or create the file. Raises RunError."""
     about = json.dumps({k: v for k, v in asdict(plan).items() if k != "rounds"})
     columns = ["round", "job", "cost", "value"]
     if not path.exists():
@@ -49,10 +49,15 @@ def measured(
     show: Callable[[int, int, int, int, float | None], None],
     say: Callable[[str], None],
 ) -> pd.DataFrame:
-    """All measurements, those in the file at `path` and those still to be made, which are added to it one by one.
+    """Complete the measurements of a plan, and return all.
 
-    station: a Station, or what answers as one. show: told the round, how many there are, what of it is done, of how much, and
-    the seconds left. say: told when the machine turns out to be busy, and more rounds are measured than were asked for.
+    Args:
+        plan: Plan of the measurements.
+        path: File with the measurements so far, to which new ones are appended one by one.
+        station: A `MeasurementWorker`, or a proxy of one.
+        show: Called with the index of the round, the number of rounds, measurements of the round so far, their number, and the
+            seconds left (None where that is not known yet).
+        say: Called with a message when the machine turns out to be busy, so that more rounds are measured than were asked for.
     """
     rows = keep(path, plan)
     jobs = station.jobs()
@@ -71,8 +76,8 @@ def measured(
                 pd.DataFrame([row]).to_csv(file, header=False, index=False)
                 file.flush()
                 at = len(whole) * each // len(jobs) + len(fresh)
-                left = (time.monotonic() - began) / new * ((wanted - index) * each - at)
-                show(index, wanted, at, each, left if index or new > 20 else None)
+                seconds_left = (time.monotonic() - began) / new * ((wanted - index) * each - at)
+                show(index, wanted, at, each, seconds_left if index or new > 20 else None)
             if fresh:
                 rows = pd.concat([rows, pd.DataFrame(fresh)], ignore_index=True) if len(rows) else pd.DataFrame(fresh)
             index += 1
@@ -85,9 +90,11 @@ def measured(
 
 
 def spread_of(rows: pd.DataFrame) -> float:
-    """Interquartile range of a network's rounds over their median, in the median over networks; with more rounds than usual, as
-    much less as their median is more certain."""
-    taken = rows[rows["cost"] == "latency"]
-    steady = measure.steady(taken)
+    """Return the interquartile range of a network's rounds over their median, in the median over networks.
+
+    With more rounds than usual it is as much smaller as their median is more certain.
+    """
+    latencies = rows[rows["cost"] == "latency"]
+    steady = measure.steady(latencies)
     spread = float(steady["spread"][steady.index.str.startswith("net ")].median())
-    return float(spread / max(1.0, taken["round"].nunique() / ROUNDS) ** 0.5)
+    return float(spread / max(1.0, latencies["round"].nunique() / ROUNDS) ** 0.5)

@@ -1,4 +1,4 @@
-"""The operations of a space, each as a module by itself."""
+"""Operations of a space, each as a module by itself."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from orchestrator.spaces.parts.choice import MixedNetwork, Weights, decided, kee
 
 
 def operations(space: SearchSpace) -> dict[str, tuple[nn.Module, list[tuple[int, ...]]]]:
-    """Every operation that not all networks have, as a module and the shapes of its inputs, without the batch.
+    """Collect the operations that not all networks have, as modules with the shapes of their inputs, without the batch.
 
-    They are taken out of whole networks that hold one option of each choice. Those with further choices inside, and those of
-    spaces that do not list theirs, cannot be had by themselves and are left out.
+    They are taken out of whole networks that hold one option of each choice. Operations with further choices inside, and those
+    of spaces that do not list theirs, do not exist by themselves and are left out.
     """
     order = {choice.name: i for i, choice in enumerate(space.choices)}
-    left = {p.operation.part: p.conditions for p in space.prices.listed if p.conditions}
-    found: dict[str, tuple[nn.Module, list[tuple[int, ...]]]] = {}
-    while left:
+    missing = {p.operation.part: p.conditions for p in space.operation_costs.listed if p.conditions}
+    modules: dict[str, tuple[nn.Module, list[tuple[int, ...]]]] = {}
+    while missing:
         allowed = [set(range(size)) for size in space.sizes]
-        for conditions in left.values():  # as many of them at once as go together
+        for conditions in missing.values():  # as many of them at once as go together
             narrowed = {choice: allowed[choice] for choice, *_ in conditions}
             for choice, option, taken in conditions:
                 narrowed[choice] = narrowed[choice] & {option} if taken else narrowed[choice] - {option}
             if all(narrowed.values()):
-                for choice, kept in narrowed.items():
-                    allowed[choice] = kept
-        before = len(left)
+                for choice, options in narrowed.items():
+                    allowed[choice] = options
+        before = len(missing)
         architecture = [min(options) for options in allowed]
         with keeping({c.name: (o,) for c, o in zip(space.choices, architecture, strict=True)}):
             network = MixedNetwork(space.build(), order).eval()
 
         def seen(module: nn.Module, inputs: Any, output: Tensor, title: str) -> None:
-            taken = inputs[0] if isinstance(inputs[0], tuple) else inputs
-            key = part(title, tuple(taken[0].shape[1:]), tuple(output.shape[1:]))
-            if left.pop(key, None) and not any(decided(module)):
-                found[key] = module, [tuple(x.shape[1:]) for x in taken]
+            tensors = inputs[0] if isinstance(inputs[0], tuple) else inputs
+            key = part(title, tuple(tensors[0].shape[1:]), tuple(output.shape[1:]))
+            if missing.pop(key, None) and not any(decided(module)):
+                modules[key] = module, [tuple(x.shape[1:]) for x in tensors]
 
         hooks = [
             module.register_forward_hook(lambda m, i, o, title=title: seen(m, i, o, title))
@@ -51,6 +51,6 @@ def operations(space: SearchSpace) -> dict[str, tuple[nn.Module, list[tuple[int,
             network(torch.zeros(1, *space.image), Weights(rows))
         for hook in hooks:
             hook.remove()
-        if len(left) == before:
+        if len(missing) == before:
             break
-    return found
+    return modules

@@ -1,4 +1,4 @@
-"""What is to be measured, and how."""
+"""Plan of measurements on a device."""
 
 from __future__ import annotations
 
@@ -24,13 +24,26 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class MeasurementPlan:
-    """What is to be measured, and how; plain values.
+    """Networks to measure, and how; plain values.
 
-    space, settings, image, classes: which networks. device: one of RUNTIMES. batch, threads, dtype: how they run. networks,
-    validation: how many random ones costs are fitted to, and on how many others the prediction is tried. rounds: measurements
-    of each. seconds: the least time of one. energy: whether joules are read, too. seed: of the networks.
+    Args:
+        space: Name of the space.
+        settings: Settings of the space.
+        image: Shape of an image, (channels, height, width).
+        classes: Number of classes.
+        device: One of `RUNTIMES`.
+        batch: Images per pass.
+        threads: CPU threads within an operation.
+        dtype: A key of `hw_profiles.measure.DTYPES`.
+        networks: Number of random networks that costs are fitted to.
+        validation: Number of other random networks that the prediction is validated on.
+        rounds: Measurements of each network and operation.
+        seconds: Least time of a measurement.
+        energy: Whether to read joules, too.
+        seed: Seed of the networks.
 
-    Raises InputError for settings that measure nothing.
+    Raises:
+        InputError: For settings that measure nothing.
     """
 
     space: str
@@ -68,16 +81,16 @@ class MeasurementPlan:
         return make_space(self.space, self.settings, self.image, self.classes)
 
     def choose(self, space: SearchSpace) -> list[Architecture]:
-        """Random networks, all different: those to fit, then those to try the prediction on."""
+        """Draw random networks, all different: those to fit to, then those to validate on."""
         wanted = self.networks + self.validation
         rng = np.random.default_rng(self.seed)
-        found: dict[Any, Architecture] = {}
+        networks: dict[Any, Architecture] = {}
         for _ in range(50 * wanted):
             architecture = tuple(int(rng.integers(size)) for size in space.sizes)
-            found.setdefault(space.canonical(architecture), architecture)
-            if len(found) == wanted:
-                return list(found.values())
+            networks.setdefault(space.canonical(architecture), architecture)
+            if len(networks) == wanted:
+                return list(networks.values())
         raise InputError(
-            f"--networks {self.networks} --validation {self.validation}: {self.space} has hardly more than {len(found)} "
+            f"--networks {self.networks} --validation {self.validation}: {self.space} has hardly more than {len(networks)} "
             "networks; ask for fewer"
         )

@@ -1,4 +1,4 @@
-"""A station on a node of a Ray cluster: its measurements come back one by one, so that none is lost with it."""
+"""Worker on a node of a Ray cluster, whose measurements come back one by one, so that none is lost with it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ PATIENCE = 300.0
 
 
 class RemoteWorker:
-    """Answers as a `MeasurementWorker` does."""
+    """Proxy of a `MeasurementWorker` in an actor, with the same methods.
+
+    Args:
+        actor: Handle of the actor.
+    """
 
     def __init__(self, actor: Any) -> None:
         self.actor = actor
@@ -36,7 +40,7 @@ class RemoteWorker:
             yield self._get(row)
 
     def _get(self, reference: Any) -> Any:
-        """Raises RunError where the node is lost; measurements made until then are kept."""
+        """Fetch an answer. Raises RunError where the node is lost; measurements made until then are saved."""
         try:
             return ray.get(reference)
         except ray.exceptions.RayError as error:
@@ -45,7 +49,7 @@ class RemoteWorker:
 
 @contextmanager
 def station(plan: dict[str, Any], address: str, accelerator: str | None, label: str | None) -> Iterator[RemoteWorker]:
-    """An actor with a whole GPU, or all CPUs, of a node with that accelerator or label. Raises InputError without one."""
+    """Open an actor with a whole GPU, or all CPUs, of a node with that accelerator and label. Raises InputError without one."""
     key, equals, value = (label or "").partition("=")
     if label and not (key and equals and value):
         raise InputError(f"--label {label}: write KEY=VALUE, as the node was started with")
@@ -62,8 +66,8 @@ def station(plan: dict[str, Any], address: str, accelerator: str | None, label: 
             raise InputError(f"no node of the cluster has {' and '.join(filter(None, wanted))}; see `ray list nodes`")
         node = nodes[0]
         whole: dict[str, Any] = {"num_gpus": 1, "num_cpus": 1} if gpu else {"num_cpus": node["Resources"]["CPU"]}
-        there = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        actor = ray.remote(MeasurementWorker).options(scheduling_strategy=there, **whole).remote(plan)
+        pinned = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        actor = ray.remote(MeasurementWorker).options(scheduling_strategy=pinned, **whole).remote(plan)
         try:
             ready, _ = ray.wait([actor.jobs.remote()], timeout=PATIENCE)
             if not ready:

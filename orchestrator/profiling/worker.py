@@ -1,4 +1,4 @@
-"""A device that measures operations and networks: on this machine, or as an actor on another."""
+"""Worker that measures operations and networks: on this machine, or as an actor on another."""
 
 from __future__ import annotations
 
@@ -21,7 +21,14 @@ JOULES = 1.0
 
 
 class MeasurementWorker:
-    """A device that measures: on this machine, or as an actor on another."""
+    """Worker that measures on the machine where it is built.
+
+    Args:
+        plan: Fields of a `MeasurementPlan`.
+
+    Raises:
+        InputError: Where the device, its runtime or its energy counter is not there.
+    """
 
     def __init__(self, plan: dict[str, Any]) -> None:
         self.plan = MeasurementPlan(**plan | {"image": tuple(plan["image"])})
@@ -49,15 +56,15 @@ class MeasurementWorker:
         self._runs: dict[Job, measure.Run] = {}
 
     def jobs(self) -> list[Job]:
-        """Everything that is measured in a round."""
+        """List everything that is measured in a round."""
         return [f"op {name}" for name in self.operations] + [f"net {self.space.format(a)}" for a in self.networks]
 
     def hardware(self) -> dict[str, str]:
-        """The device and the software on it, in words."""
+        """Describe the device and the software on it."""
         return _hardware(self.device, self.plan.device)
 
     def round(self, index: int, done: Sequence[Job] = ()) -> Iterator[Row]:
-        """Measures every job but those `done`, in an order of this round's own, so that drift does not become a pattern."""
+        """Measure every job but those `done`, in another order in each round, so that drift does not become a pattern."""
         jobs = self.jobs()
         for place in np.random.default_rng((self.plan.seed, index)).permutation(len(jobs)):
             if (job := jobs[place]) not in done:

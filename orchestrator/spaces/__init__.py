@@ -1,4 +1,4 @@
-"""Search spaces, a file each; and what it takes to write one of your own."""
+"""Search spaces, a file each, and the parts to write one of your own."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,9 +13,17 @@ __all__ = ["Choice", "Zero", "network"]
 def network(
     factory: Callable[..., nn.Module], notation: str, *, image: tuple[int, int, int], classes: int, **settings: Any
 ) -> nn.Module:
-    """The plain network that `notation` stands for in the space of `factory`, with fresh weights.
+    """Build the plain network that `notation` stands for in the space of `factory`, with fresh weights.
 
-    Raises ValueError where the notation does not fit the factory's choices.
+    Args:
+        factory: Function that returns a module with `Choice`s in it.
+        notation: Architecture, `choice=option|choice=option|...`.
+        image: Shape of an image, (channels, height, width).
+        classes: Number of classes.
+        settings: Further keywords of the factory.
+
+    Raises:
+        ValueError: Where the notation does not fit the factory's choices.
     """
     from orchestrator.spaces.parts.own import OwnSpace
 

@@ -1,4 +1,4 @@
-"""What a search space offers."""
+"""Interface of search spaces."""
 
 from __future__ import annotations
 
@@ -17,19 +17,24 @@ from torch import nn
 
 from analysis.graphs import Graph
 from orchestrator.spaces.parts.choice import Decided, MixedNetwork, decided, extract, keeping
+from orchestrator.spaces.parts.costs import Operation, OperationCosts, cost_operations
 from orchestrator.spaces.parts.path_encoding import encode_paths
-from orchestrator.spaces.parts.prices import Operation, Prices, priced
 from searchers.base import Architecture, check_architecture
 
 SKIPS = frozenset({"skip", "skip_connect", "identity", "id"})
-"""What the field calls an option that passes its input on."""
+"""Names in the literature of an option that passes its input on."""
 LISTED = 20_000
-"""Spaces of up to so many architectures are looked at whole."""
+"""Number of architectures up to which a space is listed as a whole."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """One choice of a space: a name, and the names of its options in the order of their indices."""
+    """Choice of a space.
+
+    Args:
+        name: Name of the choice.
+        options: Names of its options, in the order of their indices.
+    """
 
     name: str
     options: tuple[str, ...]
@@ -37,7 +42,13 @@ class Decision:
 
 @dataclass(frozen=True)
 class Published:
-    """A network that its authors released: its notation, the settings of the space that make it theirs, and the source."""
+    """Network that its authors released.
+
+    Args:
+        notation: Architecture in the notation of its space.
+        settings: Settings of the space that make it the authors' network.
+        source: Publication or repository.
+    """
 
     notation: str
     settings: Mapping[str, Any]
@@ -45,14 +56,21 @@ class Published:
 
 
 class SearchSpace(ABC):
-    """Its choices, its notation, its supernet, its networks, and what they are made of.
+    """Base of search spaces: choices, notation, supernet, networks, and the operations that these are made of.
 
-    choices: what is decided. image: (channels, height, width) of the input. classes: outputs of the classifier. affine:
-    whether normalisation in the supernet has learned scales, as published; with them a mixture's weights can be undone.
-    relaxed: whether its supernet runs mixtures, or single networks only. node_inputs: for cells that keep two edges into each
-    node, the choices that feed each node, node by node and cell by cell, in the order of the cell's states. none_option: per
-    choice the option that stands for no edge, or None. weightless: names of the operations without learned parameters (a skip
-    counts as one even where it has to change shapes).
+    Attributes:
+        choices: Choices of the space, in the order of an architecture's option indices.
+        image: Shape of the input, (channels, height, width).
+        classes: Number of classes.
+        affine: Whether normalisation in the supernet has learned scales, as published; with them a mixture's weights can be
+            undone.
+        relaxed: Whether the supernet runs mixtures, rather than single networks only.
+        node_inputs: For cells that keep two edges into each node, the choices that feed each node, node by node and cell by
+            cell, in the order of the cell's states.
+        none_option: Per choice the option that stands for no edge, or None.
+        weightless: Names of the operations without learned parameters (a skip counts as one even where it has to change
+            shapes).
+        published: Networks of the space that their authors released, by name.
     """
 
     choices: tuple[Decision, ...]
@@ -79,34 +97,36 @@ class SearchSpace(ABC):
 
     @abstractmethod
     def format(self, architecture: Architecture) -> str:
-        """The architecture in the field's own notation."""
+        """Write an architecture in the notation of the literature."""
 
     @abstractmethod
     def parse(self, text: str) -> Architecture:
-        """The inverse of `format`. Raises ValueError that says where `text` goes wrong."""
+        """Read an architecture, the inverse of `format`. Raises ValueError that says where `text` goes wrong."""
 
     @abstractmethod
     def graph(self, architecture: Architecture) -> dict[str, Graph]:
         """Return each part of the network, a cell or chain, as a graph of states and operations, under its title."""
 
     def drawing(self, architecture: Architecture) -> dict[str, Graph]:
-        """Return what to draw of the architecture; nothing is computed from it."""
+        """Return the graphs to draw of the architecture; nothing is computed from them."""
         return self.graph(architecture)
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """The number of options of each choice."""
+        """Number of options of each choice."""
         return tuple(len(choice.options) for choice in self.choices)
 
     @property
     def name(self) -> str:
-        """As an experiment names it."""
+        """Name of the space in an experiment."""
         return type(self).__module__.rpartition(".")[2].replace("_", "-")
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What its networks depend on, besides image and classes; settings of the supernet alone, which are named so, do not
-        count."""
+        """Settings that the networks depend on, besides image and classes.
+
+        Settings of the supernet alone, whose names begin with `supernet_`, are not among them.
+        """
         assert is_dataclass(self)
         own = (f.name for f in fields(self) if f.name not in ("image", "classes") and not f.name.startswith("supernet_"))
         values = {name: getattr(self, name) for name in own}
@@ -114,74 +134,78 @@ class SearchSpace(ABC):
 
     @property
     def parameter_free(self) -> tuple[tuple[bool, ...], ...]:
-        """Per choice and option, whether it is an operation without learned parameters."""
+        """Operations without learned parameters, as a truth value per choice and option."""
         return tuple(tuple(option in self.weightless for option in choice.options) for choice in self.choices)
 
     @cached_property
     def skips(self) -> tuple[tuple[bool, ...], ...]:
-        """Per choice, whether each option passes its input on: here, by its name."""
+        """Options that pass their input on, as a truth value per choice and option: here, by their names."""
         return tuple(tuple(option in SKIPS for option in choice.options) for choice in self.choices)
 
     @property
     def phases(self) -> tuple[tuple[int, ...], ...]:
-        """Choices that belong together, as those of a cell or stage do: here, by what their names begin with, up to a slash."""
-        found: dict[str, list[int]] = {}
+        """Groups of choices that belong together, as those of a cell or stage do: here, by their names up to a slash."""
+        phases: dict[str, list[int]] = {}
         for index, choice in enumerate(self.choices):
-            found.setdefault(choice.name.partition("/")[0], []).append(index)
-        return tuple(map(tuple, found.values()))
+            phases.setdefault(choice.name.partition("/")[0], []).append(index)
+        return tuple(map(tuple, phases.values()))
 
     @property
     def architectures(self) -> int:
-        """How many architectures the space holds."""
+        """Number of architectures."""
         return math.prod(self.sizes)
 
     def supernet(self, stages_left: int, options: Sequence[Sequence[int]]) -> MixedNetwork:
-        """A network over the surviving `options` of each choice: `supernet(x, weights)`.
+        """Build a network over the surviving options, to be called as `supernet(x, weights)`.
 
-        stages_left: see `build_supernet`.
+        Args:
+            stages_left: See `build_supernet`.
+            options: Indices of the surviving options of each choice.
         """
-        with keeping({choice.name: kept for choice, kept in zip(self.choices, options, strict=True)}):
+        with keeping({choice.name: surviving for choice, surviving in zip(self.choices, options, strict=True)}):
             return MixedNetwork(self.build_supernet(stages_left), self._order)
 
     def network(self, architecture: Architecture) -> nn.Module:
-        """The architecture as a plain module: `network(x)`."""
+        """Build an architecture as a plain module, to be called as `network(x)`."""
         self.check(architecture)
         with keeping({choice.name: (o,) for choice, o in zip(self.choices, architecture, strict=True)}):
-            built = MixedNetwork(self.build(), self._order)
-        return extract(built.network, architecture)
+            mixed = MixedNetwork(self.build(), self._order)
+        return extract(mixed.network, architecture)
 
     @cached_property
-    def prices(self) -> Prices:
-        """What every option costs at every place; made by one run without arithmetic when it is first needed."""
-        return priced(lambda: self.build(), self._order, self.sizes, self.image)
+    def operation_costs(self) -> OperationCosts:
+        """Operations of every option at every place, found by one run without arithmetic when they are first needed."""
+        return cost_operations(lambda: self.build(), self._order, self.sizes, self.image)
 
     def operations(self, architecture: Architecture) -> list[Operation]:
-        """All operations of `network(architecture)`, in the order in which they run."""
+        """List the operations of `network(architecture)`, in the order in which they run."""
         self.check(architecture)
-        return self.prices.operations(architecture)
+        return self.operation_costs.operations(architecture)
 
     def parameters(self, architecture: Architecture) -> int:
-        """Parameters of `network(architecture)`, by adding up those of its operations."""
+        """Count the parameters of `network(architecture)`, by adding up those of its operations."""
         self.check(architecture)
-        return self.prices.cost("parameters", architecture)
+        return self.operation_costs.cost("parameters", architecture)
 
     def macs(self, architecture: Architecture) -> int:
-        """Multiplications of `network(architecture)` for one image (see `Operation`)."""
+        """Count the multiplications of `network(architecture)` for one image (see `Operation`)."""
         self.check(architecture)
-        return self.prices.cost("macs", architecture)
+        return self.operation_costs.cost("macs", architecture)
 
     def additive(self, cost: str) -> tuple[float, list[list[float]]] | None:
-        """`parameters` or `macs` as a sum over the options (see `Prices.additive`)."""
-        return self.prices.additive(cost)
+        """Return `parameters` or `macs` as a sum over the options (see `OperationCosts.additive`)."""
+        return self.operation_costs.additive(cost)
 
     def derive(self, probabilities: Sequence[Sequence[float]]) -> Architecture:
-        """The architecture that stands for a policy: here, each choice's most probable option."""
+        """Return the architecture that stands for a policy: here, each choice's most probable option."""
         return tuple(max(range(len(row)), key=row.__getitem__) for row in probabilities)
 
     @cached_property
     def path_encoding(self) -> tuple[NDArray[np.float64], list[int]] | None:
-        """Features of the graphs of all architectures, in lexicographic order (see `parts/path_encoding.py`), without what does
-        not reach the output; None for a space of more than 20,000."""
+        """Features of the graphs of all architectures, in lexicographic order (see `parts/path_encoding.py`).
+
+        Operations that do not reach the output are left out. None for a space of more than `LISTED` architectures.
+        """
         if self.architectures > LISTED:
             return None
         pruned = [self.pruned(a, constants=True) for a in itertools.product(*map(range, self.sizes))]
@@ -189,20 +213,27 @@ class SearchSpace(ABC):
         return encode_paths([graphs[a] for a in pruned], SKIPS)
 
     def canonical(self, architecture: Architecture) -> Hashable:
-        """Equal for architectures that are the same network. Here every architecture is one of its own."""
+        """Return a key that is equal for architectures of the same network. Here every architecture is a network of its own."""
         return architecture
 
     def pruned(self, architecture: Architecture, constants: bool) -> Architecture | None:
-        """What is left of the architecture where a runtime leaves out whatever does not reach the output, and with `constants`
-        what does not depend on the image, too; None where the output does not. Here nothing is ever left out."""
+        """Return what a runtime executes of an architecture. Here it is everything.
+
+        Args:
+            architecture: An option index per choice.
+            constants: Whether it leaves out what does not depend on the image, besides what does not reach the output.
+
+        Returns:
+            The architecture without those operations; None where the output does not depend on the image.
+        """
         return architecture
 
     def check(self, architecture: Architecture) -> None:
-        """Raises ValueError unless the architecture lies in the space."""
+        """Raise ValueError unless the architecture lies in the space."""
         check_architecture(architecture, self.sizes)
 
     def largest(self) -> Architecture:
-        """The architecture of most MACs, found choice by choice as they add up."""
+        """Return the architecture of most MACs, found choice by choice as they add up."""
         best = [0] * len(self.sizes)
         for choice, size in enumerate(self.sizes):
             best[choice] = max(range(size), key=lambda o, c=choice: self.macs((*best[:c], o, *best[c + 1 :])))  # type: ignore[misc]
@@ -214,24 +245,25 @@ class SearchSpace(ABC):
 
 
 def read_choices(build: Callable[[], nn.Module]) -> tuple[Decision, ...]:
-    """The choices of a network that is written as a module with `Choice`s, in the order of its modules.
+    """List the choices of a network that is written as a module with `Choice`s, in the order of its modules.
 
-    Raises ValueError where a choice is not part of the module, or two of the same name differ in their options.
+    Raises:
+        ValueError: Where a choice is not part of the module, or two of the same name differ in their options.
     """
-    with keeping(None) as made, torch.random.fork_rng(devices=[]):
+    with keeping(None) as created, torch.random.fork_rng(devices=[]):
         network = build()
     if not isinstance(network, nn.Module):
         raise ValueError(f"the factory returned {type(network).__name__}; it must return an nn.Module")
-    found: dict[str, tuple[str, ...]] = {}
+    options_of: dict[str, tuple[str, ...]] = {}
     places = list(decided(network))
     for place in places:
         for name, options in place.decisions.items():
-            if found.setdefault(name, options) != options:
-                raise ValueError(f"Choice {name!r} has the options {found[name]} at one place and {options} at another")
-    lost: list[Decided] = [place for place in made if all(place is not other for other in places)]
+            if options_of.setdefault(name, options) != options:
+                raise ValueError(f"Choice {name!r} has the options {options_of[name]} at one place and {options} at another")
+    lost: list[Decided] = [place for place in created if all(place is not other for other in places)]
     if lost:
         names = ", ".join(repr(name) for place in lost for name in place.decisions)
         raise ValueError(f"Choice {names} is not part of the network; keep it as an attribute, or in an nn.ModuleList")
-    if not found:
+    if not options_of:
         raise ValueError("the network has no Choice in it, so there is nothing to search")
-    return tuple(Decision(name, options) for name, options in found.items())
+    return tuple(Decision(name, options) for name, options in options_of.items())

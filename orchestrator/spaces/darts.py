@@ -41,12 +41,18 @@ _REDUCE_V2 = (
 class Darts(SearchSpace):
     """An operation on each of the 14 edges of a normal and of a reduction cell, `none` for no edge: 8 ** 28 pairs of cells.
 
-    An architecture keeps every edge that is not `none`; the cells that DARTS derives keep two into each node (`derive`).
+    An architecture keeps every edge that is not `none`; the cells that DARTS derives keep two into each node (`derive`). The
+    defaults are the authors'.
 
-    channels, cells: width and depth of the networks to be evaluated. supernet_channels, supernet_cells: those of the supernet,
-    the latter for each stage of a search that deepens it; a search of one stage has the last number. The defaults are the
-    authors', or `channels` and `cells` where these are smaller. imagenet: begin with three convolutions of stride 2, for
-    images of about 224 pixels.
+    Args:
+        channels: Width of the networks to be evaluated.
+        cells: Their depth.
+        supernet_channels: Width of the supernet; None for the authors', or `channels` where these are fewer.
+        supernet_cells: Depth of the supernet for each stage of a search that deepens it; a search of one stage has the last
+            number. None for the authors', or `cells` where these are fewer.
+        imagenet: Whether to begin with three convolutions of stride 2, for images of about 224 pixels.
+        image: Shape of an image, (channels, height, width).
+        classes: Number of classes.
     """
 
     normal: ClassVar[tuple[str, ...]] = OPERATIONS
@@ -101,7 +107,7 @@ class Darts(SearchSpace):
 
     @property
     def _supernet(self) -> tuple[int, list[int]]:
-        """Its channels, and its cells in each stage."""
+        """Channels of the supernet, and its cells in each stage."""
         channels = min(16, self.channels) if self.supernet_channels is None else self.supernet_channels
         return channels, [min(self.cells, c) for c in self.stages] if self.supernet_cells is None else self.supernet_cells
 
@@ -121,7 +127,7 @@ class Darts(SearchSpace):
         return CellNetwork(cell, self.image, self.classes, channels, cells, imagenet=self.imagenet)
 
     def _cells(self, architecture: Architecture) -> dict[str, list[list[tuple[str, int]]]]:
-        """Per cell and node, the operations on its edges and where they come from."""
+        """List, per cell and node, the operations on its edges and the states that these come from."""
         self.check(architecture)
         cells = {}
         for kind, operations, options in (
@@ -136,7 +142,7 @@ class Darts(SearchSpace):
         return cells
 
     def format(self, architecture: Architecture) -> str:
-        """DARTS's `Genotype`, two edges per node in one list; where a node has another number, a list for each node."""
+        """Write DARTS's `Genotype`, two edges per node in one list; where a node has another number, a list for each node."""
         parts = []
         for kind, nodes in self._cells(architecture).items():
             flat = all(len(node) == 2 for node in nodes)
@@ -180,8 +186,10 @@ class Darts(SearchSpace):
         return tuple(found)
 
     def derive(self, probabilities: Sequence[Sequence[float]]) -> Architecture:
-        """Per node the two edges whose best operation is most probable, with that operation; `none` counts in the
-        probabilities and is never taken (DARTS, section 2.4, and `genotype` in the authors' code)."""
+        """Keep, per node, the two edges whose best operation is most probable, with that operation.
+
+        `none` counts in the probabilities and is never taken (DARTS, section 2.4, and `genotype` in the authors' code).
+        """
         chosen: list[int] = []
         for start, operations in ((0, self.normal), (len(EDGES), self.reduce)):
             none = operations.index("none")
@@ -212,7 +220,7 @@ class Darts(SearchSpace):
 
 
 def _edge(reader: Reader, operations: Sequence[str], node: int) -> tuple[str, int, int]:
-    """Reads ('operation', source): both, and where the source stands."""
+    """Read ('operation', source), and return both and the position of the source in the text."""
     reader.expect("(")
     quote = '"' if reader.at('"') else "'"
     if quote == "'":

@@ -30,8 +30,12 @@ class DdpnasMobile(SearchSpace):
     """14 blocks, each an MBConv of kernel 3, 5 or 7 and expansion 1, 3 or 6: 9 ** 14 networks. Blocks that keep their shape
     have a shortcut.
 
-    width: multiplies all widths, rounded to multiples of 8. strides: of the stem and of the first block of each of the seven
-    stages; for small images, write some 1s.
+    Args:
+        width: Factor of all widths, which are then rounded to multiples of 8.
+        strides: Strides of the stem and of the first block of each of the seven stages; None for the authors'. For small
+            images, write some 1s.
+        image: Shape of an image, (channels, height, width).
+        classes: Number of classes.
     """
 
     published: ClassVar[Mapping[str, Published]] = {
@@ -56,7 +60,7 @@ class DdpnasMobile(SearchSpace):
         return make_divisible(channels * self.width) if self.width != 1 else channels
 
     def _blocks(self) -> list[tuple[str, int, int, int]]:
-        """Per block its name, input and output channels and stride."""
+        """List name, input channels, output channels and stride of each block."""
         assert self.strides is not None
         blocks: list[tuple[str, int, int, int]] = []
         channels = self._scaled(STEM)

@@ -1,4 +1,4 @@
-"""A space that is small enough to look at every network in it, for tests and first steps."""
+"""A space small enough to train every network in it, for tests and first steps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ OPTIONS = ("skip", "conv1", "conv3", "sep3", "res3")
 class DigitsTiny(SearchSpace):
     """Two pairs of blocks, the size halved between them; each block is skipped or one of four operations: 625 networks.
 
-    channels: width of the first pair; the second has twice as many.
+    Args:
+        channels: Width of the first pair; the second has twice as many.
+        image: Shape of an image, (channels, height, width).
+        classes: Number of classes.
     """
 
     channels: int = 8

@@ -27,10 +27,14 @@ _EXAMPLE = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|avg_pool_3x3
 class NasBench201(SearchSpace):
     """15,625 cells: any of five operations on each of the six edges between four nodes.
 
-    channels: width of the first of three groups of cells; it doubles from group to group. cells: cells per group (N).
-    supernet_cells: cells per group of the supernet in the last stages of a search that deepens it; the default scales the 5,
-        11 and 17 cells of P-DARTS and TND-NAS to this depth. A search of one stage has the last number, and one of more stages
-        than numbers begins with the first. Objectives are always those of the network with all `cells`.
+    Args:
+        channels: Width of the first of three groups of cells; it doubles from group to group.
+        cells: Cells per group (N).
+        supernet_cells: Cells per group of the supernet in the last stages of a search that deepens it; None scales the 5, 11
+            and 17 cells of P-DARTS and TND-NAS to this depth. A search of one stage has the last number, and one of more stages
+            than numbers begins with the first. Objectives are always those of the network with all `cells`.
+        image: Shape of an image, (channels, height, width).
+        classes: Number of classes.
     """
 
     weightless: ClassVar[frozenset[str]] = WEIGHTLESS
@@ -63,7 +67,7 @@ class NasBench201(SearchSpace):
 
     @property
     def phases(self) -> tuple[tuple[int, ...], ...]:
-        """The edges into each node."""
+        """Edges into each node, as indices of choices."""
         return tuple(tuple(i for i, (_, target) in enumerate(EDGES) if target == node) for node in range(1, NODES))
 
     def build(self) -> nn.Module:
@@ -106,8 +110,8 @@ class NasBench201(SearchSpace):
         return tuple(found)
 
     def pruned(self, architecture: Architecture, constants: bool) -> Architecture | None:
-        """Without the edges into nodes from which nothing goes on, and with `constants` those out of nodes into which nothing
-        goes."""
+        """Remove edges into nodes without a way to the output, and with `constants` edges out of nodes that the image does not
+        reach (see `SearchSpace.pruned`)."""
         used = {NODES - 1}  # nodes that reach the output
         fed = {0}  # nodes that the image reaches
         present = [edge for edge, option in zip(EDGES, architecture, strict=True) if OPERATIONS[option] != "none"]
@@ -150,7 +154,7 @@ def _operation(name: str, channels: int, searching: bool) -> nn.Module:
 
 
 class _Cell(nn.Module):
-    """Every node is the sum of an operation on each node before it."""
+    """Cell of four nodes, each the sum of an operation on every node before it."""
 
     def __init__(self, channels: int, searching: bool) -> None:
         super().__init__()
@@ -169,7 +173,7 @@ class _Cell(nn.Module):
 
 
 class _Residual(nn.Module):
-    """Halves the size and doubles the channels."""
+    """Residual block that halves the size and doubles the channels."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

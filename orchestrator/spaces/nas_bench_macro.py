@@ -26,8 +26,11 @@ class NasBenchMacro(SearchSpace):
     """Three stages of 2, 3 and 3 layers: identity, MBConv of kernel 3 and expansion 3, or of 5 and 6; 6,561 strings of eight
     digits, as in the benchmark, for 3,964 different networks.
 
-    channels: width of the first stage; it doubles from stage to stage, and the stem has half of it. mix: width of the last
-    1x1 convolution.
+    Args:
+        channels: Width of the first stage; it doubles from stage to stage, and the stem has half of it.
+        mix: Width of the last 1x1 convolution.
+        image: Shape of an image, (channels, height, width).
+        classes: Number of classes.
     """
 
     channels: int = 64
@@ -74,7 +77,7 @@ class NasBenchMacro(SearchSpace):
         return tuple(found)
 
     def canonical(self, architecture: Architecture) -> Hashable:
-        """An identity within a stage does nothing wherever it stands; the first layer of a stage is never one."""
+        """Leave out identities within a stage, which do nothing; the first layer of a stage is never one."""
         self.check(architecture)
         layers = iter(architecture)
         return tuple((next(layers), *(o for o in [next(layers) for _ in range(count - 1)] if o)) for count in LAYERS)
@@ -98,5 +101,5 @@ def _residual(channels: int, option: str) -> nn.Module:
 
 
 def _shrink(c_in: int, c_out: int) -> nn.Module:
-    """What stands for an identity where the shape changes."""
+    """Return the 1x1 convolution that stands for an identity where the shape changes."""
     return nn.Sequential(nn.Conv2d(c_in, c_out, 1, 2, bias=False), nn.BatchNorm2d(c_out))

@@ -25,10 +25,11 @@ REDUCE_12 = ("skip_connect", "avg_pool_3x3", "max_pool_3x3", "max_pool_5x5", "ma
 
 @dataclass(kw_only=True, eq=False)
 class Nasp(Darts):
-    """As `darts`, with NASP's operations. `none`, the last option of every edge, is none of them: it stands for an edge that
-    is left out, as two of a node's edges are kept, and NASP's searcher neither trains nor weighs it.
+    """Space of `darts` with NASP's operations. `none`, the last option of every edge, is none of them: it stands for an edge
+    that is left out, as two of a node's edges are kept, and NASP's searcher neither trains nor weighs it.
 
-    operation_set: 12, or 7 for those of DARTS. The rest is as in `darts`.
+    Args:
+        operation_set: 12, or 7 for the operations of DARTS. The other settings are those of `darts`.
     """
 
     published: ClassVar[Mapping[str, Published]] = {

@@ -14,16 +14,16 @@ from torch import Tensor, nn
 from analysis.graphs import Graph
 from orchestrator.spaces.base import Decision, Published, SearchSpace
 from orchestrator.spaces.parts.choice import Decided, total
+from orchestrator.spaces.parts.costs import AdditiveCost, ConditionalOperation, Operation, OperationCosts
 from orchestrator.spaces.parts.layers import classifier
 from orchestrator.spaces.parts.notation import Reader
-from orchestrator.spaces.parts.prices import Operation, Priced, Prices, Sum
 from searchers.base import Architecture
 
 Phase = dict[int, list[int]]
-"""Per node its inputs: 0 is the phase's input, 1 to n are nodes, n + 1 is the phase's output. Empty: no phase at all."""
+"""Inputs of each node: 0 is the phase's input, 1 to n are nodes, n + 1 is the phase's output. Empty: no phase at all."""
 
 GROWTH, BOTTLENECK = 64, 4
-"""Of dense nodes, in the authors' networks for validation."""
+"""Settings of dense nodes, in the authors' networks for validation."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -31,13 +31,18 @@ class NsgaNetMacro(SearchSpace):
     """Phases of a few equal nodes; a bit for each pair of nodes, and one for a shortcut around the phase: 48 bits for three
     phases of six nodes. Between phases the size is halved.
 
-    nodes: of each phase. channels: of each phase. kind: what a node is; "conv" is a 3x3 convolution, normalisation and ReLU, as
-    the authors search; "dense" a bottleneck of DenseNet with growth 64, as they train the result with 128 channels.
-
     A string is repaired as it is decoded: a node with outputs alone gets the phase's input, one with inputs alone feeds its
-    output, one with neither is dropped, and so is a phase without any connection. Several inputs are put side by side and
-    reduced by a 1x1 convolution. Because of the repair a network is no sum over its bits: the supernet runs single networks
-    (`relaxed` is False), and refuses mixtures.
+    output, one with neither is dropped, and so is a phase without any connection. Several inputs are concatenated and reduced
+    by a 1x1 convolution. Because of the repair a network is no sum over its bits: the supernet runs single networks (`relaxed`
+    is False), and refuses mixtures.
+
+    Args:
+        nodes: Nodes of each phase.
+        channels: Width of each phase.
+        kind: "conv" for nodes of a 3x3 convolution, normalisation and ReLU, as the authors search; "dense" for bottlenecks of
+            DenseNet with growth 64, as they train the result with 128 channels.
+        image: Shape of an image, (channels, height, width).
+        classes: Number of classes.
     """
 
     relaxed = False
@@ -70,12 +75,12 @@ class NsgaNetMacro(SearchSpace):
         return self.nodes * (self.nodes - 1) // 2 + 1
 
     def graphs(self, architecture: Sequence[int]) -> list[Phase]:
-        """The phases after repair."""
+        """Decode the phases of an architecture, repaired."""
         bits = self._bits
         return [decode(architecture[i * bits : (i + 1) * bits], self.nodes) for i in range(len(self.channels))]
 
     def canonical(self, architecture: Architecture) -> Hashable:
-        """The decoded phases, with the nodes that are left numbered anew."""
+        """Return the decoded phases, with the remaining nodes numbered anew."""
         self.check(architecture)
         phases = []
         for graph in self.graphs(architecture):
@@ -87,12 +92,12 @@ class NsgaNetMacro(SearchSpace):
         return _Shared(self)
 
     @cached_property
-    def prices(self) -> Prices:
-        """Counted from the decoded graphs, of each network by itself."""
-        return _Counted(self)
+    def operation_costs(self) -> OperationCosts:
+        """Operations that are counted from the decoded graphs, for each network by itself."""
+        return _CountedCosts(self)
 
     def count(self, architecture: Architecture) -> list[Operation]:
-        """The operations of a network, from its graphs."""
+        """List the operations of a network, from its graphs."""
         height, width = self.image[1:]
         before = self.image[0]
         dense = self.kind == "dense"
@@ -169,19 +174,19 @@ class NsgaNetMacro(SearchSpace):
         return phases
 
 
-class _Counted(Prices):
-    """Prices without a table: what repair makes of a string is no sum over its bits."""
+class _CountedCosts(OperationCosts):
+    """Costs counted network by network, as what repair makes of a string is no sum over its bits."""
 
     def __init__(self, space: NsgaNetMacro) -> None:
-        self.listed: list[Priced] = []
+        self.listed: list[ConditionalOperation] = []
         self.operations = self.varying = space.count  # type: ignore[method-assign]
         self._sums = {cost: self.sum(attrgetter(cost)) for cost in ("parameters", "macs")}
 
-    def sum(self, value: Callable[[Operation], float], fixed: float | None = None) -> Sum:
-        return _CountedSum(self.operations, value, fixed or 0)
+    def sum(self, value: Callable[[Operation], float], fixed: float | None = None) -> AdditiveCost:
+        return _CountedCost(self.operations, value, fixed or 0)
 
 
-class _CountedSum(Sum):
+class _CountedCost(AdditiveCost):
     def __init__(
         self, operations: Callable[[Architecture], list[Operation]], value: Callable[[Operation], float], fixed: float
     ) -> None:
@@ -195,7 +200,12 @@ class _CountedSum(Sum):
 
 
 def decode(bits: Sequence[int], nodes: int) -> Phase:
-    """One phase: bits in the order (1->2), (1->3), (2->3), (1->4), ...; the last one is the shortcut."""
+    """Decode and repair one phase.
+
+    Args:
+        bits: Bits of the connections (1->2), (1->3), (2->3), (1->4), ...; the last one is the shortcut.
+        nodes: Number of nodes.
+    """
     pairs = iter(bits[:-1])
     inputs = {node: [source for source in range(1, node) if next(pairs)] for node in range(1, nodes + 1)}
     if not any(inputs.values()):
@@ -209,33 +219,37 @@ def decode(bits: Sequence[int], nodes: int) -> Phase:
 def _layers(
     space: NsgaNetMacro, graphs: Sequence[Phase], entries: Sequence[Sequence[int]]
 ) -> dict[str, Callable[[], nn.Module]]:
-    """What makes each layer that phases of these graphs need, by where it stands.
+    """Return factories of the layers that phases of these graphs need, by their place.
 
-    entries: how many channels may come into each phase and into the classifier. A 1x1 convolution of several maps side by side
-    is held as one of each map, to be added up: so a supernet shares them among networks, and a network of its own has the
-    authors' weights one for one.
+    A 1x1 convolution of several concatenated maps is held as one of each map, to be added up: so a supernet shares them among
+    networks, and a standalone network has the authors' weights one for one.
+
+    Args:
+        space: The space.
+        graphs: Decoded phases.
+        entries: Numbers of channels that may come into each phase and into the classifier.
     """
-    made: dict[str, Callable[[], nn.Module]] = {}
+    factories: dict[str, Callable[[], nn.Module]] = {}
     dense = space.kind == "dense"
     for phase, (graph, channels) in enumerate(zip(graphs, space.channels, strict=True)):
         if not graph:
             continue
         for before in set(entries[phase]) - {channels}:
             # Three by three in the first phase, and without padding, as the authors' counts show.
-            made[f"{phase}/enter{before}"] = partial(nn.Conv2d, before, channels, 1 if phase else 3, bias=False)
+            factories[f"{phase}/enter{before}"] = partial(nn.Conv2d, before, channels, 1 if phase else 3, bias=False)
         for node, sources in graph.items():
             inner = node <= space.nodes
             wide = BOTTLENECK * GROWTH if dense and inner else channels
             if dense or len(sources) > 1:
                 for source in sources:
                     reduce = partial(_reduce, GROWTH if dense and source else channels, wide, before=dense and inner)
-                    made[f"{phase}/{source}->{node}"] = reduce
+                    factories[f"{phase}/{source}->{node}"] = reduce
             if inner:
-                made[f"{phase}/node{node}"] = partial(_grow, wide) if dense else partial(_node, channels)
-        made[f"{phase}/leave"] = partial(_norm_relu, channels)
+                factories[f"{phase}/node{node}"] = partial(_grow, wide) if dense else partial(_node, channels)
+        factories[f"{phase}/leave"] = partial(_norm_relu, channels)
     for before in set(entries[-1]):
-        made[f"head{before}"] = partial(classifier, before, space.classes)
-    return made
+        factories[f"head{before}"] = partial(classifier, before, space.classes)
+    return factories
 
 
 def _norm_relu(channels: int) -> nn.Sequential:
@@ -243,7 +257,7 @@ def _norm_relu(channels: int) -> nn.Sequential:
 
 
 def _reduce(c_in: int, c_out: int, *, before: bool) -> nn.Sequential:
-    """A 1x1 convolution; `before`: DenseNet's order, with normalisation and ReLU before it."""
+    """Return a 1x1 convolution; with `before`, DenseNet's order, normalisation and ReLU come before it."""
     return nn.Sequential(*(_norm_relu(c_in) if before else ()), nn.Conv2d(c_in, c_out, 1, bias=False))
 
 
@@ -256,7 +270,7 @@ def _node(channels: int) -> nn.Sequential:
 
 
 def _entries(space: NsgaNetMacro, graphs: Sequence[Phase]) -> list[list[int]]:
-    """How many channels come into each phase and into the classifier: phases that are dropped leave them as they were."""
+    """List the numbers of channels that come into each phase and into the classifier; dropped phases do not change them."""
     entries = [[space.image[0]]]
     for graph, channels in zip(graphs, space.channels, strict=True):
         entries.append([channels] if graph else entries[-1])
@@ -282,7 +296,7 @@ def _run(space: NsgaNetMacro, layers: nn.ModuleDict, graphs: Sequence[Phase], x:
 
 
 class _Shared(Decided):
-    """The layers of every network; which of them run is decoded from the mixture, which must be one-hot."""
+    """Layers of all networks, of which those run that are decoded from the mixture, which must be one-hot."""
 
     def __init__(self, space: NsgaNetMacro) -> None:
         super().__init__({choice.name: choice.options for choice in space.choices})
@@ -290,8 +304,8 @@ class _Shared(Decided):
         everything = {node: list(range(node)) for node in range(1, space.nodes + 2)}
         # Dropped phases let the channels of any earlier one through.
         entries = [[space.image[0], *space.channels[:phase]] for phase in range(len(space.channels) + 1)]
-        made = _layers(space, [everything] * len(space.channels), entries)
-        self.layers = nn.ModuleDict({name: make() for name, make in made.items()})
+        factories = _layers(space, [everything] * len(space.channels), entries)
+        self.layers = nn.ModuleDict({name: make() for name, make in factories.items()})
 
     def forward(self, x: Tensor) -> Tensor:
         rows = [self.row(name) for name in self.decisions]
@@ -308,7 +322,7 @@ class _Shared(Decided):
 
 
 class _Alone(nn.Module):
-    """One network, with its layers alone."""
+    """Standalone network, with its own layers only."""
 
     def __init__(self, space: NsgaNetMacro, graphs: Sequence[Phase], layers: nn.ModuleDict) -> None:
         super().__init__()

@@ -39,8 +39,15 @@ Slots = list[tuple[str, int]]
 class NsgaNetMicro(SearchSpace):
     """A normal and a reduction cell of five blocks; a block adds up two operations, each on any earlier state: 40 genes.
 
-    The outputs of blocks that no other block uses are put side by side. channels, cells: width and depth of the networks to be
-    evaluated. supernet_channels, supernet_cells: those of the supernet.
+    The outputs of blocks that no other block uses are concatenated.
+
+    Args:
+        channels: Width of the networks to be evaluated.
+        cells: Their depth.
+        supernet_channels: Width of the supernet; None for 16, or `channels` where these are fewer.
+        supernet_cells: Depth of the supernet; None for 8, or `cells` where these are fewer.
+        image: Shape of an image, (channels, height, width).
+        classes: Number of classes.
     """
 
     weightless: ClassVar[frozenset[str]] = WEIGHTLESS
@@ -79,7 +86,7 @@ class NsgaNetMicro(SearchSpace):
 
     @property
     def _supernet(self) -> tuple[int, int]:
-        """Its channels and cells."""
+        """Channels and cells of the supernet."""
         channels = min(16, self.channels) if self.supernet_channels is None else self.supernet_channels
         return channels, min(8, self.cells) if self.supernet_cells is None else self.supernet_cells
 
@@ -93,15 +100,15 @@ class NsgaNetMicro(SearchSpace):
         return _Network(partial(_Cell, searching=searching), self.image, self.classes, channels, cells)
 
     def _cells(self, architecture: Architecture) -> dict[str, tuple[Slots, list[int]]]:
-        """Per cell its slots, and the blocks that no other one uses."""
+        """Return the slots of each cell, and its blocks that no other one uses."""
         self.check(architecture)
         half = len(architecture) // 2
-        found = {}
+        cells = {}
         for kind, genes in (("normal", architecture[:half]), ("reduce", architecture[half:])):
             slots = [(OPERATIONS[genes[i]], genes[i + 1]) for i in range(0, half, 2)]
             used = {source for _, source in slots}
-            found[kind] = (slots, [block for block in range(2, 2 + BLOCKS) if block not in used])
-        return found
+            cells[kind] = (slots, [block for block in range(2, 2 + BLOCKS) if block not in used])
+        return cells
 
     def format(self, architecture: Architecture) -> str:
         cells = self._cells(architecture).items()
@@ -148,7 +155,7 @@ class NsgaNetMicro(SearchSpace):
 
 
 def _genes(kind: str, block: int) -> list[tuple[str, tuple[str, ...]]]:
-    """The four choices of a block, in the order of the authors' genome: operation, input, operation, input."""
+    """List the four choices of a block, in the order of the authors' genome: operation, input, operation, input."""
     inputs = tuple(str(source) for source in range(block + 2))
     name = f"{kind}/block{block}"
     return [
@@ -157,7 +164,7 @@ def _genes(kind: str, block: int) -> list[tuple[str, tuple[str, ...]]]:
 
 
 class _From(nn.Module):
-    """An operation on one of several states."""
+    """Operation on one of several states."""
 
     def __init__(self, source: int, operation: nn.Module) -> None:
         super().__init__()
@@ -171,7 +178,7 @@ class _From(nn.Module):
 
 
 class _Cell(nn.Module):
-    """Returns the outputs of all blocks; who takes them in leaves out those that another block has used."""
+    """Cell that returns the outputs of all blocks; its consumers leave out those that another block has used."""
 
     def __init__(self, kind: str, channels: int, stride: int, *, searching: bool) -> None:
         super().__init__()
@@ -229,8 +236,9 @@ class _Bias(nn.Module):
 
 
 class _Unused(Decided):
-    """The sum of a linear map of each block that no other block uses: what the authors have as one map of all those side by
-    side. In a mixture a block counts as far as it is unused: by the product, over all slots, of what they do not take of it.
+    """Sum of a linear map of each block that no other block uses, which equals the authors' one map of their concatenation.
+
+    In a mixture a block counts as far as it is unused: by the product, over all slots, of what they do not take of it.
     """
 
     def __init__(self, kind: str, parts: Sequence[nn.Module]) -> None:
@@ -254,7 +262,7 @@ class _Unused(Decided):
         return total(terms)
 
     def _takers(self, block: int) -> list[int]:
-        """The choices that could take a block as their input."""
+        """List the choices that could take a block as their input."""
         return [self.index[name] for name, options in self.decisions.items() if block + 2 < len(options)]
 
     def select(self, architecture: Architecture) -> nn.Module:
@@ -267,7 +275,7 @@ class _Unused(Decided):
 
 
 class _Sum(nn.Module):
-    """The sum of maps of some of the inputs."""
+    """Sum of maps of some of the inputs."""
 
     def __init__(self, inputs: list[int], maps: list[nn.Module]) -> None:
         super().__init__()

@@ -30,9 +30,13 @@ class Proxyless(SearchSpace):
     """21 blocks, each an MBConv of kernel 3, 5 or 7 and expansion 3 or 6; the 15 that keep their shape have a shortcut and
     may be left out (`id`), so that depth is learned: 7 ** 15 * 6 ** 6 networks.
 
-    widths: channels of the stem, of the fixed first block, of the six stages, and of the last 1x1 convolution. width:
-    multiplies all of them, rounded to multiples of 8. strides: of the stem and of the first block of each stage; for small
-    images, write some 1s. dropout: before the classifier.
+    Args:
+        widths: Channels of the stem, of the fixed first block, of the six stages, and of the last 1x1 convolution.
+        width: Factor of all of them, which are then rounded to multiples of 8.
+        strides: Strides of the stem and of the first block of each stage; for small images, write some 1s.
+        dropout: Dropout rate before the classifier.
+        image: Shape of an image, (channels, height, width).
+        classes: Number of classes.
     """
 
     affine = True
@@ -78,7 +82,7 @@ class Proxyless(SearchSpace):
         return [make_divisible(w * self.width) if self.width != 1 else w for w in self.widths]
 
     def _blocks(self) -> list[tuple[str, int, int, int]]:
-        """Per searchable block its name, input and output channels and stride."""
+        """List name, input channels, output channels and stride of each searchable block."""
         _, channels, *stages, _ = self._channels()
         blocks = []
         for stage, (width, count, stride) in enumerate(zip(stages, BLOCKS, self.strides[1:], strict=True), 1):

@@ -31,16 +31,20 @@ OPERATIONS = (
     "max_pool_3x3",
 )
 EDGES = tuple(f"half{half}/{edge}" for half in (1, 2) for edge in ("a", "b", "aa", "ab", "ba", "bb"))
-"""Of each block: two edges into each half's root, and two behind each of these."""
+"""Edges of each block: two into each half's root, and two behind each of these."""
 
 
 @dataclass(kw_only=True, eq=False)
 class ProxylessCifar(SearchSpace):
     """Twelve edges of seven operations in each of 54 residual blocks: 7 ** 648 networks.
 
-    blocks: of each of the three stages. widths: of the bottleneck in the first and in the last block, growing linearly in
-    between and rounded to even numbers; a block's output has four times as many channels. stem: channels of the first
-    convolution.
+    Args:
+        blocks: Blocks of each of the three stages.
+        widths: Width of the bottleneck in the first and in the last block, growing linearly in between and rounded to even
+            numbers; a block's output has four times as many channels.
+        stem: Channels of the first convolution.
+        image: Shape of an image, (channels, height, width).
+        classes: Number of classes.
     """
 
     affine = True
@@ -84,7 +88,7 @@ class ProxylessCifar(SearchSpace):
         return nn.Sequential(OrderedDict(parts))
 
     def format(self, architecture: Architecture) -> str:
-        """A digit for each edge (its operation, in the order of `OPERATIONS`), twelve for each block."""
+        """Write a digit for each edge (its operation, in the order of `OPERATIONS`), twelve for each block."""
         self.check(architecture)
         count = len(EDGES)
         blocks = (architecture[i : i + count] for i in range(0, len(architecture), count))
@@ -141,7 +145,7 @@ def _operation(name: str, channels: int) -> nn.Module:
 
 
 class _Tree(nn.Module):
-    """Two edges, and behind each of them two more; all four ends are added up."""
+    """Tree of two edges, and behind each of them two more; all four ends are added up."""
 
     def __init__(self, name: str, channels: int) -> None:
         super().__init__()
@@ -159,7 +163,7 @@ class _Tree(nn.Module):
 
 
 class _Block(nn.Module):
-    """A bottleneck with its shortcut: channels that the input lacks are zeros, and where the size is halved it is pooled."""
+    """Bottleneck with a shortcut, in which channels that the input lacks are zeros, and which is pooled to halve the size."""
 
     def __init__(self, name: str, c_in: int, width: int, stride: int) -> None:
         super().__init__()

@@ -23,7 +23,7 @@ _CELL = (
 
 @dataclass(kw_only=True, eq=False)
 class TndNas(Darts):
-    """As `darts`, with ten operations in normal and six in reduction cells, and a supernet of 5, 11 and 17 cells in turn.
+    """Space of `darts` with ten operations in normal and six in reduction cells, and a supernet of 5, 11 and 17 cells in turn.
 
     All edges that are not `none` are kept, so nodes differ in the number of their inputs: `derive` takes the most probable
     option of every edge.

@@ -1,1 +1,1 @@
-"""What several spaces are made of: the choice itself, operations, cells, chains of blocks, notation, prices."""
+"""Parts that several spaces share: the choice itself, operations, cells, chains of blocks, notation, costs of operations."""

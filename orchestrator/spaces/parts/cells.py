@@ -16,14 +16,19 @@ EDGES = [(source, target) for target in range(2, 2 + NODES) for source in range(
 
 
 def reductions(cells: int) -> set[int]:
-    """The places of the reduction cells, after a third and two thirds of the network."""
+    """Return the positions of the reduction cells, after a third and two thirds of the network."""
     return {cells // 3, 2 * cells // 3}
 
 
 class DartsCell(nn.Module):
-    """Four nodes, each the sum of an operation on every earlier state; the output is the nodes side by side.
+    """Cell of four nodes, each the sum of an operation on every earlier state; the output is their concatenation.
 
-    operations: the options of every edge. stride: 2 in a reduction cell, for edges that leave the cell's inputs.
+    Args:
+        kind: "normal" or "reduce".
+        operations: Options of every edge.
+        channels: Width of a node.
+        stride: Stride of the edges that leave the cell's inputs; 2 in a reduction cell.
+        searching: Whether the cell is part of a supernet (see `cell_operation`).
     """
 
     def __init__(self, kind: str, operations: Sequence[str], channels: int, stride: int, searching: bool) -> None:
@@ -47,7 +52,7 @@ class DartsCell(nn.Module):
         return torch.cat(states[2:], dim=1)
 
     def _nothing(self, s1: Tensor) -> Tensor:
-        """A node without edges."""
+        """Return the zeros of a node without edges."""
         height, width = (-(-size // self.stride) for size in s1.shape[2:])
         return s1.new_zeros(s1.shape[0], self.channels, height, width)
 
@@ -55,8 +60,13 @@ class DartsCell(nn.Module):
 class CellNetwork(nn.Module):
     """Stem, cells, classifier. Cells at a third and at two thirds halve the size and double the channels.
 
-    make_cell: from kind, channels and stride to a module of two states. imagenet: three convolutions of stride 2 in place of
-    one of stride 1.
+    Args:
+        make_cell: Returns a module of two states, from the kind, channels and stride of a cell.
+        image: Shape of an image, (channels, height, width).
+        classes: Number of classes.
+        channels: Width of the first cell.
+        cells: Number of cells.
+        imagenet: Whether the stem has three convolutions of stride 2 in place of one of stride 1.
     """
 
     def __init__(
@@ -93,12 +103,19 @@ class CellNetwork(nn.Module):
         self.leave = self.classify(*states[1], classes)
 
     def enter(self, source: str, width: int, channels: int, reduce: bool) -> nn.Module:
-        """From a cell's output to the input of another one. source: the kind of that cell, or "stem". width: its channels."""
+        """Return the module between a cell's output and the input of another one.
+
+        Args:
+            source: Kind of the cell that the input comes from, or "stem".
+            width: Channels of that cell.
+            channels: Channels of the other one.
+            reduce: Whether to halve the size.
+        """
         c_in = width if source == "stem" else NODES * width
         return FactorizedReduce(c_in, channels) if reduce else relu_conv_norm(c_in, channels, 1)
 
     def classify(self, source: str, width: int, classes: int) -> nn.Module:
-        """From the last cell's output to the classes."""
+        """Return the module between the last cell's output and the classes."""
         return classifier(NODES * width, classes)
 
     def forward(self, x: Tensor) -> Tensor:

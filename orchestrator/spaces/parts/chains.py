@@ -24,8 +24,20 @@ def chain(
     dropout: float = 0.0,
     epsilon: float = 1e-5,
 ) -> nn.Sequential:
-    """stem, last, mix: output channels of the stem, of the last block, and of the 1x1 convolution after it. epsilon: of all
-    normalisations."""
+    """Build a chain of blocks with stem, last 1x1 convolution and classifier.
+
+    Args:
+        colours: Channels of an image.
+        stem: Output channels of the stem.
+        stem_stride: Stride of the stem.
+        blocks: The blocks.
+        last: Output channels of the last block.
+        mix: Output channels of the 1x1 convolution after it.
+        classes: Number of classes.
+        activation: Activation function of the stem and of the last convolution.
+        dropout: Dropout rate before the classifier.
+        epsilon: Epsilon of all normalisations.
+    """
     network = nn.Sequential()
     network.add_module("stem", _conv_norm(colours, stem, 3, stem_stride, activation))
     network.add_module("blocks", nn.Sequential(*blocks))
@@ -43,13 +55,13 @@ def _conv_norm(c_in: int, c_out: int, kernel: int, stride: int, activation: Acti
 
 
 def make_divisible(channels: float, by: int = 8) -> int:
-    """The nearest multiple of `by`, and at least 0.9 of `channels`, as MobileNets round their widths."""
+    """Round to the nearest multiple of `by` that is at least 0.9 of `channels`, as MobileNets round their widths."""
     rounded = max(by, int(channels + by / 2) // by * by)
     return rounded if rounded >= 0.9 * channels else rounded + by
 
 
 def chain_graph(blocks: Sequence[tuple[str, str]]) -> Graph:
-    """Boxes in a row, from their texts and kinds; a kind of "" is a fixed part."""
+    """Draw boxes in a row, from their texts and kinds; a kind of "" is a fixed part."""
     names = [str(i) for i in range(len(blocks))]
     return Graph(
         {name: text for name, (text, _) in zip(names, blocks, strict=True)},

@@ -1,4 +1,4 @@
-"""`Choice`: where a network can be built in several ways, and all that follows from there being such places.
+"""`Choice`, a place of a network that can be built in several ways, and the networks that have such places.
 
 A network is written once, as an ordinary module with choices in it. Built with all options it is a supernet, whose forward
 pass takes a mixture; built with one option each, and the choices taken out, it is a plain network.
@@ -22,16 +22,19 @@ Input = Tensor | tuple[Tensor, ...]
 Conditions = tuple[tuple[int, int, bool], ...]
 """(choice, option, taken): all must hold; False means that the option must not be taken."""
 
-# Which options the choices that are made now are to hold, by the choice's name; None or a name that is missing: all.
-_KEPT: ContextVar[Mapping[str, Sequence[int]] | None] = ContextVar("kept", default=None)
-_MADE: ContextVar[list[Decided] | None] = ContextVar("made", default=None)
+# Options that choices hold which are created now, by the choice's name; None or a name that is missing: all.
+_SURVIVING: ContextVar[Mapping[str, Sequence[int]] | None] = ContextVar("surviving", default=None)
+_CREATED: ContextVar[list[Decided] | None] = ContextVar("created", default=None)
 
 
 class Weights:
-    """A mixture as one supernet forward uses it: plain numbers, or tensors whose gradients are wanted.
+    """Mixture as one forward pass of a supernet uses it: plain numbers, or tensors whose gradients are wanted.
 
-    rows: weight per option per choice. inactive: options of weight 0 whose cotangent is wanted all the same, with the leaf
-    tensor, per choice, that receives it. everything: run whatever there is, to see what it costs.
+    Args:
+        rows: Weight per option per choice.
+        inactive: Per choice, the options of weight 0 whose cotangent is wanted all the same, with the leaf tensor that receives
+            it; None for none.
+        everything: Whether to run every option, to see what it costs.
     """
 
     def __init__(
@@ -46,24 +49,28 @@ class Weights:
 
 
 class Decided(nn.Module):
-    """A part of a network that depends on decisions: their names, and the names of the options of each."""
+    """Part of a network that depends on decisions.
+
+    Args:
+        decisions: Names of the decisions, and of the options of each.
+    """
 
     def __init__(self, decisions: Mapping[str, Sequence[str]]) -> None:
         super().__init__()
         self.decisions = {name: tuple(options) for name, options in decisions.items()}
         self.index: dict[str, int] = {}
         self.weights: Weights | None = None
-        if (made := _MADE.get()) is not None:
-            made.append(self)
+        if (created := _CREATED.get()) is not None:
+            created.append(self)
 
     def row(self, name: str) -> Sequence[float | Tensor]:
-        """The weights of the options of a decision, in the forward pass that is under way."""
+        """Return the weights of the options of a decision, in the forward pass that is under way."""
         if self.weights is None:
             raise RuntimeError(f"the choice {name!r} has no weights: call the supernet, not the network inside it")
         return self.weights.rows[self.index[name]]
 
     def smooth_row(self, name: str) -> list[float | Tensor]:
-        """`row`, where options that merely want a cotangent are the leaves that receive it."""
+        """Return `row`, in which options that merely want a cotangent are the leaves that receive it."""
         row = list(self.row(name))
         assert self.weights is not None
         if inactive := self.weights.inactive[self.index[name]]:
@@ -73,12 +80,13 @@ class Decided(nn.Module):
 
     @abstractmethod
     def select(self, architecture: Architecture) -> nn.Module:
-        """What is left of it in the network that `architecture` stands for."""
+        """Return the module that remains in the network that `architecture` stands for."""
 
     def parts(self) -> Iterator[tuple[str, nn.Module, Conditions]]:
-        """Its modules that not every network has: a name, the module, and what a network must have chosen to have it.
+        """Iterate over the modules that not every network has: a name, the module, and the conditions under which it has it.
 
-        None where that is no conjunction of choices; a space with such a part counts its operations itself (`prices`).
+        There are none where a conjunction of choices cannot express the conditions; a space with such a part counts its
+        operations itself (`operation_costs`).
         """
         return iter(())
 
@@ -89,12 +97,20 @@ class Decided(nn.Module):
 class Choice(Decided):
     """One of several modules, to be decided by a search; in a supernet the weighted sum of all of them.
 
-    name: of the decision. Choices of the same name, at whatever places, are decided together; they need the same options.
-    options: by name, modules or functions without arguments that make one (`lambda: nn.Conv2d(...)`), which saves building
-    what a network does not use. All take the same input, a tensor or a tuple of tensors, and return tensors of one shape.
+    An option of weight 0 does not run, so it gets no gradient at all: neither momentum nor weight decay moves it. A weight that
+    is the number 1 costs no multiplication, so one path saves no more for the backward pass than a standalone network.
 
-    An option of weight 0 does not run, so it gets no gradient at all: neither momentum nor weight decay moves it. A weight
-    that is the number 1 costs no multiplication, so one path keeps no more for the backward pass than a network of its own.
+    Args:
+        name: Name of the decision. Choices of the same name, at whatever places, are decided together; they need the same
+            options.
+        options: Modules by name, or functions without arguments that make one (`lambda: nn.Conv2d(...)`), which saves building
+            what a network does not use. All take the same input, a tensor or a tuple of tensors, and return tensors of one
+            shape.
+
+    Example:
+        >>> choice = Choice("block", {"skip": nn.Identity, "conv": lambda: nn.Conv2d(8, 8, 3, padding=1)})
+        >>> list(choice.options)
+        ['0', '1']
     """
 
     def __init__(self, name: str, options: Mapping[str, Made]) -> None:
@@ -102,14 +118,14 @@ class Choice(Decided):
         if not options:
             raise ValueError(f"Choice {name!r} has no options")
         self.name = name
-        kept = (_KEPT.get() or {}).get(name, range(len(options)))
-        made = {i: option for i, option in enumerate(options.values()) if i in kept}
+        surviving = (_SURVIVING.get() or {}).get(name, range(len(options)))
+        held = {i: option for i, option in enumerate(options.values()) if i in surviving}
         # An nn.ModuleDict refuses names such as "keys" or "conv.3"; the index is always a good one.
-        self.options = nn.ModuleDict({str(i): m if isinstance(m, nn.Module) else m() for i, m in made.items()})
+        self.options = nn.ModuleDict({str(i): m if isinstance(m, nn.Module) else m() for i, m in held.items()})
         self._shapes: dict[tuple[int, ...], torch.Size] = {}
 
     def forward(self, x: Input) -> Tensor:
-        """A scalar zero, which adds nothing to whatever it is added to, where no option is active."""
+        """Return the weighted sum; where no option is active, a scalar zero, which adds nothing to whatever it is added to."""
         row = self.row(self.name)
         total: Tensor | None = None
         ours = False  # whether `total` is a tensor that nobody else holds, to which may be added in place
@@ -136,7 +152,7 @@ class Choice(Decided):
         return (x[0] if isinstance(x, tuple) else x).new_zeros(()) if total is None else total
 
     def _zeros(self, x: Input, options: Iterable[nn.Module]) -> Tensor:
-        """Zeros of the shape of an output, for the upstream gradient of a choice of which nothing is active."""
+        """Return zeros of the shape of an output, for the upstream gradient of a choice without active options."""
         first = x[0] if isinstance(x, tuple) else x
         shape = self._shapes.get(tuple(first.shape))
         if shape is None:
@@ -160,7 +176,7 @@ class Choice(Decided):
 
 
 class _Cotangents(torch.autograd.Function):
-    """Passes y on; in the backward pass runs inactive options one at a time, without a graph, for their cotangents.
+    """Identity of y whose backward pass runs inactive options one at a time, without a graph, for their cotangents.
 
     ProxylessNAS, section 3.2.1, needs d loss / d gate of every candidate at the memory of one path. It is the inner product
     of the upstream gradient with the candidate's output, so no candidate has to be kept.
@@ -195,7 +211,7 @@ class _Cotangents(torch.autograd.Function):
 
 
 def _order(y: Tensor) -> tuple[int, ...]:
-    """The dimensions as they lie in memory, the slowest first."""
+    """Sort the dimensions as they lie in memory, the slowest first."""
     return tuple(sorted(range(y.dim()), key=lambda d: (-y.stride()[d], d)))
 
 
@@ -207,8 +223,8 @@ class Zero(nn.Module):
 
 
 class SkipDropout(nn.Module):
-    """An identity whose elements are dropped while weights train, so that early training does not lean on skips alone
-    (P-DARTS, arXiv 1904.12760, section 3.3; TND-NAS keeps it)."""
+    """Identity whose elements are dropped while weights train, so that early training does not rely on skips alone (P-DARTS,
+    arXiv 1904.12760, section 3.3, and TND-NAS)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -218,21 +234,26 @@ class SkipDropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.rate == 0:
             return x
-        kept = torch.empty_like(x).bernoulli_(1 - self.rate, generator=self.chance)
-        return x * kept / (1 - self.rate)
+        mask = torch.empty_like(x).bernoulli_(1 - self.rate, generator=self.chance)
+        return x * mask / (1 - self.rate)
 
 
 def total(terms: Sequence[Tensor]) -> Tensor:
-    """The sum of `terms`, of which scalar zeros cost nothing; a scalar zero if there is nothing else."""
+    """Add up `terms`, of which scalar zeros cost nothing; a scalar zero if there is nothing else."""
     present = [y for y in terms if y.dim()]
-    added = present[0] if present else terms[0]
+    result = present[0] if present else terms[0]
     for y in present[1:]:
-        added = added + y
-    return added
+        result = result + y
+    return result
 
 
 class MixedNetwork(nn.Module):
-    """A network with choices in it, as a function of images and a mixture."""
+    """Network with choices in it, as a function of images and a mixture.
+
+    Args:
+        network: The network.
+        order: Index of each choice by its name.
+    """
 
     def __init__(self, network: nn.Module, order: Mapping[str, int]) -> None:
         super().__init__()
@@ -261,24 +282,24 @@ class MixedNetwork(nn.Module):
 
 
 def decided(network: nn.Module) -> Iterator[Decided]:
-    """All parts of `network` that depend on decisions, in the order of its modules."""
+    """Iterate over the parts of `network` that depend on decisions, in the order of its modules."""
     return (m for m in network.modules() if isinstance(m, Decided))
 
 
 @contextmanager
 def keeping(options: Mapping[str, Sequence[int]] | None) -> Iterator[list[Decided]]:
-    """Choices made inside hold only these options; yields the list of all that were made."""
-    made: list[Decided] = []
-    kept, listed = _KEPT.set(options), _MADE.set(made)
+    """Let choices that are created inside hold only these options; yield the list of all that were created."""
+    created: list[Decided] = []
+    before = _SURVIVING.set(options), _CREATED.set(created)
     try:
-        yield made
+        yield created
     finally:
-        _KEPT.reset(kept)
-        _MADE.reset(listed)
+        _SURVIVING.reset(before[0])
+        _CREATED.reset(before[1])
 
 
 def extract(module: nn.Module, architecture: Architecture) -> nn.Module:
-    """`module`, changed in place, with every choice replaced by what `architecture` takes; choices may be nested."""
+    """Replace every choice of `module`, in place, by the option of `architecture`, and return it; choices may be nested."""
     while isinstance(module, Decided):
         module = module.select(architecture)
     for name, child in module._modules.items():

@@ -9,9 +9,15 @@ from torch import Tensor, nn
 
 
 class DepthwiseConv2d(nn.Conv2d):
-    """An nn.Conv2d with a filter per channel, `kernel // 2 * dilation` of padding and no bias; the same numbers, sooner.
+    """nn.Conv2d with a filter per channel, padding of `kernel // 2 * dilation` and no bias, and a faster backward pass.
 
-    On a GPU, under autocast and while no gradients are wanted it is torch's.
+    On a GPU, under autocast and while no gradients are wanted it is torch's own.
+
+    Args:
+        channels: Channels of input and output.
+        kernel: Side of a filter.
+        stride: Stride.
+        dilation: Dilation.
     """
 
     def __init__(self, channels: int, kernel: int, stride: int = 1, dilation: int = 1) -> None:
@@ -61,14 +67,14 @@ def _backward(
     gradient: Tensor, x: Tensor, weight: Tensor, stride: int, dilation: int, wanted: tuple[bool, bool]
 ) -> tuple[Tensor, Tensor]:
     padding = dilation * (weight.shape[2] // 2)
-    found: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.convolution_backward(
+    gradients: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.convolution_backward(
         gradient, x, weight, None, [stride] * 2, [padding] * 2, [dilation] * 2, False, [0, 0], x.shape[1], [*wanted, False]
     )
-    return found[:2]
+    return gradients[:2]
 
 
 def _phases(x: Tensor) -> Tensor:
-    """(batch, channels, height, width) to (4 batch, channels, height / 2, width / 2); odd sizes get a row of zeros."""
+    """Split (batch, channels, height, width) into (4 batch, channels, height / 2, width / 2); odd sizes get a row of zeros."""
     batch, channels, height, width = x.shape
     if height % 2 or width % 2:
         x = nn.functional.pad(x, (0, width % 2, 0, height % 2))

@@ -1,4 +1,4 @@
-"""Operations by the names that the field gives them, on maps of shape (batch, channels, height, width)."""
+"""Operations by their names in the literature, on maps of shape (batch, channels, height, width)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def relu_separable_norm(channels: int, kernel: int, stride: int, dilation: int =
 
 
 class FactorizedReduce(nn.Module):
-    """ReLU, then two 1x1 convolutions of stride 2, one of them shifted by a pixel, side by side; batch normalisation."""
+    """ReLU, then two concatenated 1x1 convolutions of stride 2, one of them shifted by a pixel; batch normalisation."""
 
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__()
@@ -58,14 +58,18 @@ def conv_pair(channels: int, kernel: int, stride: int) -> nn.Sequential:
 
 
 WEIGHTLESS = frozenset({"none", "identity", "skip_connect", "avg_pool_3x3", "max_pool_3x3", "max_pool_5x5", "max_pool_7x7"})
-"""Edges of cells that have no weights of their own to learn; DDPNAS calls them non-parametric."""
+"""Edges of cells without learned weights; DDPNAS calls them non-parametric."""
 
 
 def cell_operation(name: str, channels: int, stride: int, searching: bool) -> nn.Module:
-    """An edge of a cell, by its name in DARTS, NASP or TND-NAS.
+    """Build the operation on an edge of a cell.
 
-    searching: in a supernet pools are followed by a normalisation, so that all options have the same scale (DARTS code),
-    and identities can be dropped out (P-DARTS); in a network of its own neither is so.
+    Args:
+        name: Its name in DARTS, NASP or TND-NAS.
+        channels: Channels of input and output.
+        stride: 2 to halve the size.
+        searching: Whether it is part of a supernet, in which pools are followed by a normalisation, so that all options have
+            the same scale (DARTS code), and identities can be dropped out (P-DARTS).
     """
     family, _, size = name.rpartition("_")
     kernel = int(size[0]) if size[:1].isdigit() else 0
@@ -77,7 +81,7 @@ def cell_operation(name: str, channels: int, stride: int, searching: bool) -> nn
             return nn.Sequential(pool, nn.BatchNorm2d(channels, affine=False)) if searching else pool
         case "sep_conv":
             again = relu_separable_norm(channels, kernel, 1)
-            again[0] = nn.ReLU(inplace=True)  # on what the first normalisation made; nobody else needs it
+            again[0] = nn.ReLU(inplace=True)  # on the output of the first normalisation, which nothing else reads
             return nn.Sequential(*relu_separable_norm(channels, kernel, stride), *again)
         case "dil_conv":
             return relu_separable_norm(channels, kernel, stride, dilation=2)
@@ -114,7 +118,7 @@ class MBConv(nn.Sequential):
 
 
 class Shortcut(nn.Module):
-    """An identity around a module whose input and output have one shape."""
+    """Identity shortcut around a module whose input and output have one shape."""
 
     def __init__(self, inside: nn.Module) -> None:
         super().__init__()

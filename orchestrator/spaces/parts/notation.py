@@ -1,4 +1,4 @@
-"""Reading notations: a position in a text, and errors that say where it goes wrong and what should stand there."""
+"""Reader of notations, with errors that say where a text goes wrong and what should stand there."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from typing import NoReturn
 
 
 class Reader:
-    """Reads `text` from left to right; `what` it should be and an `example` of it go into the errors, all ValueErrors.
+    """Position in a text that is read from left to right; all errors are ValueErrors.
 
-    spaces: skip white space before every token.
+    Args:
+        text: Text to read.
+        what: What the text should be, for errors.
+        example: Right text, for errors.
+        spaces: Whether to skip white space before every token.
     """
 
     def __init__(self, text: str, what: str, example: str, spaces: bool = False) -> None:
@@ -23,7 +27,7 @@ class Reader:
         )
 
     def at(self, token: str) -> bool:
-        """Whether `token` comes next; if so, it is read."""
+        """Read `token` if it comes next, and tell whether it does."""
         while self.spaces and self.text[self.position : self.position + 1].isspace():
             self.position += 1
         if not self.text.startswith(token, self.position):
@@ -37,7 +41,7 @@ class Reader:
                 self.fail(repr(token))
 
     def one_of(self, words: Sequence[str]) -> int:
-        """The index of the word that comes next."""
+        """Read the next word, and return its index."""
         self.at("")
         end = re.compile(r"\w+").match(self.text, self.position)
         word = end.group() if end else ""
@@ -47,7 +51,7 @@ class Reader:
         return words.index(word)
 
     def number(self, below: int) -> int:
-        """A number in 0..below - 1."""
+        """Read a number in 0..below - 1."""
         self.at("")
         digits = re.compile(r"\d+").match(self.text, self.position)
         if not digits or int(digits.group()) >= below:
@@ -62,12 +66,18 @@ class Reader:
 
 
 def read_words(text: str, what: str, example: str, words: Sequence[Sequence[str]], between: Sequence[str]) -> tuple[int, ...]:
-    """The indices of words that follow each other, one of each of `words`, with the signs `between` them."""
+    """Read words that follow each other, and return their indices.
+
+    Args:
+        text: As the two that follow, see `Reader`.
+        words: Words to choose from, at each place.
+        between: Sign between each place and the next.
+    """
     reader = Reader(text, what, example)
-    found: list[int] = []
+    indices: list[int] = []
     for place, options in enumerate(words):
         if place:
             reader.expect(between[place - 1])
-        found.append(reader.one_of(options))
+        indices.append(reader.one_of(options))
     reader.end()
-    return tuple(found)
+    return tuple(indices)

@@ -1,4 +1,4 @@
-"""Anybody's own space: an ordinary module with `Choice`s in it, from a factory."""
+"""Search spaces of a user: an ordinary module with `Choice`s in it, from a factory."""
 
 from __future__ import annotations
 
@@ -14,17 +14,26 @@ from torch import Tensor, nn
 from analysis.graphs import Graph
 from orchestrator.spaces.base import SearchSpace, read_choices
 from orchestrator.spaces.parts.choice import Choice, decided, keeping
+from orchestrator.spaces.parts.costs import OperationCosts, cost_operations
 from orchestrator.spaces.parts.notation import Reader
-from orchestrator.spaces.parts.prices import Prices, priced
 from orchestrator.spaces.parts.trace import dataflow
 from searchers.base import Architecture
 
 
 class OwnSpace(SearchSpace):
-    """What `factory(image=..., classes=..., **settings)` builds.
+    """Space of the networks that `factory(image=..., classes=..., **settings)` builds.
 
-    Its notation is `choice=option|choice=option|...`. Normalisation keeps its learned scales. Raises ValueError where the
-    choices cannot be read, or the network does not take the images or does not return a score for each class.
+    Its notation is `choice=option|choice=option|...`. Normalisation keeps its learned scales.
+
+    Args:
+        factory: Returns a module with `Choice`s in it.
+        settings: Further keywords of the factory.
+        image: Shape of an image, (channels, height, width).
+        classes: Number of classes.
+
+    Raises:
+        ValueError: Where the choices cannot be read, or the network does not take the images or does not return a score for
+            each class.
     """
 
     affine = True
@@ -43,7 +52,7 @@ class OwnSpace(SearchSpace):
             shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
             if shape != (2, classes):
                 raise ValueError(f"it returns {shape} for two images; it must return (2, {classes}), a score for each class")
-            self.prices  # noqa: B018, what fails there should fail now
+            self.operation_costs  # noqa: B018, what fails there should fail now
         except Exception as error:  # whatever a stranger's code may raise
             where = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == factory.__code__.co_filename]
             place = f" ({Path(where[-1].filename).name}, line {where[-1].lineno})" if where else ""
@@ -65,11 +74,11 @@ class OwnSpace(SearchSpace):
                     raise ValueError(f"{name!r} cannot name a choice or an option; it needs letters, none of them = or |")
 
     @cached_property
-    def prices(self) -> Prices:
-        """As in every space; a network that cannot run on the meta device, since it looks at numbers, is run on the CPU."""
+    def operation_costs(self) -> OperationCosts:
+        """Operations, as in every space; a network that cannot run on the meta device, as it reads values, runs on the CPU."""
         for device in ("meta", "cpu"):
             try:
-                return priced(lambda: self.build(), self._order, self.sizes, self.image, device=device)
+                return cost_operations(lambda: self.build(), self._order, self.sizes, self.image, device=device)
             except ValueError:
                 raise
             except Exception:
@@ -79,7 +88,7 @@ class OwnSpace(SearchSpace):
 
     @cached_property
     def skips(self) -> tuple[tuple[bool, ...], ...]:
-        """By name, or because the module is an `nn.Identity`."""
+        """Options that pass their input on, by name or because the module is an `nn.Identity`."""
         with keeping(None), torch.random.fork_rng(devices=[]):
             places = [place for place in decided(self.build()) if isinstance(place, Choice)]
         bare = {(place.name, int(i)) for place in places for i, m in place.options.items() if isinstance(m, nn.Identity)}
@@ -91,7 +100,7 @@ class OwnSpace(SearchSpace):
 
     @cached_property
     def path_encoding(self) -> None:
-        """None: a graph takes a run of the network, and this would take one of each."""
+        """None, since a graph takes a run of the network, and the encoding would take one of each."""
 
     def build(self) -> nn.Module:
         return self.factory(image=self.image, classes=self.classes, **self._settings)

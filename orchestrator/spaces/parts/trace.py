@@ -1,4 +1,4 @@
-"""How the choices of a network feed each other, read off the graph that autograd builds."""
+"""Dataflow between the choices of a network, read off the graph that autograd builds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class _Mark(torch.autograd.Function):
-    """An identity that leaves a node of its own in autograd's graph, even behind a choice that is an identity."""
+    """Identity that leaves a node in autograd's graph, even behind a choice that is an identity itself."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -28,9 +28,9 @@ class _Mark(torch.autograd.Function):
 
 
 def dataflow(space: SearchSpace, architecture: Architecture) -> Graph:
-    """A box for each place of a choice with what it takes there, and an arrow wherever one's output reaches another's input.
+    """Draw a box for each place of a choice, and an arrow wherever the output of one reaches the input of another.
 
-    What lies between choices is not drawn. A place whose output goes nowhere is left out.
+    Layers between choices are not drawn. A place whose output goes nowhere is left out.
     """
 
     order = {choice.name: i for i, choice in enumerate(space.choices)}

@@ -37,7 +37,7 @@ def of(space: SearchSpace, by: str = "operation", **changes: object) -> Profile:
     if by == "option":
         parts = devices.options(space)
     else:
-        parts = sorted({p.operation.part for p in space.prices.listed if p.conditions})
+        parts = space.operation_costs.varying_parts
         parts = parts or sorted({part for a in drawn(space, 300) for part in parts_of(space, by, a)})
     made = Profile(
         cost="latency",

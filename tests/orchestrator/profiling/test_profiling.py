@@ -58,7 +58,7 @@ class Played:
         return MACHINE
 
     def cost(self, architecture: Any) -> float:
-        return 2.0 + sum(1.2 * self.alone[o.part] + 0.002 for o in self.space.prices.varying(architecture))
+        return 2.0 + sum(1.2 * self.alone[o.part] + 0.002 for o in self.space.operation_costs.varying(architecture))
 
     def round(self, index: int, done: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
         for job in self.jobs():
@@ -154,7 +154,7 @@ def test_progress_ends_at_the_end_and_knows_how_long_is_left(tmp_path: Path) -> 
 def test_every_operation_that_is_priced_can_be_had_by_itself(name: str) -> None:
     space = small(name)
     # A numbered option of NSGA-Net's cells is which block to take, with the choice of an operation inside.
-    listed = [p.operation for p in space.prices.listed if p.conditions and not p.operation.name.isdigit()]
+    listed = [p.operation for p in space.operation_costs.listed if p.conditions and not p.operation.name.isdigit()]
     wanted = {operation.part: operation for operation in listed}
     found = operations(space)
     assert set(found) == set(wanted) and (found or name == "nsga-net-macro")
