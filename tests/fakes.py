@@ -48,7 +48,7 @@ class FakeSpace(SearchSpace):
     def parse(self, text: str) -> Architecture:
         return tuple(OPTIONS.index(word) for word in text.split("-"))
 
-    def drawing(self, architecture: Architecture) -> dict[str, Graph]:
+    def graph(self, architecture: Architecture) -> dict[str, Graph]:
         return {}
 
     def parameters(self, architecture: Architecture) -> int:

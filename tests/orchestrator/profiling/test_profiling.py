@@ -19,7 +19,7 @@ from orchestrator.cli import main
 from orchestrator.config.spaces import make_space
 from orchestrator.errors import InputError, RunError
 from orchestrator.evaluators.tabular import TabularBenchmark
-from orchestrator.profiling import command as profiling
+from orchestrator.profiling import worker
 from orchestrator.profiling.fitting import conclude, from_table
 from orchestrator.profiling.measurements import keep, measured
 from orchestrator.profiling.operations import operations
@@ -201,7 +201,7 @@ def test_onnxruntime_and_energy_go_the_same_way(tmp_path: Path, monkeypatch: pyt
     pytest.importorskip("onnxruntime")
     joules = iter(np.arange(1, 10**6) * 1e-3)
     monkeypatch.setattr(energy, "meter", lambda device: energy.Meter(lambda: float(next(joules)), 0.0, "a counter"))
-    monkeypatch.setattr(profiling, "JOULES", 1e-3)
+    monkeypatch.setattr(worker, "JOULES", 1e-3)
     out = tmp_path / "me.toml"
     small_plan = ["--networks", "10", "--validation", "2", "--rounds", "1", "--seconds", "0.0001"]
     shape = ["channels=4", "cells=1", "image=1,8,8"]
