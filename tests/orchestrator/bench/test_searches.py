@@ -126,7 +126,7 @@ def test_weights_are_tried_on_random_networks_which_costs_the_search_nothing(
     assert result.exit_code == 0 and "weights are not judged" in result.output, result.output
     assert (
         "tau_batch" not in pd.read_csv(out / "searches.csv")
-        and "Inherited against true" not in (out / "report.html").read_text()
+        and "True against inherited" not in (out / "report.html").read_text()
     )
 
 

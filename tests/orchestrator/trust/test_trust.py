@@ -122,7 +122,7 @@ def test_what_is_inherited_is_what_the_final_weights_say(run: Path, digits: Data
     assert found["recalibrated_accuracy"].tolist() != found["batch_accuracy"].tolist()
     true = pd.read_csv(SHIPPED / "digits-tiny.csv").set_index("arch")["test_accuracy"]
     assert found["true"].tolist() == true[found["arch"]].tolist()
-    said = json.loads((run / records.VERDICT).read_text())
+    said = json.loads((run / records.RANKING_QUALITY).read_text())
     taus = {a["statistics"]: a["tau"] for a in said["agreements"] if (a["kind"], a["among"]) == ("random", "all")}
     for name in ("batch", "recalibrated"):
         assert taus[name] == pytest.approx(kendalltau(found[f"{name}_accuracy"][:12], found["true"][:12]).statistic)
@@ -145,7 +145,7 @@ def test_a_search_by_averages_is_judged_by_them_and_by_batches(
     as_searched = Supernet(space, digits, batch=20, statistics=own)
     as_searched.load_state_dict(latest(directory))
     assert found[f"{own}_accuracy"].tolist() == [m["accuracy"] for m in as_searched.measure(places)]
-    assert json.loads((directory / records.VERDICT).read_text())["own"] == own
+    assert json.loads((directory / records.RANKING_QUALITY).read_text())["own"] == own
 
 
 def test_where_nothing_is_normalised_there_is_one_accuracy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,7 +162,7 @@ def test_where_nothing_is_normalised_there_is_one_accuracy(tmp_path: Path, monke
     assert result.exit_code == 0, result.output
     found = pd.read_csv(directory / records.TRUST)
     assert [c for c in found if c.endswith("_accuracy")] == ["batch_accuracy"] and found["true"].notna().sum() >= 3
-    said = json.loads((directory / records.VERDICT).read_text())
+    said = json.loads((directory / records.RANKING_QUALITY).read_text())
     assert said["statistics"] == ["batch"] and said["gains"] == {} and said["surviving"] == 9
     assert said["overrated_skips"] is not None, "its identities are known for what they are"
 
@@ -222,7 +222,7 @@ def test_nothing_is_measured_twice_and_ctrl_c_keeps_what_is_done(run: Path, monk
     assert len(asked) == again, "another truth, the same inheritance"
     assert call(run, *TABLE, "--networks", 14, "--images", 50).exit_code == 0
     assert len(asked) == 2 * again
-    assert json.loads((run / records.VERDICT).read_text())["images"] == 50
+    assert json.loads((run / records.RANKING_QUALITY).read_text())["images"] == 50
 
 
 def test_the_truth_may_be_training_from_scratch_which_goes_on(
@@ -283,7 +283,7 @@ def test_the_report_has_it_and_its_pictures(run: Path, no_pictures: Any, monkeyp
     for words in ("Can it be trusted?", "repeated samples", "skips among samples", "tau, 12 random networks", "digits-tiny"):
         assert words in page, words
     assert {"trust.png", "skips.png"} <= {p.name for p in (run / "plots").iterdir()}
-    (run / records.VERDICT).unlink()
+    (run / records.RANKING_QUALITY).unlink()
     (run / records.TRUST).unlink()
     write_report(plan_of(run), run)
     page = (run / "report.html").read_text()
