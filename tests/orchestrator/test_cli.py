@@ -134,7 +134,7 @@ def test_a_read_only_folder(tmp_path: Path) -> None:
         (["data.name=folder"], ["data.path has no value", "data.path=..."]),
         (["data.limit=0"], ["data.limit = 0"]),
         (["data.split_seed=-1"], ["data.split_seed = -1"]),
-        (["data.name=:f"], ["write module:function"]),
+        (["data.name=:f"], ["write module:name"]),
         (["training.momentum=-1"], ["momentum = -1"]),
         (["retrain.weight_decay=-1"], ["weight_decay = -1"]),
         (["budget.epochs=inf"], ["budget.epochs = inf"]),
