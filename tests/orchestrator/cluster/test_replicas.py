@@ -1,7 +1,6 @@
 """Ray's side: the same records as in process, replicas in step, dead actors, and what does not fit."""
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,9 @@ import ray
 import torch
 
 from orchestrator.cluster import replicas as replica_module
-from orchestrator.cluster import trials
-from orchestrator.cluster.connection import cluster
 from orchestrator.cluster.replicas import Replicas, WorkersLost
-from orchestrator.config.settings import Workers
-from orchestrator.errors import InputError, RunError
+from orchestrator.errors import RunError
 from orchestrator.search.coordinator import Coordinator
-from orchestrator.search.retraining import Member
 from searchers import Mixture, Stage
 from tests.helpers import OTHER_KERNELS, chooses_kernels, tiny_plan
 
@@ -34,19 +29,6 @@ def in_process(directory: Path) -> str:
     plan = tiny_plan()
     Coordinator(plan, directory, plan.build_evaluator()).run(lambda: False, lambda happened: None)
     return timeless(directory)
-
-
-def test_a_tune_trial_with_one_actor_gives_the_records_of_one_process(tmp_path: Path) -> None:
-    shown: list[Any] = []
-    plan = tiny_plan(workers={"ray": True, "count": 1})
-    directory = tmp_path / "ray"
-    (directory / "checkpoints").mkdir(parents=True)
-    assert trials.search(plan, directory, lambda happened: shown.append(happened.progress))
-    assert timeless(directory) == in_process(tmp_path / "here")
-    machines = [json.loads((d / "summary.json").read_text())["machines"] for d in (directory, tmp_path / "here")]
-    assert machines[0] == machines[1] and len(machines[0]) == 1 and machines[0][0]["threads"] == 1
-    assert shown and shown[-1].fraction == 1 and shown[-1].hypervolume > 0
-    assert list(directory.glob("tune/search-*/trial-*/result.json"))
 
 
 def bits(state: dict[str, Any]) -> str:
@@ -141,30 +123,6 @@ def test_two_replicas_take_the_gradient_of_both_halves() -> None:
         replicas.close()
 
 
-def test_a_killed_actor_costs_no_more_than_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "ray" / "checkpoints").mkdir(parents=True)
-    kept: list[Replicas] = []
-
-    class Watched(Replicas):
-        def __init__(self, *arguments: Any) -> None:
-            super().__init__(*arguments)
-            kept.append(self)
-
-    monkeypatch.setattr(trials, "Replicas", Watched)
-    rounds = 0
-
-    def kill_once(happened: Any) -> None:
-        nonlocal rounds
-        rounds += 1
-        if rounds == 7:
-            ray.kill(kept[0]._actors[0])
-
-    plan = tiny_plan(workers={"ray": True, "count": 1}, budget={"checkpoint": 1e-6})
-    _, finished = trials.resilient(plan, tmp_path / "ray", kill_once)
-    assert finished and len(kept) == 2
-    assert timeless(tmp_path / "ray") == in_process(tmp_path / "here")
-
-
 def test_one_of_two_actors_dead_is_noticed() -> None:
     replicas = Replicas(tiny_plan(workers={"ray": True, "count": 2}))
     try:
@@ -182,11 +140,6 @@ def test_an_actor_that_cannot_be_placed_is_an_error_not_a_wait() -> None:
         Replicas(plan, patience=3)
 
 
-def test_workers_that_do_not_fit_the_cluster_are_refused() -> None:
-    with pytest.raises(InputError, match=r"3 workers of 1 CPUs need 3; there are 2"), cluster(Workers(count=3)):
-        raise AssertionError
-
-
 def test_our_own_errors_come_back_from_an_actor() -> None:
     replicas = Replicas(tiny_plan(workers={"ray": True, "count": 1}, training={"lr": 1e30, "clip": 1e30}))
     try:
@@ -195,29 +148,3 @@ def test_our_own_errors_come_back_from_an_actor() -> None:
             replicas.train([Mixture(((0.2,) * 5,) * 6)] * 8)
     finally:
         replicas.close()
-
-
-def test_a_failing_search_is_one_clear_error_and_not_tried_twice(tmp_path: Path) -> None:
-    (tmp_path / "checkpoints").mkdir()
-    plan = tiny_plan(workers={"ray": True, "count": 1}, training={"lr": 1e30, "clip": 1e30})
-    with pytest.raises(RunError, match=r"^the training loss became .* lower training\.lr") as caught:
-        trials.search(plan, tmp_path, lambda happened: None)
-    assert "\n" not in str(caught.value)
-    assert len(list(tmp_path.glob("tune/search-*/trial-*/result.json"))) == 1
-
-
-def test_members_of_a_front_are_retrained_as_parallel_trials(tmp_path: Path) -> None:
-    plan = tiny_plan(workers={"ray": True, "count": 2}, retrain={"epochs": 2})
-    space = plan.problem.space
-    members = [
-        Member(space.format(a), tmp_path / f"{i}.json", tmp_path / f"{i}.pt") for i, a in enumerate([(3,) * 6, (1,) * 6])
-    ]
-    seen: dict[str, float] = {}
-    trials.retrain(plan, tmp_path, members, seen.__setitem__)
-    assert set(seen) == {m.arch for m in members} and set(seen.values()) == {1.0}
-    for member in members:
-        result = json.loads(member.result.read_text())
-        assert result["arch"] == member.arch and 0 <= result["test_error_percent"] <= 100
-        network = space.network(space.parse(member.arch))
-        assert member.weights is not None
-        network.load_state_dict(torch.load(member.weights, weights_only=True))
