@@ -24,8 +24,23 @@ RANKING_QUALITY = "trust.json"
 COUNTS = ("parameters", "macs")
 """Columns of integers, to be printed in full."""
 
-SAMPLE, VALIDATION = "sample", "validation"
-"""Kinds of evaluation: a proxy evaluation on the batch that all samples of a round share, or one on the full validation set."""
+SAMPLE, VALIDATION, LANDMARK, FINALIST = "sample", "validation", "landmark", "finalist"
+"""Kinds of evaluation: a proxy evaluation on the batch that all samples of a round share, one on the validation images that all
+networks share, and the same of networks that were trained alone, briefly or longer."""
+
+
+MEASUREMENTS = "measurements"
+"""Column of a judged front: how often a network was measured."""
+
+
+def deviation_of(column: str) -> str:
+    """Name the column of a judged front with the deviation of what `column` is expected to be."""
+    return f"{column}_deviation"
+
+
+def measured_of(column: str) -> str:
+    """Name the column of a judged front with what was measured of `column`, where that itself is what the judge expects."""
+    return f"{column}_measured"
 
 
 def evaluation_columns(objectives: Sequence[str], spreads: Sequence[str]) -> list[str]:

@@ -327,6 +327,8 @@ class Searcher(ABC):
         mixes: Whether the method trains on, or asks about, mixtures of several options.
         full_validation: Whether proposals are measured on the whole validation part, as they were just trained and with the
             running statistics of that training; otherwise on one batch, with the statistics of that batch.
+        models_noise: Whether the method has a model of its own of how noisy costs are, and so wants them as they were measured;
+            others may be told what a search makes of all its measurements.
         samples: Architectures that are proposed in a round.
 
     Raises:
@@ -345,6 +347,7 @@ class Searcher(ABC):
     sizes: tuple[int, ...]
     mixes = False
     full_validation = False
+    models_noise: ClassVar[bool] = False
     samples: int = 1
 
     def __init_subclass__(cls, **keywords: Any) -> None:

@@ -19,6 +19,7 @@ from scipy.stats import norm, qmc
 
 from searchers.base import Architecture, PathEncoding
 from searchers.parts.additive import Additive
+from searchers.parts.breeding import bred
 from searchers.parts.gaussian_process import Encoding, Kernel, Posterior, Scale
 from searchers.parts.ranking import ranked
 from searchers.parts.ties import coarse, extent
@@ -80,6 +81,7 @@ class SurrogateSearch(UniformPaths):
     """
 
     needs = ("rounds", "additive", "path_encoding", "canonical", "seed")
+    models_noise = True
 
     def __init__(
         self,
@@ -175,10 +177,10 @@ class SurrogateSearch(UniformPaths):
         if pool is None:
             size = self.candidates // GENERATIONS
             kept = [e.architecture for e, key in zip(self.told, ranked(self.told), strict=True) if key[0] == 0]
-            pool = self._bred(np.array(kept or [e.architecture for e in self.told]), size, rng)
+            pool = bred(np.array(kept or [e.architecture for e in self.told]), size, self.sizes, rng)
             for _ in range(GENERATIONS - 1):
                 parents = pool[np.argsort(-self._score(pool, improvement, rng), kind="stable")[: size // 10]]
-                pool = np.unique(np.vstack([parents, self._bred(parents, size, rng)]), axis=0)
+                pool = np.unique(np.vstack([parents, bred(parents, size, self.sizes, rng)]), axis=0)
         score = self._score(pool, improvement, rng)
         for i in np.lexsort([rng.random(len(pool)), -score]):
             architecture = tuple(pool[i].tolist())
@@ -186,15 +188,6 @@ class SurrogateSearch(UniformPaths):
             if key not in self._known and key not in besides:
                 return architecture
         return None
-
-    def _bred(self, parents: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Breed `n` children, (n, choices): half of them crossed, all with about one and a half choices changed."""
-        first, second = (parents[rng.integers(len(parents), size=n)] for _ in range(2))
-        crossed = (rng.random(n) < 0.5)[:, None] & (rng.random(first.shape) < 0.5)
-        sizes = np.array(self.sizes)
-        other = (first + rng.integers(1, np.maximum(sizes, 2), size=first.shape)) % sizes
-        child = np.where(crossed, second, first)
-        return np.where(rng.random(first.shape) < 1.5 / len(sizes), other, child)
 
     def _score(self, pool: np.ndarray, improvement: _Improvement, rng: np.random.Generator) -> np.ndarray:
         """Return the expected improvement times the probability of feasibility, (pool,)."""

@@ -18,6 +18,7 @@ FLOORS = (
     "objectives",
     "evaluators",
     "config",
+    "judge",
     "search",
     "cluster",
     "runs",

@@ -130,6 +130,9 @@ class Replicas(Differentiable):
         self.step += self._steps_each * len(architectures)
         return metrics
 
+    def train_alone(self, architectures: Sequence[Architecture], epochs: int) -> list[Metrics]:
+        return self._shared_out("train_alone", architectures, epochs)
+
     def measure_on_device(self, architectures: Sequence[Architecture]) -> list[Metrics]:
         return self._shared_out("measure_on_device", architectures)
 

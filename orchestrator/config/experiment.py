@@ -9,7 +9,7 @@ from typing import Any
 import tomli_w
 
 from orchestrator.config.problem import Goal, Problem, Sources, goals_of
-from orchestrator.config.settings import Budget, Retraining, Workers
+from orchestrator.config.settings import Budget, Front, Retraining, Workers
 from orchestrator.config.spaces import space_component
 from orchestrator.data import loaders
 from orchestrator.data.dataset import Dataset
@@ -20,7 +20,7 @@ from orchestrator.evaluators.supernet import Supernet
 from orchestrator.registry import Component, find, keywords, known, name_of, nearest
 from searchers import Searcher
 
-SECTIONS = ("data", "space", "searcher", "objectives", "training", "budget", "workers", "retrain")
+SECTIONS = ("data", "space", "searcher", "objectives", "training", "budget", "front", "workers", "retrain")
 EVALUATORS: dict[str, type[Evaluator]] = {"supernet": Supernet, "from-scratch": FromScratch}
 """Evaluators of ours by name: weights that all networks share, or each network by itself."""
 
@@ -47,6 +47,7 @@ class Experiment:
         objectives: What is traded off, by name; the first is the error.
         training: Evaluator, and how it trains.
         budget: What the search may spend.
+        front: How the front is chosen.
         workers: What it runs on.
         retrain: How members of the front are trained at the end.
         seed: Of all chance but the split of the data.
@@ -58,6 +59,7 @@ class Experiment:
     objectives: Mapping[str, Goal]
     training: Component
     budget: Budget = field(default_factory=Budget)
+    front: Front = field(default_factory=Front)
     workers: Workers = field(default_factory=Workers)
     retrain: Retraining = field(default_factory=Retraining)
     seed: int = 0
@@ -91,6 +93,7 @@ class Experiment:
             objectives=objectives,
             training=training,
             budget=Budget(**keywords(Budget, merged["budget"], "budget")),
+            front=Front(**keywords(Front, merged["front"], "front")),
             workers=workers,
             retrain=Retraining(**keywords(Retraining, merged["retrain"], "retrain")),
             seed=seed,
@@ -129,6 +132,7 @@ class Experiment:
                 "objectives": {name: goal.to_dict() for name, goal in self.objectives.items()},
                 "training": self.training.to_dict(),
                 "budget": asdict(self.budget),
+                "front": asdict(self.front),
                 "workers": asdict(self.workers),
                 "retrain": asdict(self.retrain),
             }

@@ -2,18 +2,66 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.config.experiment import Experiment, evaluator_class
 from orchestrator.config.problem import Problem
-from orchestrator.config.settings import Budget, Retraining, Workers
+from orchestrator.config.settings import Budget, Front, Retraining, Workers
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import InputError
 from orchestrator.evaluators.base import Evaluator, Schedule
 from orchestrator.objectives.base import Probe
 from searchers import SearchContext, Searcher
+
+LANDMARKS, FEWEST_LANDMARKS = 24, 8
+"""Landmarks that their share of the budget is divided among, and the fewest that teach anything."""
+FINALISTS, FEWEST_FINALISTS = 12, 4
+"""The same of finalists."""
+FEWEST_STEPS = 300
+"""Weight steps below which training a network alone says less of it than shared weights do."""
+
+
+@dataclass(frozen=True)
+class Alone:
+    """Networks that a search trains alone, beside its shared weights.
+
+    Args:
+        landmarks: Number of networks trained to learn what shared weights get wrong.
+        landmark_epochs: Passes over the train part for each of them.
+        finalists: Number of networks trained as they may belong to the front.
+        finalist_epochs: Passes for each of them.
+    """
+
+    landmarks: int = 0
+    landmark_epochs: int = 0
+    finalists: int = 0
+    finalist_epochs: int = 0
+
+    @classmethod
+    def of(cls, budget: Budget, steps: int) -> Alone:
+        """Divide the budget's shares: whole epochs each, about equally long, and none where they would be too few or too short.
+
+        Args:
+            budget: What the search may spend.
+            steps: Weight steps of an epoch.
+        """
+
+        def divide(share: float, networks: int, fewest: int) -> tuple[int, int]:
+            each = max(math.ceil(FEWEST_STEPS / steps), round(share * budget.epochs / networks))
+            count = int(share * budget.epochs / each + 1e-9)
+            return (count, each) if count >= fewest else (0, 0)
+
+        return cls(
+            *divide(budget.landmarks, LANDMARKS, FEWEST_LANDMARKS), *divide(budget.finalists, FINALISTS, FEWEST_FINALISTS)
+        )
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the train part of all of them together."""
+        return self.landmarks * self.landmark_epochs + self.finalists * self.finalist_epochs
 
 
 @dataclass(frozen=True)
@@ -74,11 +122,24 @@ class SearchPlan:
         return factory
 
     @property
+    def front(self) -> Front:
+        """How the front is chosen."""
+        return self.experiment.front
+
+    @property
+    def alone(self) -> Alone:
+        """Networks that are trained alone, beside shared weights, for the judge."""
+        if not self.shares_weights or not self.front.judge:
+            return Alone()
+        images = len(self.problem.data.train)
+        return Alone.of(self.budget, max(1, images // min(self.experiment.training.settings.get("batch", images), images)))
+
+    @property
     def schedule(self) -> Schedule:
-        """How the budget is spent."""
+        """How the budget of the search itself is spent, less what trainings alone take."""
         return evaluator_class(self.experiment.training).schedule(
             self.experiment.training.settings,
-            epochs=self.budget.epochs,
+            epochs=self.budget.epochs - self.alone.epochs,
             interval=self.budget.interval,
             images=len(self.problem.data.train),
             workers=self.workers.count,

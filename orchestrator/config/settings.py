@@ -42,7 +42,10 @@ class Budget(Section, section="budget"):
         interval: Weight steps per round; each round asks the searcher once.
         seconds: Stop sooner, once so much time has passed.
         evaluations: Stop sooner, once so many architectures were measured.
-        validate: How many of a stage's best are measured again on the whole validation part at its end.
+        landmarks: Share of the budget for networks trained alone, briefly, so that the judge learns what shared weights get
+            wrong; 0 for none. Networks that are trained from scratch anyway need none.
+        finalists: Share of the budget for training those alone, longer, that may belong to the front; 0 for none.
+        validate: How many of a stage's best are measured again at its end, on more images.
         checkpoint: Seconds between checkpoints.
 
     Example:
@@ -54,8 +57,18 @@ class Budget(Section, section="budget"):
     interval: Count = 4
     seconds: Positive | None = None
     evaluations: Count | None = None
+    landmarks: Share = 0.2
+    finalists: Share = 0.2
     validate: Count = 32
     checkpoint: Positive = 20.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.landmarks + self.finalists >= 1:
+            raise InputError(
+                f"budget.landmarks = {self.landmarks:g} and budget.finalists = {self.finalists:g} leave "
+                "nothing of it for the search; lower them to less than 1 together"
+            )
 
 
 @dataclass(frozen=True)
@@ -91,6 +104,26 @@ class Workers(Section, section="workers"):
     def device(self) -> str:
         """torch's name of the device that replicas run on."""
         return "cuda" if self.gpus else "cpu"
+
+
+@dataclass(frozen=True)
+class Front(Section, section="front"):
+    """How the front is chosen from what a search has measured.
+
+    Args:
+        members: Networks that are returned at most.
+        judge: Choose them by what all measurements together say of each network, and tell the method that; False takes every
+            measurement at its word.
+        scores: Training-free scores that the judge weighs, by name; none are needed, and one that says nothing gets no weight.
+
+    Example:
+        >>> Front(members=5).judge
+        True
+    """
+
+    members: Count = 10
+    judge: bool = True
+    scores: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from orchestrator.data.dataset import Dataset
-from orchestrator.errors import blamed
+from orchestrator.errors import RunError, blamed
 from orchestrator.machine import Machine, machine
 from orchestrator.objectives.base import Metrics, Probe
 from orchestrator.spaces.base import SearchSpace
@@ -117,7 +117,7 @@ class Evaluator(ABC):
 
     @abstractmethod
     def measure(self, architectures: Sequence[Architecture]) -> list[Metrics]:
-        """Return the `accuracy` in percent of each on the whole validation part."""
+        """Return the `accuracy` in percent of each on validation images that all networks share, all of them or many."""
 
     def measure_on_batch(self, architectures: Sequence[Architecture], batch: int) -> list[Metrics]:
         """Return the `accuracy` of each on validation batch number `batch`, the same for all: a proxy evaluation.
@@ -125,6 +125,13 @@ class Evaluator(ABC):
         Where architectures do not share weights there is nothing cheaper than `measure`.
         """
         return self.measure(architectures)
+
+    def train_alone(self, architectures: Sequence[Architecture], epochs: int) -> list[Metrics]:
+        """Train each network by itself, from scratch, and return its `accuracy` as `measure` does.
+
+        Raises RunError here: an evaluator whose networks are not trained by shared weights has nothing to add.
+        """
+        raise RunError(f"{type(self).__name__} cannot train networks alone; write budget.landmarks=0 budget.finalists=0")
 
     @abstractmethod
     def measure_on_device(self, architectures: Sequence[Architecture]) -> list[Metrics]:

@@ -12,6 +12,7 @@ from analysis import pareto, records
 from orchestrator.config.problem import Problem
 from orchestrator.errors import RunError, blamed
 from orchestrator.evaluators.base import Evaluator
+from orchestrator.judge.judge import Judge
 from orchestrator.objectives.base import Metrics
 from orchestrator.search.budget import Spending
 from orchestrator.search.recorder import Recorder
@@ -31,9 +32,12 @@ class Assessor:
             batch that the architectures of a round share.
 
     Attributes:
+        judge: Is told of every measurement, and chooses what is measured again; None for the best by their own measurements.
         stage: The stage that evaluations belong to; set it with `begin`.
         samples: Costs of every sample of the stage, by architecture.
     """
+
+    judge: Judge | None = None
 
     def __init__(self, problem: Problem, evaluator: Evaluator, recorder: Recorder, spending: Spending, *, full: bool) -> None:
         self.problem, self.evaluator, self.recorder, self.spending, self.full = problem, evaluator, recorder, spending, full
@@ -92,8 +96,17 @@ class Assessor:
             limit: How many of the samples are measured besides.
         """
         before = self.spending.seconds
-        self._evaluate(list(dict.fromkeys([*derived, *self._best(limit)])), records.VALIDATION)
+        derived = list(dict.fromkeys(derived))
+        best = self._best(limit) if self.judge is None else self.judge.next(limit, records.VALIDATION, besides=derived)
+        self._evaluate(list(dict.fromkeys([*derived, *(best or self._best(limit))])), records.VALIDATION)
         self.spending.validating += self.spending.seconds - before
+
+    def train_alone(self, architectures: Sequence[Architecture], kind: str, epochs: int) -> list[Evaluation]:
+        """Train networks by themselves, measure and record them as a landmark or finalist."""
+        measured = self.evaluator.train_alone(architectures, epochs)
+        evaluations = self._record(architectures, measured, kind)
+        self.spending.trained_alone += epochs * len(architectures)
+        return evaluations
 
     def _best(self, limit: int) -> list[Architecture]:
         """Choose samples front by front, those of a front spread out; then those that come nearest to the limits."""
@@ -122,11 +135,27 @@ class Assessor:
             measured = self.evaluator.measure(architectures)
         else:
             measured = self.evaluator.measure_on_batch(architectures, self.evaluator.step)
+        return self._record(architectures, measured, kind)
+
+    def _record(self, architectures: Sequence[Architecture], measured: Sequence[Metrics], kind: str) -> list[Evaluation]:
+        """Price what was measured, and record it."""
         on_device = self.measure_on_device(architectures)
         metrics = [accuracy | device for accuracy, device in zip(measured, on_device, strict=True)]
         evaluations = [self.price(a, m) for a, m in zip(architectures, metrics, strict=True)]
         self.recorder.evaluated(evaluations, metrics, step=self.evaluator.step, stage=self.stage.index, kind=kind)
+        if self.judge is not None:
+            self.judge.observe(evaluations, kind=kind, stage=self.stage.index, step=self.evaluator.step)
         return evaluations
+
+    def known_costs(self, architecture: Architecture) -> tuple[float, ...] | None:
+        """Return the costs after the error of a network that need not be measured; None where it has to be run."""
+        if self.problem.probes and architecture not in self._on_device:
+            return None
+        costs = []
+        for objective in self.problem.objectives[1:]:
+            with blamed(objective, "cost"):
+                costs.append(float(objective.cost(architecture, self._on_device.get(architecture, {}))))
+        return tuple(costs)
 
     def price(self, architecture: Architecture, metrics: Metrics) -> Evaluation:
         """Turn what was measured into costs. Raises RunError that names the objective whose cost is no finite number."""
@@ -157,8 +186,12 @@ class Assessor:
         self.begin(stage)
         evaluations = []
         # The records hold every digit.
-        for index, architecture, costs in self.recorder.read(self.kind):
-            evaluations.append(self.evaluation(architecture, costs))
-            if index == stage.index:
-                self.samples.setdefault(architecture, []).append(costs)
+        for kind, index, step, architecture, costs in self.recorder.read():
+            evaluation = self.evaluation(architecture, costs)
+            if self.judge is not None:
+                self.judge.observe([evaluation], kind=kind, stage=index, step=step)
+            if kind == self.kind:
+                evaluations.append(evaluation)
+                if index == stage.index:
+                    self.samples.setdefault(architecture, []).append(costs)
         return evaluations

@@ -15,16 +15,18 @@ class Spending:
     Args:
         budget: What may be spent.
         schedule: How the budget's epochs are spent.
+        alone: Share of the budget for networks that are trained alone, after the search itself.
 
     Attributes:
         rounds: Rounds so far.
         evaluations: Architectures measured so far, repeats included.
         validating: Seconds of `seconds` that went into measuring the best of each stage again.
+        trained_alone: Passes over the train part that went into networks trained alone, beside shared weights.
     """
 
-    def __init__(self, budget: Budget, schedule: Schedule) -> None:
-        self.budget, self.schedule = budget, schedule
-        self.rounds = self.evaluations = 0
+    def __init__(self, budget: Budget, schedule: Schedule, alone: float = 0.0) -> None:
+        self.budget, self.schedule, self.alone = budget, schedule, alone
+        self.rounds = self.evaluations = self.trained_alone = 0
         self.validating = 0.0
         self._before, self._began = 0.0, time.monotonic()
 
@@ -35,10 +37,23 @@ class Spending:
 
     @property
     def fraction(self) -> float:
-        """The share of the budget that is spent, by whichever of its limits is nearest; 1 and above is all of it."""
+        """The share of the whole budget that is spent, in 0..1."""
+        shares = [(1 - self.alone) * min(1.0, self.searched) + self.trained_alone / self.budget.epochs]
+        if self.budget.seconds is not None and self.alone:
+            shares.append(self.seconds / self.budget.seconds)
+        return min(1.0, max(shares))
+
+    @property
+    def over(self) -> bool:
+        """Whether the time is up, whatever else is left."""
+        return self.budget.seconds is not None and self.seconds >= self.budget.seconds
+
+    @property
+    def searched(self) -> float:
+        """The share of the search itself that is over, by whichever of its limits is nearest; 1 and above is all of it."""
         shares = [self.rounds / self.schedule.rounds]
         if self.budget.seconds is not None:
-            shares.append(self.seconds / self.budget.seconds)
+            shares.append(self.seconds / (self.budget.seconds * (1 - self.alone)))
         if self.budget.evaluations is not None:
             shares.append(self.evaluations / self.budget.evaluations)
         return max(shares)
@@ -62,10 +77,11 @@ class Spending:
             "evaluations": self.evaluations,
             "seconds": self.seconds,
             "validating": self.validating,
+            "trained_alone": self.trained_alone,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state` was taken."""
         self.rounds, self.evaluations = state["round"], state["evaluations"]
-        self.validating = float(state["validating"])
+        self.validating, self.trained_alone = float(state["validating"]), state.get("trained_alone", 0)
         self._before, self._began = float(state["seconds"]), time.monotonic()

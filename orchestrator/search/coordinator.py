@@ -5,21 +5,25 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from orchestrator.config.plan import SearchPlan
 from orchestrator.errors import RunError
 from orchestrator.evaluators.base import Evaluator
+from orchestrator.judge.judge import Judge
 from orchestrator.machine import Machine, unique
 from orchestrator.search.archive import Archive
 from orchestrator.search.assessor import Assessor
 from orchestrator.search.budget import Spending
 from orchestrator.search.checkpoint import Checkpoints, alone_in
+from orchestrator.search.closing import Closing
 from orchestrator.search.progress import Observer, Progress, Round
 from orchestrator.search.recorder import Recorder
 from orchestrator.search.rounds import rounds
 from orchestrator.search.summary import images_of, write_results
+from searchers import Evaluation
 
 log = logging.getLogger(__name__)
 
@@ -40,14 +44,19 @@ class Coordinator:
     def __init__(self, plan: SearchPlan, directory: Path, evaluator: Evaluator) -> None:
         self.plan, self.directory, self.evaluator = plan, directory, evaluator
         self.searcher = plan.build_searcher()
-        self.spending = Spending(plan.budget, plan.schedule)
+        self.spending = self._new_spending()
         self.recorder = Recorder(directory, plan.problem, self.spending, plan.seed)
         # Networks that have weights of their own, or have just been trained, are measured once and on everything.
         full = not plan.shares_weights or self.searcher.full_validation
         self.assessor = Assessor(plan.problem, evaluator, self.recorder, self.spending, full=full)
+        self.judge: Judge | None = None
+        self.closing: Closing | None = None
+        if plan.front.judge:
+            self.judge = self.assessor.judge = Judge(plan, self.assessor.known_costs, lambda a, n: evaluator.score(a, n))  # type: ignore[attr-defined]
+            self.closing = Closing(plan, self.judge, self.assessor)
         self.checkpoints = Checkpoints(directory / "checkpoints")
         self.archive = Archive([1.0] * len(plan.problem.objectives))
-        self.finished = False
+        self.finished = self.searched = False
         self._stage_began = 0
         self.machines: list[Machine] = []
 
@@ -72,17 +81,16 @@ class Coordinator:
             name, limit = self.plan.experiment.searcher.name, self.spending.schedule.rounds
             log.info("search with %s in %s, from round %d of %d", name, self.directory, self.spending.rounds, limit)
             saved = time.monotonic()
-            endless = rounds(self.searcher, self.evaluator, self.assessor, self.plan.budget.interval, self.spending.room)
+            told = self.judge.smooth if self.judge is not None and not self.searcher.models_noise else list
+            endless = rounds(self.searcher, self.evaluator, self.assessor, self.plan.budget.interval, self.spending.room, told)
             stopping = False
             while not self.finished and not stopping:
-                evaluations = next(endless)
-                self.spending.rounds += 1
-                changed = self.archive.add(evaluations)
-                self._record_policy()
-                self.finished = self.spending.fraction >= 1
-                self._follow_stage()
-                if self.finished and not self.recorder.rows[0]:
-                    raise RunError(f"the budget ended before anything was measured; raise {self.spending.limit}")
+                if self.searched:
+                    evaluations, changed = self._close(), False
+                else:
+                    evaluations = next(endless)
+                    changed = self.archive.add(evaluations)
+                    self._end_round()
                 observe(Round(self.progress(), tuple(evaluations), tuple(self.archive.front) if changed else None))
                 stopping = stop()
                 if self.finished or stopping or time.monotonic() - saved > self.plan.budget.checkpoint:
@@ -93,10 +101,31 @@ class Coordinator:
             write_results(
                 self.directory, self.plan, self.recorder, self.archive, self.spending, self.evaluator,
                 finished=self.finished, derived=self.searcher.derive(), machines=self.machines,
+                front=self.judge.front() if self.judge is not None and self.searched else [],
             )  # fmt: skip
             what = "finished" if self.finished else "stopped, its state saved"
             log.info("search %s: %d evaluations, hypervolume %.4f", what, self.spending.evaluations, self.archive.hypervolume)
             return self.finished
+
+    def _end_round(self) -> None:
+        """Count a round, record the policy, and follow the method into its next stage or to the end of the search itself."""
+        self.spending.rounds += 1
+        self._record_policy()
+        self.searched = self.spending.searched >= 1
+        self._follow_stage()
+        if self.searched and not self.recorder.rows[0]:
+            raise RunError(f"the budget ended before anything was measured; raise {self.spending.limit}")
+        self.finished = self.searched and (self.closing is None or not self.plan.alone.epochs)
+
+    def _close(self) -> list[Evaluation]:
+        """Train the next networks alone; the search is finished once there are none left."""
+        assert self.closing is not None
+        evaluations = self.closing.step(self.spending)
+        self.finished = not evaluations
+        return evaluations
+
+    def _new_spending(self) -> Spending:
+        return Spending(self.plan.budget, self.plan.schedule, self.plan.alone.epochs / self.plan.budget.epochs)
 
     def progress(self) -> Progress:
         """Say where the search stands."""
@@ -110,13 +139,13 @@ class Coordinator:
             best_error=min((e.costs[0] for e in self.archive.front), default=None),
             judged_on="the validation part" if self.assessor.full else "one batch",
             hypervolume=self.archive.hypervolume,
-            fraction=min(1.0, self.spending.fraction),
+            fraction=1.0 if self.finished else self.spending.fraction,
             seconds=self.spending.seconds,
             machines=self.machines,
         )
 
     def _start(self) -> None:
-        self.spending = self.recorder.spending = self.assessor.spending = Spending(self.plan.budget, self.plan.schedule)
+        self.spending = self.recorder.spending = self.assessor.spending = self._new_spending()
         self.recorder.start()
         self._build()
         self.archive = Archive(self.assessor.reference())
@@ -132,12 +161,16 @@ class Coordinator:
     def _follow_stage(self) -> None:
         """Where a stage ends, validate its best and build the next; where it has only lost options, go on without them."""
         before, now = self.assessor.stage, self.searcher.stage
-        if self.finished or now.index != before.index:
+        if self.searched or now.index != before.index:
+            if self.judge is not None:
+                self.judge.settle(before)
             if not self.assessor.full:
                 # A method that has moved on can no longer say what it would return of the stage before.
                 derive = now.index == before.index and self.assessor.samples
                 self.assessor.validate(self.searcher.derive() if derive else [], self.plan.budget.validate)
-            if not self.finished:
+            if not self.searched:
+                if self.judge is not None:
+                    self.judge.reopen()
                 self._build()
         elif now.options != before.options:
             self.assessor.stage = now
@@ -156,6 +189,9 @@ class Coordinator:
             "evaluator": self.evaluator.state_dict(),
             "stage_began": self._stage_began,
             "finished": self.finished,
+            "searched": self.searched,
+            "judge": None if self.judge is None else self.judge.state_dict(),
+            "closing": None if self.closing is None else self.closing.state_dict(),
             "reference": list(self.archive.reference),
             "rows": self.recorder.rows,
             "machines": self.machines,
@@ -168,18 +204,23 @@ class Coordinator:
         self.searcher.load_state_dict(state["searcher"])
         self.evaluator.load_state_dict(state["evaluator"])
         self._stage_began, self.finished = state["stage_began"], state["finished"]
+        self.searched = state.get("searched", self.finished)
         self.machines = state.get("machines", [])
         self.spending.load_state_dict(state)
         self.recorder.resume(*state["rows"])
         self.archive = Archive(state["reference"])
         self.archive.add(self.assessor.load_state_dict(state, self.searcher.stage))
+        if self.judge is not None and self.closing is not None:
+            self.judge.load_state_dict(state["judge"], self.searcher.stage)
+            self.closing.load_state_dict(state["closing"])
 
 
 def identity(plan: SearchPlan) -> dict[str, Any]:
     """Describe what must be the same when a search goes on from a checkpoint."""
     plain = plan.experiment.to_dict()
-    sections = ("seed", "space", "searcher", "objectives", "training")
-    schedule = {"rounds": plan.schedule.rounds, "interval": plan.budget.interval, "workers": plan.workers.count}
+    sections = ("seed", "space", "searcher", "objectives", "training", "front")
+    schedule: dict[str, Any] = {"rounds": plan.schedule.rounds, "interval": plan.budget.interval, "workers": plan.workers.count}
+    schedule["alone"] = asdict(plan.alone)
     for objective in plain["objectives"].values():
         objective.pop("file", None)  # where it lies does not matter
     return {name: plain[name] for name in sections} | {"images": images_of(plan), "schedule": schedule}

@@ -86,13 +86,12 @@ class Recorder:
         self._evaluations.sync()
         self._policy.sync()
 
-    def read(self, kind: str) -> Iterator[tuple[int, Architecture, tuple[float, ...]]]:
-        """Read back the stage, architecture and costs of every evaluation of a kind. Raises RunError for a damaged table."""
+    def read(self) -> Iterator[tuple[str, int, int, Architecture, tuple[float, ...]]]:
+        """Read back kind, stage, step, architecture and costs of every evaluation. Raises RunError for a damaged table."""
         try:
             for row in self._evaluations.read():
-                if row["kind"] == kind:
-                    costs = tuple(float(row[column]) for column in self.columns)
-                    yield int(row["stage"]), self.problem.space.parse(row["arch"]), costs
+                costs = tuple(float(row[column]) for column in self.columns)
+                yield row["kind"], int(row["stage"]), int(row["step"]), self.problem.space.parse(row["arch"]), costs
         except (ValueError, TypeError) as error:
             raise RunError(f"{self.evaluations_path} is damaged: {error}") from error
 

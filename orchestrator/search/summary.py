@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +16,7 @@ import pandas as pd
 from analysis import pareto, records
 from orchestrator.config.plan import SearchPlan
 from orchestrator.evaluators.base import Evaluator
+from orchestrator.judge.judge import Verdict
 from orchestrator.machine import Machine, processor
 from orchestrator.search.archive import Archive
 from orchestrator.search.budget import Spending
@@ -31,6 +33,7 @@ def write_results(
     evaluator: Evaluator,
     *,
     finished: bool,
+    front: Sequence[Verdict],
     derived: list[Architecture],
     machines: list[Machine],
 ) -> None:
@@ -44,6 +47,7 @@ def write_results(
         spending: What it has spent.
         evaluator: Tells its weight steps.
         finished: Whether the budget is spent.
+        front: The judge's choice; empty for the non-dominated networks by their own measurements.
         derived: What the method itself returns.
         machines: Kinds of machines that took part.
 
@@ -54,11 +58,14 @@ def write_results(
     table = records.read(recorder.evaluations_path, columns)
     if table.empty:
         return
-    front = records.front_of(table, columns, problem.limits)
+    members = records.front_of(table, columns, problem.limits)
+    if front:
+        members = _judged(plan, table, front)
     summary = {
         "finished": finished,
-        "hypervolume": pareto.hypervolume(front[columns].to_numpy(), archive.reference),
+        "hypervolume": pareto.hypervolume(members[columns].to_numpy(), archive.reference),
         "hypervolume_of_samples": archive.hypervolume,
+        "judged": bool(front),
         "weights": "shared" if plan.shares_weights else "own",
         "reference_point": dict(zip(columns, archive.reference, strict=True)),
         "objectives": {o.column: o.title for o in problem.objectives},
@@ -77,8 +84,28 @@ def write_results(
         | {"python": platform.python_version()},
     }
     with writing(directory):
-        front.to_csv(directory / records.FRONT, index=False)
+        members.to_csv(directory / records.FRONT, index=False)
         (directory / records.SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
+
+
+def _judged(plan: SearchPlan, table: pd.DataFrame, front: Sequence[Verdict]) -> pd.DataFrame:
+    """Return the judge's members, each with the last of its own measurements, its mean and the number of them."""
+    error, *costs = plan.problem.columns
+    names = [plan.problem.space.format(verdict.architecture) for verdict in front]
+    canonical = plan.problem.space.canonical
+    keys = {arch: canonical(plan.problem.space.parse(arch)) for arch in table["arch"].unique()}
+    own = table.assign(key=table["arch"].map(keys))
+    rows = []
+    for name, verdict in zip(names, front, strict=True):
+        same = own[own["key"] == canonical(verdict.architecture)]
+        last = same[same["kind"] != records.SAMPLE].iloc[-1]
+        judged = dict(zip([error, *costs], verdict.costs, strict=True))
+        measured = float(same[same["kind"] == last["kind"]][error].mean())
+        rows.append({
+            **last.drop("key"), "arch": name, **judged, records.deviation_of(error): verdict.deviation,
+            records.measured_of(error): measured, records.MEASUREMENTS: len(same),
+        })  # fmt: skip
+    return pd.DataFrame(rows).astype({c: table[c].dtype for c in costs if c in records.COUNTS})
 
 
 def images_of(plan: SearchPlan) -> dict[str, int]:
@@ -90,13 +117,15 @@ def images_of(plan: SearchPlan) -> dict[str, int]:
 def _spent(plan: SearchPlan, table: pd.DataFrame, spending: Spending, evaluator: Evaluator) -> dict[str, Any]:
     images, kinds = images_of(plan), table["kind"].value_counts()
     on_batches = int(kinds.get(records.SAMPLE, 0)) + evaluator.asked
-    on_all = int(kinds.get(records.VALIDATION, 0)) * plan.schedule.passes
-    batch = min(plan.experiment.training.settings.get("valid_batch", 0), images["valid"])
+    on_all = int(sum(kinds.get(k, 0) for k in (records.VALIDATION, records.LANDMARK, records.FINALIST))) * plan.schedule.passes
+    settings = plan.experiment.training.settings
+    batch = min(settings.get("valid_batch", 0), images["valid"])
+    judged = min(settings.get("valid_images", images["valid"]), images["valid"])
     return {
         "rounds": spending.rounds,
         "weight_steps": evaluator.step,
-        "images_trained_on": evaluator.step * images["batch"],
-        "images_judged_on": batch * on_batches + images["valid"] * on_all,
+        "images_trained_on": evaluator.step * images["batch"] + spending.trained_alone * images["train"],
+        "images_judged_on": batch * on_batches + judged * on_all,
         "evaluations": spending.evaluations,
         "architectures": int(table["arch"].nunique()),
         "seconds": round(spending.seconds, 2),

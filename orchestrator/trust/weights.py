@@ -138,7 +138,7 @@ class SharedWeights:
         """In this process. Compiling takes longer than measuring, and nothing is probed."""
         workers = Workers(ray=False, count=1, gpus=self.plan.workers.gpus if torch.cuda.is_available() else 0.0)
         training = self.plan.experiment.training
-        settings = {**training.settings, "statistics": statistics, "compile": False}
+        settings = {**training.settings, "statistics": statistics, "compile": False, "valid_images": len(data.valid)}
         plan = self.plan.varied(workers=workers, training=replace(training, settings=settings)).on(data)
         made = plan.build_evaluator(probes=())
         assert isinstance(made, Supernet)

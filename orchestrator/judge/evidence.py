@@ -1,0 +1,80 @@
+"""All that a search has measured, as observations of networks' errors by source."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from analysis import records
+from orchestrator.judge.belief import FEWEST, Observation
+from searchers.base import Architecture
+
+_ALONE = (records.LANDMARK, records.FINALIST)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A row of the records, as far as the judge is concerned.
+
+    Args:
+        kind: Of evaluation, one of `analysis.records`.
+        stage: Index of the search's stage.
+        step: Weight steps of the shared weights so far.
+        architecture: The network.
+        error: In percent.
+    """
+
+    kind: str
+    stage: int
+    step: int
+    architecture: Architecture
+    error: float
+
+    @property
+    def source(self) -> tuple[int, int]:
+        """Order of the source that it belongs to, the most faithful last: weights of each stage, then trainings alone."""
+        return (1 + _ALONE.index(self.kind), 0) if self.kind in _ALONE else (0, self.stage)
+
+
+class Evidence:
+    """Measurements in the order in which they were made.
+
+    Args:
+        batch: Images that a sample is measured on.
+        images: Images that all other measurements are made on.
+    """
+
+    def __init__(self, batch: int, images: int) -> None:
+        self.batch, self.images = batch, images
+        self.measurements: list[Measurement] = []
+
+    def sources(self, count: int | None = None) -> list[list[Observation]]:
+        """Return the observations of each source among the first `count` measurements, the most faithful source last."""
+        grouped: dict[tuple[int, int], list[Measurement]] = {}
+        for measurement in self.measurements[:count]:
+            grouped.setdefault(measurement.source, []).append(measurement)
+        return [self._observations(grouped[source]) for source in sorted(grouped)]
+
+    def enough(self, count: int) -> bool:
+        """Tell whether a belief on the first `count` measurements is of the source that the last of all belongs to."""
+        source = self.measurements[-1].source
+        return sum(m.source == source for m in self.measurements[:count]) >= FEWEST
+
+    def trained_alone(self, count: int | None = None) -> int:
+        """Count the measurements of networks that were trained alone beside shared weights, among the first `count`."""
+        return sum(m.kind in _ALONE for m in self.measurements[:count])
+
+    def _observations(self, measurements: Sequence[Measurement]) -> list[Observation]:
+        """Return the observations of one source, whose last weights count as finished."""
+        first, last = measurements[0].step, measurements[-1].step
+        length = max(1, last - first)
+        return [
+            Observation(
+                m.architecture,
+                m.error,
+                self.batch if m.kind == records.SAMPLE else self.images,
+                batch=m.step if m.kind == records.SAMPLE else -1,
+                when=(m.step - first) / length if last > first else 1.0,
+            )
+            for m in measurements
+        ]

@@ -1,0 +1,266 @@
+"""The judge of a search: what it has measured so far, what that says of every network, and what follows from it."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from analysis import records
+from analysis.pareto import violations
+from orchestrator.config.plan import SearchPlan
+from orchestrator.judge.belief import FEWEST, Belief, Observation, believe, normal_scores
+from orchestrator.judge.evidence import Evidence, Measurement
+from orchestrator.judge.process import Floats
+from orchestrator.judge.selection import best_of_levels, choose, likely
+from orchestrator.objectives.base import Metrics
+from orchestrator.spaces.base import LISTED
+from searchers import Architecture, Evaluation, Stage
+from searchers.parts.breeding import bred
+from searchers.parts.gaussian_process import Encoding
+
+GROWTH = 1.3
+"""Growth in the number of measurements after which the belief is formed anew while searching."""
+SHORTLIST = 1000
+"""Networks, the most promising of each cost level, among which the front is looked for once the search has ended."""
+DRAWS = 64
+"""Possible truths that decisions are averaged over."""
+GENERATIONS, CHILDREN = 4, 1000
+"""Generations of candidates that are bred in a space too large to list, and the size of each."""
+_DRAWS, _BREEDING = range(2)  # streams of chance
+
+Price = Callable[[Architecture], tuple[float, ...] | None]
+"""Costs after the error of a network; None where they are only known of networks that were run on the device."""
+Score = Callable[[Sequence[Architecture], Sequence[str]], list[Metrics]]
+"""Training-free scores of networks by name."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the judge says of a network.
+
+    Args:
+        architecture: The network.
+        costs: Its costs, the first of which is the error that it expects, in percent.
+        deviation: Of that error, in percent.
+    """
+
+    architecture: Architecture
+    costs: tuple[float, ...]
+    deviation: float
+
+
+class Judge:
+    """Gathers the measurements of one search, and decides by all of them together.
+
+    Args:
+        plan: The search.
+        price: Tells costs of networks that were never measured.
+        score: Tells training-free scores, which `front.scores` names.
+    """
+
+    def __init__(self, plan: SearchPlan, price: Price, score: Score) -> None:
+        self.plan, self._price, self._score = plan, price, score
+        space, data = plan.problem.space, plan.problem.data
+        settings = plan.experiment.training.settings
+        valid = len(data.valid)
+        images = min(settings.get("valid_images", valid), valid)
+        self.evidence = Evidence(min(settings.get("valid_batch", images), valid), images)
+        self._space = space
+        self._encoding: Encoding | None = None
+        self._formed = 0  # measurements that the belief rests on
+        self._belief: Belief | None = None
+        self._settled: int | None = None  # measurements when the search itself had ended
+        self._stage: Stage | None = None
+        self._pool: list[Architecture] = []
+        self._costs: Floats = np.zeros((0, 0))
+        self._scores: Floats | None = None
+        self._prices: dict[Architecture, tuple[float, ...] | None] = {}
+
+    def observe(self, evaluations: Sequence[Evaluation], *, kind: str, stage: int, step: int) -> None:
+        """Take note of measurements."""
+        self.evidence.measurements += [Measurement(kind, stage, step, e.architecture, float(e.costs[0])) for e in evaluations]
+        if self._settled is None:
+            self._prices |= {e.architecture: e.costs[1:] for e in evaluations}
+
+    def smooth(self, evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+        """Replace errors that were just observed by what all measurements together make of them, for the searcher."""
+        before = len(self.evidence.measurements) - len(evaluations)
+        if not evaluations or not self.evidence.enough(before):
+            return list(evaluations)
+        # Another stage has weights of its own, and errors of another size.
+        if before >= GROWTH * self._formed or not self.evidence.enough(self._formed):
+            self._form(before)
+        assert self._belief is not None
+        observations = [Observation(e.architecture, float(e.costs[0]), self.evidence.batch) for e in evaluations]
+        errors = self._belief.shrink(observations)
+        smoothed = []
+        for evaluation, error in zip(evaluations, errors, strict=True):
+            costs = (float(error), *evaluation.costs[1:])
+            violation = float(violations([costs], self.plan.problem.limits)[0])
+            smoothed.append(replace(evaluation, costs=costs, violation=violation))
+        return smoothed
+
+    def _form(self, count: int) -> None:
+        """Form the belief on the first `count` measurements."""
+        if self._encoding is None:
+            self._encoding = Encoding(self._space.sizes, self._space.path_encoding)
+        self._formed = count
+        # What shared weights get right or wrong says nothing of what a score is worth; networks with their own weights do.
+        faithful = not self.plan.shares_weights or self.evidence.trained_alone(count) >= FEWEST
+        scored = self._scored if self._scores is not None and faithful else None
+        self._belief = believe(self._encoding, self.evidence.sources(count), scored)
+
+    def settle(self, stage: Stage) -> None:
+        """End a stage of the search: from here on, decide among a shortlist of the networks that its options make."""
+        self._settled, self._stage = len(self.evidence.measurements), stage
+        self._shortlist()
+
+    def reopen(self) -> None:
+        """Begin another stage of the search."""
+        self._settled, self._stage, self._pool = None, None, []
+
+    def _shortlist(self) -> None:
+        assert self._settled is not None and self._stage is not None
+        self._scores = None
+        self._form(self._settled)
+        pool, costs = self._candidates(self._stage.options)
+        self._pool, self._costs = [], np.zeros((0, len(self.plan.problem.objectives) - 1))
+        if self._belief is None or not pool:
+            return
+        mean, deviation = self._belief(pool)
+        kept = best_of_levels(mean - deviation, costs, SHORTLIST)
+        measured = {self._space.canonical(m.architecture) for m in self.evidence.measurements if m.kind != records.SAMPLE}
+        kept += [i for i in set(range(len(pool))) - set(kept) if self._space.canonical(pool[i]) in measured]
+        kept.sort()
+        self._pool, self._costs = [pool[i] for i in kept], costs[kept]
+        names = self.plan.front.scores
+        if names:
+            found = self._score(self._pool, names)
+            self._scores = normal_scores(np.array([[m.get(n, math.nan) for n in names] for m in found]))
+
+    def _candidates(self, options: Sequence[Sequence[int]]) -> tuple[list[Architecture], Floats]:
+        """Return different networks of these options that keep the limits on costs, and their costs after the error."""
+        space = self._space
+        found: dict[Hashable, Architecture] = {}
+        for measurement in self.evidence.measurements:
+            if all(o in kept for o, kept in zip(measurement.architecture, options, strict=True)):
+                found.setdefault(space.canonical(measurement.architecture), measurement.architecture)
+        if not self.plan.problem.probes:
+            if space.architectures <= LISTED:
+                for architecture in itertools.product(*options):
+                    found.setdefault(space.canonical(architecture), architecture)
+            elif self._belief is not None:
+                self._breed(found, options)
+        pool, costs = [], []
+        for architecture in found.values():
+            if architecture not in self._prices:
+                self._prices[architecture] = self._price(architecture)
+            price = self._prices[architecture]
+            if price is not None:
+                pool.append(architecture)
+                costs.append(price)
+        if not pool:
+            return [], np.zeros((0, 0))
+        array = np.array(costs, dtype=float)
+        keeps = violations(array, self.plan.problem.limits[1:]) <= 0
+        if not keeps.any():
+            return [], np.zeros((0, 0))
+        return [a for a, kept in zip(pool, keeps, strict=True) if kept], array[keeps]
+
+    def _breed(self, found: dict[Hashable, Architecture], options: Sequence[Sequence[int]]) -> None:
+        """Add candidates that are bred from the most promising ones so far, generation by generation."""
+        assert self._belief is not None and self._settled is not None
+        rng = np.random.default_rng([self.plan.seed, _BREEDING, self._settled])
+        allowed = [np.array(kept) for kept in options]
+        for _ in range(GENERATIONS):
+            pool = list(found.values())
+            for architecture in pool:
+                self._prices.setdefault(architecture, self._price(architecture))
+            costs = np.array([self._prices[a] for a in pool], dtype=float)
+            mean, deviation = self._belief(pool)
+            parents = [pool[i] for i in best_of_levels(mean - deviation, costs, CHILDREN // 10)]
+            places = np.array([[int(np.searchsorted(k, o)) for o, k in zip(a, allowed, strict=True)] for a in parents])
+            for child in bred(places, CHILDREN, [len(kept) for kept in allowed], rng):
+                architecture = tuple(int(kept[place]) for place, kept in zip(child, allowed, strict=True))
+                found.setdefault(self._space.canonical(architecture), architecture)
+
+    def _scored(self, architectures: Sequence[Architecture]) -> Floats:
+        assert self._scores is not None
+        place = {self._space.canonical(a): i for i, a in enumerate(self._pool)}
+        rows = [place.get(self._space.canonical(a)) for a in architectures]
+        return np.array([np.zeros(self._scores.shape[1]) if row is None else self._scores[row] for row in rows])
+
+    def next(self, count: int, kind: str, besides: Sequence[Architecture] = ()) -> list[Architecture]:
+        """Choose networks of the shortlist to be measured next.
+
+        Args:
+            count: How many at most.
+            kind: How they will be measured: landmarks are those that may well be on the front; others those that are expected
+                to add most to it.
+            besides: Networks that are measured in any case.
+        """
+        if not self._pool:
+            return []
+        draws = self._draws()
+        if draws is None:
+            return []
+        done = {
+            self._space.canonical(m.architecture)
+            for m in self.evidence.measurements
+            if m.kind == kind and (kind != records.VALIDATION or (self._stage is not None and m.stage == self._stage.index))
+        } | {self._space.canonical(a) for a in besides}
+        taken = [i for i, a in enumerate(self._pool) if self._space.canonical(a) in done]
+        picked = (likely if kind == records.LANDMARK else choose)(draws, self._costs, count, taken)
+        return [self._pool[i] for i in picked]
+
+    def _draws(self, among: Sequence[int] | None = None) -> Floats | None:
+        """Draw possible errors of the shortlist, or some of it, by all measurements so far, (draws, networks)."""
+        count = len(self.evidence.measurements)
+        if self._formed != count or self._belief is None:
+            self._form(count)
+        if self._belief is None:
+            return None
+        rng = np.random.default_rng([self.plan.seed, _DRAWS, count])
+        pool = self._pool if among is None else [self._pool[i] for i in among]
+        return self._belief.draws(pool, DRAWS, rng)
+
+    def front(self) -> list[Verdict]:
+        """Return the members of the front, of those networks that were measured on more than a batch; empty where nothing can
+        be said."""
+        measured = {
+            self._space.canonical(m.architecture)
+            for m in self.evidence.measurements
+            if m.kind != records.SAMPLE and (m.source[0] > 0 or self._stage is None or m.stage == self._stage.index)
+        }
+        among = [i for i, a in enumerate(self._pool) if self._space.canonical(a) in measured]
+        draws = self._draws(among) if among else None
+        if draws is None or self._belief is None:
+            return []
+        mean, deviation = self._belief([self._pool[i] for i in among])
+        costs = self._costs[among]
+        limit = self.plan.problem.limits[0]
+        if limit is not None:
+            keeps = [i for i in range(len(among)) if mean[i] <= limit]
+            among, mean, deviation, costs = [among[i] for i in keeps], mean[keeps], deviation[keeps], costs[keeps]
+            draws = draws[:, keeps]
+        if not among:
+            return []
+        chosen = sorted(choose(draws, costs, self.plan.front.members), key=lambda i: (mean[i], *costs[i]))
+        return [Verdict(self._pool[among[i]], (float(mean[i]), *map(float, costs[i])), float(deviation[i])) for i in chosen]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return plain data for a checkpoint; measurements are read back from the records."""
+        return {"formed": self._formed, "settled": self._settled}
+
+    def load_state_dict(self, state: dict[str, Any], stage: Stage) -> None:
+        """Go on where `state` was taken, once all measurements are back."""
+        if state["settled"] is not None:
+            self._settled, self._stage = state["settled"], stage
+            self._shortlist()
+        elif state["formed"]:
+            self._form(state["formed"])

@@ -1,0 +1,126 @@
+"""Which networks make a front, where their errors are known with uncertainty only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from analysis.pareto import non_dominated
+from orchestrator.judge.process import Floats
+
+DIRECTIONS = 128
+"""Directions over which the hypervolume is averaged."""
+MARGIN = 0.1
+"""Distance of the reference point beyond a front's worst costs, as a share of their range."""
+LEVELS = 20
+"""Number of cost levels that continuous costs are divided into, on a logarithmic scale."""
+
+
+def levels(costs: Floats) -> np.ndarray:
+    """Number the cost level of each network, (networks,).
+
+    Levels are the distinct costs where there are at most twice `LEVELS` of them, else so many bins of equal width on a
+    logarithmic scale (a linear one for costs that are not positive).
+
+    Args:
+        costs: Costs after the error, (networks, costs). Networks of one level share the levels of all their costs.
+    """
+    numbered = []
+    for column in costs.T:
+        known, place = np.unique(column.round(12), return_inverse=True)
+        if len(known) > 2 * LEVELS:
+            scale = np.log(column) if column.min() > 0 else column
+            edges = np.linspace(scale.min(), scale.max(), LEVELS + 1)
+            place = np.digitize(scale, edges[1:-1])
+        numbered.append(place)
+    return np.asarray(np.unique(np.stack(numbered, axis=1), axis=0, return_inverse=True)[1].ravel())
+
+
+def best_of_levels(errors: Floats, costs: Floats, count: int) -> list[int]:
+    """Choose the best `count` networks level by level in turn: first the best of each, then the second of each, ...
+
+    Args:
+        errors: What networks are ordered by within a level, (networks,).
+        costs: Costs after the error, (networks, costs).
+        count: How many are chosen; all where there are fewer.
+    """
+    level = levels(costs)
+    order = np.lexsort([np.arange(len(errors)), errors.round(6)])
+    place = np.empty(len(errors), dtype=int)
+    for number in np.unique(level):
+        inside = order[level[order] == number]
+        place[inside] = np.arange(len(inside))
+    return [int(i) for i in np.lexsort([errors.round(6), place])[:count]]
+
+
+def choose(draws: Floats, costs: Floats, count: int, chosen: Sequence[int] = ()) -> list[int]:
+    """Choose the networks that together have the highest expected hypervolume, greedily.
+
+    Each draw is a possible truth. Its hypervolume is relative to its own front: scaled to that front's ideal and nadir, with
+    the reference point 10 % beyond, so that no draw decides for all.
+
+    Args:
+        draws: Errors of all networks in each draw, (draws, networks).
+        costs: Costs after the error, (networks, costs).
+        count: How many to choose besides `chosen`; fewer where no other network adds anything.
+        chosen: Networks that are taken already.
+
+    Returns:
+        The indices of the new ones, in the order in which they were chosen.
+    """
+    objectives = 1 + costs.shape[1]
+    rng = np.random.default_rng(0)
+    directions = np.abs(rng.standard_normal((DIRECTIONS, objectives)))
+    if objectives == 2:
+        angle = (np.arange(DIRECTIONS) + 0.5) / DIRECTIONS * np.pi / 2
+        directions = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    directions = np.maximum(directions / np.linalg.norm(directions, axis=1, keepdims=True), 1e-6)
+    reach = np.empty((len(draws), len(costs), DIRECTIONS), dtype=np.float32)
+    for i, errors in enumerate(draws):
+        points = np.column_stack([errors, costs])
+        front = points[non_dominated(points)]
+        extent = np.ptp(front, axis=0)
+        extent[extent <= 0] = 1.0
+        left = np.maximum(1 + MARGIN - (points - front.min(axis=0)) / extent, 0.0)
+        # How far along each direction a point dominates; the mean of its power over directions is the hypervolume.
+        reach[i] = np.min(left[:, None, :] / directions, axis=2) ** objectives
+    reached = reach[:, list(chosen)].max(axis=1, initial=0.0)
+    found: list[int] = []
+    for _ in range(count):
+        gains = np.maximum(reach - reached[:, None], 0.0).mean(axis=(0, 2))
+        gains[[*chosen, *found]] = 0.0
+        best = int(np.argmax(gains.round(9)))
+        if gains[best] <= 0:
+            break
+        found.append(best)
+        reached = np.maximum(reached, reach[:, best])
+    return found
+
+
+def likely(draws: Floats, costs: Floats, count: int, taken: Sequence[int] = ()) -> list[int]:
+    """Choose networks that are on the front in some draw, each from another draw and cost level in turn.
+
+    This is what is worth measuring next: a network that may well be on the front, and is not known to be (Thompson sampling).
+
+    Args:
+        draws: Errors of all networks in each draw, (draws, networks).
+        costs: Costs after the error, (networks, costs).
+        count: How many to choose; fewer where all of the draws' fronts are taken.
+        taken: Networks that are not chosen.
+    """
+    level, used = levels(costs), set(taken)
+    visits = np.zeros(level.max() + 1, dtype=int)
+    fronts = [non_dominated(np.column_stack([errors, costs])) for errors in draws]
+    found: list[int] = []
+    for turn in range(4 * count):
+        left = [i for i in fronts[turn % len(fronts)] if i not in used]
+        if not left:
+            continue
+        best = min(left, key=lambda i: (visits[level[i]], draws[turn % len(fronts), i], i))
+        found.append(best)
+        used.add(best)
+        visits[level[best]] += 1
+        if len(found) == count:
+            break
+    return found
