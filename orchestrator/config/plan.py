@@ -20,8 +20,8 @@ LANDMARKS, FEWEST_LANDMARKS = 24, 8
 """Landmarks that their share of the budget is divided among, and the fewest that teach anything."""
 FINALISTS, FEWEST_FINALISTS = 12, 4
 """The same of finalists."""
-FEWEST_STEPS = 300
-"""Weight steps below which training a network alone says less of it than shared weights do."""
+FEWEST_STEPS = 1000
+"""Weight steps below which training a network alone says less of it than shared weights do (docs/figures.md)."""
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,6 @@ from analysis import records
 from orchestrator.judge.belief import FEWEST, Observation
 from searchers.base import Architecture
 
-_ALONE = (records.LANDMARK, records.FINALIST)
-
 
 @dataclass(frozen=True)
 class Measurement:
@@ -18,6 +16,7 @@ class Measurement:
 
     Args:
         kind: Of evaluation, one of `analysis.records`.
+        epochs: Epochs for which the network was trained alone for this; 0 for shared weights.
         stage: Index of the search's stage.
         step: Weight steps of the shared weights so far.
         architecture: The network.
@@ -25,6 +24,7 @@ class Measurement:
     """
 
     kind: str
+    epochs: int
     stage: int
     step: int
     architecture: Architecture
@@ -32,8 +32,8 @@ class Measurement:
 
     @property
     def source(self) -> tuple[int, int]:
-        """Order of the source that it belongs to, the most faithful last: weights of each stage, then trainings alone."""
-        return (1 + _ALONE.index(self.kind), 0) if self.kind in _ALONE else (0, self.stage)
+        """Order of the source that it belongs to, the most faithful last: weights of each stage, longer trainings alone."""
+        return (self.epochs, 0 if self.epochs else self.stage)
 
 
 class Evidence:
@@ -62,7 +62,7 @@ class Evidence:
 
     def trained_alone(self, count: int | None = None) -> int:
         """Count the measurements of networks that were trained alone beside shared weights, among the first `count`."""
-        return sum(m.kind in _ALONE for m in self.measurements[:count])
+        return sum(m.epochs > 0 for m in self.measurements[:count])
 
     def _observations(self, measurements: Sequence[Measurement]) -> list[Observation]:
         """Return the observations of one source, whose last weights count as finished."""

@@ -83,7 +83,11 @@ class Judge:
 
     def observe(self, evaluations: Sequence[Evaluation], *, kind: str, stage: int, step: int) -> None:
         """Take note of measurements."""
-        self.evidence.measurements += [Measurement(kind, stage, step, e.architecture, float(e.costs[0])) for e in evaluations]
+        alone = self.plan.alone
+        epochs = {records.LANDMARK: alone.landmark_epochs, records.FINALIST: alone.finalist_epochs}.get(kind, 0)
+        self.evidence.measurements += [
+            Measurement(kind, epochs, stage, step, e.architecture, float(e.costs[0])) for e in evaluations
+        ]
         if self._settled is None:
             self._prices |= {e.architecture: e.costs[1:] for e in evaluations}
 
@@ -116,7 +120,7 @@ class Judge:
         self._belief = believe(self._encoding, self.evidence.sources(count), scored)
 
     def settle(self, stage: Stage) -> None:
-        """End a stage of the search: from here on, decide among a shortlist of the networks that its options make."""
+        """End a stage of the search: from here on, decide among a shortlist, which earlier stages' networks may be on, too."""
         self._settled, self._stage = len(self.evidence.measurements), stage
         self._shortlist()
 
@@ -128,7 +132,7 @@ class Judge:
         assert self._settled is not None and self._stage is not None
         self._scores = None
         self._form(self._settled)
-        pool, costs = self._candidates(self._stage.options)
+        pool, costs = self._candidates()
         self._pool, self._costs = [], np.zeros((0, len(self.plan.problem.objectives) - 1))
         if self._belief is None or not pool:
             return
@@ -143,19 +147,18 @@ class Judge:
             found = self._score(self._pool, names)
             self._scores = normal_scores(np.array([[m.get(n, math.nan) for n in names] for m in found]))
 
-    def _candidates(self, options: Sequence[Sequence[int]]) -> tuple[list[Architecture], Floats]:
-        """Return different networks of these options that keep the limits on costs, and their costs after the error."""
+    def _candidates(self) -> tuple[list[Architecture], Floats]:
+        """Return different networks that keep the limits on costs, and their costs after the error."""
         space = self._space
         found: dict[Hashable, Architecture] = {}
         for measurement in self.evidence.measurements:
-            if all(o in kept for o, kept in zip(measurement.architecture, options, strict=True)):
-                found.setdefault(space.canonical(measurement.architecture), measurement.architecture)
+            found.setdefault(space.canonical(measurement.architecture), measurement.architecture)
         if not self.plan.problem.probes:
             if space.architectures <= LISTED:
-                for architecture in itertools.product(*options):
+                for architecture in itertools.product(*map(range, space.sizes)):
                     found.setdefault(space.canonical(architecture), architecture)
             elif self._belief is not None:
-                self._breed(found, options)
+                self._breed(found)
         pool, costs = [], []
         for architecture in found.values():
             if architecture not in self._prices:
@@ -172,21 +175,19 @@ class Judge:
             return [], np.zeros((0, 0))
         return [a for a, kept in zip(pool, keeps, strict=True) if kept], array[keeps]
 
-    def _breed(self, found: dict[Hashable, Architecture], options: Sequence[Sequence[int]]) -> None:
+    def _breed(self, found: dict[Hashable, Architecture]) -> None:
         """Add candidates that are bred from the most promising ones so far, generation by generation."""
         assert self._belief is not None and self._settled is not None
         rng = np.random.default_rng([self.plan.seed, _BREEDING, self._settled])
-        allowed = [np.array(kept) for kept in options]
         for _ in range(GENERATIONS):
             pool = list(found.values())
             for architecture in pool:
                 self._prices.setdefault(architecture, self._price(architecture))
             costs = np.array([self._prices[a] for a in pool], dtype=float)
             mean, deviation = self._belief(pool)
-            parents = [pool[i] for i in best_of_levels(mean - deviation, costs, CHILDREN // 10)]
-            places = np.array([[int(np.searchsorted(k, o)) for o, k in zip(a, allowed, strict=True)] for a in parents])
-            for child in bred(places, CHILDREN, [len(kept) for kept in allowed], rng):
-                architecture = tuple(int(kept[place]) for place, kept in zip(child, allowed, strict=True))
+            parents = np.array([pool[i] for i in best_of_levels(mean - deviation, costs, CHILDREN // 10)])
+            for child in bred(parents, CHILDREN, self._space.sizes, rng):
+                architecture = tuple(map(int, child))
                 found.setdefault(self._space.canonical(architecture), architecture)
 
     def _scored(self, architectures: Sequence[Architecture]) -> Floats:
@@ -215,8 +216,13 @@ class Judge:
             if m.kind == kind and (kind != records.VALIDATION or (self._stage is not None and m.stage == self._stage.index))
         } | {self._space.canonical(a) for a in besides}
         taken = [i for i, a in enumerate(self._pool) if self._space.canonical(a) in done]
-        picked = (likely if kind == records.LANDMARK else choose)(draws, self._costs, count, taken)
-        return [self._pool[i] for i in picked]
+        if kind == records.LANDMARK:
+            return [self._pool[i] for i in likely(draws, self._costs, count, taken)]
+        can = range(len(self._pool))
+        if kind == records.VALIDATION and self._stage is not None:  # shared weights have nothing to say of other options
+            options = self._stage.options
+            can = [i for i in can if all(o in kept for o, kept in zip(self._pool[i], options, strict=True))]  # type: ignore[assignment]
+        return [self._pool[i] for i in choose(draws, self._costs, count, taken, can)]
 
     def _draws(self, among: Sequence[int] | None = None) -> Floats | None:
         """Draw possible errors of the shortlist, or some of it, by all measurements so far, (draws, networks)."""
@@ -232,11 +238,7 @@ class Judge:
     def front(self) -> list[Verdict]:
         """Return the members of the front, of those networks that were measured on more than a batch; empty where nothing can
         be said."""
-        measured = {
-            self._space.canonical(m.architecture)
-            for m in self.evidence.measurements
-            if m.kind != records.SAMPLE and (m.source[0] > 0 or self._stage is None or m.stage == self._stage.index)
-        }
+        measured = {self._space.canonical(m.architecture) for m in self.evidence.measurements if m.kind != records.SAMPLE}
         among = [i for i, a in enumerate(self._pool) if self._space.canonical(a) in measured]
         draws = self._draws(among) if among else None
         if draws is None or self._belief is None:

@@ -54,7 +54,9 @@ def best_of_levels(errors: Floats, costs: Floats, count: int) -> list[int]:
     return [int(i) for i in np.lexsort([errors.round(6), place])[:count]]
 
 
-def choose(draws: Floats, costs: Floats, count: int, chosen: Sequence[int] = ()) -> list[int]:
+def choose(
+    draws: Floats, costs: Floats, count: int, chosen: Sequence[int] = (), among: Sequence[int] | None = None
+) -> list[int]:
     """Choose the networks that together have the highest expected hypervolume, greedily.
 
     Each draw is a possible truth. Its hypervolume is relative to its own front: scaled to that front's ideal and nadir, with
@@ -65,6 +67,7 @@ def choose(draws: Floats, costs: Floats, count: int, chosen: Sequence[int] = ())
         costs: Costs after the error, (networks, costs).
         count: How many to choose besides `chosen`; fewer where no other network adds anything.
         chosen: Networks that are taken already.
+        among: Networks that may be chosen; None for all.
 
     Returns:
         The indices of the new ones, in the order in which they were chosen.
@@ -86,14 +89,19 @@ def choose(draws: Floats, costs: Floats, count: int, chosen: Sequence[int] = ())
         # How far along each direction a point dominates; the mean of its power over directions is the hypervolume.
         reach[i] = np.min(left[:, None, :] / directions, axis=2) ** objectives
     reached = reach[:, list(chosen)].max(axis=1, initial=0.0)
+    barred = np.zeros(len(costs), dtype=bool)
+    if among is not None:
+        barred[:] = True
+        barred[list(among)] = False
+    barred[list(chosen)] = True
     found: list[int] = []
     for _ in range(count):
-        gains = np.maximum(reach - reached[:, None], 0.0).mean(axis=(0, 2))
-        gains[[*chosen, *found]] = 0.0
+        gains = np.where(barred, 0.0, np.maximum(reach - reached[:, None], 0.0).mean(axis=(0, 2)))
         best = int(np.argmax(gains.round(9)))
         if gains[best] <= 0:
             break
         found.append(best)
+        barred[best] = True
         reached = np.maximum(reached, reach[:, best])
     return found
 

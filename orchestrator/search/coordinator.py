@@ -230,8 +230,11 @@ def check_identity(plan: SearchPlan, state: dict[str, Any]) -> None:
     """Raise RunError for a checkpoint of another experiment, or of other data."""
     now = identity(plan)
     for name, saved in state["made_by"].items():
-        if saved != now[name]:
+        current = now[name]
+        if isinstance(saved, dict):  # a setting that is newer than the checkpoint had no other value then
+            current = {key: value for key, value in current.items() if key in saved}
+        if saved != current:
             raise RunError(
-                f"the checkpoint was made with another {name}: {saved}, now {now[name]}; put it back as it was, or start a new "
+                f"the checkpoint was made with another {name}: {saved}, now {current}; put it back as it was, or start a new "
                 "run"
             )

@@ -1,0 +1,63 @@
+"""Choosing networks where errors are uncertain."""
+
+import numpy as np
+
+from analysis.pareto import non_dominated
+from orchestrator.judge.selection import LEVELS, best_of_levels, choose, levels, likely
+
+COSTS = np.array([[1.0], [1.0], [2.0], [2.0], [4.0], [4.0]])
+ERRORS = np.array([40.0, 50.0, 30.0, 45.0, 20.0, 41.0])
+
+
+def test_levels_are_distinct_costs_where_there_are_few_of_them() -> None:
+    assert levels(COSTS).tolist() == [0, 0, 1, 1, 2, 2]
+    both = levels(np.array([[1.0, 5.0], [1.0, 6.0], [1.0, 5.0]]))
+    assert both[0] == both[2] != both[1]
+
+
+def test_continuous_costs_are_binned_on_a_logarithmic_scale() -> None:
+    found = levels(np.geomspace(1, 1000, 500)[:, None])
+    assert len(set(found)) == LEVELS
+    counts = np.bincount(found)
+    assert counts.max() - counts.min() <= 1
+    assert len(set(levels(np.linspace(-1, 1, 500)[:, None]))) == LEVELS
+
+
+def test_levels_take_turns() -> None:
+    assert best_of_levels(ERRORS, COSTS, 4) == [4, 2, 0, 5]
+    assert sorted(best_of_levels(ERRORS, COSTS, 100)) == list(range(6))
+
+
+def test_without_uncertainty_the_front_is_chosen() -> None:
+    rng = np.random.default_rng(0)
+    errors, costs = rng.uniform(10, 90, 60), rng.uniform(1, 9, (60, 1))
+    front = non_dominated(np.column_stack([errors, costs]))
+    chosen = choose(np.tile(errors, (3, 1)), costs, 60)
+    assert set(chosen) <= set(front) and len(chosen) >= len(front) - 1  # one may add less than a direction sees
+    three = choose(np.tile(errors, (3, 1)), costs, 3)
+    assert three == chosen[:3]
+
+
+def test_uncertainty_keeps_members_that_a_lucky_estimate_would_hide() -> None:
+    draws = np.tile(ERRORS, (40, 1))
+    assert 2 in choose(draws, COSTS, 6)
+    # The cheapest may be as good as the dearest: in some draws it hides all others, in most it does not.
+    draws[:, 0] = np.linspace(15, 60, 40)
+    chosen = choose(draws, COSTS, 6)
+    assert {0, 1, 2, 4} <= set(chosen)
+
+
+def test_those_that_are_taken_are_not_chosen_again() -> None:
+    draws = np.tile(ERRORS, (3, 1))
+    assert set(choose(draws, COSTS, 6, chosen=[4])) == {0, 2}
+    assert choose(draws, COSTS, 6, among=[0, 1, 3]) == [0]
+    assert choose(draws, COSTS, 2, chosen=range(6)) == []
+
+
+def test_what_may_be_on_the_front_is_worth_measuring() -> None:
+    rng = np.random.default_rng(1)
+    draws = ERRORS + np.array([1.0, 1.0, 1.0, 30.0, 1.0, 1.0]) * rng.standard_normal((50, 6))
+    picked = likely(draws, COSTS, 4)
+    assert len(picked) == len(set(picked)) == 4 and {0, 2, 3, 4} == set(picked)
+    assert set(likely(draws, COSTS, 10, taken=[0, 2])) <= {1, 3, 4, 5}
+    assert likely(np.tile(ERRORS, (3, 1)), COSTS, 5, taken=[0, 2, 4]) == []
