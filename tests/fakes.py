@@ -114,6 +114,10 @@ class FakeEvaluator(Differentiable):
     def measure(self, architectures: Sequence[Architecture]) -> list[Metrics]:
         return [{"accuracy": self._inherited(a)} for a in architectures]
 
+    def train_alone(self, architectures: Sequence[Architecture], epochs: int) -> list[Metrics]:
+        self.calls.append(f"train {len(architectures)} alone for {epochs}")
+        return [{"accuracy": true_accuracy(a)} for a in architectures]
+
     def measure_on_batch(self, architectures: Sequence[Architecture], batch: int) -> list[Metrics]:
         luck = [float(np.random.default_rng([self.seed, batch, *a]).uniform(-3, 3)) for a in architectures]
         return [{"accuracy": self._inherited(a) + off} for a, off in zip(architectures, luck, strict=True)]

@@ -138,7 +138,8 @@ class Judge:
             return
         mean, deviation = self._belief(pool)
         kept = best_of_levels(mean - deviation, costs, SHORTLIST)
-        measured = {self._space.canonical(m.architecture) for m in self.evidence.measurements if m.kind != records.SAMPLE}
+        before = self.evidence.measurements[: self._settled]
+        measured = {self._space.canonical(m.architecture) for m in before if m.kind != records.SAMPLE}
         kept += [i for i in set(range(len(pool))) - set(kept) if self._space.canonical(pool[i]) in measured]
         kept.sort()
         self._pool, self._costs = [pool[i] for i in kept], costs[kept]
@@ -151,7 +152,7 @@ class Judge:
         """Return different networks that keep the limits on costs, and their costs after the error."""
         space = self._space
         found: dict[Hashable, Architecture] = {}
-        for measurement in self.evidence.measurements:
+        for measurement in self.evidence.measurements[: self._settled]:
             found.setdefault(space.canonical(measurement.architecture), measurement.architecture)
         if not self.plan.problem.probes:
             if space.architectures <= LISTED:

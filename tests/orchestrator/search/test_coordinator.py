@@ -14,7 +14,7 @@ import pytest
 from analysis import records
 from analysis.pareto import hypervolume, non_dominated
 from orchestrator import registry
-from orchestrator.config.plan import SearchPlan
+from orchestrator.config.plan import Alone, SearchPlan
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import InputError, RunError
 from orchestrator.objectives.base import Metrics
@@ -97,8 +97,20 @@ def test_progress_never_goes_back(whole: tuple[Path, list[Progress]]) -> None:
     assert seen[-1].fraction == 1 and seen[-1].round == seen[-1].rounds == len(seen)
 
 
-def test_the_front_is_the_non_dominated_set_of_what_was_validated(whole: tuple[Path, list[Progress]]) -> None:
+def test_the_front_is_chosen_by_all_measurements(whole: tuple[Path, list[Progress]]) -> None:
     directory, _ = whole
+    rows, front = table(directory), pd.read_csv(directory / records.FRONT)
+    assert 2 <= len(front) <= 10
+    assert set(front["arch"]) <= set(rows["arch"][rows["kind"] == records.VALIDATION])
+    deviation, measured = front["error_percent_deviation"], front["error_percent_measured"]
+    assert (deviation > 0).all() and (front["measurements"] >= 1).all()
+    assert (np.abs(front["error_percent"] - measured) < 4 * deviation + 1).all()
+    assert not np.allclose(front["error_percent"], measured)
+
+
+def test_without_a_judge_the_front_is_the_non_dominated_set_of_what_was_validated(digits: Dataset, tmp_path: Path) -> None:
+    directory = tmp_path
+    run(tiny_plan(digits, front={"judge": False}), directory)
     columns = ["error_percent", "parameters", "macs"]
     rows = table(directory)
     pool = rows[rows["kind"] == records.VALIDATION].drop_duplicates("arch", keep="last")
@@ -173,6 +185,47 @@ def test_it_finds_what_is_truly_good_by_evaluations_that_are_off(fake: SearchPla
     found = json.loads((tmp_path / records.SUMMARY).read_text())["hypervolume"]
     assert found == pytest.approx(hypervolume(front[problem.columns].to_numpy(), reference))
     assert found > 0.9 * hypervolume(best, reference)
+
+
+@pytest.fixture
+def alone(fake: SearchPlan, monkeypatch: pytest.MonkeyPatch) -> SearchPlan:
+    """A search that trains eight landmarks, and then six finalists twice as long."""
+    monkeypatch.setattr("orchestrator.config.plan.FEWEST_STEPS", 1)
+    monkeypatch.setattr("orchestrator.config.plan.FINALISTS", 6)
+    chosen = fake.varied(budget=replace(fake.budget, epochs=40.0, landmarks=0.2, finalists=0.3))
+    assert chosen.alone == Alone(landmarks=8, landmark_epochs=1, finalists=6, finalist_epochs=2)
+    return chosen
+
+
+def test_networks_are_trained_alone_at_the_end_and_decide(alone: SearchPlan, tmp_path: Path) -> None:
+    finished, seen = run(alone, tmp_path)
+    assert finished and seen[-1].fraction == 1
+    fractions = [p.fraction for p in seen]
+    assert fractions == sorted(fractions) and fractions[alone.schedule.rounds - 1] == pytest.approx(0.5)
+    rows, front = table(tmp_path), pd.read_csv(tmp_path / records.FRONT)
+    kinds = rows["kind"].tolist()
+    assert kinds[-14:] == [records.LANDMARK] * 8 + [records.FINALIST] * 6
+    finalists = rows[rows["kind"] == records.FINALIST]
+    assert finalists["arch"].is_unique and set(finalists["arch"]) & set(front["arch"])
+    images = json.loads((tmp_path / records.SUMMARY).read_text())["spent"]["images_trained_on"]
+    assert images == (alone.schedule.rounds * 2 * 32) + 20 * len(alone.problem.data.train)
+
+
+@pytest.mark.parametrize("rounds", [1, 4])
+def test_trainings_alone_go_on_where_they_were_stopped(alone: SearchPlan, tmp_path: Path, rounds: int) -> None:
+    run(alone, tmp_path / "straight")
+    stopped_and_continued_is_as_straight(alone, rounds, tmp_path / "straight", tmp_path / "stopped")
+
+
+def test_shares_are_left_to_the_search_where_they_buy_too_little(digits: Dataset) -> None:
+    assert tiny_plan(digits).alone == Alone()  # eight epochs of three steps
+    plan = tiny_plan(digits, budget={"epochs": 20_000})
+    assert plan.alone.landmark_epochs >= plan.alone.finalist_epochs / 3 > 0
+    steps = len(digits.train) // 32
+    assert plan.schedule.rounds == pytest.approx((20_000 - plan.alone.epochs) * steps / 2, abs=1)
+    assert tiny_plan(digits, budget={"epochs": 20_000}, front={"judge": False}).alone == Alone()
+    with pytest.raises(InputError, match=r"budget\.landmarks = 0\.6 and budget\.finalists = 0\.4"):
+        tiny_plan(digits, budget={"landmarks": 0.6, "finalists": 0.4})
 
 
 @pytest.mark.parametrize(("budget", "limit"), [({"evaluations": 9}, 9), ({"seconds": 1e-9}, 0)])
