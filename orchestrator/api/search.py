@@ -14,7 +14,7 @@ from orchestrator.api.result import Result
 from orchestrator.config.experiment import Experiment, searcher_component, training_component
 from orchestrator.config.plan import SearchPlan
 from orchestrator.config.problem import Problem
-from orchestrator.config.settings import Budget, Retraining, Workers
+from orchestrator.config.settings import Budget, Front, Retraining, Workers
 from orchestrator.errors import InputError, Interrupted
 from orchestrator.registry import Component, check_subclass
 from orchestrator.runs.directory import check_out, open_run
@@ -29,6 +29,7 @@ def search(
     searcher: str | type[Searcher] | Component = "tnd-nas",
     *,
     budget: Budget | None = None,
+    front: Front | None = None,
     workers: Workers | None = None,
     training: str | Component | Mapping[str, Any] = "supernet",
     retrain: Retraining | None = None,
@@ -43,6 +44,7 @@ def search(
         problem: Space, data and objectives.
         searcher: A name, a subclass of `Searcher`, or one of `paretoray.searchers` with settings.
         budget: What the search may spend; by default 75 epochs.
+        front: How the front is chosen; by default up to ten members, by all measurements together.
         workers: What it runs on; by default two Ray actors on this machine or the cluster that Ray is connected to.
         training: The evaluator: a name, one of `paretoray.evaluators` with settings, or settings of `supernet`.
         retrain: How members of the front are trained at the end.
@@ -64,7 +66,14 @@ def search(
         >>> result = pr.search(problem, "random-search", budget=pr.Budget(epochs=4))  # doctest: +SKIP
     """
     plan = make_plan(
-        problem, searcher, budget=budget, workers=workers or Workers(), training=training, retrain=retrain, seed=seed
+        problem,
+        searcher,
+        budget=budget,
+        front=front,
+        workers=workers or Workers(),
+        training=training,
+        retrain=retrain,
+        seed=seed,
     )
     experiment = plan.experiment
     name = re.sub(r"[^\w.-]", "-", f"{experiment.searcher.name}-{experiment.data.name}")
@@ -78,6 +87,7 @@ def make_plan(
     searcher: str | type[Searcher] | Component,
     *,
     budget: Budget | None,
+    front: Front | None = None,
     workers: Workers,
     training: str | Component | Mapping[str, Any],
     retrain: Retraining | None = None,
@@ -93,6 +103,7 @@ def make_plan(
         objectives=problem.sources.objectives,
         training=_training(training),
         budget=budget or Budget(),
+        front=front or Front(),
         workers=workers,
         retrain=retrain or Retraining(),
         seed=seed,

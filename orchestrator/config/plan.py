@@ -58,6 +58,10 @@ class Alone:
             *divide(budget.landmarks, LANDMARKS, FEWEST_LANDMARKS), *divide(budget.finalists, FINALISTS, FEWEST_FINALISTS)
         )
 
+    def __str__(self) -> str:
+        parts = [(self.landmarks, self.landmark_epochs, "landmarks"), (self.finalists, self.finalist_epochs, "finalists")]
+        return ", ".join(f"{count} {name} of {each} epochs" for count, each, name in parts if count)
+
     @property
     def epochs(self) -> int:
         """Passes over the train part of all of them together."""
@@ -129,10 +133,13 @@ class SearchPlan:
     @property
     def alone(self) -> Alone:
         """Networks that are trained alone, beside shared weights, for the judge."""
-        if not self.shares_weights or not self.front.judge:
-            return Alone()
+        return Alone.of(self.budget, self.steps_of_an_epoch) if self.shares_weights and self.front.judge else Alone()
+
+    @property
+    def steps_of_an_epoch(self) -> int:
+        """Weight steps of one network in a pass over the train part."""
         images = len(self.problem.data.train)
-        return Alone.of(self.budget, max(1, images // min(self.experiment.training.settings.get("batch", images), images)))
+        return images // min(self.experiment.training.settings.get("batch", images), images)
 
     @property
     def schedule(self) -> Schedule:

@@ -69,11 +69,10 @@ class Display(Watcher):
     def search(self, happened: Round) -> None:
         p = happened.progress
         self.machines(p.machines)
-        phase = "weights only" if p.warming_up else "searching"
         error = "-" if p.best_error is None else f"{p.best_error:.2f} %"
         left = "?" if p.seconds_left is None else duration(p.seconds_left)
         facts = {
-            "stage": f"{p.stage + 1} ({phase})",
+            "stage": f"{p.stage + 1} ({p.phase})",
             "budget": f"{100 * p.fraction:.0f} %, round {p.round} of {p.rounds}",
             "measured": f"{p.evaluations} samples",
             "best error": f"{error} on {p.judged_on}",

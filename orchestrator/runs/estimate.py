@@ -27,8 +27,11 @@ def estimate(plan: SearchPlan) -> dict[str, Any]:
         here = here.varied(workers=replace(here.workers, gpus=0.0))
     with threads(plan.workers.cpus):
         what, search = _search_with_shared_weights(plan, here) if plan.shares_weights else _search_from_scratch(plan, here)
-        step = _retraining_step(here)
-    search /= plan.workers.count
+        step = _training_step(here, plan.retraining.batch)
+        alone = (
+            plan.alone.epochs * plan.steps_of_an_epoch * _training_step(here, plan.schedule.batch) if plan.alone.epochs else 0.0
+        )
+    search = (search + alone) / plan.workers.count
     if plan.budget.seconds is not None:
         search = min(search, plan.budget.seconds)
     problem, data, settings = plan.problem, plan.problem.data, plan.retraining
@@ -42,6 +45,7 @@ def estimate(plan: SearchPlan) -> dict[str, Any]:
         "searcher": plan.experiment.searcher.name,
         "objectives": ", ".join(o.title for o in problem.objectives),
         "search": what,
+        **({"trained alone": str(plan.alone)} if plan.alone.epochs else {}),
         "workers": f"{plan.workers.count} " + ("Ray actors" if plan.workers.ray else "replica, in this process"),
         "retraining": f"{settings.members} networks of the front, {settings.epochs} epochs each",
         **warnings,
@@ -105,9 +109,9 @@ def _search_from_scratch(plan: SearchPlan, here: SearchPlan) -> tuple[str, float
     return f"{samples} networks, each trained for {each} epochs", samples * seconds
 
 
-def _retraining_step(here: SearchPlan) -> float:
-    """Seconds of a training step of the largest network."""
+def _training_step(here: SearchPlan, batch: int) -> float:
+    """Seconds of a training step of the largest network, trained alone."""
     data, device = here.problem.data, here.workers.device
     network = here.problem.space.network(here.problem.space.largest()).to(device)
-    x = data.normalise(data.train.images[: here.retraining.batch].to(device))
+    x = data.normalise(data.train.images[:batch].to(device))
     return _timed(lambda: network(x).sum().backward())

@@ -130,9 +130,11 @@ class Coordinator:
     def progress(self) -> Progress:
         """Say where the search stands."""
         stage = self.assessor.stage
+        warming_up = self.spending.rounds - self._stage_began < stage.warmup
+        phase = "weights only" if warming_up else "training networks alone" if self.searched else "searching"
         return Progress(
             stage=stage.index,
-            warming_up=self.spending.rounds - self._stage_began < stage.warmup,
+            phase=phase,
             round=self.spending.rounds,
             rounds=self.spending.schedule.rounds,
             evaluations=self.spending.evaluations,

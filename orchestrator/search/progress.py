@@ -15,7 +15,7 @@ class Progress:
 
     Args:
         stage: Index of the stage, from 0.
-        warming_up: Whether the stage still trains weights only.
+        phase: What is going on, in words: "weights only", "searching" or "training networks alone".
         round: Rounds so far.
         rounds: Rounds in all.
         evaluations: Architectures measured so far.
@@ -28,7 +28,7 @@ class Progress:
     """
 
     stage: int
-    warming_up: bool
+    phase: str
     round: int
     rounds: int
     evaluations: int

@@ -81,7 +81,7 @@ def test_every_sample_is_recorded_with_true_costs(whole: tuple[Path, list[Progre
 def test_warm_up_measures_nothing_and_each_stage_ends_with_validation(whole: tuple[Path, list[Progress]]) -> None:
     directory, seen = whole
     rows = table(directory)
-    assert {p.evaluations for p in seen if p.warming_up and p.stage == 0} == {0}
+    assert {p.evaluations for p in seen if p.phase == "weights only" and p.stage == 0} == {0}
     for _, stage in rows.groupby("stage"):
         kinds = stage["kind"].tolist()
         assert kinds[0] == records.SAMPLE and kinds[-1] == records.VALIDATION
