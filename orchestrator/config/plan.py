@@ -139,7 +139,8 @@ class SearchPlan:
     def steps_of_an_epoch(self) -> int:
         """Weight steps of one network in a pass over the train part."""
         images = len(self.problem.data.train)
-        return images // min(self.experiment.training.settings.get("batch", images), images)
+        batch: int = self.experiment.training.settings.get("batch", images)
+        return images // min(batch, images)
 
     @property
     def schedule(self) -> Schedule:

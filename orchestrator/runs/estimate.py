@@ -28,10 +28,9 @@ def estimate(plan: SearchPlan) -> dict[str, Any]:
     with threads(plan.workers.cpus):
         what, search = _search_with_shared_weights(plan, here) if plan.shares_weights else _search_from_scratch(plan, here)
         step = _training_step(here, plan.retraining.batch)
-        alone = (
-            plan.alone.epochs * plan.steps_of_an_epoch * _training_step(here, plan.schedule.batch) if plan.alone.epochs else 0.0
-        )
-    search = (search + alone) / plan.workers.count
+        if steps := plan.alone.epochs * plan.steps_of_an_epoch:
+            search += steps * _training_step(here, plan.schedule.batch)
+    search /= plan.workers.count
     if plan.budget.seconds is not None:
         search = min(search, plan.budget.seconds)
     problem, data, settings = plan.problem, plan.problem.data, plan.retraining
@@ -45,7 +44,7 @@ def estimate(plan: SearchPlan) -> dict[str, Any]:
         "searcher": plan.experiment.searcher.name,
         "objectives": ", ".join(o.title for o in problem.objectives),
         "search": what,
-        **({"trained alone": str(plan.alone)} if plan.alone.epochs else {}),
+        **({"alone": str(plan.alone)} if plan.alone.epochs else {}),
         "workers": f"{plan.workers.count} " + ("Ray actors" if plan.workers.ray else "replica, in this process"),
         "retraining": f"{settings.members} networks of the front, {settings.epochs} epochs each",
         **warnings,
