@@ -28,8 +28,8 @@ def estimate(plan: SearchPlan) -> dict[str, Any]:
     with threads(plan.workers.cpus):
         what, search = _search_with_shared_weights(plan, here) if plan.shares_weights else _search_from_scratch(plan, here)
         step = _training_step(here, plan.retraining.batch)
-        if steps := plan.alone.epochs * plan.steps_of_an_epoch:
-            search += steps * _training_step(here, plan.schedule.batch)
+        if plan.alone.epochs:
+            search += plan.alone.epochs * plan.steps_of_an_epoch * _training_step(here, plan.schedule.batch)
     search /= plan.workers.count
     if plan.budget.seconds is not None:
         search = min(search, plan.budget.seconds)
