@@ -438,7 +438,7 @@ def _print_front(console: Console, directory: Path) -> None:
     table = Table(title=f"The front: hypervolume {summary['hypervolume']:.3f}", title_justify="left")
     table.add_column("#", justify="right")
     for column in columns:
-        table.add_column(column, justify="right", no_wrap=True)
+        table.add_column(escape(column), justify="right", no_wrap=True)
     if front.empty:
         limits = ", ".join(f"{c} at most {number(c, v)}" for c, v in summary["limits"].items())
         console.print(f"no network that was measured keeps the limits ({limits}); loosen one, or search longer", **plain)

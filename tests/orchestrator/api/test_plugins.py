@@ -136,6 +136,14 @@ def test_an_objective_whose_costs_are_no_numbers_is_named(
         assert part in result.output, result.output
 
 
+def test_titles_and_columns_of_objectives_are_no_markup(plugin: Any, tmp_path: Path) -> None:
+    name = plugin(('column, title = "cost", "cost (count)"', 'column, title = "a, <b>&$x_eur", "$\\\\frac$ [red] <script>"'))
+    result = run(tmp_path, f"objectives={{error={{}}, '{name}:Cost'={{}}}}")
+    assert result.exit_code == 0 and "a, <b>&$x_eur" in result.output, result.output
+    page = (tmp_path / "run/report.html").read_text()
+    assert "$\\frac$ [red] &lt;script&gt;" in page and "<script>" not in page
+
+
 def test_two_objectives_of_one_column_are_refused(plugin: Any, tmp_path: Path) -> None:
     name = plugin(('column, title = "cost"', 'column, title = "parameters"'))
     assert_refused(run(tmp_path, f"objectives={{error={{}}, parameters={{}}, '{name}:Cost'={{}}}}"), "the column parameters")

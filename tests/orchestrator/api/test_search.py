@@ -96,10 +96,16 @@ def build(image: tuple[int, int, int], classes: int, width: int = 4) -> nn.Modul
     )
 
 
-def test_unnamed_data_is_resumed_with_the_problem(tmp_path: Path) -> None:
+def test_objects_that_no_file_can_name_are_resumed_with_the_problem(tmp_path: Path) -> None:
+    class Depth(pr.Objective):
+        column = title = "depth"
+
+        def cost(self, architecture: pr.Architecture, metrics: dict[str, float]) -> float:
+            return 1.0 + sum(architecture)
+
     named = tiny_plan().problem.data
     data = pr.Dataset(named.train, named.valid, named.test, named.classes, named.mean, named.std, named.flip, named.crop)
-    problem = pr.Problem(build, data, ["error", "macs"])
+    problem = pr.Problem(build, data, ["error", "macs", Depth])
     stopped = pr.search(problem, "random-search", out=tmp_path / "run", callbacks=[StopAfter(2)], **FEW)
     assert not stopped.finished
     with pytest.raises(pr.InputError, match="resume"):
