@@ -392,15 +392,39 @@ def devices(names: tuple[str, ...], space: str | None, cost: str, out: Path | No
 
 
 @main.command("list")
-@click.argument("what", type=click.Choice(["searchers", "spaces", "objectives", "devices", "datasets"]))
+@click.argument("what", type=click.Choice(["searchers", "spaces", "objectives", "evaluators", "devices", "datasets"]))
 def list_names(what: str) -> None:
-    """Print the names that an experiment may use."""
-    from hw_profiles import profile
-    from orchestrator import registry as names
-    from orchestrator.data import loaders as data
+    """Print the names that an experiment may use: on a terminal each with a sentence, otherwise alone, one per line.
 
-    own = {"datasets": list(data.LOADERS), "devices": list(profile.devices())}
-    click.echo("\n".join(own[what] if what in own else names.known(what.removesuffix("s"))))
+    `paretoray describe` has the settings of searchers, objectives and spaces.
+    """
+    described = _listed(what)
+    if not sys.stdout.isatty():
+        click.echo("\n".join(described))
+        return
+    table = Table.grid(padding=(0, 2))
+    for name, text in described.items():
+        table.add_row(escape(name), escape(text))
+    Console().print(table)
+
+
+def _listed(what: str) -> dict[str, str]:
+    from orchestrator import registry
+
+    if what == "devices":
+        from hw_profiles import profile
+
+        return {name: profile.read(path)[0].hardware for name, path in profile.devices().items()}
+    if what == "datasets":
+        from orchestrator.data import loaders
+
+        return {name: registry.first_sentence(load.__doc__ or "") for name, load in loaders.LOADERS.items()}
+    if what == "evaluators":
+        from orchestrator.config.experiment import EVALUATORS
+
+        ours = {name: registry.first_sentence(cls.__doc__ or "") for name, cls in EVALUATORS.items()}
+        return ours | registry.summaries("evaluator")
+    return registry.summaries(what.removesuffix("s"))
 
 
 def _go(plan: Any, directory: Path, new: bool = False, searches: Any = ()) -> None:

@@ -320,6 +320,7 @@ class Searcher(ABC):
     a TypeError.
 
     Attributes:
+        sizes: Number of options of each choice; `build` sets it.
         needs: Attributes of the `SearchContext` that the constructor takes by name, besides `sizes`.
         target_setting: The setting that takes the objectives' targets, if the method aims at any.
         warmup_setting: The setting that says for how long shared weights train before the first proposal; it is 0 in a search
@@ -386,7 +387,9 @@ class Searcher(ABC):
                 raise ValueError(f"{cls.target_setting} and the objectives' targets say the same; leave one out")
             settings[cls.target_setting] = list(context.targets)
         needed = {name: getattr(context, name) for name in cls.needs}
-        return cls(context.sizes, **needed, **settings)  # type: ignore[call-arg]
+        searcher = cls(context.sizes, **needed, **settings)  # type: ignore[call-arg]
+        searcher.sizes = context.sizes
+        return searcher
 
     @property
     @abstractmethod

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import operator
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,10 +25,10 @@ from orchestrator.api.search import searcher_of
 from orchestrator.api.trial_config import SpaceLike, space_of
 from orchestrator.api.trial_metrics import TrialMetrics
 from orchestrator.config.spaces import source_of
-from orchestrator.errors import InputError, RunError, blamed
+from orchestrator.errors import InputError, RunError, attributed_to, plugin_packages
 from orchestrator.registry import Component
+from orchestrator.search.rounds import proposals_of
 from searchers import Architecture, Evaluation, GradientSearcher, SearchContext, Searcher
-from searchers.base import check_architecture
 
 FORMAT = 1
 """Of the file that `ParetoSearch.save` writes."""
@@ -300,23 +299,21 @@ class ParetoSearch(TuneSearcher):  # type: ignore[misc]
         )
         chosen = {name: value for name, value in self._method.settings.items() if name in self._method.chosen}
         try:
-            return method.build(context, **chosen)
+            with attributed_to(self._plugins, InputError):
+                return method.build(context, **chosen)
         except ValueError as error:
             raise InputError(f"[searcher] {error}") from error
+
+    @property
+    def _plugins(self) -> frozenset[str]:
+        return plugin_packages([self._method.factory])
 
     def _next_round(self) -> None:
         """Have the method propose, until there is something that was not measured yet."""
         for _ in range(IDLE):
-            with blamed(self._searcher, "train_on"):
+            with attributed_to(self._plugins):
                 self._searcher.train_on(1)
-            with blamed(self._searcher, "ask"):
-                asked = self._searcher.ask(self._searcher.samples)
-            try:
-                for architecture in asked:
-                    check_architecture(architecture, self.space.sizes)
-                self._asked = [tuple(map(operator.index, architecture)) for architecture in asked]
-            except (ValueError, TypeError) as error:
-                raise RunError(f"{self._method.name} asked for what is not in the space: {error}") from error
+                self._asked = proposals_of(self._searcher, self._searcher.samples)
             self._queue = [a for a in dict.fromkeys(self._asked) if a not in self._outcomes]
             if self._queue:
                 return
@@ -340,7 +337,7 @@ class ParetoSearch(TuneSearcher):  # type: ignore[misc]
                 else Evaluation(architecture, self._metrics.costs(values), self._metrics.violation(values))
             )
         self._asked = []
-        with blamed(self._searcher, "tell"):
+        with attributed_to(self._plugins):
             self._searcher.tell(told)
 
     def _read(self, trial_id: str, result: Mapping[str, Any]) -> tuple[float, ...] | None:

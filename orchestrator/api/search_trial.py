@@ -23,7 +23,7 @@ from orchestrator.config.experiment import searcher_component, training_componen
 from orchestrator.config.plan import SearchPlan
 from orchestrator.config.problem import Problem
 from orchestrator.config.settings import Budget, Workers
-from orchestrator.errors import InputError
+from orchestrator.errors import InputError, attributed_to
 from orchestrator.machine import threads
 from orchestrator.registry import Component, keywords
 from orchestrator.runs.directory import create
@@ -31,6 +31,7 @@ from orchestrator.search.checkpoint import Checkpoints
 from orchestrator.search.control import stop_file
 from orchestrator.search.coordinator import Coordinator
 from orchestrator.search.progress import Progress, Round
+from orchestrator.search.rehearsal import rehearse
 from searchers import Searcher
 
 
@@ -74,7 +75,9 @@ def trainable(
     """
     workers = workers or Workers(ray=False, count=1)
     plan = make_plan(problem, searcher, budget=budget, workers=workers, training=training, seed=seed)
-    plan.build_searcher()
+    with attributed_to(plan.plugins, InputError):
+        plan.build_searcher()
+        rehearse(plan)
     alone = [{"CPU": float(workers.cpus)} | ({"GPU": workers.gpus} if workers.gpus else {})]
     # A coordinator over actors mostly waits, so its bundle is empty; then one for each actor.
     resources = tune.PlacementGroupFactory([{}, *bundles(workers)] if workers.ray else alone)
@@ -84,7 +87,7 @@ def trainable(
 def paretoray_search(config: dict[str, Any], plan: SearchPlan) -> None:
     """Run or continue a search in this trial; the name is what Tune calls its trials."""
     plan = overridden(plan, config)
-    with tempfile.TemporaryDirectory(prefix="paretoray-") as folder:
+    with tempfile.TemporaryDirectory(prefix="paretoray-") as folder, attributed_to(plan.plugins):
         directory = Path(folder, "search")
         checkpoint = tune.get_checkpoint()
         if checkpoint is None:

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 
 from orchestrator.config.plan import SearchPlan
-from orchestrator.errors import InputError, RunError
+from orchestrator.errors import InputError, RunError, attributed_to
 from orchestrator.evaluators.base import Differentiable
 from orchestrator.machine import Machine, machine, set_threads
 from orchestrator.objectives.base import Metrics
@@ -40,7 +40,7 @@ class Replica:
         set_threads(workers.cpus)
         if 0 < workers.gpus < 1:
             torch.cuda.set_per_process_memory_fraction(workers.gpus)
-        self.workers, self.rank = workers, rank
+        self.workers, self.rank, self.plugins = workers, rank, plan.plugins
         self.evaluator = plan.build_evaluator(rank=rank, world=workers.count)
 
     def meeting_point(self) -> str:
@@ -61,7 +61,8 @@ class Replica:
         )
 
     def call(self, method: str, *arguments: Any) -> Any:
-        return getattr(self.evaluator, method)(*arguments)
+        with attributed_to(self.plugins):
+            return getattr(self.evaluator, method)(*arguments)
 
     def ping(self) -> None:
         pass

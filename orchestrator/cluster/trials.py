@@ -17,7 +17,7 @@ from ray import tune
 from orchestrator.cluster.connection import bundles
 from orchestrator.cluster.replicas import Replicas, WorkersLost, last_line
 from orchestrator.config.plan import SearchPlan
-from orchestrator.errors import InputError, Interrupted, RunError
+from orchestrator.errors import InputError, Interrupted, RunError, attributed_to
 from orchestrator.machine import set_threads
 from orchestrator.search.control import stop_file
 from orchestrator.search.coordinator import Coordinator
@@ -97,7 +97,7 @@ def _search_trial(config: dict[str, Any], plans: Sequence[SearchPlan]) -> None:
             last, evaluations, front = time.monotonic(), [], None
 
     try:
-        with logging_to(directory):
+        with logging_to(directory), attributed_to(plan.plugins):
             coordinator, finished = resilient(plan, directory, observe, stop)
     except (InputError, RunError) as error:
         tune.report(_failure(error))
@@ -192,7 +192,7 @@ def _retrain_trial(config: dict[str, Any], plan: SearchPlan, members: Sequence[M
             last = time.monotonic()
 
     try:
-        with logging_to(stop.parent):
+        with logging_to(stop.parent), attributed_to(plan.plugins):
             retrain_member(plan, member, progress)
     except Interrupted:
         return  # the driver sees that the result is missing

@@ -10,7 +10,7 @@ from orchestrator.config.experiment import Experiment, evaluator_class
 from orchestrator.config.problem import Problem
 from orchestrator.config.settings import Budget, Retraining, Workers
 from orchestrator.data.dataset import Dataset
-from orchestrator.errors import InputError
+from orchestrator.errors import InputError, plugin_packages
 from orchestrator.evaluators.base import Evaluator, Schedule
 from orchestrator.objectives.base import Probe
 from searchers import SearchContext, Searcher
@@ -65,6 +65,12 @@ class SearchPlan:
     def shares_weights(self) -> bool:
         """Whether candidates share weights."""
         return self.experiment.shares_weights
+
+    @property
+    def plugins(self) -> frozenset[str]:
+        """The top-level packages of its components that are not ours, to which their exceptions are attributed."""
+        factories = (self.experiment.searcher.factory, self.experiment.training.factory, self.experiment.space.factory)
+        return plugin_packages([*factories, *map(type, self.problem.objectives)])
 
     @property
     def searcher_class(self) -> type[Searcher]:

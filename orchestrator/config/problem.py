@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from analysis.records import RESERVED
 from orchestrator.config.spaces import FROM_DATA, build_space, source_of, space_component
 from orchestrator.data import loaders
 from orchestrator.data.dataset import Dataset
-from orchestrator.errors import InputError
+from orchestrator.errors import InputError, attributed_to, plugin_packages
 from orchestrator.objectives import predicted
 from orchestrator.objectives.base import Objective, Probe
 from orchestrator.objectives.predicted import ProfiledCost
@@ -69,8 +70,14 @@ class Goal:
         """Make the objective for the networks of `space`. Raises InputError."""
         cost, at, device = self.name.partition("@")
         from_name = {"cost": cost, "device": device} if at and self.objective.factory is ProfiledCost else {}
-        made = self.objective.build(f"objectives.{self.name}", space, **from_name)
+        section = f"objectives.{self.name}"
+        with attributed_to(plugin_packages([self.objective.factory]), InputError):
+            made = self.objective.build(section, space, **from_name)
         assert isinstance(made, Objective)
+        for attribute in ("column", "title"):
+            text = getattr(made, attribute, None)
+            if not isinstance(text, str) or not text.strip() or not text.isprintable():
+                raise InputError(f"{section}: its {attribute} is {text!r}; write its name and unit, in one line")
         return made
 
     def to_dict(self) -> dict[str, Any]:
@@ -121,6 +128,18 @@ def _goal(objective: Any, values: Any) -> Goal:
         return Goal.of(objective.name, {**objective.settings, **values})
     check_subclass(objective, Objective, f"objectives: {objective!r}")
     return Goal(Component.of(name_of("objective", objective), objective, values, "objectives", FROM_PROBLEM))
+
+
+def _check_columns(goals: Mapping[str, Goal], objectives: Iterable[Objective]) -> None:
+    """Raise InputError where two objectives, or an objective and the tables of every run, have the same column."""
+    owners = dict.fromkeys(RESERVED, "every run")
+    for name, objective in zip(goals, objectives, strict=True):
+        for column in (objective.column, *([objective.spread] if objective.spread else [])):
+            if column in owners:
+                raise InputError(
+                    f"objectives.{name}: its column {column!r} is one of {owners[column]} already; give it another `column`"
+                )
+            owners[column] = name
 
 
 @dataclass(frozen=True, init=False)
@@ -177,9 +196,7 @@ class Problem:
         object.__setattr__(self, "data", images)
         object.__setattr__(self, "sources", Sources(named, source, goals))
         object.__setattr__(self, "objectives", tuple(goal.build(resolved) for goal in goals.values()))
-        for column in (doubled := [c for c in self.columns if self.columns.count(c) > 1]):
-            names = [goal.name for goal, other in zip(goals.values(), self.columns, strict=True) if other == column]
-            raise InputError(f"objectives {' and '.join(names)} both have the column {doubled[0]}; give one another `column`")
+        _check_columns(goals, self.objectives)
 
     def on(self, data: Dataset) -> Problem:
         """Return the same problem on other data of the same shape and classes, as on a part of it."""

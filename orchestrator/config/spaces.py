@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from orchestrator.errors import InputError
+from orchestrator.errors import InputError, attributed_to, plugin_packages
 from orchestrator.registry import Component, build, check_subclass, find, name_of, nearest
 from orchestrator.spaces.base import Published, SearchSpace
 from orchestrator.spaces.parts.own import OwnSpace
@@ -53,7 +53,8 @@ def build_space(source: Component, image: tuple[int, int, int], classes: int) ->
         own = build(OwnSpace, {}, f"space.name = {source.name}", source.factory, dict(source.settings), image, classes)
         assert isinstance(own, SearchSpace)
         return own
-    made = source.build("space", image=image, classes=classes)
+    with attributed_to(plugin_packages([source.factory]), InputError):
+        made = source.build("space", image=image, classes=classes)
     assert isinstance(made, SearchSpace)
     return made
 

@@ -13,6 +13,7 @@ import torch
 from orchestrator.config.plan import SearchPlan
 from orchestrator.config.spaces import size
 from orchestrator.data.dataset import Part
+from orchestrator.errors import InputError, attributed_to
 from orchestrator.evaluators.base import Differentiable, Evaluator
 from orchestrator.machine import threads
 from orchestrator.runs.run import check
@@ -25,7 +26,7 @@ def estimate(plan: SearchPlan) -> dict[str, Any]:
     here = plan.in_process()
     if not torch.cuda.is_available():
         here = here.varied(workers=replace(here.workers, gpus=0.0))
-    with threads(plan.workers.cpus):
+    with threads(plan.workers.cpus), attributed_to(plan.plugins, InputError):
         what, search = _search_with_shared_weights(plan, here) if plan.shares_weights else _search_from_scratch(plan, here)
         step = _retraining_step(here)
     search /= plan.workers.count

@@ -10,7 +10,7 @@ from typing import Any
 from orchestrator.cluster import trials
 from orchestrator.cluster.connection import check_fit, cluster, local_resources
 from orchestrator.config.plan import SearchPlan
-from orchestrator.errors import Interrupted, doing
+from orchestrator.errors import InputError, Interrupted, attributed_to, doing
 from orchestrator.machine import threads
 from orchestrator.runs import sweep
 from orchestrator.runs.directory import create, is_finished, open_run
@@ -22,6 +22,7 @@ from orchestrator.search.control import stop_file
 from orchestrator.search.coordinator import Coordinator
 from orchestrator.search.logs import logging_to
 from orchestrator.search.progress import Round
+from orchestrator.search.rehearsal import rehearse
 
 
 def check(plan: SearchPlan) -> None:
@@ -30,8 +31,10 @@ def check(plan: SearchPlan) -> None:
         check_fit(plan.workers, local_resources())
         for probe in plan.problem.probes:
             probe.check(plan.workers.device)
-    plan.build_searcher()
-    plan.in_process().build_evaluator()
+    with attributed_to(plan.plugins, InputError):
+        plan.build_searcher()
+        rehearse(plan)
+        plan.in_process().build_evaluator()
 
 
 def go(
@@ -58,7 +61,7 @@ def go(
     count = len(searches) or len(sweep.settings_of(directory)) or 1
     for warning in plan.problem.warnings:
         watcher.warning(warning)
-    with cluster(plan.workers, count) if plan.workers.ray else nullcontext():
+    with attributed_to(plan.plugins), cluster(plan.workers, count) if plan.workers.ray else nullcontext():
         if new and searches:
             sweep.create(directory, [(settings, chosen.experiment) for settings, chosen in searches], create)
         elif new:
@@ -88,7 +91,7 @@ def _search(plan: SearchPlan, directory: Path, watcher: Watcher) -> bool:
 def _sweep(plan: SearchPlan, directory: Path, watcher: Watcher) -> bool:
     """Run the searches of a sweep that are not finished: side by side with Ray, one after the other without."""
     # They agree in their data, space and objectives.
-    points = [(SearchPlan(open_run(folder), plan.problem), folder) for folder in sweep.folders(directory)]
+    points = [(SearchPlan(open_run(folder, plan.problem.sources), plan.problem), folder) for folder in sweep.folders(directory)]
     fractions = [float(is_finished(folder)) for _, folder in points]
 
     def show(index: int, happened: Round) -> None:

@@ -1,4 +1,4 @@
-"""From architectures that a searcher asks about to evaluations: measured, priced, and recorded."""
+"""Evaluation of the architectures that a searcher asks for: measured, priced, and recorded."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ import numpy as np
 
 from analysis import pareto, records
 from orchestrator.config.problem import Problem
-from orchestrator.errors import RunError, blamed
+from orchestrator.errors import RunError
 from orchestrator.evaluators.base import Evaluator
 from orchestrator.objectives.base import Metrics
 from orchestrator.search.budget import Spending
 from orchestrator.search.recorder import Recorder
 from searchers import Architecture, Evaluation, Stage
-from searchers.base import check_architecture
 
 
 class Assessor:
@@ -51,11 +50,7 @@ class Assessor:
         largest = self.problem.space.largest()
         metrics = self.measure_on_device([largest])[0] | {"accuracy": 0.0}
         self.price(largest, metrics)  # names an objective whose cost is no number
-        reference = []
-        for objective in self.problem.objectives:
-            with blamed(objective, "reference"):
-                reference.append(objective.reference(metrics))
-        return reference
+        return [objective.reference(metrics) for objective in self.problem.objectives]
 
     def measure_on_device(self, architectures: Sequence[Architecture]) -> list[Metrics]:
         """Return what the objectives that run networks find out about each; each is run once in a search."""
@@ -67,14 +62,9 @@ class Assessor:
         """Evaluate what a searcher asked about; one that it named twice is measured and recorded once.
 
         Raises:
-            RunError: For an architecture outside of the space, or a cost that is not finite.
+            RunError: For an accuracy or a cost that is not finite.
         """
         unique = list(dict.fromkeys(architectures))
-        for architecture in unique:
-            try:
-                check_architecture(architecture, self.problem.space.sizes)
-            except (ValueError, TypeError) as error:
-                raise RunError(f"the searcher asked for what is not in the space: {error}") from error
         evaluations = self._evaluate(unique, self.kind)
         for evaluation in evaluations:
             self.samples.setdefault(evaluation.architecture, []).append(evaluation.costs)
@@ -122,6 +112,7 @@ class Assessor:
             measured = self.evaluator.measure(architectures)
         else:
             measured = self.evaluator.measure_on_batch(architectures, self.evaluator.step)
+        _check_accuracies(self.evaluator, measured, len(architectures))
         on_device = self.measure_on_device(architectures)
         metrics = [accuracy | device for accuracy, device in zip(measured, on_device, strict=True)]
         evaluations = [self.price(a, m) for a, m in zip(architectures, metrics, strict=True)]
@@ -130,17 +121,9 @@ class Assessor:
 
     def price(self, architecture: Architecture, metrics: Metrics) -> Evaluation:
         """Turn what was measured into costs. Raises RunError that names the objective whose cost is no finite number."""
-        listed = []
-        for objective in self.problem.objectives:
-            with blamed(objective, "cost"):
-                listed.append(objective.cost(architecture, metrics))
-        costs = tuple(listed)
+        costs = tuple(objective.cost(architecture, metrics) for objective in self.problem.objectives)
         for cost, goal in zip(costs, self.problem.goals, strict=True):
-            if not isinstance(cost, (int, float, np.number)) or not math.isfinite(cost):
-                raise RunError(
-                    f"objective {goal.name} gives {cost!r} for {self.problem.space.format(architecture)}; a cost must be a "
-                    "finite number"
-                )
+            check_cost(cost, goal.name, self.problem.space.format(architecture))
         return self.evaluation(architecture, costs)
 
     def evaluation(self, architecture: Architecture, costs: tuple[float, ...]) -> Evaluation:
@@ -162,3 +145,22 @@ class Assessor:
             if index == stage.index:
                 self.samples.setdefault(architecture, []).append(costs)
         return evaluations
+
+
+def check_cost(cost: object, objective: str, arch: str) -> None:
+    """Raise RunError that names the objective unless the cost that it gives a network is a finite number."""
+    if not _is_finite(cost):
+        raise RunError(f"objective {objective} gives {cost!r} for {arch}; a cost must be a finite number")
+
+
+def _check_accuracies(evaluator: Evaluator, measured: Any, networks: int) -> None:
+    complete = isinstance(measured, list) and len(measured) == networks
+    if not complete or not all(isinstance(metrics, dict) and _is_finite(metrics.get("accuracy")) for metrics in measured):
+        raise RunError(
+            f"{type(evaluator).__name__} measured {measured!r} on {networks} networks; it must return a list with a dict for "
+            "each, which has a finite `accuracy` in percent"
+        )
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and math.isfinite(value)

@@ -18,8 +18,9 @@ from orchestrator.search.budget import Spending
 from orchestrator.search.checkpoint import Checkpoints, alone_in
 from orchestrator.search.progress import Observer, Progress, Round
 from orchestrator.search.recorder import Recorder
-from orchestrator.search.rounds import rounds
+from orchestrator.search.rounds import checked, rounds
 from orchestrator.search.summary import images_of, write_results
+from searchers import Architecture
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +93,7 @@ class Coordinator:
                     log.debug("checkpoint after round %d", self.spending.rounds)
             write_results(
                 self.directory, self.plan, self.recorder, self.archive, self.spending, self.evaluator,
-                finished=self.finished, derived=self.searcher.derive(), machines=self.machines,
+                finished=self.finished, derived=self._derived(), machines=self.machines,
             )  # fmt: skip
             what = "finished" if self.finished else "stopped, its state saved"
             log.info("search %s: %d evaluations, hypervolume %.4f", what, self.spending.evaluations, self.archive.hypervolume)
@@ -136,12 +137,15 @@ class Coordinator:
             if not self.assessor.full:
                 # A method that has moved on can no longer say what it would return of the stage before.
                 derive = now.index == before.index and self.assessor.samples
-                self.assessor.validate(self.searcher.derive() if derive else [], self.plan.budget.validate)
+                self.assessor.validate(self._derived() if derive else [], self.plan.budget.validate)
             if not self.finished:
                 self._build()
         elif now.options != before.options:
             self.assessor.stage = now
             self.evaluator.drop(now)
+
+    def _derived(self) -> list[Architecture]:
+        return checked(self.searcher, "derive", self.searcher.derive())
 
     def _record_policy(self) -> None:
         probabilities = self.searcher.probabilities()
