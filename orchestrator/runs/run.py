@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from analysis import records
 from orchestrator.cluster import trials
 from orchestrator.cluster.connection import check_fit, cluster, local_resources
 from orchestrator.config.plan import SearchPlan
@@ -15,11 +16,11 @@ from orchestrator.machine import threads
 from orchestrator.runs import sweep
 from orchestrator.runs.directory import create, is_finished, open_run
 from orchestrator.runs.report import write_report
-from orchestrator.runs.retraining import retrain_front
+from orchestrator.runs.retraining import front_members, retrain_front
 from orchestrator.runs.watcher import Watcher
 from orchestrator.search.checkpoint import alone_in
 from orchestrator.search.control import stop_file
-from orchestrator.search.coordinator import Coordinator
+from orchestrator.search.coordinator import Coordinator, is_complete
 from orchestrator.search.logs import logging_to
 from orchestrator.search.progress import Round
 from orchestrator.search.rehearsal import rehearse
@@ -61,7 +62,9 @@ def go(
     count = len(searches) or len(sweep.settings_of(directory)) or 1
     for warning in plan.problem.warnings:
         watcher.warning(warning)
-    with attributed_to(plan.plugins), cluster(plan.workers, count) if plan.workers.ray else nullcontext():
+    searched = not new and _is_searched(plan, directory)
+    idle = searched and all(member.done for member in front_members(plan, directory))
+    with attributed_to(plan.plugins), cluster(plan.workers, count) if plan.workers.ray and not idle else nullcontext():
         if new and searches:
             sweep.create(directory, [(settings, chosen.experiment) for settings, chosen in searches], create)
         elif new:
@@ -70,7 +73,7 @@ def go(
             stop_file(directory).unlink(missing_ok=True)
             swept = bool(sweep.settings_of(directory))
             with watcher.phase(), doing(f"searching, in {directory}"):
-                finished = (_sweep if swept else _search)(plan, directory, watcher)
+                finished = searched or (_sweep if swept else _search)(plan, directory, watcher)
             if swept:
                 sweep.merge(directory)
             if not finished:
@@ -79,6 +82,15 @@ def go(
                 retrain_front(plan, directory, watcher)
             with doing(f"writing the report, in {directory}"):
                 write_report(plan, directory)
+
+
+def _is_searched(plan: SearchPlan, directory: Path) -> bool:
+    """Tell whether the search, or each of a sweep, is finished and of this very experiment, and its results are there."""
+    folders = sweep.folders(directory) if sweep.settings_of(directory) else [directory]
+    if not (directory / records.FRONT).exists() or not all(map(is_finished, folders)):
+        return False
+    others = [SearchPlan(open_run(folder, plan.problem.sources), plan.problem) for folder in folders if folder != directory]
+    return all(map(is_complete, others or [plan], folders))
 
 
 def _search(plan: SearchPlan, directory: Path, watcher: Watcher) -> bool:

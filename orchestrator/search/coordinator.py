@@ -189,6 +189,12 @@ def identity(plan: SearchPlan) -> dict[str, Any]:
     return {name: plain[name] for name in sections} | {"images": images_of(plan), "schedule": schedule}
 
 
+def is_complete(plan: SearchPlan, directory: Path) -> bool:
+    """Tell whether the checkpoint in `directory` is of this very search, finished. Raises RunError for a damaged one."""
+    state = Checkpoints(directory / "checkpoints").load()
+    return state is not None and state["finished"] and state["made_by"] == identity(plan)
+
+
 def check_identity(plan: SearchPlan, state: dict[str, Any]) -> None:
     """Raise RunError for a checkpoint of another experiment, or of other data."""
     now = identity(plan)
