@@ -416,6 +416,14 @@ class Searcher(ABC):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state` was taken, in a searcher that was built with the same arguments."""
 
+    def begin_with(self, architectures: Sequence[Architecture]) -> bool:
+        """Ask for these before any of its own choice, and learn from them; called before the first round.
+
+        Returns:
+            Whether the method can do so; by default it cannot, as a policy learns from its own samples alone.
+        """
+        return False
+
     def expected(self, rounds: int) -> float:
         """Estimate how many architectures the method asks for in a search of so many rounds."""
         return (1 - self.stage.warmup / self.stage.rounds) * rounds * self.samples

@@ -253,9 +253,9 @@ def test_import_is_light_and_every_name_is_there() -> None:
     assert out.returncode == 0 and out.stdout.strip() == "[]", out.stdout + out.stderr
 
 
-@pytest.mark.parametrize("name", ["analysis", "searchers"])
-def test_a_folder_that_shadows_ours_is_named(name: str, tmp_path: Path) -> None:
-    (tmp_path / name).mkdir()
-    (tmp_path / name / "__init__.py").write_text("")
+@pytest.mark.parametrize("file", ["analysis/__init__.py", "searchers/__init__.py", "analysis/notes.txt"])
+def test_a_folder_that_shadows_ours_is_named(file: str, tmp_path: Path) -> None:
+    (shadow := (tmp_path / file).parent).mkdir()
+    (tmp_path / file).touch()
     out = subprocess.run([sys.executable, "-c", "import paretoray"], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert out.returncode == 1 and f"{tmp_path.resolve() / name}" in out.stderr and "shadows" in out.stderr
+    assert out.returncode == 1 and str(shadow.resolve()) in out.stderr and "shadows" in out.stderr
