@@ -15,15 +15,15 @@ CHECKING = ("pydantic", "pydantic_core", "numpy", "scipy", "sklearn")
 
 
 class InputError(Exception):
-    """What the user wrote cannot be run: exit code 2. The message names the key, the value and the fix."""
+    """Input that cannot be run: exit code 2. The message names the key, the value and the fix."""
 
 
 class RunError(Exception):
-    """The run failed and its files are safe: exit code 1. The message says what happened and how to go on."""
+    """Failure of a run whose files are safe: exit code 1. The message says what happened and how to go on."""
 
 
 class Interrupted(Exception):
-    """Ctrl-C was heeded and the state is saved: exit code 130."""
+    """Interruption by Ctrl-C or a stop file, with the state saved: exit code 130."""
 
 
 @contextmanager

@@ -141,7 +141,7 @@ class SpaceFacts(Protocol):
 
     @property
     def node_inputs(self) -> Sequence[Sequence[int]]:
-        """For cells that keep two edges into each node: the choices that feed each node, node by node and cell by cell, in
+        """Cells that keep two edges into each node: the choices that feed each node, node by node and cell by cell, in
         the order of the cell's states. Empty in other spaces."""
 
     @property
@@ -249,7 +249,7 @@ class SearchContext:
 
     @property
     def additive(self) -> Sequence[Additive | None]:
-        """Each cost after the error as a sum over the options; None for one that is no such sum."""
+        """Costs after the error as sums over the options; None for one that is no such sum."""
         return tuple(model.additive() for model in self.cost_models) or (None,) * self.costs
 
     @property

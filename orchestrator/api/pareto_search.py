@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What came of an architecture; `values` of all metrics, None where the trial failed."""
+    """Outcome of an architecture's trial: `values` of all metrics, None where it failed."""
 
     trial_id: str
     values: tuple[float, ...] | None

@@ -105,7 +105,7 @@ def paretoray_search(config: dict[str, Any], plan: SearchPlan) -> None:
 
 
 class _Reports:
-    """What a search in a trial reports to Tune, with a copy of its run directory whenever that has a new checkpoint.
+    """Reports of a search to Tune, with a copy of its run directory whenever that has a new checkpoint.
 
     Args:
         plan: The search.

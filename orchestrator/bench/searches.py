@@ -43,7 +43,7 @@ PILOT, PILOT_SECONDS = 0.08, 8.0
 
 @dataclass(frozen=True)
 class Cost:
-    """What each search may cost: `seconds` of this machine, or `images` to train weights on; one of them."""
+    """Cost of each search: `seconds` of this machine, or `images` to train weights on; one of them."""
 
     seconds: float | None = None
     images: float | None = None
@@ -136,7 +136,7 @@ def _folder(out: Path, text: str, seed: int) -> Path:
 
 
 def _epochs(plan: SearchPlan, text: str, cost: Cost, out: Path, heed: Heed) -> float:
-    """How long a search has to be to cost that; for seconds by a trial run, once for each searcher."""
+    """Return the epochs of a search of that cost; for seconds by a trial run, once for each searcher."""
     if cost.images is not None:
         return cost.images / len(plan.problem.data.train)
     assert cost.seconds is not None
@@ -293,7 +293,7 @@ def _inherited(folder: Path, problem: Problem, table: TabularBenchmark, console:
 
 
 def _taus(folder: Path, judged: bool) -> dict[str, float]:
-    """Of random networks, by trust.json, under each statistics; and how many there were."""
+    """Return the rank correlations of random networks under each statistics, from trust.json, and the number of networks."""
     if not judged:
         return {}
     said = json.loads((folder / records.RANKING_QUALITY).read_text())

@@ -115,7 +115,7 @@ class Experiment:
 
     @property
     def shares_weights(self) -> bool:
-        """Whether candidates share weights, rather than being trained each by itself."""
+        """Tell whether candidates share weights, rather than being trained each by itself."""
         return evaluator_class(self.training).shares_weights
 
     def to_dict(self) -> dict[str, Any]:

@@ -43,17 +43,17 @@ class SearchPlan:
 
     @property
     def budget(self) -> Budget:
-        """What the search may spend."""
+        """Budget of the search."""
         return self.experiment.budget
 
     @property
     def workers(self) -> Workers:
-        """What the search runs on."""
+        """Workers of the search."""
         return self.experiment.workers
 
     @property
     def retraining(self) -> Retraining:
-        """How members of the front are trained at the end."""
+        """Settings of the training of the front's members at the end."""
         return self.experiment.retrain
 
     @property
@@ -63,7 +63,7 @@ class SearchPlan:
 
     @property
     def shares_weights(self) -> bool:
-        """Whether candidates share weights."""
+        """Tell whether candidates share weights."""
         return self.experiment.shares_weights
 
     @property
@@ -81,7 +81,7 @@ class SearchPlan:
 
     @property
     def schedule(self) -> Schedule:
-        """How the budget is spent."""
+        """Rounds and steps that the budget allows."""
         return evaluator_class(self.experiment.training).schedule(
             self.experiment.training.settings,
             epochs=self.budget.epochs,

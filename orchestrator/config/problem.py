@@ -26,7 +26,7 @@ GOALS = ("at_most", "target")
 """Keys of every objective besides those of its class."""
 
 ObjectiveLike = str | type[Objective] | Component
-"""How an objective may be given: its name, its class, or a class with settings."""
+"""Ways to give an objective: its name, its class, or a class with settings."""
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ class Problem:
 
     @property
     def limits(self) -> list[float | None]:
-        """What each objective may be at most."""
+        """Upper bound of each objective, None for no bound."""
         return [goal.at_most for goal in self.goals]
 
     @property
@@ -237,7 +237,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Sources:
-    """How an experiment file names a problem's parts."""
+    """Names of a problem's parts in an experiment file."""
 
     data: Component
     space: Component

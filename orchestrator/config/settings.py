@@ -35,7 +35,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Budget(Section, section="budget"):
-    """What a search may spend.
+    """Budget of a search.
 
     Args:
         epochs: Passes over the train part, over the whole search.
@@ -60,7 +60,7 @@ class Budget(Section, section="budget"):
 
 @dataclass(frozen=True)
 class Workers(Section, section="workers"):
-    """What a search runs on.
+    """Workers of a search: Ray actors, or this process.
 
     Args:
         ray: Host the replicas in Ray actors; False runs everything in this process.
@@ -95,7 +95,7 @@ class Workers(Section, section="workers"):
 
 @dataclass(frozen=True)
 class Retraining(Section, section="retrain"):
-    """How members of the front are trained from scratch at the end, on the train and validation parts.
+    """Training from scratch of members of the front at the end, on the training and validation parts.
 
     SGD with a cosine to 0. The defaults are DARTS's settings for CIFAR-10 (arXiv 1806.09055, section 3.2), with fewer epochs.
 

@@ -1,4 +1,4 @@
-"""What the user sees while work goes on: a live panel on a terminal, plain lines elsewhere."""
+"""Progress display: a live panel on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 

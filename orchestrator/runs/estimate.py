@@ -1,4 +1,4 @@
-"""What a run would do and for about how long, from a few timed steps in this process."""
+"""Estimate of what a run would do and for how long, from a few timed steps in this process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What belongs to a command's process alone: its signals."""
+"""Signal handling, which belongs to a command's process alone."""
 
 from __future__ import annotations
 

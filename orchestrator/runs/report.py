@@ -1,4 +1,4 @@
-"""From a run directory to its report: gathers the tables, and what the space knows of its architectures."""
+"""Report of a run directory, from its tables and what the space knows of its architectures."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def write_report(plan: SearchPlan, directory: Path, references: Sequence[Path] =
 
 
 def known(space: SearchSpace, archs: Sequence[str]) -> Known:
-    """What the space knows of these notations. Raises ValueError for one that is not its own."""
+    """Gather what the space knows of these notations. Raises ValueError for one that is not its own."""
     places = {arch: space.parse(arch) for arch in dict.fromkeys(archs)}
     tells = type(space).canonical is not SearchSpace.canonical
     same = {arch: space.canonical(place) for arch, place in places.items()} if tells else None

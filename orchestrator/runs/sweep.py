@@ -28,11 +28,11 @@ _VARIED = ("searcher", "training", "budget", "seed")
 
 
 Search = tuple[dict[str, Any], Experiment]
-"""What a search of a sweep has of its own, and the whole experiment."""
+"""Settings that a search of a sweep has of its own, and its whole experiment."""
 
 
 def plan(path: Path | None, overrides: Sequence[str], varied: Sequence[str], seeds: int) -> list[Search]:
-    """What differs in each search, and the search: every combination of the varied settings, under each seed.
+    """List the searches of a sweep: every combination of the varied settings, under each seed.
 
     varied: `section.key=value,value,...` strings. Raises InputError for what cannot be varied or merged.
     """
@@ -75,12 +75,12 @@ def _written(value: Any) -> str:
 
 
 def folders(directory: Path) -> list[Path]:
-    """The run directories of a sweep's searches, in their order."""
+    """List the run directories of a sweep's searches, in their order."""
     return sorted((directory / "searches").iterdir(), key=lambda path: int(path.name.partition("-")[0]))
 
 
 def create(directory: Path, searches: Sequence[Search], make: Callable[[Experiment, Path], None]) -> None:
-    """Lays out the directory; `make` makes a run directory."""
+    """Lay out the directory of a sweep; `make` makes a run directory."""
     make(searches[0][1], directory)
     for index, (settings, experiment) in enumerate(searches):
         name = "-".join(str(value) for value in settings.values())
@@ -90,7 +90,7 @@ def create(directory: Path, searches: Sequence[Search], make: Callable[[Experime
 
 
 def settings_of(directory: Path) -> list[dict[str, Any]]:
-    """How the searches of a sweep differ; an empty list for a run that is none. Raises InputError."""
+    """Read how the searches of a sweep differ; an empty list for any other run. Raises InputError."""
     path = directory / SWEEP
     if not path.exists():
         return []
@@ -101,7 +101,7 @@ def settings_of(directory: Path) -> list[dict[str, Any]]:
 
 
 def merge(directory: Path) -> None:
-    """Writes what the searches found together, as if one search had found it: evaluations.csv, front.csv, summary.json.
+    """Write what all searches found as if one search had found it: evaluations.csv, front.csv, summary.json.
 
     The front is the non-dominated set of the searches' fronts. Each search has weights of its own, so errors of different
     searches are comparable only as far as these are equally good; training from scratch is the judge.

@@ -1,4 +1,4 @@
-"""What is non-dominated now among the architectures measured alike."""
+"""Archive of the non-dominated architectures among those measured in the same way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a search has spent of its budget."""
+"""Account of a search's budget."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ class Coordinator:
         self.evaluator.build(stage, stage.rounds * self.plan.budget.interval)
 
     def _follow_stage(self) -> None:
-        """Where a stage ends, validate its best and build the next; where it has only lost options, go on without them."""
+        """Validate the best of a stage that ends and build the next; drop the options that a stage has lost."""
         before, now = self.assessor.stage, self.searcher.stage
         if self.finished or now.index != before.index:
             if not self.assessor.full:

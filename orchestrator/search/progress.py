@@ -1,4 +1,4 @@
-"""What a search tells whoever watches it."""
+"""Progress of a search, as told to whoever watches it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from searchers import Evaluation
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a search stands after a round.
+    """State of a search after a round.
 
     Args:
         stage: Index of the stage, from 0.
@@ -47,7 +47,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Round:
-    """What happened in a round.
+    """Events of a round.
 
     Args:
         progress: Where the search stands now.

@@ -52,7 +52,7 @@ class Recorder:
 
     @property
     def rows(self) -> list[int]:
-        """How many rows each of the two tables has."""
+        """Number of rows of each of the two tables."""
         return [self._evaluations.rows, self._policy.rows]
 
     def evaluated(

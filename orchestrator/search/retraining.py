@@ -36,7 +36,7 @@ class Member:
 
     @property
     def done(self) -> bool:
-        """Whether the result is there, of this very network."""
+        """Tell whether the result is there, of this very network."""
         try:
             return bool(json.loads(self.result.read_text())["arch"] == self.arch)
         except (OSError, ValueError, KeyError):

@@ -1,4 +1,4 @@
-"""What a search has found and spent: front.csv and summary.json."""
+"""Results and cost of a search: front.csv and summary.json."""
 
 from __future__ import annotations
 

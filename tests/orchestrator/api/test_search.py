@@ -171,7 +171,7 @@ def test_an_error_in_a_callback_is_raised_once_the_state_is_saved(problem: pr.Pr
 
 
 def test_nothing_of_the_process_is_changed(problem: pr.Problem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a thread, where signal handlers cannot be set at all."""
+    """Search in a thread, where signal handlers cannot be set at all."""
     monkeypatch.chdir(tmp_path)
     random.seed(1)
     np.random.seed(1)

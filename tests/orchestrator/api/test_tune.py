@@ -37,7 +37,7 @@ Metrics = dict[str, float]
 
 @pytest.fixture(scope="module")
 def metrics() -> dict[str, Metrics]:
-    """What every network of the shipped table costs, by notation."""
+    """Costs of every network of the shipped table, by notation."""
     space = space_of("digits-tiny")
     table = TabularBenchmark.read(Path("digits-tiny"), space, ["valid_accuracy", "latency_ms", "parameters"])
     names = ["error", "latency_ms", "parameters"]

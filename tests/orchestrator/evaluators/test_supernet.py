@@ -1,4 +1,4 @@
-"""Which weights change in which step, cotangents against finite differences, and going on where it stopped."""
+"""Weights that change in each step, cotangents against finite differences, and resumption."""
 
 import shutil
 from typing import Any

@@ -261,7 +261,7 @@ def test_a_file_that_cannot_take_the_profile_is_told_first(tmp_path: Path) -> No
 
 
 def played_table(leaves_out: str, noise: float = 0.02) -> pd.DataFrame:
-    """What a device would take that leaves so much out, for every network of NAS-Bench-201's cells."""
+    """Time of every network of NAS-Bench-201's cells on a device that leaves so much out."""
     import itertools
 
     space = make_space("nas-bench-201", {"channels": 4, "cells": 1}, (1, 8, 8), 10)

@@ -1,4 +1,4 @@
-"""What every space keeps: its notation, its counts, and a supernet that is the standalone networks."""
+"""Promises of every space: its notation, its counts, and a supernet that equals the standalone networks."""
 
 from __future__ import annotations
 

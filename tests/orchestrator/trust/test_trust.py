@@ -1,4 +1,4 @@
-"""What a finished search's weights say of random networks: the right weights, the right networks, nothing done twice."""
+"""Judgement of random networks by a finished search's weights: the right weights, the right networks, nothing done twice."""
 
 from __future__ import annotations
 
