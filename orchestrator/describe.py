@@ -77,8 +77,8 @@ def component_lines(facts: dict[str, Any]) -> list[str]:
 def describe(space: str, text: str | None, given: dict[str, Any]) -> Described:
     """Describe a space, or its architecture `text`.
 
-    Settings that are not `given` are those of a published architecture, or the defaults. Raises InputError for an unknown name or
-    setting, and for a text that is no architecture.
+    Settings that are not `given` are those of a published architecture, or the defaults. Raises InputError for an unknown name
+    or setting, and for a text that is no architecture.
     """
     known = published(space, text) if text else None
     settings = (dict(known.settings) if known else {}) | given

@@ -326,7 +326,7 @@ class Searcher(ABC):
         warmup_setting: The setting that says for how long shared weights train before the first proposal; it is 0 in a search
             without shared weights.
         mixes: Whether the method trains on, or asks about, mixtures of several options.
-        full_validation: Whether proposals are measured on the whole validation part, as they were just trained and with the
+        full_validation: Whether proposals are measured on the whole validation set, as they were just trained and with the
             running statistics of that training; otherwise on one batch, with the statistics of that batch.
         samples: Architectures that are proposed in a round.
 

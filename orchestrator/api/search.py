@@ -46,7 +46,7 @@ def search(
         workers: What it runs on; by default two Ray actors on this machine or the cluster that Ray is connected to.
         training: The evaluator: a name, one of `paretoray.evaluators` with settings, or settings of `supernet`.
         retrain: How members of the front are trained at the end.
-        seed: Of all chance but the split of the data.
+        seed: Seed of all randomness but the split of the data.
         out: The run directory, which must not exist; by default below `runs/`, named after the searcher, the data and the time.
         callbacks: Told of every evaluation, front and stage.
         progress: Show a progress bar, on a terminal or in a notebook.

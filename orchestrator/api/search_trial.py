@@ -50,7 +50,7 @@ def trainable(
     a dot or nested; `searcher.name` takes another method. About once a second it reports `hypervolume` (to be maximised),
     `best_error` in percent (NaN before the first measurement), `evaluations`, `round`, `fraction` of the budget, and
     `finished`. Until then the first two are of samples; the last report has those of the front, measured on the whole
-    validation part. The checkpoint is a run directory: a trial that Tune starts again goes on from there, with the same
+    validation set. The checkpoint is a run directory: a trial that Tune starts again goes on from there, with the same
     records as without the interruption, and `paretoray.Result.open` reads what the last one holds.
 
     Args:
@@ -59,7 +59,7 @@ def trainable(
         budget: What each search may spend; by default 75 epochs.
         workers: What each search runs on, which is what a trial reserves; by default one CPU in the trial's own process.
         training: The evaluator, as for `paretoray.search`.
-        seed: Of all chance but the split of the data.
+        seed: Seed of all randomness but the split of the data.
 
     Returns:
         A function of the trial's config, for `tune.Tuner`.
@@ -128,7 +128,7 @@ class _Reports:
             self._last = time.monotonic()
 
     def finish(self, progress: Progress) -> None:
-        """Report what the search has found, by measurements on the whole validation part."""
+        """Report what the search has found, by measurements on the whole validation set."""
         result = Result(self.plan, self.directory)
         errors = result.front[self.plan.problem.columns[0]].tolist()
         self._report(progress, result.hypervolume, min(errors, default=None), finished=True)

@@ -36,7 +36,7 @@ Heed = Callable[[Path], AbstractContextManager[object]]
 SEARCHES = "searches.csv"
 FRONTS = "fronts.csv"
 JUDGED = 2000
-"""Images of the validation part, at most, that random networks are ranked on; a tenth of CIFAR-10's takes minutes a search."""
+"""Images of the validation set, at most, that random networks are ranked on; a tenth of CIFAR-10's takes minutes a search."""
 PILOT, PILOT_SECONDS = 0.08, 8.0
 """Share of the seconds that a trial run is meant to take, and seconds at least; the length of the searches follows from it."""
 
@@ -172,7 +172,7 @@ def _timed(plan: SearchPlan, guessed: float, seconds: float, folder: Path, heed:
         fixed = spent["seconds_validating"]  # at the end of each stage, however long that was
         if fixed > 0.7 * seconds:
             raise InputError(
-                f"--seconds {seconds:g}: measuring the best on the whole validation part takes {fixed:.0f} of them; allow "
+                f"--seconds {seconds:g}: measuring the best on the whole validation set takes {fixed:.0f} of them; allow "
                 "more, or lower budget.validate or data.valid"
             )
         # Not those of the budget: candidates that are trained alone get all of their epochs, however few the budget has.
@@ -234,10 +234,10 @@ def report(
     everything[["searcher", "seed", "arch", *columns, *true]].to_csv(out / FRONTS, index=False)
     against = f"the table {table.source}" if table else "all fronts together, as the true one is not known"
     judge = (
-        f"the columns {', '.join(table.columns)} of {table.source}" if table else "retraining from scratch, and the test part"
+        f"the columns {', '.join(table.columns)} of {table.source}" if table else "retraining from scratch, and the test set"
     )
     protocol = [
-        f"Each search trains its weights from nothing. Its front is what it measured best on the validation part; the true "
+        f"Each search trains its weights from nothing. Its front is what it measured best on the validation set; the true "
         f"values of the front's members are from {judge}. Costs of finding out are not the search's.",
         f"Hypervolume is relative to {against}: scaled to that front's ideal and nadir, reference point 1.1.",
         "Seconds are those of the search on this machine, one after the other. Images are those that weights were trained on "

@@ -105,7 +105,7 @@ class Replicas(Differentiable):
     def machines(self) -> list[Machine]:
         """List the machines of the workers, and this one, where the searcher computes."""
         workers = [m for (m,) in self._get([a.call.remote("machines") for a in self._actors])]
-        here = machine()  # it may lack the GPU of a worker on the same machine, which makes it no other machine
+        here = machine()  # the same machine as a worker's even where it lacks that worker's GPU
         return workers if any(here.items() <= m.items() for m in workers) else [*workers, here]
 
     def build(self, stage: Stage, steps: int) -> None:

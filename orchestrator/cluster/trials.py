@@ -82,7 +82,7 @@ def searches(
 def _search_trial(config: dict[str, Any], plans: Sequence[SearchPlan]) -> None:
     index = config["search"]
     plan, directory, stop = plans[index], Path(config["directories"][index]), Path(config["stop"])
-    set_threads(plan.workers.cpus)  # the searcher's sums, too, are those of one process
+    set_threads(plan.workers.cpus)  # so that the searcher's sums, too, are those of a run in one process
     last = 0.0
     evaluations: list[Evaluation] = []
     front: tuple[Evaluation, ...] | None = None
@@ -161,7 +161,7 @@ def retrain(plan: SearchPlan, directory: Path, members: Sequence[Member], done: 
         plan: The search, with the settings of retraining.
         directory: Run directory, whose stop file ends it.
         members: Networks to train.
-        done: Called with a notation and the share of its training that is over.
+        done: Called with a notation and the share of its training that is done.
 
     Raises:
         RunError: Where a trial failed.

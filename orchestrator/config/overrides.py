@@ -27,9 +27,9 @@ def read(path: Path | None, overrides: Sequence[str], sources: Sources | None = 
     _name_objectives(given)
     listed = given.get("objectives")
     for values in listed.values() if path is not None and isinstance(listed, dict) else ():
-        if path is not None and isinstance(values, dict) and "file" in values:  # of a device, beside the file that names it
+        if path is not None and isinstance(values, dict) and "file" in values:  # relative to the file that names it
             values["file"] = str(path.parent / str(values["file"]))
-    # Names first: naming another searcher, say, drops the keywords of the one before it, not those beside it.
+    # Names first: another searcher, say, drops the keywords of the one before it, not those given along with it.
     for override in sorted(overrides, key=lambda o: not o.partition("=")[0].endswith(".name")):
         key, equals, text = override.partition("=")
         if not equals or not key:

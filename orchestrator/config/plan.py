@@ -1,4 +1,4 @@
-"""A search that could start: an experiment with its problem resolved. Made without a run, and handed to one."""
+"""Plan of a search: an experiment with its problem resolved. It is made, and can be checked, without a run."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class SearchPlan:
 
     @property
     def seed(self) -> int:
-        """The seed of all chance but the split of the data."""
+        """Seed of all randomness but the split of the data."""
         return self.experiment.seed
 
     @property
@@ -74,7 +74,7 @@ class SearchPlan:
 
     @property
     def searcher_class(self) -> type[Searcher]:
-        """The method."""
+        """Class of the method."""
         factory = self.experiment.searcher.factory
         assert isinstance(factory, type) and issubclass(factory, Searcher)
         return factory
@@ -91,7 +91,7 @@ class SearchPlan:
         )
 
     def context(self, rounds: int) -> SearchContext:
-        """Gather what a searcher is told of the problem and the budget."""
+        """Gather the facts of the problem and the budget for a searcher."""
         return SearchContext(
             sizes=self.problem.space.sizes,
             rounds=rounds,
@@ -122,7 +122,7 @@ class SearchPlan:
         """Make the searcher. Raises InputError for a method that cannot search this problem in this way."""
         method, name = self.searcher_class, self.experiment.searcher.name
         if not self.shares_weights:
-            # With any number of rounds, so that a method that cannot work here says so before one that needs more of them.
+            # With many rounds, so that a method that cannot work here says so rather than that it needs more rounds.
             trial = self._build(method, 10_000)
             if trial.mixes or trial.stage.stages > 1:
                 raise InputError(
@@ -147,8 +147,8 @@ class SearchPlan:
         """Make one replica on this process's device. Raises InputError.
 
         Args:
-            rank: Its number.
-            world: How many there are.
+            rank: Number of the replica.
+            world: Number of replicas.
             probes: Objectives that run networks; None for those of the problem.
         """
         return evaluator_class(self.experiment.training).create(

@@ -1,4 +1,4 @@
-"""The problem that a search solves: a space, data, and what is traded off. Resolved once and passed down."""
+"""Problem that a search solves: space, data and objectives, resolved once and passed down."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Goal:
                 "objectives.error.target: the error is always to be as low as possible; a limit is written at_most"
             )
         file = settings.get("file")
-        # A worker need not have the file, as it prices nothing; where it is needed, reading it says that it is missing.
+        # A worker need not have the file, as it computes no costs; where it is needed, reading it says that it is missing.
         if "@" in name and ":" not in name and (file is None or Path(file).exists()):
             name, found = predicted.resolve(name, file)
             settings |= found
@@ -231,7 +231,7 @@ class Problem:
 
     @property
     def warnings(self) -> list[str]:
-        """Why some objective's figures are not to be trusted blindly."""
+        """Warnings about the reliability of some objectives' figures."""
         return [objective.warning for objective in self.objectives if objective.warning]
 
 

@@ -1,4 +1,4 @@
-"""Typed sections of an experiment: what a search may spend, what it runs on, and how its front is trained at the end."""
+"""Typed sections of an experiment: budget, workers, and the training of the front at the end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Section:
-    """A frozen dataclass whose values are checked by their annotations, in Python as in a file.
+    """Base of frozen dataclasses whose values are checked by their annotations, in Python as in a file.
 
     Raises InputError that names the one setting that is wrong.
     """
@@ -38,11 +38,11 @@ class Budget(Section, section="budget"):
     """Budget of a search.
 
     Args:
-        epochs: Passes over the train part, over the whole search.
+        epochs: Passes over the training set, over the whole search.
         interval: Weight steps per round; each round asks the searcher once.
-        seconds: Stop sooner, once so much time has passed.
-        evaluations: Stop sooner, once so many architectures were measured.
-        validate: How many of a stage's best are measured again on the whole validation part at its end.
+        seconds: Stop earlier, after so many seconds.
+        evaluations: Stop earlier, after so many measured architectures.
+        validate: Number of a stage's best networks that are measured again on the whole validation set at its end.
         checkpoint: Seconds between checkpoints.
 
     Example:
@@ -67,7 +67,7 @@ class Workers(Section, section="workers"):
         count: Replicas of the supernet.
         cpus: Threads of each.
         gpus: GPUs of each; fractions are allowed.
-        address: Of a running Ray cluster; without it a private one is started on this machine.
+        address: Address of a running Ray cluster; without it a private one is started on this machine.
 
     Example:
         >>> Workers(ray=False, count=1).device
@@ -95,16 +95,16 @@ class Workers(Section, section="workers"):
 
 @dataclass(frozen=True)
 class Retraining(Section, section="retrain"):
-    """Training from scratch of members of the front at the end, on the training and validation parts.
+    """Training from scratch of members of the front at the end, on the training and validation sets.
 
     SGD with a cosine to 0. The defaults are DARTS's settings for CIFAR-10 (arXiv 1806.09055, section 3.2), with fewer epochs.
 
     Args:
-        members: How many networks of the front are trained, and tested on the test part; 0 for none.
+        members: Number of networks of the front that are trained, and tested on the test set; 0 for none.
         epochs: Passes over the images.
         batch: Images per step.
         lr: Learning rate at the start.
-        momentum: Of SGD.
+        momentum: Momentum of SGD.
         weight_decay: L2 penalty.
         clip: L2 norm that gradients are clipped to.
         channels_last: Memory layout of images, as for the supernet.

@@ -1,4 +1,4 @@
-"""Search spaces by name: ours, those of installed packages, and anybody's own network or class."""
+"""Search spaces by name: ours, those of installed packages, and a user's own network or class."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def find_architecture(space: SearchSpace, text: str) -> Architecture:
 
 
 def size(space: SearchSpace) -> str:
-    """Format the number of architectures: a product of powers where nobody could read the digits."""
+    """Format the number of architectures: a product of powers where the digits would be unreadable."""
     if space.architectures < 1e9:
         return f"{space.architectures:,}"
     counts: dict[int, int] = {}

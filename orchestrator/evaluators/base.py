@@ -28,7 +28,7 @@ class Schedule:
         interval: Weight steps of shared weights per round.
         batch: Images per weight step, over all replicas.
         portion: Architectures that a round asks for at most.
-        passes: Passes over the validation part that judging a network takes.
+        passes: Passes over the validation set that judging a network takes.
         steps_each: Weight steps that measuring a network takes, where it is trained for that; 0 with shared weights.
     """
 
@@ -117,7 +117,7 @@ class Evaluator(ABC):
 
     @abstractmethod
     def measure(self, architectures: Sequence[Architecture]) -> list[Metrics]:
-        """Return the `accuracy` in percent of each on the whole validation part."""
+        """Return the `accuracy` in percent of each on the whole validation set."""
 
     def measure_on_batch(self, architectures: Sequence[Architecture], batch: int) -> list[Metrics]:
         """Return the `accuracy` of each on validation batch number `batch`, the same for all: a proxy evaluation.

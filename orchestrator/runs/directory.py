@@ -1,4 +1,4 @@
-"""A run's directory: made, checked, and opened again."""
+"""Run directories: creation, checks, and opening."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def create(experiment: Experiment, directory: Path) -> None:
 
 
 def _with_devices(experiment: Experiment, directory: Path) -> Experiment:
-    """Copy the device files into `directory`, from where other nodes and later days find them."""
+    """Copy the device files into `directory`, where other nodes and later runs find them."""
     goals: dict[str, Goal] = {}
     for name, goal in experiment.objectives.items():
         file = goal.objective.settings.get("file") if "@" in name else None
@@ -52,7 +52,7 @@ def _with_devices(experiment: Experiment, directory: Path) -> Experiment:
             source = Path(file)
             (directory / DEVICES).mkdir(exist_ok=True)
             shutil.copyfile(source, directory / DEVICES / source.name)
-            # Beside experiment.toml, wherever that goes.
+            # relative to experiment.toml, wherever that is moved
             settings = {**goal.objective.settings, "file": f"{DEVICES}/{source.name}"}
             goal = replace(goal, objective=replace(goal.objective, settings=settings))
         goals[name] = goal

@@ -51,7 +51,7 @@ def estimate(plan: SearchPlan) -> dict[str, Any]:
 
 
 def _timed(work: Callable[[], Any]) -> float:
-    """Seconds of a second pass: allocations and kernel choices of the first one do not repeat."""
+    """Time a second pass, in seconds: allocations and kernel choices of the first one do not repeat."""
     work()
     began = time.perf_counter()
     work()
@@ -67,7 +67,7 @@ def _search_with_shared_weights(plan: SearchPlan, here: SearchPlan) -> tuple[str
     seconds = samples * _timed(lambda: evaluator.measure_on_device([largest]))
     stage, mixtures = searcher.stage, searcher.train_on(2)
     for index, share in enumerate(searcher.plan()):
-        # Later stages are deeper and hold fewer options; which ones survive makes little difference to the time.
+        # Later stages are deeper and hold fewer options; which ones survive hardly changes the time.
         options = tuple(tuple(range(n))[-max(1, math.floor(share * n + 0.5)) :] for n in space.sizes)
         evaluator.build(replace(stage, index=index, options=options), 1)
         left = [
@@ -107,7 +107,7 @@ def _search_from_scratch(plan: SearchPlan, here: SearchPlan) -> tuple[str, float
 
 
 def _retraining_step(here: SearchPlan) -> float:
-    """Seconds of a training step of the largest network."""
+    """Time a training step of the largest network, in seconds."""
     data, device = here.problem.data, here.workers.device
     network = here.problem.space.network(here.problem.space.largest()).to(device)
     x = data.normalise(data.train.images[: here.retraining.batch].to(device))

@@ -16,9 +16,16 @@ from orchestrator.spaces.base import SearchSpace
 
 
 def write_report(plan: SearchPlan, directory: Path, references: Sequence[Path] = ()) -> Path:
-    """Writes report.html of a run. Raises InputError where the run has no results yet, or its tables are damaged.
+    """Write report.html of a run.
 
-    references: directories of networks that `paretoray train` made, to be shown beside the front.
+    Args:
+        plan: The search.
+        directory: Its run directory.
+        references: Directories of networks that `paretoray train` made, to be shown beside the front.
+
+    Raises:
+        InputError: Where the run has no results yet.
+        RunError: Where its tables are damaged.
     """
     if not (directory / records.SUMMARY).exists():
         raise InputError(f"{directory} has no results yet; finish it with: paretoray resume {directory}")

@@ -1,4 +1,4 @@
-"""Training members of the front from scratch, on all workers, going on where it was left."""
+"""Training of the front's members from scratch, on all workers, continued where it was interrupted."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def retrain_front(plan: SearchPlan, directory: Path, watcher: Watcher) -> None:
 
 
 def front_members(plan: SearchPlan, directory: Path) -> list[Member]:
-    """List the members of the front that are to be trained, whether or not they are yet."""
+    """List the members of the front that are to be trained, those already trained included."""
     networks = directory / "networks"
     archs = _chosen(plan, directory)["arch"]
     return [Member(arch, networks / f"{i}.json", networks / f"{i}.pt") for i, arch in enumerate(archs)]

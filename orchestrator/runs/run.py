@@ -1,4 +1,4 @@
-"""A run from end to end in its directory: search, retraining of the front, report. Each step goes on where it was left."""
+"""A run from end to end in its directory: search, retraining of the front, report. Each step resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from orchestrator.search.rehearsal import rehearse
 
 
 def check(plan: SearchPlan) -> None:
-    """Try out all that depends on the data and on this machine, before anything starts. Raises InputError."""
+    """Check all that depends on the data and on this machine, before anything starts. Raises InputError."""
     if plan.workers.address is None:
         check_fit(plan.workers, local_resources())
         for probe in plan.problem.probes:
@@ -46,17 +46,17 @@ def go(
     new: bool = False,
     searches: Sequence[tuple[dict[str, Any], SearchPlan]] = (),
 ) -> None:
-    """Do whatever of the run is not done yet.
+    """Do what is left of the run.
 
     Args:
         plan: The search, or the first one of a sweep.
         directory: The run directory.
-        watcher: Told of everything.
+        watcher: Notified of everything.
         new: Make the directory first, once the workers are known to have a place.
-        searches: Of a new sweep, with the settings in which they differ.
+        searches: Searches of a new sweep, with the settings in which they differ.
 
     Raises:
-        Interrupted: Once the directory's stop file was heeded and the state is saved.
+        Interrupted: Where the stop file ended the run, with its state saved.
     """
     directory = directory.resolve()  # trials change their working directory
     count = len(searches) or len(sweep.settings_of(directory)) or 1
@@ -85,7 +85,7 @@ def go(
 
 
 def _is_searched(plan: SearchPlan, directory: Path) -> bool:
-    """Tell whether the search, or each of a sweep, is finished and of this very experiment, and its results are there."""
+    """Tell whether the search, or each search of a sweep, is finished, of this very experiment, and has its results."""
     folders = sweep.folders(directory) if sweep.settings_of(directory) else [directory]
     if not (directory / records.FRONT).exists() or not all(map(is_finished, folders)):
         return False
@@ -101,7 +101,7 @@ def _search(plan: SearchPlan, directory: Path, watcher: Watcher) -> bool:
 
 
 def _sweep(plan: SearchPlan, directory: Path, watcher: Watcher) -> bool:
-    """Run the searches of a sweep that are not finished: side by side with Ray, one after the other without."""
+    """Run the unfinished searches of a sweep: in parallel with Ray, one after the other without."""
     # They agree in their data, space and objectives.
     points = [(SearchPlan(open_run(folder, plan.problem.sources), plan.problem), folder) for folder in sweep.folders(directory)]
     fractions = [float(is_finished(folder)) for _, folder in points]

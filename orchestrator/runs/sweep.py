@@ -1,7 +1,7 @@
-"""Several searches that differ in some settings, side by side as one Tune grid, and their merged front.
+"""Several searches that differ in some settings, in parallel as one Tune grid, and their merged front.
 
-A sweep's directory is a run directory itself: what its searches found together, with `searches/` below it, one run directory
-for each, and `sweep.toml`, which says how they differ. So the same commands report on it, and resume it.
+A sweep's directory is itself a run directory with the merged results. In it, `searches/` has a run directory for each search,
+and `sweep.toml` the settings in which they differ. So the same commands report on it and resume it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,14 @@ Search = tuple[dict[str, Any], Experiment]
 def plan(path: Path | None, overrides: Sequence[str], varied: Sequence[str], seeds: int) -> list[Search]:
     """List the searches of a sweep: every combination of the varied settings, under each seed.
 
-    varied: `section.key=value,value,...` strings. Raises InputError for what cannot be varied or merged.
+    Args:
+        path: The experiment's file; None for the built-in one.
+        overrides: Settings of all searches, as `section.key=value`.
+        varied: `section.key=value,value,...` strings.
+        seeds: Number of seeds.
+
+    Raises:
+        InputError: For what cannot be varied or merged.
     """
     if seeds < 1:
         raise InputError(f"--seeds {seeds}; at least 1 is needed")
@@ -104,7 +111,7 @@ def merge(directory: Path) -> None:
     """Write what all searches found as if one search had found it: evaluations.csv, front.csv, summary.json.
 
     The front is the non-dominated set of the searches' fronts. Each search has weights of its own, so errors of different
-    searches are comparable only as far as these are equally good; training from scratch is the judge.
+    searches are comparable only as far as these are equally good; training from scratch decides.
     """
     parts = [(i, folder) for i, folder in enumerate(folders(directory)) if (folder / records.SUMMARY).exists()]
     if not parts:

@@ -1,4 +1,4 @@
-"""`paretoray train`: one network from scratch, a point to compare fronts with."""
+"""`paretoray train`: one network trained from scratch, as a reference point for fronts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Training:
     """One network, and how it is to be trained.
 
     Args:
-        name: Of the network, or of its space.
+        name: Name of the network, or of its space.
         plan: Data, space and settings.
         architecture: The network.
     """

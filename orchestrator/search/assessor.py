@@ -1,4 +1,4 @@
-"""Evaluation of the architectures that a searcher asks for: measured, priced, and recorded."""
+"""Evaluation of the architectures that a searcher asks for: accuracies, costs, records."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from searchers import Architecture, Evaluation, Stage
 
 
 class Assessor:
-    """Measures architectures with an evaluator, prices them by the problem's objectives, and records both.
+    """Measures architectures with an evaluator, computes their costs by the problem's objectives, and records both.
 
     Args:
         problem: Objectives, limits and the space.
         evaluator: Measures accuracies, and whatever has to be run on the device.
         recorder: Where every evaluation goes.
         spending: Counts what is measured.
-        full: Measure on the whole validation part at once, as for networks that have just been trained; otherwise on one
+        full: Measure on the whole validation set at once, as for networks that have just been trained; otherwise on one
             batch that the architectures of a round share.
 
     Attributes:
@@ -46,20 +46,20 @@ class Assessor:
         self.stage, self.samples = stage, {}
 
     def reference(self) -> list[float]:
-        """Return the costs where hypervolume begins to count, by the largest network. Raises RunError."""
+        """Return the reference point of the hypervolume, from the costs of the largest network. Raises RunError."""
         largest = self.problem.space.largest()
         metrics = self.measure_on_device([largest])[0] | {"accuracy": 0.0}
         self.price(largest, metrics)  # names an objective whose cost is no number
         return [objective.reference(metrics) for objective in self.problem.objectives]
 
     def measure_on_device(self, architectures: Sequence[Architecture]) -> list[Metrics]:
-        """Return what the objectives that run networks find out about each; each is run once in a search."""
+        """Return the metrics of the objectives that run networks; each network is run once in a search."""
         new = [a for a in dict.fromkeys(architectures) if a not in self._on_device]
         self._on_device |= dict(zip(new, self.evaluator.measure_on_device(new), strict=True))
         return [self._on_device[a] for a in architectures]
 
     def __call__(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
-        """Evaluate what a searcher asked about; one that it named twice is measured and recorded once.
+        """Evaluate what a searcher asked for; duplicates are measured and recorded once.
 
         Raises:
             RunError: For an accuracy or a cost that is not finite.
@@ -73,9 +73,9 @@ class Assessor:
         return [by_architecture[a] for a in architectures]
 
     def validate(self, derived: Sequence[Architecture], limit: int) -> None:
-        """Measure the best of the stage again, on the whole validation part, while its weights still exist.
+        """Measure the best of the stage again, on the whole validation set, while its weights still exist.
 
-        A sample is judged on one batch, so the front of all samples favours the lucky. Repeated samples count with their mean.
+        A sample is measured on one batch, so their front favours lucky batches. Repeated samples count with their mean.
 
         Args:
             derived: What the method itself would return; measured in any case.
@@ -86,13 +86,13 @@ class Assessor:
         self.spending.validating += self.spending.seconds - before
 
     def _best(self, limit: int) -> list[Architecture]:
-        """Choose samples front by front, those of a front spread out; then those that come nearest to the limits."""
+        """Choose samples front by front, well separated within a front; then infeasible ones, nearest to the limits first."""
         sampled = list(self.samples)
         costs = np.array([np.mean(self.samples[a], axis=0) for a in sampled]).reshape(
             len(sampled), len(self.problem.objectives)
         )
         broken = pareto.violations(costs, self.problem.limits)
-        # Equal in every cost is, nearly always, the same network in another notation: one of them is enough.
+        # Samples that are equal in every cost are nearly always the same network in another notation: one is enough.
         first = pareto.distinct(costs)
         sampled, costs, broken = [sampled[i] for i in first], costs[first], broken[first]
         keeping, breaking = np.flatnonzero(broken <= 0), sorted(np.flatnonzero(broken > 0), key=broken.__getitem__)
@@ -135,11 +135,11 @@ class Assessor:
         return {"probed": [[list(a), m] for a, m in self._on_device.items()]}
 
     def load_state_dict(self, state: dict[str, Any], stage: Stage) -> list[Evaluation]:
-        """Go on where `state` was taken, in `stage`; returns all evaluations of the searcher's kind so far."""
+        """Restore `state` in `stage`, and return all evaluations of the searcher's kind so far."""
         self._on_device = {tuple(a): m for a, m in state["probed"]}
         self.begin(stage)
         evaluations = []
-        # The records hold every digit.
+        # the records have every digit
         for index, architecture, costs in self.recorder.read(self.kind):
             evaluations.append(self.evaluation(architecture, costs))
             if index == stage.index:

@@ -35,7 +35,7 @@ class Spending:
 
     @property
     def fraction(self) -> float:
-        """The share of the budget that is spent, by whichever of its limits is nearest; 1 and above is all of it."""
+        """Share of the budget that is spent, by the limit that is nearest; 1 or more is all of it."""
         shares = [self.rounds / self.schedule.rounds]
         if self.budget.seconds is not None:
             shares.append(self.seconds / self.budget.seconds)
@@ -51,7 +51,7 @@ class Spending:
         return "budget.evaluations" if self.budget.seconds is None else "budget.seconds"
 
     def room(self) -> int:
-        """Return how many architectures the next round may ask for."""
+        """Return the largest number of architectures that the next round may ask for."""
         most = self.schedule.portion
         return most if self.budget.evaluations is None else max(0, min(most, self.budget.evaluations - self.evaluations))
 
@@ -65,7 +65,7 @@ class Spending:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state` was taken."""
+        """Continue where `state` was taken."""
         self.rounds, self.evaluations = state["round"], state["evaluations"]
         self.validating = float(state["validating"])
         self._before, self._began = float(state["seconds"]), time.monotonic()

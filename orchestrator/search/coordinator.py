@@ -1,4 +1,4 @@
-"""The loop of a search: rounds in; archive, records, checkpoints and progress out. Knows neither Ray nor any method."""
+"""Main loop of a search, from rounds to archive, records, checkpoints and progress; knows neither Ray nor any method."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Coordinator:
         self.searcher = plan.build_searcher()
         self.spending = Spending(plan.budget, plan.schedule)
         self.recorder = Recorder(directory, plan.problem, self.spending, plan.seed)
-        # Networks that have weights of their own, or have just been trained, are measured once and on everything.
+        # Networks with weights of their own, or just trained, are measured once, on the full validation set.
         full = not plan.shares_weights or self.searcher.full_validation
         self.assessor = Assessor(plan.problem, evaluator, self.recorder, self.spending, full=full)
         self.checkpoints = Checkpoints(directory / "checkpoints")
@@ -56,8 +56,8 @@ class Coordinator:
         """Search until the budget is spent, or `stop` says so; the state is saved either way.
 
         Args:
-            stop: Asked after every round.
-            observe: Told after every round.
+            stop: Called after every round.
+            observe: Called after every round.
 
         Returns:
             Whether the search is finished.
@@ -100,7 +100,7 @@ class Coordinator:
             return self.finished
 
     def progress(self) -> Progress:
-        """Say where the search stands."""
+        """Return the state of the search for those who watch it."""
         stage = self.assessor.stage
         return Progress(
             stage=stage.index,
@@ -109,7 +109,7 @@ class Coordinator:
             rounds=self.spending.schedule.rounds,
             evaluations=self.spending.evaluations,
             best_error=min((e.costs[0] for e in self.archive.front), default=None),
-            judged_on="the validation part" if self.assessor.full else "one batch",
+            judged_on="the validation set" if self.assessor.full else "one batch",
             hypervolume=self.archive.hypervolume,
             fraction=min(1.0, self.spending.fraction),
             seconds=self.spending.seconds,
@@ -123,7 +123,7 @@ class Coordinator:
         self.archive = Archive(self.assessor.reference())
 
     def _build(self) -> None:
-        """Have fresh weights made for the searcher's stage."""
+        """Make fresh weights for the searcher's stage."""
         stage = self.searcher.stage
         self.assessor.begin(stage)
         self._stage_began = self.spending.rounds
@@ -185,7 +185,7 @@ def identity(plan: SearchPlan) -> dict[str, Any]:
     sections = ("seed", "space", "searcher", "objectives", "training")
     schedule = {"rounds": plan.schedule.rounds, "interval": plan.budget.interval, "workers": plan.workers.count}
     for objective in plain["objectives"].values():
-        objective.pop("file", None)  # where it lies does not matter
+        objective.pop("file", None)  # its place does not matter
     return {name: plain[name] for name in sections} | {"images": images_of(plan), "schedule": schedule}
 
 

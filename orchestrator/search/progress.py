@@ -20,8 +20,8 @@ class Progress:
         rounds: Rounds in all.
         evaluations: Architectures measured so far.
         best_error: Lowest error so far, in percent; None before the first measurement.
-        judged_on: What that was measured on, in words.
-        hypervolume: Of the front so far.
+        judged_on: Images that it was measured on, in words.
+        hypervolume: Hypervolume of the front so far.
         fraction: Share of the budget that is spent, in 0..1.
         seconds: Seconds of search so far.
         machines: Kinds of machines that took part so far, each once.
@@ -61,4 +61,4 @@ class Round:
 
 
 Observer = Callable[[Round], None]
-"""Is told after every round."""
+"""Function that is called after every round."""

@@ -12,22 +12,22 @@ from searchers import Architecture, Evaluation, GradientSearcher, Mixture, Searc
 from searchers.base import check_architecture
 
 Assess = Callable[[Sequence[Architecture]], list[Evaluation]]
-"""Measures architectures with the weights as they are now, and prices them."""
+"""Function that evaluates architectures with the current weights."""
 
 
 def rounds(
     searcher: Searcher, evaluator: Evaluator, assess: Assess, interval: int, room: Callable[[], int]
 ) -> Iterator[list[Evaluation]]:
-    """Yield the evaluations of each round, for ever: `interval` weight steps, then what the searcher asks for.
+    """Yield the evaluations of each round, without end: `interval` weight steps, then what the searcher asks for.
 
     Between rounds the caller may have the evaluator built anew for another stage.
 
     Args:
-        searcher: Asked and told.
+        searcher: The method.
         evaluator: Trains, and differentiates for a `GradientSearcher`.
-        assess: Measures what the searcher asks about.
+        assess: Evaluates what the searcher asks for.
         interval: Weight steps per round.
-        room: Tells how many evaluations the budget still has.
+        room: Returns the number of evaluations that the budget has left.
 
     Raises:
         TypeError: For a gradient method and an evaluator without gradients.

@@ -41,8 +41,8 @@ def write_results(
         plan: The search.
         recorder: Its tables.
         archive: The front of its samples, and the reference point.
-        spending: What it has spent.
-        evaluator: Tells its weight steps.
+        spending: Account of its budget.
+        evaluator: Source of its weight steps.
         finished: Whether the budget is spent.
         derived: What the method itself returns.
         machines: Kinds of machines that took part.

@@ -100,7 +100,7 @@ class SharedWeights:
     def accuracies(
         self, architectures: Sequence[Architecture], images: int | None, show: Show, stop: Callable[[], bool]
     ) -> pd.DataFrame:
-        """`arch` and, for each of `statistics`, the inherited accuracy in percent of the whole validation part, or of
+        """`arch` and, for each of `statistics`, the inherited accuracy in percent of the whole validation set, or of
         `images` of it drawn by the seed. What was measured before with these weights is read from the run's folder.
 
         Raises Interrupted once `stop` says so; what is measured by then is kept.
@@ -198,7 +198,7 @@ def _measured(path: Path, checksum: str, images: int) -> dict[tuple[str, str], f
 
 
 def _fewer(data: Dataset, images: int, seed: int) -> Dataset:
-    """Return the data with so many images of the validation part, drawn by the seed."""
+    """Return the data with so many images of the validation set, drawn by the seed."""
     order = np.random.default_rng([seed, _IMAGES]).permutation(len(data.valid))
     kept = torch.from_numpy(np.sort(order[:images]))
     return replace(data, valid=Part(data.valid.images[kept], data.valid.labels[kept]))

@@ -157,7 +157,7 @@ def test_a_finished_search_is_left_as_it_is(whole: tuple[Path, list[Progress]], 
 
 
 def test_it_finds_what_is_truly_good_by_evaluations_that_are_off(fake: SearchPlan, tmp_path: Path) -> None:
-    """Costs of the front are those of the whole validation part, and its hypervolume nears that of the best networks."""
+    """Costs of the front are those of the whole validation set, and its hypervolume nears that of the best networks."""
     plan = fake.varied(budget=replace(fake.budget, epochs=60.0, validate=32))
     coordinator = start(plan, tmp_path)
     assert coordinator.run(lambda: False, ignore)
