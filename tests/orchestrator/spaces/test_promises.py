@@ -212,7 +212,9 @@ def test_dropped_options_hold_no_parameters(name: str) -> None:
 def test_drawings(name: str) -> None:
     space = small(name)
     for architecture in drawn(space, 6):
-        for title, graph in space.drawing(architecture).items():
+        drawings = space.drawing(architecture)
+        assert drawings
+        for title, graph in drawings.items():
             assert all(end in graph.boxes for arrow in graph.arrows for end in arrow)
             assert set(graph.kinds) <= set(graph.boxes)
             assert len(set(graph.arrows)) == len(graph.arrows)
