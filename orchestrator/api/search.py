@@ -17,7 +17,7 @@ from orchestrator.config.problem import Problem
 from orchestrator.config.settings import Budget, Retraining, Workers
 from orchestrator.errors import InputError, Interrupted
 from orchestrator.registry import Component, check_subclass
-from orchestrator.runs.directory import check_out, open_run
+from orchestrator.runs.directory import check_out, open_run, reopen
 from orchestrator.runs.display import Display
 from orchestrator.runs.run import check, go
 from orchestrator.runs.watcher import Watcher
@@ -120,7 +120,7 @@ def resume(
         RunError: For a damaged checkpoint, or one of another experiment.
     """
     path = Path(directory).resolve()
-    plan = SearchPlan.of(open_run(path)) if problem is None else SearchPlan(open_run(path, problem.sources), problem)
+    plan = SearchPlan.of(open_run(path)) if problem is None else reopen(path, problem)
     return _go(plan, path, callbacks, progress)
 
 

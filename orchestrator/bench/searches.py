@@ -25,7 +25,7 @@ from orchestrator.config.problem import Problem
 from orchestrator.errors import InputError, RunError
 from orchestrator.evaluators.tabular import TabularBenchmark, is_accuracy
 from orchestrator.machine import threads
-from orchestrator.runs.directory import EXPERIMENT, open_run
+from orchestrator.runs.directory import EXPERIMENT, reopen
 from orchestrator.runs.display import Display
 from orchestrator.runs.estimate import estimate
 from orchestrator.runs.run import check, go
@@ -117,7 +117,7 @@ def run(
             continue
         console.print(f"search {i} of {len(jobs)}: {text}, seed {seed}", highlight=False)
         if (folder / EXPERIMENT).exists():
-            _go(SearchPlan(open_run(folder), problem), folder, console, heed)
+            _go(reopen(folder, problem), folder, console, heed)
         else:
             epochs = _epochs(plans[text], text, cost, out, heed)
             longer = plans[text].varied(seed=base.seed + seed, budget=replace(plans[text].budget, epochs=epochs))
@@ -161,7 +161,7 @@ def _timed(plan: SearchPlan, guessed: float, seconds: float, folder: Path, heed:
         try:
             if not (directory / "report.html").exists():
                 if (directory / EXPERIMENT).exists():
-                    _go(SearchPlan(open_run(directory), plan.problem), directory, Console(quiet=True), heed)
+                    _go(reopen(directory, plan.problem), directory, Console(quiet=True), heed)
                 else:
                     check(trial)
                     _go(trial, directory, Console(quiet=True), heed, new=True)
@@ -267,7 +267,7 @@ def _truth(folder: Path, columns: Sequence[str], table: TabularBenchmark | None)
 
 def _inherited(folder: Path, problem: Problem, table: TabularBenchmark, console: Console) -> pd.DataFrame | None:
     """trust.csv of a search, made if it is not there; None for networks that inherited nothing, or are too few to rank."""
-    plan = SearchPlan(open_run(folder), problem)
+    plan = reopen(folder, problem)
     if not plan.shares_weights:
         return None
     try:

@@ -11,7 +11,8 @@ from pathlib import Path
 from analysis import records
 from orchestrator.config.experiment import Experiment
 from orchestrator.config.overrides import read
-from orchestrator.config.problem import Goal, Sources
+from orchestrator.config.plan import SearchPlan
+from orchestrator.config.problem import Goal, Problem, Sources
 from orchestrator.errors import InputError
 
 EXPERIMENT = "experiment.toml"
@@ -64,6 +65,11 @@ def open_run(directory: Path, sources: Sources | None = None) -> Experiment:
     if not (directory / EXPERIMENT).is_file():
         raise InputError(f"{directory} is not a run directory: it has no {EXPERIMENT}")
     return read(directory / EXPERIMENT, [], sources)
+
+
+def reopen(directory: Path, problem: Problem) -> SearchPlan:
+    """Read the plan of an existing run directory, whose problem is resolved already. Raises InputError."""
+    return SearchPlan(open_run(directory, problem.sources), problem)
 
 
 def is_finished(directory: Path) -> bool:

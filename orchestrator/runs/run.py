@@ -7,14 +7,13 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from analysis import records
 from orchestrator.cluster import trials
 from orchestrator.cluster.connection import check_fit, cluster, local_resources
 from orchestrator.config.plan import SearchPlan
 from orchestrator.errors import InputError, Interrupted, attributed_to, doing
 from orchestrator.machine import threads
 from orchestrator.runs import sweep
-from orchestrator.runs.directory import create, is_finished, open_run
+from orchestrator.runs.directory import create, is_finished, reopen
 from orchestrator.runs.report import write_report
 from orchestrator.runs.retraining import front_members, retrain_front
 from orchestrator.runs.watcher import Watcher
@@ -87,10 +86,12 @@ def go(
 def _is_searched(plan: SearchPlan, directory: Path) -> bool:
     """Tell whether the search, or each search of a sweep, is finished, of this very experiment, and has its results."""
     folders = sweep.folders(directory) if sweep.settings_of(directory) else [directory]
-    if not (directory / records.FRONT).exists() or not all(map(is_finished, folders)):
+    try:
+        front_members(plan, directory)
+    except (OSError, ValueError):  # missing or damaged, and written again from the records
         return False
-    others = [SearchPlan(open_run(folder, plan.problem.sources), plan.problem) for folder in folders if folder != directory]
-    return all(map(is_complete, others or [plan], folders))
+    plans = [plan if folder == directory else reopen(folder, plan.problem) for folder in folders]
+    return all(map(is_finished, folders)) and all(map(is_complete, plans, folders))
 
 
 def _search(plan: SearchPlan, directory: Path, watcher: Watcher) -> bool:
@@ -103,7 +104,7 @@ def _search(plan: SearchPlan, directory: Path, watcher: Watcher) -> bool:
 def _sweep(plan: SearchPlan, directory: Path, watcher: Watcher) -> bool:
     """Run the unfinished searches of a sweep: in parallel with Ray, one after the other without."""
     # They agree in their data, space and objectives.
-    points = [(SearchPlan(open_run(folder, plan.problem.sources), plan.problem), folder) for folder in sweep.folders(directory)]
+    points = [(reopen(folder, plan.problem), folder) for folder in sweep.folders(directory)]
     fractions = [float(is_finished(folder)) for _, folder in points]
 
     def show(index: int, happened: Round) -> None:
