@@ -155,7 +155,7 @@ def _draw(ax: Axes, graph: Graph, places: Mapping[str, tuple[float, float, float
             ax.add_patch(box)
         else:
             ax.add_patch(Ellipse((x, y), width, height, facecolor=STATE, edgecolor=INK, lw=0.8, zorder=2))
-        ax.text(x, y, _typeset(text), ha="center", va="center", fontsize=7.5, color=INK, zorder=3)
+        ax.text(x, y, _typeset(text), parse_math="_{" in text, ha="center", va="center", fontsize=7.5, color=INK, zorder=3)
     xs = [x + side * width / 2 for x, _, width in places.values() for side in (-1, 1)]
     ys = [y for _, y, _ in places.values()]
     ax.set_xlim(min(xs) - 0.1, max(xs) + 0.1)

@@ -34,6 +34,7 @@ STYLE = {
     "figure.dpi": 110,
     "svg.fonttype": "path",
     "svg.hashsalt": "paretoray",
+    "text.parse_math": False,  # titles of objectives are a user's own; a price in $ is no formula
 }
 
 

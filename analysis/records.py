@@ -21,6 +21,12 @@ SUMMARY = "summary.json"
 TRUST = "trust.csv"
 RANKING_QUALITY = "trust.json"
 
+RESERVED = (
+    "seed", "step", "stage", "kind", "arch", "seconds", "search", "accuracy", "test_error_percent", "train_loss",
+    "retrain_seconds", "machine",
+)  # fmt: skip
+"""Columns of the tables of a run other than those of its objectives."""
+
 COUNTS = ("parameters", "macs")
 """Columns of integers, to be printed in full."""
 

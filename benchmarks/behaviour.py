@@ -218,7 +218,7 @@ def _rows(path: Path) -> int:
 
 
 def run(case: Case) -> dict[str, str]:
-    """What the case writes, by path, without what differs from run to run. Raises Failed."""
+    """Run a case, and return what it writes by path, without what differs from run to run. Raises Failed."""
     with tempfile.TemporaryDirectory(prefix="behaviour-") as made:
         folder = Path(made)
         (folder / "run.toml").write_text(EXPERIMENT)
@@ -272,7 +272,7 @@ def _timeless(value: Any) -> Any:
 
 
 def differences(before: dict[str, str], now: dict[str, str]) -> Iterator[tuple[str, str]]:
-    """Each file that differs, and the first of its lines that does."""
+    """List each file that differs, with the first of its lines that does."""
     for name in sorted({*before, *now}):
         if before.get(name) == now.get(name):
             continue
@@ -298,7 +298,7 @@ def described(files: dict[str, str]) -> dict[str, dict[str, Any]]:
 
 
 def outcomes(cases: Sequence[Case], jobs: int) -> Iterator[tuple[Case, dict[str, str] | Failed, float]]:
-    """What each case wrote or why it failed, and its seconds, in the order of the cases."""
+    """Run the cases; return what each wrote or why it failed, and its seconds, in their order."""
 
     def outcome(case: Case) -> tuple[Case, dict[str, str] | Failed, float]:
         began = time.monotonic()

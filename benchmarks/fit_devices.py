@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from hw_profiles import Profile
+from hw_profiles.profile import Profile
 from orchestrator.evaluators.tabular import TabularBenchmark
 from orchestrator.objectives.predicted import Prediction
 from orchestrator.profiling.fitting import from_table

@@ -26,7 +26,7 @@ from orchestrator.config.spaces import make_space
 from orchestrator.evaluators.tabular import TabularBenchmark
 
 Run = Callable[[TabularBenchmark, int, int], list[pr.Evaluation]]
-"""From a table, a budget of different architectures and a seed to what a method evaluates."""
+"""Run of a method: a table, a budget of different architectures and a seed give what it evaluates."""
 
 
 def single(name: str) -> Run:

@@ -4,7 +4,7 @@
 
 TABLE has NAS-Bench-201's networks, IMAGES the folder of CIFAR-10's. Each proxy, CHANNELSxCELLS, trains its shared weights on
 uniform paths with one thread for so many seconds of processor time, in turn; then the same random networks are measured on
-2,000 images of the validation part, and their accuracies compared with the table's.
+2,000 images of the validation set, and their accuracies compared with the table's.
 """
 
 from __future__ import annotations

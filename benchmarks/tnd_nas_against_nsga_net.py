@@ -4,7 +4,7 @@
         [--reference 20] [section.key=value ...]
 
 The built-in experiment with its data and space, or others by overrides; one process and one thread per search. Both are judged
-by the same: networks trained from scratch for so many epochs, and (error on the validation part, parameters) of those in the
+by the same: networks trained from scratch for so many epochs, and (error on the validation set, parameters) of those in the
 box up to the reference error and 1.1 times the largest network's parameters. NSGA-Net's candidates are such networks. TND-NAS
 searches with shared weights, at several lengths in epochs; the ten best of what it measured at the end of its stages, rank by
 rank and spread out, are then trained, and that is part of its cost.

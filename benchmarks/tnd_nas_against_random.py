@@ -26,7 +26,7 @@ from in_process import plan_of, search
 from scipy.stats import mannwhitneyu
 
 from analysis import pareto
-from hw_profiles import measure_latency
+from hw_profiles.measure import measure_latency
 
 
 def figures_of(overrides: list[str], directory: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ Name = TypeVar("Name")
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 FOLDS = 5
 TOLERANCE = 1e-10
-"""Of the solver: what is so near its bound is on it. Kernels of unlike processors end on either side."""
+"""Tolerance of the solver: what is so near its bound is on it. Kernels of different processors end on either side."""
 EQUAL = 1e-6, 1e-12
 """Errors that differ by less, relative to the least or in all, say nothing of who is better: a millionth of a cost, squared."""
 
@@ -142,7 +142,7 @@ def agreement(measured: Floats, predicted: Floats) -> dict[str, float]:
 
 
 def _rounded(values: Floats) -> Floats:
-    """To nine digits each: sums in another order differ from the fifteenth."""
+    """Round each to nine digits: sums in another order differ from the fifteenth."""
     fraction, exponent = np.frexp(values)
     found: Floats = np.ldexp(np.round(fraction * 2.0**30) / 2.0**30, exponent)
     return found

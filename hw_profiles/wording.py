@@ -1,4 +1,4 @@
-"""What pydantic finds wrong with a value, in words of ours."""
+"""Plain messages for what pydantic finds wrong with a value."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _KINDS = {
 
 
 def in_words(errors: Sequence[ErrorDetails]) -> str:
-    """All that any one of would have been right, as for `float | list[float]`."""
+    """Join messages any one of which would have been right, as for `float | list[float]`."""
     said = []
     for error in errors:
         kind = error["type"]

@@ -1,4 +1,4 @@
-"""Where it runs: search spaces, objectives, evaluators, Ray and the command line. The one package that knows all others.
+"""Hub of the search: spaces, objectives, evaluators, Ray and the command line. The one package that knows all others.
 
 Importing it makes sure that its sister packages are found beside it. Ray puts the driver's folder before everything else on the
 path of its workers, and a module called `analysis` is anybody's.

@@ -67,7 +67,7 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
     metavar="section.key=V,V,...",
     help="Search once for each value, side by side, and merge the fronts; several of them make a grid.",
 )
-@click.option("--seeds", type=int, default=1, show_default=True, help="Search under so many seeds, likewise.")
+@click.option("--seeds", type=int, default=1, show_default=True, help="Number of seeds; each is a separate search.")
 @click.option("--dry-run", is_flag=True, help="Check everything, print what would run and for about how long; start nothing.")
 @_guarded
 def search(settings: tuple[str, ...], out: Path | None, varied: tuple[str, ...], seeds: int, dry_run: bool) -> None:
@@ -148,7 +148,7 @@ def report(directories: tuple[Path, ...], references: tuple[Path, ...]) -> None:
 @click.option("--column", help="The table's column that is the truth; one that ends in accuracy or _acc is maximised.")
 @click.option("--networks", type=int, default=100, show_default=True, help="Random networks to rank.")
 @click.option("--retrain", "members", type=int, help="Without --table: so many of them are trained from scratch.  [default: 8]")
-@click.option("--images", type=int, help="Of the validation part, to measure inherited accuracies on; all by default.")
+@click.option("--images", type=int, help="Images of the validation set to measure inherited accuracies on; all by default.")
 @_guarded
 def trust(directory: Path, **given: Any) -> None:
     """Measure whether the shared weights of a finished search rank networks as they truly are.
@@ -188,13 +188,13 @@ PLAYED = "random-search,nsga2,pymoo-algorithm:algorithm=SMSEMOA,aging-evolution,
 @click.option("--space", help="The space that arch is written in.")
 @click.option("--objectives", metavar="A,B,...", help="Columns; one that ends in accuracy or _acc is maximised.")
 @click.option("--searchers", default=PLAYED, metavar="X,Y,...", help="Names, with settings as nsga2:population=40.")
-@click.option("--budget", type=float, help="Different architectures that each may evaluate.  [default: 400]")
-@click.option("--time", "column", help="The table's column of what an evaluation takes; --budget is then in its unit.")
-@click.option("--sha256", multiple=True, help="What the table's file must hash to; one for each --table.")
-@click.option("--seconds", type=float, help="Compare whole searches: what each may take.")
-@click.option("--images", type=float, help="Compare whole searches: images that each may train its weights on.")
+@click.option("--budget", type=float, help="Different architectures for each to evaluate.  [default: 400]")
+@click.option("--time", "column", help="Column with the time of an evaluation; --budget is then in its unit.")
+@click.option("--sha256", multiple=True, help="Expected SHA-256 of the table's file; one for each --table.")
+@click.option("--seconds", type=float, help="Compare whole searches: seconds for each.")
+@click.option("--images", type=float, help="Compare whole searches: images for each to train its weights on.")
 @click.option("--seeds", type=int, help="[default: 20, 3 of whole searches]")
-@click.option("--workers", type=int, help="Of a table: runs at a time, each on a CPU; by default as many as there are.")
+@click.option("--workers", type=int, help="With a table: runs at a time, each on a CPU; by default as many as there are CPUs.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder; the default is runs/bench and the time of day.")
 @_guarded
 def bench(settings: tuple[str, ...], **given: Any) -> None:
@@ -234,7 +234,7 @@ def bench(settings: tuple[str, ...], **given: Any) -> None:
 @main.command()
 @click.argument("space", metavar="SPACE|SEARCHER|OBJECTIVE")
 @click.argument("arguments", nargs=-1, metavar="[ARCHITECTURE or published name] [key=value ...]")
-@click.option("--kind", type=click.Choice(["space", "searcher", "objective"]), help="What the name is of; found out by itself.")
+@click.option("--kind", type=click.Choice(["space", "searcher", "objective"]), help="Kind of the name; found by itself.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--out", type=click.Path(path_type=Path), help="Draw the architecture: a PNG and a DOT file for each part.")
 @_guarded
@@ -392,15 +392,39 @@ def devices(names: tuple[str, ...], space: str | None, cost: str, out: Path | No
 
 
 @main.command("list")
-@click.argument("what", type=click.Choice(["searchers", "spaces", "objectives", "devices", "datasets"]))
+@click.argument("what", type=click.Choice(["searchers", "spaces", "objectives", "evaluators", "devices", "datasets"]))
 def list_names(what: str) -> None:
-    """Print the names that an experiment may use."""
-    from hw_profiles import profile
-    from orchestrator import registry as names
-    from orchestrator.data import loaders as data
+    """Print the names that an experiment may use: on a terminal each with a sentence, otherwise alone, one per line.
 
-    own = {"datasets": list(data.LOADERS), "devices": list(profile.devices())}
-    click.echo("\n".join(own[what] if what in own else names.known(what.removesuffix("s"))))
+    `paretoray describe` has the settings of searchers, objectives and spaces.
+    """
+    described = _listed(what)
+    if not sys.stdout.isatty():
+        click.echo("\n".join(described))
+        return
+    table = Table.grid(padding=(0, 2))
+    for name, text in described.items():
+        table.add_row(escape(name), escape(text))
+    Console().print(table)
+
+
+def _listed(what: str) -> dict[str, str]:
+    from orchestrator import registry
+
+    if what == "devices":
+        from hw_profiles import profile
+
+        return {name: profile.read(path)[0].hardware for name, path in profile.devices().items()}
+    if what == "datasets":
+        from orchestrator.data import loaders
+
+        return {name: registry.first_sentence(load.__doc__ or "") for name, load in loaders.LOADERS.items()}
+    if what == "evaluators":
+        from orchestrator.config.experiment import EVALUATORS
+
+        ours = {name: registry.first_sentence(cls.__doc__ or "") for name, cls in EVALUATORS.items()}
+        return ours | registry.summaries("evaluator")
+    return registry.summaries(what.removesuffix("s"))
 
 
 def _go(plan: Any, directory: Path, new: bool = False, searches: Any = ()) -> None:
@@ -438,7 +462,7 @@ def _print_front(console: Console, directory: Path) -> None:
     table = Table(title=f"The front: hypervolume {summary['hypervolume']:.3f}", title_justify="left")
     table.add_column("#", justify="right")
     for column in columns:
-        table.add_column(column, justify="right", no_wrap=True)
+        table.add_column(escape(column), justify="right", no_wrap=True)
     if front.empty:
         limits = ", ".join(f"{c} at most {number(c, v)}" for c, v in summary["limits"].items())
         console.print(f"no network that was measured keeps the limits ({limits}); loosen one, or search longer", **plain)

@@ -1,4 +1,4 @@
-"""What there is to say of a space, or of one architecture in it."""
+"""Descriptions of searchers, objectives, spaces and single architectures."""
 
 from __future__ import annotations
 
@@ -75,9 +75,10 @@ def component_lines(facts: dict[str, Any]) -> list[str]:
 
 
 def describe(space: str, text: str | None, given: dict[str, Any]) -> Described:
-    """A space with the settings that are `given`, or its architecture `text`, with those of a published one unless given.
+    """Describe a space, or its architecture `text`.
 
-    Raises InputError for an unknown name or setting, and for a text that is no architecture.
+    Settings that are not `given` are those of a published architecture, or the defaults. Raises InputError for an unknown name
+    or setting, and for a text that is no architecture.
     """
     known = published(space, text) if text else None
     settings = (dict(known.settings) if known else {}) | given
@@ -114,7 +115,7 @@ def describe(space: str, text: str | None, given: dict[str, Any]) -> Described:
 
 
 def lines(described: Described) -> list[str]:
-    """The same for people."""
+    """Format a description for people."""
     space, facts = described.space, described.facts
     settings = ", ".join(f"{key} = {_plain(value)}" for key, value in facts["settings"].items() if value is not None)
     told = [f"{facts['space']}: {settings}", ""]
@@ -145,7 +146,7 @@ def lines(described: Described) -> list[str]:
 
 
 def write(described: Described, folder: Path) -> list[Path]:
-    """A PNG and a DOT file of each part of an architecture."""
+    """Write a PNG and a DOT file of each part of an architecture."""
     from analysis import drawing, plots
 
     assert described.architecture is not None

@@ -1,33 +1,34 @@
-"""The ways in which a run ends with one clear message and no traceback, and what is said of an error that nobody expected."""
+"""Errors that end a run with one clear message and no traceback, and the message for an error that nobody expected."""
 
 from __future__ import annotations
 
-import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+OURS = frozenset({"paretoray", "searchers", "hw_profiles", "analysis", "orchestrator"})
+"""Our top-level packages."""
 CHECKING = ("pydantic", "pydantic_core", "numpy", "scipy", "sklearn")
 """Libraries that check what they are given. If it was ours, their words mean nothing to who runs the program."""
 
 
 class InputError(Exception):
-    """What the user wrote cannot be run: exit code 2. The message names the key, the value and the fix."""
+    """Input that cannot be run: exit code 2. The message names the key, the value and the fix."""
 
 
 class RunError(Exception):
-    """The run failed and its files are safe: exit code 1. The message says what happened and how to go on."""
+    """Failure of a run whose files are safe: exit code 1. The message says what happened and how to go on."""
 
 
 class Interrupted(Exception):
-    """Ctrl-C was heeded and the state is saved: exit code 130."""
+    """Interruption by Ctrl-C or a stop file, with the state saved: exit code 130."""
 
 
 @contextmanager
 def doing(what: str) -> Iterator[None]:
-    """Has an error that comes out remember what was being done, with which file; `unexpected` says it."""
+    """Note on an exception what was being done, with which file, for `unexpected` to say."""
     try:
         yield
     except Exception as error:
@@ -35,31 +36,51 @@ def doing(what: str) -> Iterator[None]:
         raise
 
 
+def plugin_packages(components: Iterable[object]) -> frozenset[str]:
+    """List the top-level packages of those classes and functions that are not ours."""
+    return frozenset(str(getattr(c, "__module__", "")).partition(".")[0] for c in components) - OURS - {"", "builtins"}
+
+
 @contextmanager
-def blamed(component: object, method: str) -> Iterator[None]:
-    """Report an exception in somebody else's component as theirs, with file and line; ours keep their traceback."""
-    cls = type(component)
-    if cls.__module__.partition(".")[0] in ("searchers", "orchestrator"):
-        yield
-        return
+def attributed_to(packages: Collection[str], error_type: type[InputError] | type[RunError] = RunError) -> Iterator[None]:
+    """Report an exception in the code of plug-ins in one line with its place; any other exception is left alone.
+
+    Args:
+        packages: Top-level packages of the plug-ins, as `plugin_packages` lists them.
+        error_type: InputError before anything has started, RunError later.
+    """
     try:
         yield
     except (InputError, RunError, Interrupted):
         raise
     except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        own = [f for f in frames if f.filename == getattr(sys.modules.get(cls.__module__), "__file__", None)] or frames
-        said = next(iter(filter(None, map(str.strip, str(error).splitlines()))), "")
-        raise RunError(
-            f"{cls.__module__}:{cls.__qualname__} raised {type(error).__name__} in `{method}`: {said} "
-            f"({Path(own[-1].filename).name}, line {own[-1].lineno})"
-        ) from error
+        frames = [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__) if _owner(frame) in packages]
+        if not frames:
+            raise
+        # A method that a plug-in inherits from us is its own fault, too, but then the last line is not in its files.
+        frame, line = next((f for f in reversed(frames) if _package(f[0]) in packages), frames[-1])
+        message = next(iter(filter(None, map(str.strip, str(error).splitlines()))), "")
+        place = f"{Path(frame.f_code.co_filename).name}, line {line}"
+        raise error_type(f"{_named(frames[0][0])} raised {type(error).__name__}: {message} ({place})") from error
+
+
+def _owner(frame: FrameType) -> str:
+    """Return the top-level package of the class whose method runs, otherwise of the function."""
+    return type(frame.f_locals["self"]).__module__.partition(".")[0] if "self" in frame.f_locals else _package(frame)
+
+
+def _named(frame: FrameType) -> str:
+    """Name a method by the class of its object, which an experiment names, rather than by a base of it."""
+    if "self" in frame.f_locals:
+        cls = type(frame.f_locals["self"])
+        return f"{cls.__module__}:{cls.__qualname__}.{frame.f_code.co_name}"
+    return f"{frame.f_globals.get('__name__')}:{frame.f_code.co_qualname}"
 
 
 def unexpected(error: Exception, command: str) -> str:
-    """What to say of a fault of the program: where it came up, what it is, and what was being done.
+    """Describe a fault of the program: where it came up, what it is, and what was being done.
 
-    Of an error of a library that checks values the place is shown, and what is wrong is said in our words.
+    For an error of a library that checks values, the place is shown, and what is wrong is said in our words.
     """
     from pydantic import ValidationError  # heavy, as is what follows: --help is to answer at once
 

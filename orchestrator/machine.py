@@ -34,7 +34,7 @@ def machine(device: str = "cpu") -> Machine:
 
 
 def unique(machines: Iterable[Machine]) -> list[Machine]:
-    """Each once, in their order."""
+    """List each machine once, in their order."""
     found: list[Machine] = []
     for one in machines:
         if one not in found:
@@ -43,7 +43,7 @@ def unique(machines: Iterable[Machine]) -> list[Machine]:
 
 
 def processor() -> str:
-    """The model, as the system names it."""
+    """Name the processor's model as the system does."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
@@ -51,14 +51,14 @@ def processor() -> str:
 
 
 def set_threads(count: int) -> None:
-    """Gives torch and BLAS as many as a worker of the experiment has: the order of a sum depends on their number."""
+    """Give torch and BLAS as many threads as a worker of the experiment has: the order of a sum depends on their number."""
     torch.set_num_threads(count)
     threadpool_limits(count, user_api="blas")
 
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Does what `set_threads` does, for as long as it is needed."""
+    """Apply `set_threads` within a block."""
     before = torch.get_num_threads()
     with threadpool_limits(count, user_api="blas"):
         set_threads(count)

@@ -6,6 +6,7 @@ A component of ours is found by the name of its file, one of an installed packag
 
 from __future__ import annotations
 
+import ast
 import difflib
 import importlib
 import inspect
@@ -13,7 +14,9 @@ import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -66,16 +69,40 @@ class Component:
 
 def known(kind: str) -> list[str]:
     """List the names that exist for a kind of component: those with a file of their own, then those of installed packages."""
-    package = importlib.import_module(FOLDERS[kind]) if kind in FOLDERS else None
-    files = (path for folder in (package.__path__ if package else ()) for path in Path(folder).glob("[a-z]*.py"))
-    ours = sorted(path.stem.replace("_", "-") for path in files if _defines(path))
+    ours = list(_shipped_classes(kind))
     return [*ours, *sorted(set(_installed(kind)) - set(ours))]
 
 
-def _defines(path: Path) -> bool:
-    """Tell a component from a helper module: only the former defines the class that its file is named after."""
+def summaries(kind: str) -> dict[str, str]:
+    """Describe each known name of a kind in a sentence: ours by its docstring, another by its package. Imports none of them."""
+    ours = {name: first_sentence(ast.get_docstring(cls) or "") for name, cls in _shipped_classes(kind).items()}
+    installed = {name: f"from {e.dist.name} {e.dist.version}" if e.dist else e.value for name, e in _installed(kind).items()}
+    return {name: ours[name] if name in ours else installed[name] for name in known(kind)}
+
+
+def first_sentence(text: str) -> str:
+    """Return the first sentence of a docstring in one line, without its full stop."""
+    paragraph = " ".join(text.partition("\n\n")[0].split())
+    return re.split(r"(?<=[.!?;:])\s", paragraph, maxsplit=1)[0].rstrip(".;:")
+
+
+def _shipped_classes(kind: str) -> dict[str, ast.ClassDef]:
+    """Find our components of a kind in the files that are named after them, without importing them."""
+    spec = find_spec(FOLDERS[kind]) if kind in FOLDERS else None
+    folders = (spec.submodule_search_locations or ()) if spec else ()
+    classes = {path: _class_in(path) for folder in folders for path in Path(folder).glob("[a-z]*.py")}
+    return {path.stem.replace("_", "-"): found for path in sorted(classes) if (found := classes[path])}
+
+
+@cache
+def _class_in(path: Path) -> ast.ClassDef | None:
+    """Return the class that a file is named after; None for a helper module, and for what is no Python."""
+    try:
+        statements = ast.parse(path.read_bytes()).body
+    except (SyntaxError, ValueError):
+        return None
     wanted = path.stem.replace("_", "")
-    return any(name.lower() == wanted for name in re.findall(r"^class (\w+)", path.read_text(), re.MULTILINE))
+    return next((s for s in statements if isinstance(s, ast.ClassDef) and s.bases and s.name.lower() == wanted), None)
 
 
 def _installed(kind: str) -> dict[str, EntryPoint]:
@@ -97,7 +124,7 @@ def find(kind: str, name: str, base: type | None = None) -> Callable[..., Any]:
     """
     if ":" in name:
         found = import_from(name, f"{kind}.name")
-    elif name in (installed := _installed(kind)):
+    elif name in (installed := _installed(kind)) and name not in _shipped_classes(kind):
         found = _load(installed[name], kind)
     else:
         found = _shipped(kind, name)
@@ -117,12 +144,10 @@ def _load(entry: EntryPoint, kind: str) -> Any:
 
 
 def _shipped(kind: str, name: str) -> Any:
-    if name not in known(kind):
+    shipped = _shipped_classes(kind)
+    if name not in shipped:
         raise InputError(f"unknown {kind} {name!r}{nearest(name, known(kind))}; your own is written module:Class")
-    module = importlib.import_module(f"{FOLDERS[kind]}.{name.replace('-', '_')}")
-    wanted = name.replace("-", "")
-    classes = inspect.getmembers(module, inspect.isclass)
-    return next(c for _, c in classes if c.__module__ == module.__name__ and c.__name__.lower() == wanted)
+    return getattr(importlib.import_module(f"{FOLDERS[kind]}.{name.replace('-', '_')}"), shipped[name].name)
 
 
 def name_of(kind: str, cls: type) -> str:
@@ -154,7 +179,13 @@ def import_from(reference: str, section: str) -> Any:
         for part in name.split("."):
             found = getattr(found, part)
     except Exception as error:  # whatever a user's module raises while it is imported
-        raise InputError(f"{section} = {reference!r}: cannot import it ({describe_error(error)}); write module:name") from error
+        if module == "__main__" or "<locals>" in name:
+            hint = "it belongs to a script, a notebook or a function; go on from there in Python, or move it into a module"
+        elif isinstance(error, ModuleNotFoundError) and error.name == module.partition(".")[0]:
+            hint = f"start from the folder of {error.name}.py, or install it"
+        else:
+            hint = "write module:name"
+        raise InputError(f"{section} = {reference!r}: cannot import it ({describe_error(error)}); {hint}") from error
     return found
 
 

@@ -1,4 +1,4 @@
-"""How to search: one file per method, named after it, loaded by that name.
+"""Search methods, one file each, named after it, loaded by that name.
 
 A searcher is built from a `SearchContext` and its own settings. It never sees a search space, a network or a device:
 architectures go out as tuples of option indices, costs or cotangents come back.

@@ -141,7 +141,7 @@ class SpaceFacts(Protocol):
 
     @property
     def node_inputs(self) -> Sequence[Sequence[int]]:
-        """For cells that keep two edges into each node: the choices that feed each node, node by node and cell by cell, in
+        """Cells that keep two edges into each node: the choices that feed each node, node by node and cell by cell, in
         the order of the cell's states. Empty in other spaces."""
 
     @property
@@ -249,7 +249,7 @@ class SearchContext:
 
     @property
     def additive(self) -> Sequence[Additive | None]:
-        """Each cost after the error as a sum over the options; None for one that is no such sum."""
+        """Costs after the error as sums over the options; None for one that is no such sum."""
         return tuple(model.additive() for model in self.cost_models) or (None,) * self.costs
 
     @property
@@ -320,12 +320,13 @@ class Searcher(ABC):
     a TypeError.
 
     Attributes:
+        sizes: Number of options of each choice; `build` sets it.
         needs: Attributes of the `SearchContext` that the constructor takes by name, besides `sizes`.
         target_setting: The setting that takes the objectives' targets, if the method aims at any.
         warmup_setting: The setting that says for how long shared weights train before the first proposal; it is 0 in a search
             without shared weights.
         mixes: Whether the method trains on, or asks about, mixtures of several options.
-        full_validation: Whether proposals are measured on the whole validation part, as they were just trained and with the
+        full_validation: Whether proposals are measured on the whole validation set, as they were just trained and with the
             running statistics of that training; otherwise on one batch, with the statistics of that batch.
         models_noise: Whether the method has a model of its own of how noisy costs are, and so wants them as they were measured;
             others may be told what a search makes of all its measurements.
@@ -389,7 +390,9 @@ class Searcher(ABC):
                 raise ValueError(f"{cls.target_setting} and the objectives' targets say the same; leave one out")
             settings[cls.target_setting] = list(context.targets)
         needed = {name: getattr(context, name) for name in cls.needs}
-        return cls(context.sizes, **needed, **settings)  # type: ignore[call-arg]
+        searcher = cls(context.sizes, **needed, **settings)  # type: ignore[call-arg]
+        searcher.sizes = context.sizes
+        return searcher
 
     @property
     @abstractmethod
@@ -415,6 +418,14 @@ class Searcher(ABC):
     @abstractmethod
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state` was taken, in a searcher that was built with the same arguments."""
+
+    def begin_with(self, architectures: Sequence[Architecture]) -> bool:
+        """Ask for these before any of its own choice, and learn from them; called before the first round.
+
+        Returns:
+            Whether the method can do so; by default it cannot, as a policy learns from its own samples alone.
+        """
+        return False
 
     def expected(self, rounds: int) -> float:
         """Estimate how many architectures the method asks for in a search of so many rounds."""

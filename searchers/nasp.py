@@ -30,16 +30,16 @@ class Nasp(GradientSearcher):
         steps: Weight steps of the whole search, from the budget.
         additive: Each cost after the error as a sum over the options, or None where it is no such sum.
         node_inputs: The choices that feed each node, for spaces whose cells keep two of them.
-        none_option: Per choice the option that stands for no edge, or None; it is neither weighed nor trained.
+        none_option: Per choice the option that stands for no edge, or None; it has no weight and is not trained.
         edges: Edges into a node that are run, those with the largest entries; 2 in the authors' code, 0 for all.
         size: Weight of the regulariser `size * sum(a_k ** 2 * P_k / sum(P))` at the projection, with P the first additive cost;
             0, as published, for none. The code has it on the normal cell only; here it is on all choices.
         lr: Learning rate of Adam on `a`. None for the published 3e-4 over 50 epochs of 390 steps: a search with fewer steps
             gets a proportionally larger one, up to 0.1.
-        betas: Of Adam on `a`; (0.5, 0.999) in the code.
-        weight_decay: Of Adam on `a`; 1e-3 in the code.
-        noise: Deviation of the initial `a` around 0.5. The code starts at 0.5 everywhere, where the first operation wins every
-            tie and is for a while the only one that is trained.
+        betas: Betas of Adam on `a`; (0.5, 0.999) in the code.
+        weight_decay: Weight decay of Adam on `a`; 1e-3 in the code.
+        noise: Standard deviation of the initial `a` around 0.5. The code starts at 0.5 everywhere, where the first operation
+            wins every tie and is for a while the only one that is trained.
         samples: Networks that are proposed in a round, for the archive: the projected one, and neighbours of it in one choice.
         seed: Seed of all sampling.
 

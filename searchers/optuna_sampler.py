@@ -80,6 +80,11 @@ class OptunaSampler(UniformPaths):
         self._pending: list[Any] = []
         self._log: list[tuple[int, int]] = []  # of each generation: how often the study was asked, and how many came of it
 
+    def begin_with(self, architectures: Sequence[Architecture]) -> bool:
+        super().begin_with(architectures)
+        self._log = [(0, len(self._first))]
+        return True
+
     def _propose(self, n: int) -> list[Architecture]:
         suggestions: dict[Hashable, Architecture] = {}
         in_vain, asked = 0, 0

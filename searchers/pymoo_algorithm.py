@@ -127,7 +127,7 @@ class PymooAlgorithm(UniformPaths):
         if self.algorithm in BY_DIRECTION:
             arguments["ref_dirs"] = self._directions()
         self._algorithm = (BY_RANK | BY_DIRECTION)[self.algorithm](
-            sampling=IntegerRandomSampling(),
+            sampling=_FirstThenRandom(self._first),
             crossover=UX(prob=self.crossover),
             mutation=_AnotherOption(),
             eliminate_duplicates=_SameNetwork(self._canonical),
@@ -168,6 +168,20 @@ class PymooAlgorithm(UniformPaths):
     def state_dict(self) -> dict[str, Any]:
         generations = 0 if self._algorithm is None else (self._algorithm.n_iter or 1) - 1
         return super().state_dict() | {"seed": self.seed, "generations": generations}
+
+
+class _FirstThenRandom(IntegerRandomSampling):  # type: ignore[misc]
+    """Put given architectures into the initial population, and fill it up at random."""
+
+    def __init__(self, first: Sequence[Architecture]) -> None:
+        super().__init__()
+        self.first = first
+
+    def _do(self, problem: Problem, n_samples: int, *args: Any, **kwargs: Any) -> Any:
+        x = super()._do(problem, n_samples, *args, **kwargs)
+        for i, architecture in enumerate(self.first[:n_samples]):
+            x[i] = architecture
+        return x
 
 
 class _AnotherOption(Mutation):  # type: ignore[misc]

@@ -40,7 +40,7 @@ OUTCOMES = 16
 OPTIMISM = 2.5
 """Deviations below the mean of the optimistic bound by which candidates are screened."""
 MAX_ESTIMATED = 500
-"""Only so many best candidates by the optimistic bound get a full estimate of the expected improvement."""
+"""Number of best candidates by the optimistic bound that get a full estimate of the expected improvement."""
 MARGIN = 0.1
 """Distance of the reference point beyond the worst costs, as a share of their range."""
 VIOLATION = -1
@@ -211,7 +211,7 @@ class SurrogateSearch(UniformPaths):
         score = coarse(keeps * improvement(costs(slice(None), np.full((1, len(predicted)), -OPTIMISM))[0]))
         closer = np.argsort(-score, kind="stable")[:MAX_ESTIMATED]
         closer = closer[score[closer] > 0]
-        score *= 1e-9  # where nothing can be expected any more, the best case decides
+        score *= 1e-9  # where no improvement is expected any more, the optimistic bound decides
         if len(closer) and predicted:
             normal = norm.ppf(qmc.Sobol(len(predicted), rng=rng).random(OUTCOMES))
             outcomes = costs(closer, np.clip(normal, -OPTIMISM, OPTIMISM))
@@ -331,7 +331,7 @@ class _Improvement:
             return np.ones(len(costs))
         scaled = self._scaled(costs)
         left = np.flatnonzero((scaled > 0).all(axis=1))
-        for point in self._front:  # most are dominated, which is quicker to see than to measure
+        for point in self._front:  # most are dominated, and checking that is faster than computing their gain
             left = left[(scaled[left] > point).any(axis=1)]
         improvement = np.zeros(len(costs))
         improvement[left] = np.maximum(self._reach(scaled[left]) - self._reached, 0.0).mean(axis=1)

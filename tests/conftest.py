@@ -38,5 +38,5 @@ def cluster() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
-    """As a worker of the tests' experiments has it: the order of a sum depends on the number of threads."""
+    """Use one thread, as a worker of the tests' experiments: the order of a sum depends on their number."""
     torch.set_num_threads(1)

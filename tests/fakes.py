@@ -71,7 +71,7 @@ def true_accuracy(architecture: Architecture) -> float:
 class FakeEvaluator(Differentiable):
     """Shared weights of known quality: true accuracies after `slow` steps of a stage are half of the way from guessing.
 
-    On the validation part every network has the accuracy of these weights; on a batch it is off by up to 3 points, which the
+    On the validation set every network has the accuracy of these weights; on a batch it is off by up to 3 points, which the
     seed, the batch and the network decide.
 
     Args:

@@ -63,7 +63,7 @@ def chosen(setting: dict[str, str]) -> tuple[str, str] | str:
 
 
 def tests(setting: dict[str, str], folder: Path) -> tuple[int, list[str]]:
-    """How many passed, and which did not."""
+    """Count the tests that passed, and name those that did not."""
     result = folder / "tests.xml"
     done = run(["-m", "pytest", "-m", "numeric", "-p", "no:cacheprovider", f"--junit-xml={result}"], setting)
     if not result.exists():

@@ -1,1 +1,1 @@
-"""What `import paretoray` offers: searches, results, callbacks, and components with their settings."""
+"""Python API behind `import paretoray`: searches, results, callbacks, and components with their settings."""

@@ -25,7 +25,7 @@ SearcherLike = str | type[Searcher] | Component
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What a benchmark has found.
+    """Results of a benchmark.
 
     Args:
         directory: Its folder.

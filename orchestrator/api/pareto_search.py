@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import operator
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,15 +23,16 @@ from ray.tune.utils.util import unflatten_dict
 from analysis.pareto import non_dominated
 from orchestrator.api.search import searcher_of
 from orchestrator.api.trial_config import SpaceLike, space_of
+from orchestrator.api.trial_config import architecture as architecture_of
 from orchestrator.api.trial_metrics import TrialMetrics
-from orchestrator.config.spaces import source_of
-from orchestrator.errors import InputError, RunError, blamed
+from orchestrator.config.spaces import find_architecture, source_of
+from orchestrator.errors import InputError, RunError, attributed_to, plugin_packages
 from orchestrator.registry import Component
+from orchestrator.search.rounds import proposals_of
 from searchers import Architecture, Evaluation, GradientSearcher, SearchContext, Searcher
-from searchers.base import check_architecture
 
-FORMAT = 1
-"""Of the file that `ParetoSearch.save` writes."""
+FORMAT = 2
+"""Version of the file that `ParetoSearch.save` writes."""
 ENDLESS = 1000
 """Trials that a method plans for where nobody says how many there will be."""
 IDLE = 20
@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What came of an architecture; `values` of all metrics, None where the trial failed."""
+    """Outcome of an architecture's trial: `values` of all metrics, None where it failed."""
 
     trial_id: str
     values: tuple[float, ...] | None
@@ -71,9 +71,11 @@ class ParetoSearch(TuneSearcher):  # type: ignore[misc]
         modes: By metric, "min" or "max"; those not named are minimised.
         num_samples: Trials that a method with a schedule plans for, and after which it has finished; the same number as in
             `TuneConfig`. None: it goes on for as long as Tune asks, and plans for 1,000.
+        points_to_evaluate: Networks to run first, in this order: configs of trials, with `arch` or `choices`, or notations or
+            published names alone. Methods other than those with a policy learn from them as from their own proposals.
         image: (channels, height, width) of the input; by default the space's own, or (3, 32, 32).
         classes: Outputs of the classifier; by default the space's own, or 10.
-        seed: Of all chance in the method.
+        seed: Seed of all that is random in the method.
 
     Attributes:
         space: The resolved `SearchSpace`.
@@ -96,6 +98,7 @@ class ParetoSearch(TuneSearcher):  # type: ignore[misc]
         limits: Mapping[str, float] | None = None,
         modes: Mapping[str, str] | None = None,
         num_samples: int | None = None,
+        points_to_evaluate: Sequence[Mapping[str, Any] | str] | None = None,
         image: tuple[int, int, int] | None = None,
         classes: int | None = None,
         seed: int = 0,
@@ -107,9 +110,10 @@ class ParetoSearch(TuneSearcher):  # type: ignore[misc]
         self.space = space_of(space, image, classes)
         self._method, self._metrics = searcher_of(searcher), TrialMetrics.of(objectives, limits, modes)
         self._num_samples, self._seed = num_samples, seed
-        self._searcher = self._build()
+        self._points = self._read_points(points_to_evaluate or ())
+        self._searcher, learns = self._build()
         self._asked: list[Architecture] = []
-        self._queue: list[Architecture] = []
+        self._queue: list[Architecture] = [] if learns else list(self._points)
         self._trials: dict[str, Architecture] = {}
         self._outcomes: dict[Architecture, _Outcome] = {}
         self._failure: Exception | None = None
@@ -151,7 +155,7 @@ class ParetoSearch(TuneSearcher):  # type: ignore[misc]
             raise self._failure
         if self._num_samples is not None and len(self._trials) >= self._num_samples:
             return TuneSearcher.FINISHED  # type: ignore[no-any-return]
-        if not self._asked:
+        if not self._asked and not self._queue:
             self._next_round()
         if not self._queue:
             return None if self._asked else TuneSearcher.FINISHED
@@ -267,8 +271,26 @@ class ParetoSearch(TuneSearcher):  # type: ignore[misc]
 
     # Inside
 
-    def _build(self) -> Searcher:
-        """Make the method. Raises InputError for one that cannot search in this way."""
+    def _read_points(self, points: Sequence[Mapping[str, Any] | str]) -> list[Architecture]:
+        """Read the networks to run first, each once. Raises InputError for what is no network of the space."""
+        if isinstance(points, (str, Mapping)):
+            raise InputError(f"points_to_evaluate = {points!r}; write a list of networks")
+        read = []
+        for number, point in enumerate(points):
+            try:
+                read.append(
+                    find_architecture(self.space, point) if isinstance(point, str) else architecture_of(point, self.space)
+                )
+            except InputError as error:
+                example = self.space.format(self.space.largest())
+                raise InputError(
+                    f"points_to_evaluate[{number}] = {point!r} is no network of {self.space.name}; write a notation, as in "
+                    f"{example!r}, or a config with `arch` or `choices`"
+                ) from error
+        return list(dict.fromkeys(read))
+
+    def _build(self) -> tuple[Searcher, bool]:
+        """Make the method, and tell whether it learns from the points. Raises InputError if it cannot search in this way."""
         method, name = self._method.factory, self._method.name
         assert isinstance(method, type) and issubclass(method, Searcher)
         if method.target_setting is not None and "max" in [*self._metrics.modes.values()][1:]:
@@ -287,7 +309,8 @@ class ParetoSearch(TuneSearcher):  # type: ignore[misc]
         searcher = self._of_rounds(method, length)
         if searcher.mixes or searcher.stage.stages > 1:
             raise refusal
-        return self._of_rounds(method, math.ceil(length / searcher.samples))
+        searcher = self._of_rounds(method, math.ceil(length / searcher.samples))
+        return searcher, bool(self._points) and searcher.begin_with(self._points)
 
     def _of_rounds(self, method: type[Searcher], rounds: int) -> Searcher:
         context = SearchContext(
@@ -300,25 +323,24 @@ class ParetoSearch(TuneSearcher):  # type: ignore[misc]
         )
         chosen = {name: value for name, value in self._method.settings.items() if name in self._method.chosen}
         try:
-            return method.build(context, **chosen)
+            with attributed_to(self._plugins, InputError):
+                return method.build(context, **chosen)
         except ValueError as error:
             raise InputError(f"[searcher] {error}") from error
+
+    @property
+    def _plugins(self) -> frozenset[str]:
+        return plugin_packages([self._method.factory])
 
     def _next_round(self) -> None:
         """Have the method propose, until there is something that was not measured yet."""
         for _ in range(IDLE):
-            with blamed(self._searcher, "train_on"):
+            with attributed_to(self._plugins):
                 self._searcher.train_on(1)
-            with blamed(self._searcher, "ask"):
-                asked = self._searcher.ask(self._searcher.samples)
-            try:
-                for architecture in asked:
-                    check_architecture(architecture, self.space.sizes)
-                self._asked = [tuple(map(operator.index, architecture)) for architecture in asked]
-            except (ValueError, TypeError) as error:
-                raise RunError(f"{self._method.name} asked for what is not in the space: {error}") from error
-            self._queue = [a for a in dict.fromkeys(self._asked) if a not in self._outcomes]
-            if self._queue:
+                self._asked = proposals_of(self._searcher, self._searcher.samples)
+            running = set(self._trials.values())  # of the points, if any
+            self._queue = [a for a in dict.fromkeys(self._asked) if a not in self._outcomes and a not in running]
+            if any(a not in self._outcomes for a in self._asked):
                 return
             self._tell()
 
@@ -340,7 +362,7 @@ class ParetoSearch(TuneSearcher):  # type: ignore[misc]
                 else Evaluation(architecture, self._metrics.costs(values), self._metrics.violation(values))
             )
         self._asked = []
-        with blamed(self._searcher, "tell"):
+        with attributed_to(self._plugins):
             self._searcher.tell(told)
 
     def _read(self, trial_id: str, result: Mapping[str, Any]) -> tuple[float, ...] | None:
@@ -375,6 +397,7 @@ class ParetoSearch(TuneSearcher):  # type: ignore[misc]
             "limits": str(dict(self._metrics.limits)),
             "modes": str(dict(self._metrics.others)),
             "num_samples": str(self._num_samples),
+            "points_to_evaluate": str([self.space.format(a) for a in self._points]),
             "seed": str(self._seed),
         }
 
@@ -390,7 +413,7 @@ class ParetoSearch(TuneSearcher):  # type: ignore[misc]
         }
 
     def _load(self, state: dict[str, Any]) -> None:
-        searcher = self._build()
+        searcher, _ = self._build()
         searcher.load_state_dict(state["searcher"])
         self._searcher, self._failure = searcher, None
         self._asked, self._queue = ([tuple(a) for a in state[key]] for key in ("asked", "queue"))
@@ -403,5 +426,5 @@ class ParetoSearch(TuneSearcher):  # type: ignore[misc]
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._searcher = self._build()
+        self._searcher, _ = self._build()
         self._searcher.load_state_dict(state["_searcher"])

@@ -1,4 +1,4 @@
-"""What a search has found, read from its run directory."""
+"""Results of a search, read from its run directory."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Result:
 
     @property
     def finished(self) -> bool:
-        """Whether the search has spent its budget."""
+        """Tell whether the search has spent its budget."""
         return is_finished(self.directory)
 
     @cached_property
@@ -82,7 +82,7 @@ class Result:
 
     @property
     def hypervolume(self) -> float:
-        """Of the front, relative to the box between 0 and the reference point."""
+        """Hypervolume of the front, relative to the box between 0 and the reference point."""
         return float(self.summary["hypervolume"])
 
     def network(self, member: int, weights: Literal["retrained", "inherited"] | None = None) -> nn.Module:

@@ -17,7 +17,7 @@ from orchestrator.config.problem import Problem
 from orchestrator.config.settings import Budget, Front, Retraining, Workers
 from orchestrator.errors import InputError, Interrupted
 from orchestrator.registry import Component, check_subclass
-from orchestrator.runs.directory import check_out, open_run
+from orchestrator.runs.directory import check_out, open_run, reopen
 from orchestrator.runs.display import Display
 from orchestrator.runs.run import check, go
 from orchestrator.runs.watcher import Watcher
@@ -48,7 +48,7 @@ def search(
         workers: What it runs on; by default two Ray actors on this machine or the cluster that Ray is connected to.
         training: The evaluator: a name, one of `paretoray.evaluators` with settings, or settings of `supernet`.
         retrain: How members of the front are trained at the end.
-        seed: Of all chance but the split of the data.
+        seed: Seed of all randomness but the split of the data.
         out: The run directory, which must not exist; by default below `runs/`, named after the searcher, the data and the time.
         callbacks: Told of every evaluation, front and stage.
         progress: Show a progress bar, on a terminal or in a notebook.
@@ -131,7 +131,7 @@ def resume(
         RunError: For a damaged checkpoint, or one of another experiment.
     """
     path = Path(directory).resolve()
-    plan = SearchPlan.of(open_run(path)) if problem is None else SearchPlan(open_run(path, problem.sources), problem)
+    plan = SearchPlan.of(open_run(path)) if problem is None else reopen(path, problem)
     return _go(plan, path, callbacks, progress)
 
 

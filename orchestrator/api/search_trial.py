@@ -23,7 +23,7 @@ from orchestrator.config.experiment import searcher_component, training_componen
 from orchestrator.config.plan import SearchPlan
 from orchestrator.config.problem import Problem
 from orchestrator.config.settings import Budget, Workers
-from orchestrator.errors import InputError
+from orchestrator.errors import InputError, attributed_to
 from orchestrator.machine import threads
 from orchestrator.registry import Component, keywords
 from orchestrator.runs.directory import create
@@ -31,6 +31,7 @@ from orchestrator.search.checkpoint import Checkpoints
 from orchestrator.search.control import stop_file
 from orchestrator.search.coordinator import Coordinator
 from orchestrator.search.progress import Progress, Round
+from orchestrator.search.rehearsal import rehearse
 from searchers import Searcher
 
 
@@ -49,7 +50,7 @@ def trainable(
     a dot or nested; `searcher.name` takes another method. About once a second it reports `hypervolume` (to be maximised),
     `best_error` in percent (NaN before the first measurement), `evaluations`, `round`, `fraction` of the budget, and
     `finished`. Until then the first two are of samples; the last report has those of the front, measured on the whole
-    validation part. The checkpoint is a run directory: a trial that Tune starts again goes on from there, with the same
+    validation set. The checkpoint is a run directory: a trial that Tune starts again goes on from there, with the same
     records as without the interruption, and `paretoray.Result.open` reads what the last one holds.
 
     Args:
@@ -58,7 +59,7 @@ def trainable(
         budget: What each search may spend; by default 75 epochs.
         workers: What each search runs on, which is what a trial reserves; by default one CPU in the trial's own process.
         training: The evaluator, as for `paretoray.search`.
-        seed: Of all chance but the split of the data.
+        seed: Seed of all randomness but the split of the data.
 
     Returns:
         A function of the trial's config, for `tune.Tuner`.
@@ -74,7 +75,9 @@ def trainable(
     """
     workers = workers or Workers(ray=False, count=1)
     plan = make_plan(problem, searcher, budget=budget, workers=workers, training=training, seed=seed)
-    plan.build_searcher()
+    with attributed_to(plan.plugins, InputError):
+        plan.build_searcher()
+        rehearse(plan)
     alone = [{"CPU": float(workers.cpus)} | ({"GPU": workers.gpus} if workers.gpus else {})]
     # A coordinator over actors mostly waits, so its bundle is empty; then one for each actor.
     resources = tune.PlacementGroupFactory([{}, *bundles(workers)] if workers.ray else alone)
@@ -84,7 +87,7 @@ def trainable(
 def paretoray_search(config: dict[str, Any], plan: SearchPlan) -> None:
     """Run or continue a search in this trial; the name is what Tune calls its trials."""
     plan = overridden(plan, config)
-    with tempfile.TemporaryDirectory(prefix="paretoray-") as folder:
+    with tempfile.TemporaryDirectory(prefix="paretoray-") as folder, attributed_to(plan.plugins):
         directory = Path(folder, "search")
         checkpoint = tune.get_checkpoint()
         if checkpoint is None:
@@ -102,7 +105,7 @@ def paretoray_search(config: dict[str, Any], plan: SearchPlan) -> None:
 
 
 class _Reports:
-    """What a search in a trial reports to Tune, with a copy of its run directory whenever that has a new checkpoint.
+    """Reports of a search to Tune, with a copy of its run directory whenever that has a new checkpoint.
 
     Args:
         plan: The search.
@@ -125,7 +128,7 @@ class _Reports:
             self._last = time.monotonic()
 
     def finish(self, progress: Progress) -> None:
-        """Report what the search has found, by measurements on the whole validation part."""
+        """Report what the search has found, by measurements on the whole validation set."""
         result = Result(self.plan, self.directory)
         errors = result.front[self.plan.problem.columns[0]].tolist()
         self._report(progress, result.hypervolume, min(errors, default=None), finished=True)

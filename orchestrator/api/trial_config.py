@@ -18,7 +18,7 @@ from orchestrator.spaces.base import SearchSpace
 from searchers import Architecture
 
 SpaceLike = str | SearchSpace | Component | Callable[..., Any]
-"""How a space may be given: its name, an object, one of `paretoray.spaces`, or a function `build(image, classes)`."""
+"""Ways to give a space: its name, an object, one of `paretoray.spaces`, or a function `build(image, classes)`."""
 
 IMAGE, CLASSES = (3, 32, 32), 10
 """Input and output of networks where neither the user nor the space says so."""

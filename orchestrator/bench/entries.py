@@ -1,4 +1,4 @@
-"""What a benchmark compares, as a command line names it, and the folder that it claims."""
+"""Searchers that a benchmark compares, as a command line names them, and the folder that it claims."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from orchestrator.config.problem import Problem
 from orchestrator.errors import InputError, RunError
 from orchestrator.evaluators.tabular import TabularBenchmark, is_accuracy
 from orchestrator.machine import threads
-from orchestrator.runs.directory import EXPERIMENT, open_run
+from orchestrator.runs.directory import EXPERIMENT, reopen
 from orchestrator.runs.display import Display
 from orchestrator.runs.estimate import estimate
 from orchestrator.runs.run import check, go
@@ -36,14 +36,14 @@ Heed = Callable[[Path], AbstractContextManager[object]]
 SEARCHES = "searches.csv"
 FRONTS = "fronts.csv"
 JUDGED = 2000
-"""Images of the validation part, at most, that random networks are ranked on; a tenth of CIFAR-10's takes minutes a search."""
+"""Images of the validation set, at most, that random networks are ranked on; a tenth of CIFAR-10's takes minutes a search."""
 PILOT, PILOT_SECONDS = 0.08, 8.0
 """Share of the seconds that a trial run is meant to take, and seconds at least; the length of the searches follows from it."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What each search may cost: `seconds` of this machine, or `images` to train weights on; one of them."""
+    """Cost of each search: `seconds` of this machine, or `images` to train weights on; one of them."""
 
     seconds: float | None = None
     images: float | None = None
@@ -117,7 +117,7 @@ def run(
             continue
         console.print(f"search {i} of {len(jobs)}: {text}, seed {seed}", highlight=False)
         if (folder / EXPERIMENT).exists():
-            _go(SearchPlan(open_run(folder), problem), folder, console, heed)
+            _go(reopen(folder, problem), folder, console, heed)
         else:
             epochs = _epochs(plans[text], text, cost, out, heed)
             longer = plans[text].varied(seed=base.seed + seed, budget=replace(plans[text].budget, epochs=epochs))
@@ -136,7 +136,7 @@ def _folder(out: Path, text: str, seed: int) -> Path:
 
 
 def _epochs(plan: SearchPlan, text: str, cost: Cost, out: Path, heed: Heed) -> float:
-    """How long a search has to be to cost that; for seconds by a trial run, once for each searcher."""
+    """Return the epochs of a search of that cost; for seconds by a trial run, once for each searcher."""
     if cost.images is not None:
         return cost.images / len(plan.problem.data.train)
     assert cost.seconds is not None
@@ -161,7 +161,7 @@ def _timed(plan: SearchPlan, guessed: float, seconds: float, folder: Path, heed:
         try:
             if not (directory / "report.html").exists():
                 if (directory / EXPERIMENT).exists():
-                    _go(SearchPlan(open_run(directory), plan.problem), directory, Console(quiet=True), heed)
+                    _go(reopen(directory, plan.problem), directory, Console(quiet=True), heed)
                 else:
                     check(trial)
                     _go(trial, directory, Console(quiet=True), heed, new=True)
@@ -172,7 +172,7 @@ def _timed(plan: SearchPlan, guessed: float, seconds: float, folder: Path, heed:
         fixed = spent["seconds_validating"]  # at the end of each stage, however long that was
         if fixed > 0.7 * seconds:
             raise InputError(
-                f"--seconds {seconds:g}: measuring the best on the whole validation part takes {fixed:.0f} of them; allow "
+                f"--seconds {seconds:g}: measuring the best on the whole validation set takes {fixed:.0f} of them; allow "
                 "more, or lower budget.validate or data.valid"
             )
         # Not those of the budget: candidates that are trained alone get all of their epochs, however few the budget has.
@@ -234,10 +234,10 @@ def report(
     everything[["searcher", "seed", "arch", *columns, *true]].to_csv(out / FRONTS, index=False)
     against = f"the table {table.source}" if table else "all fronts together, as the true one is not known"
     judge = (
-        f"the columns {', '.join(table.columns)} of {table.source}" if table else "retraining from scratch, and the test part"
+        f"the columns {', '.join(table.columns)} of {table.source}" if table else "retraining from scratch, and the test set"
     )
     protocol = [
-        f"Each search trains its weights from nothing. Its front is what it measured best on the validation part; the true "
+        f"Each search trains its weights from nothing. Its front is what it measured best on the validation set; the true "
         f"values of the front's members are from {judge}. Costs of finding out are not the search's.",
         f"Hypervolume is relative to {against}: scaled to that front's ideal and nadir, reference point 1.1.",
         "Seconds are those of the search on this machine, one after the other. Images are those that weights were trained on "
@@ -267,7 +267,7 @@ def _truth(folder: Path, columns: Sequence[str], table: TabularBenchmark | None)
 
 def _inherited(folder: Path, problem: Problem, table: TabularBenchmark, console: Console) -> pd.DataFrame | None:
     """trust.csv of a search, made if it is not there; None for networks that inherited nothing, or are too few to rank."""
-    plan = SearchPlan(open_run(folder), problem)
+    plan = reopen(folder, problem)
     if not plan.shares_weights:
         return None
     try:
@@ -293,7 +293,7 @@ def _inherited(folder: Path, problem: Problem, table: TabularBenchmark, console:
 
 
 def _taus(folder: Path, judged: bool) -> dict[str, float]:
-    """Of random networks, by trust.json, under each statistics; and how many there were."""
+    """Return the rank correlations of random networks under each statistics, from trust.json, and the number of networks."""
     if not judged:
         return {}
     said = json.loads((folder / records.RANKING_QUALITY).read_text())

@@ -14,10 +14,10 @@ import torch
 
 from analysis import bench_report
 from orchestrator.bench.entries import claim
-from orchestrator.errors import InputError, RunError
+from orchestrator.errors import InputError, RunError, attributed_to, plugin_packages
 from orchestrator.evaluators.tabular import TabularBenchmark, is_accuracy
 from orchestrator.registry import Component
-from orchestrator.search.rounds import rounds
+from orchestrator.search.rounds import checked, rounds
 from searchers import Architecture, Evaluation, GradientSearcher, SearchContext, Searcher
 
 Job = tuple[str, int]
@@ -69,7 +69,11 @@ def run(
     if not np.ptp(front, axis=0).all():
         raise InputError(f"{table.source}: {' and '.join(table.columns)} are best together, so there is no trade-off to search")
     for entry in entries.values():
-        run_on_table(table, entry, budget, 0, only=3)  # what it cannot do here, a gradient on a partial table, shows now
+        try:  # what it cannot do here, a gradient on a partial table, shows now
+            with attributed_to(plugin_packages([entry.factory]), InputError):
+                run_on_table(table, entry, budget, 0, only=3)
+        except RunError as error:
+            raise InputError(str(error)) from error
     what = {"table": table.source, "columns": table.columns, "budget": budget, "space": space}
     what |= {"time": table.time} if table.time else {}
     what |= {"sha256": list(checksums)} if checksums else {}
@@ -141,9 +145,15 @@ def _in_turn(
     table: TabularBenchmark, entries: Mapping[str, Component], jobs: Sequence[Job], budget: float, workers: int
 ) -> Iterator[tuple[Job, list[Evaluation]]]:
     """Yield the runs as they finish."""
+
+    def run_job(table: TabularBenchmark, job: Job) -> tuple[Job, list[Evaluation]]:
+        entry = entries[job[0]]
+        with attributed_to(plugin_packages([entry.factory])):
+            return job, run_on_table(table, entry, budget, job[1])
+
     if workers == 1 or len(jobs) < 2:
         for job in jobs:
-            yield job, run_on_table(table, entries[job[0]], budget, job[1])
+            yield run_job(table, job)
         return
     import ray
 
@@ -154,16 +164,19 @@ def _in_turn(
         shared = ray.put(table)
 
         @ray.remote(num_cpus=1)  # type: ignore[untyped-decorator]
-        def task(table: TabularBenchmark, job: Job, entry: Component) -> tuple[Job, list[Evaluation]]:
+        def task(table: TabularBenchmark, job: Job) -> tuple[Job, list[Evaluation]]:
             torch.set_num_threads(1)
-            return job, run_on_table(table, entry, budget, job[1])
+            return run_job(table, job)
 
-        waiting = [task.remote(shared, job, entries[job[0]]) for job in jobs]
+        waiting = [task.remote(shared, job) for job in jobs]
         while waiting:
             ready, waiting = ray.wait(waiting, num_returns=1)
             try:
                 yield ray.get(ready[0])
             except ray.exceptions.RayError as error:
+                cause = getattr(error, "cause", None)
+                if isinstance(cause, RunError):
+                    raise cause from None  # Ray's own version of it would print the task's whole traceback
                 raise RunError(f"a run was lost: {str(error).strip().splitlines()[-1]}; the same command goes on") from error
 
 
@@ -209,7 +222,7 @@ def run_on_table(
             next(endless)
             if left <= 0:
                 return list(found.values())
-        assess(searcher.derive())
+        assess(checked(searcher, "derive", searcher.derive()))
         if left <= 0 or len(found) == before:
             break
     return list(found.values())

@@ -59,7 +59,7 @@ def cluster(workers: Workers, searches: int = 1) -> Iterator[None]:
 
 
 def _check_room(workers: Workers, patience: float = 120.0) -> None:
-    """Raise InputError where the bundles of a search find no place: the totals may suffice, and yet no node have room."""
+    """Raise InputError where the bundles of a search find no place: the totals may suffice although no single node has room."""
     group = ray.util.placement_group(bundles(workers))
     try:
         if not group.wait(patience):
@@ -84,7 +84,7 @@ def local_resources() -> dict[str, float]:
 
 
 def check_fit(workers: Workers, resources: dict[str, float]) -> None:
-    """Raise InputError where `workers` need more than there is: Ray itself would wait for ever without a message."""
+    """Raise InputError where `workers` need more than there is: Ray itself would wait indefinitely without a message."""
     for name, each, key in (("CPU", workers.cpus, "cpus"), ("GPU", workers.gpus, "gpus")):
         need, have = each * workers.count, resources.get(name, 0.0)
         if need > have:

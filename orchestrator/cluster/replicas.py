@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 
 from orchestrator.config.plan import SearchPlan
-from orchestrator.errors import InputError, RunError
+from orchestrator.errors import InputError, RunError, attributed_to
 from orchestrator.evaluators.base import Differentiable
 from orchestrator.machine import Machine, machine, set_threads
 from orchestrator.objectives.base import Metrics
@@ -40,7 +40,7 @@ class Replica:
         set_threads(workers.cpus)
         if 0 < workers.gpus < 1:
             torch.cuda.set_per_process_memory_fraction(workers.gpus)
-        self.workers, self.rank = workers, rank
+        self.workers, self.rank, self.plugins = workers, rank, plan.plugins
         self.evaluator = plan.build_evaluator(rank=rank, world=workers.count)
 
     def meeting_point(self) -> str:
@@ -61,7 +61,8 @@ class Replica:
         )
 
     def call(self, method: str, *arguments: Any) -> Any:
-        return getattr(self.evaluator, method)(*arguments)
+        with attributed_to(self.plugins):
+            return getattr(self.evaluator, method)(*arguments)
 
     def ping(self) -> None:
         pass
@@ -104,7 +105,7 @@ class Replicas(Differentiable):
     def machines(self) -> list[Machine]:
         """List the machines of the workers, and this one, where the searcher computes."""
         workers = [m for (m,) in self._get([a.call.remote("machines") for a in self._actors])]
-        here = machine()  # it may lack the GPU of a worker on the same machine, which makes it no other machine
+        here = machine()  # the same machine as a worker's even where it lacks that worker's GPU
         return workers if any(here.items() <= m.items() for m in workers) else [*workers, here]
 
     def build(self, stage: Stage, steps: int) -> None:

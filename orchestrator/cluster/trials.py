@@ -17,7 +17,7 @@ from ray import tune
 from orchestrator.cluster.connection import bundles
 from orchestrator.cluster.replicas import Replicas, WorkersLost, last_line
 from orchestrator.config.plan import SearchPlan
-from orchestrator.errors import InputError, Interrupted, RunError
+from orchestrator.errors import InputError, Interrupted, RunError, attributed_to
 from orchestrator.machine import set_threads
 from orchestrator.search.control import stop_file
 from orchestrator.search.coordinator import Coordinator
@@ -82,7 +82,7 @@ def searches(
 def _search_trial(config: dict[str, Any], plans: Sequence[SearchPlan]) -> None:
     index = config["search"]
     plan, directory, stop = plans[index], Path(config["directories"][index]), Path(config["stop"])
-    set_threads(plan.workers.cpus)  # the searcher's sums, too, are those of one process
+    set_threads(plan.workers.cpus)  # so that the searcher's sums, too, are those of a run in one process
     last = 0.0
     evaluations: list[Evaluation] = []
     front: tuple[Evaluation, ...] | None = None
@@ -97,7 +97,7 @@ def _search_trial(config: dict[str, Any], plans: Sequence[SearchPlan]) -> None:
             last, evaluations, front = time.monotonic(), [], None
 
     try:
-        with logging_to(directory):
+        with logging_to(directory), attributed_to(plan.plugins):
             coordinator, finished = resilient(plan, directory, observe, stop)
     except (InputError, RunError) as error:
         tune.report(_failure(error))
@@ -161,7 +161,7 @@ def retrain(plan: SearchPlan, directory: Path, members: Sequence[Member], done: 
         plan: The search, with the settings of retraining.
         directory: Run directory, whose stop file ends it.
         members: Networks to train.
-        done: Called with a notation and the share of its training that is over.
+        done: Called with a notation and the share of its training that is done.
 
     Raises:
         RunError: Where a trial failed.
@@ -192,7 +192,7 @@ def _retrain_trial(config: dict[str, Any], plan: SearchPlan, members: Sequence[M
             last = time.monotonic()
 
     try:
-        with logging_to(stop.parent):
+        with logging_to(stop.parent), attributed_to(plan.plugins):
             retrain_member(plan, member, progress)
     except Interrupted:
         return  # the driver sees that the result is missing

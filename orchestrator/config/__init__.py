@@ -1,1 +1,1 @@
-"""An experiment as a file or a command line says it, and how it becomes a problem to search."""
+"""Configuration: from the sections of a file or a command line to a problem that can be searched."""

@@ -1,4 +1,4 @@
-"""The schema of an experiment: every section with its keywords checked and completed, and nothing built yet."""
+"""Schema of an experiment: every section with its keywords checked and completed, and nothing built yet."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from searchers import Searcher
 
 SECTIONS = ("data", "space", "searcher", "objectives", "training", "budget", "front", "workers", "retrain")
 EVALUATORS: dict[str, type[Evaluator]] = {"supernet": Supernet, "from-scratch": FromScratch}
-"""Evaluators of ours by name: weights that all networks share, or each network by itself."""
+"""Our evaluators by name: shared weights, or each network trained from scratch."""
 
 DEFAULT: dict[str, Any] = {
     "data": {"name": "digits"},
@@ -44,13 +44,13 @@ class Experiment:
         data: Loader of the images.
         space: Search space.
         searcher: Method.
-        objectives: What is traded off, by name; the first is the error.
-        training: Evaluator, and how it trains.
-        budget: What the search may spend.
-        front: How the front is chosen.
-        workers: What it runs on.
-        retrain: How members of the front are trained at the end.
-        seed: Of all chance but the split of the data.
+        objectives: Objectives by name; the first is the error.
+        training: Evaluator with its settings.
+        budget: Budget of the search.
+        front: Settings of how the front is chosen.
+        workers: Workers of the search.
+        retrain: Settings of the training of the front's members at the end.
+        seed: Seed of all randomness but the split of the data.
     """
 
     data: Component
@@ -70,7 +70,7 @@ class Experiment:
 
         Args:
             given: The sections.
-            sources: Of a problem that was made in Python, in the place of the file's data, space and objectives.
+            sources: Sources of a problem that was made in Python, which replace the file's data, space and objectives.
 
         Raises:
             InputError: For whatever cannot be run, with what to write instead.
@@ -101,7 +101,7 @@ class Experiment:
         return experiment.checked()
 
     def checked(self) -> Experiment:
-        """Return the experiment with what one section decides for another. Raises InputError where two do not go together."""
+        """Return the experiment with the settings that follow from other sections. Raises InputError where two contradict."""
         if self.seed < 0:
             raise InputError(f"seed = {self.seed}; seeds count from 0")
         batch = self.training.settings.get("batch")
@@ -118,7 +118,7 @@ class Experiment:
 
     @property
     def shares_weights(self) -> bool:
-        """Whether candidates share weights, rather than being trained each by itself."""
+        """Tell whether candidates share weights, rather than being trained each by itself."""
         return evaluator_class(self.training).shares_weights
 
     def to_dict(self) -> dict[str, Any]:

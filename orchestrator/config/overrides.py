@@ -1,4 +1,4 @@
-"""From a TOML file and `section.key=value` overrides to an experiment."""
+"""Experiments from a TOML file and `section.key=value` overrides."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from orchestrator.errors import InputError
 
 
 def read(path: Path | None, overrides: Sequence[str], sources: Sources | None = None) -> Experiment:
-    """The experiment of a TOML file (None: the built-in one) with `section.key=value` overrides. Raises InputError."""
+    """Read the experiment of a TOML file (None: the built-in one) with `section.key=value` overrides. Raises InputError."""
     given: dict[str, Any] = copy.deepcopy(DEFAULT) if path is None else {}
     if path is not None:
         try:
@@ -24,25 +24,29 @@ def read(path: Path | None, overrides: Sequence[str], sources: Sources | None = 
             raise InputError(f"cannot read {path}: {error.strerror}") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise InputError(f"{path} is not valid TOML: {error}") from error
-    if isinstance(given.get("objectives"), list):
-        given["objectives"] = {str(name): {} for name in given["objectives"]}
+    _name_objectives(given)
     listed = given.get("objectives")
     for values in listed.values() if path is not None and isinstance(listed, dict) else ():
-        if path is not None and isinstance(values, dict) and "file" in values:  # of a device, beside the file that names it
+        if path is not None and isinstance(values, dict) and "file" in values:  # relative to the file that names it
             values["file"] = str(path.parent / str(values["file"]))
-    # Names first: naming another searcher, say, drops the keywords of the one before it, not those beside it.
+    # Names first: another searcher, say, drops the keywords of the one before it, not those given along with it.
     for override in sorted(overrides, key=lambda o: not o.partition("=")[0].endswith(".name")):
         key, equals, text = override.partition("=")
         if not equals or not key:
             raise InputError(f"{override!r} is not of the form section.key=value, as in searcher.samples=20")
         _set(given, _path(key), parse_value(text), override)
-    if isinstance(given.get("objectives"), list):
-        given["objectives"] = {str(name): {} for name in given["objectives"]}
+        _name_objectives(given)
     return Experiment.from_dict(given, sources)
 
 
+def _name_objectives(given: dict[str, Any]) -> None:
+    """Replace a list of objectives by sections with their defaults, which later overrides may complete."""
+    if isinstance(given.get("objectives"), list):
+        given["objectives"] = {str(name): {} for name in given["objectives"]}
+
+
 def arguments(given: Sequence[str]) -> tuple[Path | None, list[str]]:
-    """The TOML file, if there is one, and the overrides of a command line. Raises InputError."""
+    """Split a command line into the TOML file, if there is one, and the overrides. Raises InputError."""
     files = [s for s in given if "=" not in s]
     if len(files) > 1 or (files and given[0] != files[0]):
         raise InputError(f"expected one RUN.toml, first, then section.key=value; got {' '.join(given)}")
@@ -50,7 +54,7 @@ def arguments(given: Sequence[str]) -> tuple[Path | None, list[str]]:
 
 
 def settings(overrides: Sequence[str]) -> dict[str, Any]:
-    """From `key=value` strings, values as TOML would read them. Raises InputError."""
+    """Read `key=value` strings, values as TOML would. Raises InputError."""
     given: dict[str, Any] = {}
     for override in overrides:
         key, _, text = override.partition("=")
@@ -59,7 +63,7 @@ def settings(overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def _path(key: str) -> list[str]:
-    """The parts of a dotted key; one that has dots itself, as a file's name has, is quoted or stands behind an @."""
+    """Split a dotted key; a part that has dots itself, as a file name has, is quoted or follows an @."""
     parts = re.findall(r'"[^"]*"|[^."@]*@[^"]*?\.toml|[^."]+', key)
     return [part.strip('"') for part in parts]
 
@@ -76,7 +80,7 @@ def _set(given: dict[str, Any], path: list[str], value: Any, override: str) -> N
 
 
 def parse_value(text: str) -> Any:
-    """A value as TOML would read it; whatever it cannot read is a string, and a bare comma makes a list."""
+    """Read a value as TOML would; whatever TOML cannot read is a string, and a bare comma makes a list."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

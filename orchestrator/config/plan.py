@@ -1,4 +1,4 @@
-"""A search that could start: an experiment with its problem resolved. Made without a run, and handed to one."""
+"""Plan of a search: an experiment with its problem resolved. It is made, and can be checked, without a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from orchestrator.config.experiment import Experiment, evaluator_class
 from orchestrator.config.problem import Problem
 from orchestrator.config.settings import Budget, Front, Retraining, Workers
 from orchestrator.data.dataset import Dataset
-from orchestrator.errors import InputError
+from orchestrator.errors import InputError, plugin_packages
 from orchestrator.evaluators.base import Evaluator, Schedule
 from orchestrator.objectives.base import Probe
 from searchers import SearchContext, Searcher
@@ -95,32 +95,38 @@ class SearchPlan:
 
     @property
     def budget(self) -> Budget:
-        """What the search may spend."""
+        """Budget of the search."""
         return self.experiment.budget
 
     @property
     def workers(self) -> Workers:
-        """What the search runs on."""
+        """Workers of the search."""
         return self.experiment.workers
 
     @property
     def retraining(self) -> Retraining:
-        """How members of the front are trained at the end."""
+        """Settings of the training of the front's members at the end."""
         return self.experiment.retrain
 
     @property
     def seed(self) -> int:
-        """The seed of all chance but the split of the data."""
+        """Seed of all randomness but the split of the data."""
         return self.experiment.seed
 
     @property
     def shares_weights(self) -> bool:
-        """Whether candidates share weights."""
+        """Tell whether candidates share weights."""
         return self.experiment.shares_weights
 
     @property
+    def plugins(self) -> frozenset[str]:
+        """The top-level packages of its components that are not ours, to which their exceptions are attributed."""
+        factories = (self.experiment.searcher.factory, self.experiment.training.factory, self.experiment.space.factory)
+        return plugin_packages([*factories, *map(type, self.problem.objectives)])
+
+    @property
     def searcher_class(self) -> type[Searcher]:
-        """The method."""
+        """Class of the method."""
         factory = self.experiment.searcher.factory
         assert isinstance(factory, type) and issubclass(factory, Searcher)
         return factory
@@ -144,7 +150,7 @@ class SearchPlan:
 
     @property
     def schedule(self) -> Schedule:
-        """How the budget of the search itself is spent, less what trainings alone take."""
+        """Rounds and steps that the budget allows, less what networks trained alone take."""
         return evaluator_class(self.experiment.training).schedule(
             self.experiment.training.settings,
             epochs=self.budget.epochs - self.alone.epochs,
@@ -154,7 +160,7 @@ class SearchPlan:
         )
 
     def context(self, rounds: int) -> SearchContext:
-        """Gather what a searcher is told of the problem and the budget."""
+        """Gather the facts of the problem and the budget for a searcher."""
         return SearchContext(
             sizes=self.problem.space.sizes,
             rounds=rounds,
@@ -185,7 +191,7 @@ class SearchPlan:
         """Make the searcher. Raises InputError for a method that cannot search this problem in this way."""
         method, name = self.searcher_class, self.experiment.searcher.name
         if not self.shares_weights:
-            # With any number of rounds, so that a method that cannot work here says so before one that needs more of them.
+            # With many rounds, so that a method that cannot work here says so rather than that it needs more rounds.
             trial = self._build(method, 10_000)
             if trial.mixes or trial.stage.stages > 1:
                 raise InputError(
@@ -210,8 +216,8 @@ class SearchPlan:
         """Make one replica on this process's device. Raises InputError.
 
         Args:
-            rank: Its number.
-            world: How many there are.
+            rank: Number of the replica.
+            world: Number of replicas.
             probes: Objectives that run networks; None for those of the problem.
         """
         return evaluator_class(self.experiment.training).create(

@@ -1,4 +1,4 @@
-"""The problem that a search solves: a space, data, and what is traded off. Resolved once and passed down."""
+"""Problem that a search solves: space, data and objectives, resolved once and passed down."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from analysis.records import RESERVED
 from orchestrator.config.spaces import FROM_DATA, build_space, source_of, space_component
 from orchestrator.data import loaders
 from orchestrator.data.dataset import Dataset
-from orchestrator.errors import InputError
+from orchestrator.errors import InputError, attributed_to, plugin_packages
 from orchestrator.objectives import predicted
 from orchestrator.objectives.base import Objective, Probe
 from orchestrator.objectives.predicted import ProfiledCost
@@ -25,7 +26,7 @@ GOALS = ("at_most", "target")
 """Keys of every objective besides those of its class."""
 
 ObjectiveLike = str | type[Objective] | Component
-"""How an objective may be given: its name, its class, or a class with settings."""
+"""Ways to give an objective: its name, its class, or a class with settings."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Goal:
                 "objectives.error.target: the error is always to be as low as possible; a limit is written at_most"
             )
         file = settings.get("file")
-        # A worker need not have the file, as it prices nothing; where it is needed, reading it says that it is missing.
+        # A worker need not have the file, as it computes no costs; where it is needed, reading it says that it is missing.
         if "@" in name and ":" not in name and (file is None or Path(file).exists()):
             name, found = predicted.resolve(name, file)
             settings |= found
@@ -69,8 +70,14 @@ class Goal:
         """Make the objective for the networks of `space`. Raises InputError."""
         cost, at, device = self.name.partition("@")
         from_name = {"cost": cost, "device": device} if at and self.objective.factory is ProfiledCost else {}
-        made = self.objective.build(f"objectives.{self.name}", space, **from_name)
+        section = f"objectives.{self.name}"
+        with attributed_to(plugin_packages([self.objective.factory]), InputError):
+            made = self.objective.build(section, space, **from_name)
         assert isinstance(made, Objective)
+        for attribute in ("column", "title"):
+            text = getattr(made, attribute, None)
+            if not isinstance(text, str) or not text.strip() or not text.isprintable():
+                raise InputError(f"{section}: its {attribute} is {text!r}; write its name and unit, in one line")
         return made
 
     def to_dict(self) -> dict[str, Any]:
@@ -121,6 +128,18 @@ def _goal(objective: Any, values: Any) -> Goal:
         return Goal.of(objective.name, {**objective.settings, **values})
     check_subclass(objective, Objective, f"objectives: {objective!r}")
     return Goal(Component.of(name_of("objective", objective), objective, values, "objectives", FROM_PROBLEM))
+
+
+def _check_columns(goals: Mapping[str, Goal], objectives: Iterable[Objective]) -> None:
+    """Raise InputError where two objectives, or an objective and the tables of every run, have the same column."""
+    owners = dict.fromkeys(RESERVED, "every run")
+    for name, objective in zip(goals, objectives, strict=True):
+        for column in (objective.column, *([objective.spread] if objective.spread else [])):
+            if column in owners:
+                raise InputError(
+                    f"objectives.{name}: its column {column!r} is one of {owners[column]} already; give it another `column`"
+                )
+            owners[column] = name
 
 
 @dataclass(frozen=True, init=False)
@@ -177,9 +196,7 @@ class Problem:
         object.__setattr__(self, "data", images)
         object.__setattr__(self, "sources", Sources(named, source, goals))
         object.__setattr__(self, "objectives", tuple(goal.build(resolved) for goal in goals.values()))
-        for column in (doubled := [c for c in self.columns if self.columns.count(c) > 1]):
-            names = [goal.name for goal, other in zip(goals.values(), self.columns, strict=True) if other == column]
-            raise InputError(f"objectives {' and '.join(names)} both have the column {doubled[0]}; give one another `column`")
+        _check_columns(goals, self.objectives)
 
     def on(self, data: Dataset) -> Problem:
         """Return the same problem on other data of the same shape and classes, as on a part of it."""
@@ -194,7 +211,7 @@ class Problem:
 
     @property
     def limits(self) -> list[float | None]:
-        """What each objective may be at most."""
+        """Upper bound of each objective, None for no bound."""
         return [goal.at_most for goal in self.goals]
 
     @property
@@ -214,13 +231,13 @@ class Problem:
 
     @property
     def warnings(self) -> list[str]:
-        """Why some objective's figures are not to be trusted blindly."""
+        """Warnings about the reliability of some objectives' figures."""
         return [objective.warning for objective in self.objectives if objective.warning]
 
 
 @dataclass(frozen=True)
 class Sources:
-    """How an experiment file names a problem's parts."""
+    """Names of a problem's parts in an experiment file."""
 
     data: Component
     space: Component

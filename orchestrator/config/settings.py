@@ -1,4 +1,4 @@
-"""Typed sections of an experiment: what a search may spend, what it runs on, and how its front is trained at the end."""
+"""Typed sections of an experiment: budget, workers, and the training of the front at the end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Section:
-    """A frozen dataclass whose values are checked by their annotations, in Python as in a file.
+    """Base of frozen dataclasses whose values are checked by their annotations, in Python as in a file.
 
     Raises InputError that names the one setting that is wrong.
     """
@@ -35,17 +35,17 @@ class Section:
 
 @dataclass(frozen=True)
 class Budget(Section, section="budget"):
-    """What a search may spend.
+    """Budget of a search.
 
     Args:
-        epochs: Passes over the train part, over the whole search.
+        epochs: Passes over the training set, over the whole search.
         interval: Weight steps per round; each round asks the searcher once.
-        seconds: Stop sooner, once so much time has passed.
-        evaluations: Stop sooner, once so many architectures were measured.
+        seconds: Stop earlier, after so many seconds.
+        evaluations: Stop earlier, after so many measured architectures.
         landmarks: Share of the budget for networks trained alone, briefly, so that the judge learns what shared weights get
             wrong; 0 for none. Networks that are trained from scratch anyway need none.
         finalists: Share of the budget for training those alone, longer, that may belong to the front; 0 for none.
-        validate: How many of a stage's best are measured again at its end, on more images.
+        validate: Number of a stage's best networks that are measured again at its end, on more validation images.
         checkpoint: Seconds between checkpoints.
 
     Example:
@@ -73,14 +73,14 @@ class Budget(Section, section="budget"):
 
 @dataclass(frozen=True)
 class Workers(Section, section="workers"):
-    """What a search runs on.
+    """Workers of a search: Ray actors, or this process.
 
     Args:
         ray: Host the replicas in Ray actors; False runs everything in this process.
         count: Replicas of the supernet.
         cpus: Threads of each.
         gpus: GPUs of each; fractions are allowed.
-        address: Of a running Ray cluster; without it a private one is started on this machine.
+        address: Address of a running Ray cluster; without it a private one is started on this machine.
 
     Example:
         >>> Workers(ray=False, count=1).device
@@ -128,16 +128,16 @@ class Front(Section, section="front"):
 
 @dataclass(frozen=True)
 class Retraining(Section, section="retrain"):
-    """How members of the front are trained from scratch at the end, on the train and validation parts.
+    """Training from scratch of members of the front at the end, on the training and validation sets.
 
     SGD with a cosine to 0. The defaults are DARTS's settings for CIFAR-10 (arXiv 1806.09055, section 3.2), with fewer epochs.
 
     Args:
-        members: How many networks of the front are trained, and tested on the test part; 0 for none.
+        members: Number of networks of the front that are trained, and tested on the test set; 0 for none.
         epochs: Passes over the images.
         batch: Images per step.
         lr: Learning rate at the start.
-        momentum: Of SGD.
+        momentum: Momentum of SGD.
         weight_decay: L2 penalty.
         clip: L2 norm that gradients are clipped to.
         channels_last: Memory layout of images, as for the supernet.

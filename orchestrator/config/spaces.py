@@ -1,4 +1,4 @@
-"""Search spaces by name: ours, those of installed packages, and anybody's own network or class."""
+"""Search spaces by name: ours, those of installed packages, and a user's own network or class."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from orchestrator.errors import InputError
+from orchestrator.errors import InputError, attributed_to, plugin_packages
 from orchestrator.registry import Component, build, check_subclass, find, name_of, nearest
 from orchestrator.spaces.base import Published, SearchSpace
 from orchestrator.spaces.parts.own import OwnSpace
@@ -53,7 +53,8 @@ def build_space(source: Component, image: tuple[int, int, int], classes: int) ->
         own = build(OwnSpace, {}, f"space.name = {source.name}", source.factory, dict(source.settings), image, classes)
         assert isinstance(own, SearchSpace)
         return own
-    made = source.build("space", image=image, classes=classes)
+    with attributed_to(plugin_packages([source.factory]), InputError):
+        made = source.build("space", image=image, classes=classes)
     assert isinstance(made, SearchSpace)
     return made
 
@@ -76,7 +77,7 @@ def find_architecture(space: SearchSpace, text: str) -> Architecture:
 
 
 def size(space: SearchSpace) -> str:
-    """Format the number of architectures: a product of powers where nobody could read the digits."""
+    """Format the number of architectures: a product of powers where the digits would be unreadable."""
     if space.architectures < 1e9:
         return f"{space.architectures:,}"
     counts: dict[int, int] = {}

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from orchestrator.data.dataset import Dataset
-from orchestrator.errors import RunError, blamed
+from orchestrator.errors import RunError
 from orchestrator.machine import Machine, machine
 from orchestrator.objectives.base import Metrics, Probe
 from orchestrator.spaces.base import SearchSpace
@@ -28,7 +28,7 @@ class Schedule:
         interval: Weight steps of shared weights per round.
         batch: Images per weight step, over all replicas.
         portion: Architectures that a round asks for at most.
-        passes: Passes over the validation part that judging a network takes.
+        passes: Passes over the validation set that judging a network takes.
         steps_each: Weight steps that measuring a network takes, where it is trained for that; 0 with shared weights.
     """
 
@@ -167,9 +167,19 @@ def run_probes(
             network = space.network(architecture).to(image.device)
         measured: Metrics = {}
         for probe in probes:
-            with blamed(probe, "measure_on_device"):
-                measured |= probe.measure_on_device(network, image)
+            measured |= _measured(probe, network, image)
         metrics.append(measured)
+    return metrics
+
+
+def _measured(probe: Probe, network: nn.Module, image: Tensor) -> Metrics:
+    metrics: Any = probe.measure_on_device(network, image)
+    if not isinstance(metrics, dict) or not all(isinstance(value, (int, float)) for value in metrics.values()):
+        cls = type(probe)
+        raise RunError(
+            f"{cls.__module__}:{cls.__qualname__}.measure_on_device returned {metrics!r}; it must return a dict from names to "
+            "numbers"
+        )
     return metrics
 
 

@@ -19,7 +19,7 @@ from searchers.base import Architecture, Mixture, Stage
 
 
 class FromScratch(Evaluator):
-    """SGD with a cosine schedule on the train part, then the accuracy on the whole validation part.
+    """SGD with a cosine schedule on the training set, then the accuracy on the whole validation set.
 
     The defaults are NSGA-Net's (arXiv 1810.03522, section 4.2, and the authors' first code).
 
@@ -27,7 +27,7 @@ class FromScratch(Evaluator):
         space: Search space of the architectures.
         data: Images to train and measure on.
         probes: Objectives that run a standalone network on the device.
-        epochs: Passes over the train part, for each network.
+        epochs: Passes over the training set, for each network.
         batch: Images per weight step.
         lr: Learning rate at the start; it falls to 0.
         momentum: Momentum of SGD.

@@ -31,7 +31,7 @@ def retrain(
     device: str = "cpu",
     progress: Callable[[int], None] = lambda epoch: None,
 ) -> dict[str, float]:
-    """Train `network` in place on the train and validation parts, and test it once, at the end, on the test part.
+    """Train `network` in place on the train and validation sets, and test it once, at the end, on the test set.
 
     Args:
         network: Module to train.

@@ -14,7 +14,7 @@ class Error(Objective):
 
     def __init__(self, space: SearchSpace) -> None:
         super().__init__(space)
-        self.title = "error (%, validation part)"
+        self.title = "error (%, validation set)"
 
     def cost(self, architecture: Architecture, metrics: Metrics) -> float:
         return 100.0 - metrics["accuracy"]

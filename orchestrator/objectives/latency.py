@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from hw_profiles import measure_latency
+from hw_profiles.measure import measure_latency
 from orchestrator.objectives.base import Metrics, Objective, Probe
 from orchestrator.spaces.base import SearchSpace
 from searchers.base import Architecture

@@ -22,11 +22,13 @@ from orchestrator.profiling.measurements import measured
 from orchestrator.profiling.plan import MeasurementPlan
 from orchestrator.profiling.worker import MeasurementWorker
 from orchestrator.runs.display import Display
+from orchestrator.spaces.base import SearchSpace
 
 MEASURING = frozenset(
     ("device", "batch", "threads", "dtype", "validation", "rounds", "seconds", "energy", "address", "accelerator", "label")
 )
 FITTING = frozenset(("cost", "source"))
+PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
 
 
 def unused(options: Collection[str]) -> set[str]:
@@ -41,16 +43,9 @@ def main(
     settings: Sequence[str],
     out: Path,
     resolution: int | None,
-    networks: int | None,
     table: Path | None,
     column: str | None,
-    cost: str,
-    hardware: str | None,
-    source: str | None,
-    address: str | None,
-    accelerator: str | None,
-    label: str | None,
-    **measuring: Any,
+    **options: Any,
 ) -> None:
     """Write or complete the device file `out`, and a picture beside it. Raises InputError, RunError.
 
@@ -60,16 +55,9 @@ def main(
         settings: `key=value` settings of the space.
         out: Device file, whose name is the device's.
         resolution: Side of the images in pixels; None for the space's.
-        networks: Networks to fit to; None for 100 to measure, or 300 of a table.
         table: Table of measured networks to fit to; None to measure.
         column: Column of the table.
-        cost: "latency" or "energy", of the column.
-        hardware: Description of the device; None for what the machine says of itself, or the file's name.
-        source: Origin of the table; None for its name.
-        address: Ray cluster to measure on; None for this machine.
-        accelerator: Type of GPU that the node must have.
-        label: `KEY=VALUE` that the node must have.
-        measuring: Further fields of `MeasurementPlan`.
+        options: Further arguments of `_fitted` and of `_measured`, of which those of the other one are ignored.
     """
     space_settings = overrides.settings(settings)
     if resolution is not None:
@@ -83,46 +71,107 @@ def main(
         read(out)  # better known now than after an hour of measuring
     if (table is None) != (column is None):
         raise InputError("--fit TABLE and --column NAME belong together")
+    chosen = {name: value for name, value in options.items() if name not in (FITTING if table is None else MEASURING)}
     if table is not None and column is not None:
-        if cost not in UNITS:
-            raise InputError(f"--cost {cost}; known are {', '.join(UNITS)}")
-        about = {"source": source or f"{table.name}, column {column}"}
-        benchmark = TabularBenchmark.read(table, described, [column])
-        with doing(f"fitting costs to {table}, column {column}, for {out}"):
-            profiles = [from_table(benchmark, cost, networks or 300, about, hardware or out.stem, measuring["seed"])]
+        profiles = [_fitted(described, out, table, column, **chosen)]
     else:
-        plan = MeasurementPlan(
-            space=space,
-            settings=described.settings,
-            image=described.image,
-            classes=described.classes,
-            networks=networks or 100,
-            **measuring,
-        )
-        profiles = []
-        with station(plan, address, accelerator, label) as worker, Display(console) as display:
-            plain: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
-            rows = measured(
-                plan, out.with_suffix(".measured.csv"), worker, display.profile, lambda text: console.print(text, **plain)
-            )
-            machine = worker.hardware()
-        for kind in ("latency", "energy") if plan.energy else ("latency",):
-            with doing(f"fitting costs to the {kind} in {out.with_suffix('.measured.csv')}, for {out}"):
-                profile, busy = conclude(plan, rows, kind, machine | ({"device": hardware} if hardware else {}))
-            profiles.append(profile)
-        if busy:
-            differ = f"rounds differ by {profile.protocol['spread']:.0%}"
-            console.print(f"warning: the machine was busy all the time ({differ}); these figures are not precise", **plain)
+        profiles = _measured(console, space, described, out, **chosen)
     for profile in profiles:
-        write(out, profile)
-        picture = out.with_suffix(f".{profile.cost}.{profile.space.replace(':', '-')}.png")
-        _draw(profile, out.stem, picture)
-        quality = f"{profile.cost} of {profile.of}: {profile.validation}"
-        console.print(quality, highlight=False, markup=False, soft_wrap=True)
-        if profile.validation.poor:
-            console.print("warning: that is a poor prediction; searches that use it will say so", highlight=False)
-        use = f"use it as {profile.cost}@{out.stem}"
-        console.print(f"written: {out} and {picture.name}; {use}", highlight=False, soft_wrap=True)
+        _write(console, profile, out)
+
+
+def _fitted(
+    space: SearchSpace,
+    out: Path,
+    table: Path,
+    column: str,
+    *,
+    cost: str,
+    source: str | None,
+    networks: int | None,
+    hardware: str | None,
+    seed: int,
+) -> Profile:
+    """Fit a profile to a table of measured networks.
+
+    Args:
+        space: The space.
+        out: Device file, for messages.
+        table: Table of measured networks.
+        column: Column of the table.
+        cost: "latency" or "energy", of the column.
+        source: Origin of the table; None for its name.
+        networks: Networks to fit to; None for 300.
+        hardware: Description of the device; None for the file's name.
+        seed: Seed of the choice of networks.
+    """
+    if cost not in UNITS:
+        raise InputError(f"--cost {cost}; known are {', '.join(UNITS)}")
+    about = {"source": source or f"{table.name}, column {column}"}
+    benchmark = TabularBenchmark.read(table, space, [column])
+    with doing(f"fitting costs to {table}, column {column}, for {out}"):
+        return from_table(benchmark, cost, networks or 300, about, hardware or out.stem, seed)
+
+
+def _measured(
+    console: Console,
+    name: str,
+    space: SearchSpace,
+    out: Path,
+    *,
+    networks: int | None,
+    hardware: str | None,
+    address: str | None,
+    accelerator: str | None,
+    label: str | None,
+    **measuring: Any,
+) -> list[Profile]:
+    """Measure operations and networks, and fit a profile of each kind of cost.
+
+    Args:
+        console: Where messages go.
+        name: Name of the space.
+        space: The space.
+        out: Device file; the measurements are kept beside it.
+        networks: Networks to fit to; None for 100.
+        hardware: Description of the device; None for what the machine says of itself.
+        address: Ray cluster to measure on; None for this machine.
+        accelerator: Type of GPU that the node must have.
+        label: `KEY=VALUE` that the node must have.
+        measuring: Further fields of `MeasurementPlan`.
+    """
+    plan = MeasurementPlan(
+        space=name,
+        settings=space.settings,
+        image=space.image,
+        classes=space.classes,
+        networks=networks or 100,
+        **measuring,
+    )
+    kept = out.with_suffix(".measured.csv")
+    with station(plan, address, accelerator, label) as worker, Display(console) as display:
+        rows = measured(plan, kept, worker, display.profile, lambda text: console.print(text, **PLAIN))
+        machine = worker.hardware()
+    profiles = []
+    for kind in ("latency", "energy") if plan.energy else ("latency",):
+        with doing(f"fitting costs to the {kind} in {kept}, for {out}"):
+            profile, busy = conclude(plan, rows, kind, machine | ({"device": hardware} if hardware else {}))
+        profiles.append(profile)
+    if busy:
+        differ = f"rounds differ by {profile.protocol['spread']:.0%}"
+        console.print(f"warning: the machine was busy all the time ({differ}); these figures are not precise", **PLAIN)
+    return profiles
+
+
+def _write(console: Console, profile: Profile, out: Path) -> None:
+    """Write a profile into the device file, draw its predictions, and say how good they are."""
+    write(out, profile)
+    picture = out.with_suffix(f".{profile.cost}.{profile.space.replace(':', '-')}.png")
+    _draw(profile, out.stem, picture)
+    console.print(f"{profile.cost} of {profile.of}: {profile.validation}", **PLAIN)
+    if profile.validation.poor:
+        console.print("warning: that is a poor prediction; searches that use it will say so", **PLAIN)
+    console.print(f"written: {out} and {picture.name}; use it as {profile.cost}@{out.stem}", **PLAIN)
 
 
 def _draw(profile: Profile, device: str, path: Path) -> None:

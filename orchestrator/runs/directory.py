@@ -1,4 +1,4 @@
-"""A run's directory: made, checked, and opened again."""
+"""Run directories: creation, checks, and opening."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pathlib import Path
 from analysis import records
 from orchestrator.config.experiment import Experiment
 from orchestrator.config.overrides import read
-from orchestrator.config.problem import Goal, Sources
+from orchestrator.config.plan import SearchPlan
+from orchestrator.config.problem import Goal, Problem, Sources
 from orchestrator.errors import InputError
 
 EXPERIMENT = "experiment.toml"
@@ -44,7 +45,7 @@ def create(experiment: Experiment, directory: Path) -> None:
 
 
 def _with_devices(experiment: Experiment, directory: Path) -> Experiment:
-    """Copy the device files into `directory`, from where other nodes and later days find them."""
+    """Copy the device files into `directory`, where other nodes and later runs find them."""
     goals: dict[str, Goal] = {}
     for name, goal in experiment.objectives.items():
         file = goal.objective.settings.get("file") if "@" in name else None
@@ -52,7 +53,7 @@ def _with_devices(experiment: Experiment, directory: Path) -> Experiment:
             source = Path(file)
             (directory / DEVICES).mkdir(exist_ok=True)
             shutil.copyfile(source, directory / DEVICES / source.name)
-            # Beside experiment.toml, wherever that goes.
+            # relative to experiment.toml, wherever that is moved
             settings = {**goal.objective.settings, "file": f"{DEVICES}/{source.name}"}
             goal = replace(goal, objective=replace(goal.objective, settings=settings))
         goals[name] = goal
@@ -64,6 +65,11 @@ def open_run(directory: Path, sources: Sources | None = None) -> Experiment:
     if not (directory / EXPERIMENT).is_file():
         raise InputError(f"{directory} is not a run directory: it has no {EXPERIMENT}")
     return read(directory / EXPERIMENT, [], sources)
+
+
+def reopen(directory: Path, problem: Problem) -> SearchPlan:
+    """Read the plan of an existing run directory, whose problem is resolved already. Raises InputError."""
+    return SearchPlan(open_run(directory, problem.sources), problem)
 
 
 def is_finished(directory: Path) -> bool:

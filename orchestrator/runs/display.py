@@ -1,4 +1,4 @@
-"""What the user sees while work goes on: a live panel on a terminal, plain lines elsewhere."""
+"""Progress display: a live panel on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LINE_EVERY = 10.0
 
 
 class Display(Watcher):
-    """Shows one kind of progress at a time, each within a `with` of its own.
+    """Shows one kind of progress at a time, each in its own `with` block.
 
     Args:
         console: A terminal or a notebook gets a live panel, anything else a line now and then.
@@ -52,7 +52,7 @@ class Display(Watcher):
         self._live = None
 
     def profile(self, index: int, rounds: int, done: int, jobs: int, left: float | None) -> None:
-        """Round `index` of so many, `done` of its measurements, and the seconds that are left of all."""
+        """Show round `index` of so many, `done` of its measurements, and the seconds that are left in all."""
         facts = {
             "round": f"{index + 1} of {rounds}",
             "measured": f"{done} of {jobs}",
@@ -62,7 +62,7 @@ class Display(Watcher):
         self._show("profile", facts, (index + done / jobs) / rounds, final=index + 1 == rounds and done == jobs)
 
     def trust(self, done: int, whole: int, left: float | None) -> None:
-        """Inherited accuracies measured so far, of so many, and the seconds that are left."""
+        """Show how many inherited accuracies of so many are measured, and the seconds that are left."""
         facts = {"inherited accuracies": f"{done} of {whole}", "time left": "?" if left is None else duration(left)}
         self._show("trust", facts, done / whole, final=done == whole)
 
@@ -100,7 +100,7 @@ class Display(Watcher):
         self._show("retrain", {"retrained from scratch": f"{done} of {members}"}, share, final=fraction >= 1)
 
     def machines(self, found: Sequence[Machine]) -> None:
-        """Says once of any further machine that it takes part, and what that means."""
+        """Warn once about each further machine that takes part."""
         known, self._machines = self._machines, unique([*self._machines, *found])
         if len(self._machines) > max(1, len(known)):
             listed = "; ".join(", ".join(f"{k} {v}" for k, v in m.items()) for m in self._machines)
@@ -127,7 +127,7 @@ class Display(Watcher):
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them."""
+    """Format seconds for people."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

@@ -1,4 +1,4 @@
-"""What a run would do and for about how long, from a few timed steps in this process."""
+"""Estimate of what a run would do and for how long, from a few timed steps in this process."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch
 from orchestrator.config.plan import SearchPlan
 from orchestrator.config.spaces import size
 from orchestrator.data.dataset import Part
+from orchestrator.errors import InputError, attributed_to
 from orchestrator.evaluators.base import Differentiable, Evaluator
 from orchestrator.machine import threads
 from orchestrator.runs.run import check
@@ -25,7 +26,7 @@ def estimate(plan: SearchPlan) -> dict[str, Any]:
     here = plan.in_process()
     if not torch.cuda.is_available():
         here = here.varied(workers=replace(here.workers, gpus=0.0))
-    with threads(plan.workers.cpus):
+    with threads(plan.workers.cpus), attributed_to(plan.plugins, InputError):
         what, search = _search_with_shared_weights(plan, here) if plan.shares_weights else _search_from_scratch(plan, here)
         step = _training_step(here, plan.retraining.batch)
         if plan.alone.epochs:
@@ -53,7 +54,7 @@ def estimate(plan: SearchPlan) -> dict[str, Any]:
 
 
 def _timed(work: Callable[[], Any]) -> float:
-    """Seconds of a second pass: allocations and kernel choices of the first one do not repeat."""
+    """Time a second pass, in seconds: allocations and kernel choices of the first one do not repeat."""
     work()
     began = time.perf_counter()
     work()
@@ -69,7 +70,7 @@ def _search_with_shared_weights(plan: SearchPlan, here: SearchPlan) -> tuple[str
     seconds = samples * _timed(lambda: evaluator.measure_on_device([largest]))
     stage, mixtures = searcher.stage, searcher.train_on(2)
     for index, share in enumerate(searcher.plan()):
-        # Later stages are deeper and hold fewer options; which ones survive makes little difference to the time.
+        # Later stages are deeper and hold fewer options; which ones survive hardly changes the time.
         options = tuple(tuple(range(n))[-max(1, math.floor(share * n + 0.5)) :] for n in space.sizes)
         evaluator.build(replace(stage, index=index, options=options), 1)
         left = [
@@ -109,7 +110,7 @@ def _search_from_scratch(plan: SearchPlan, here: SearchPlan) -> tuple[str, float
 
 
 def _training_step(here: SearchPlan, batch: int) -> float:
-    """Seconds of a training step of the largest network, trained alone."""
+    """Time a training step of the largest network, trained alone, in seconds."""
     data, device = here.problem.data, here.workers.device
     network = here.problem.space.network(here.problem.space.largest()).to(device)
     x = data.normalise(data.train.images[:batch].to(device))

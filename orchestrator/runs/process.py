@@ -1,4 +1,4 @@
-"""What belongs to a command's process alone: its signals."""
+"""Signal handling, which belongs to a command's process alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 @contextmanager
 def heeding_ctrl_c(stop: Path, say: Callable[[str], object]) -> Iterator[None]:
-    """Let the first Ctrl-C ask the work to save and stop; the second one, or one before there is any work, ends it at once.
+    """Let the first Ctrl-C ask the work to save and stop; a second one, or one before the work has begun, ends it at once.
 
     Args:
         stop: The file that asks the work to stop.

@@ -1,4 +1,4 @@
-"""From a run directory to its report: gathers the tables, and what the space knows of its architectures."""
+"""Report of a run directory, from its tables and what the space knows of its architectures."""
 
 from __future__ import annotations
 
@@ -16,9 +16,16 @@ from orchestrator.spaces.base import SearchSpace
 
 
 def write_report(plan: SearchPlan, directory: Path, references: Sequence[Path] = ()) -> Path:
-    """Writes report.html of a run. Raises InputError where the run has no results yet, or its tables are damaged.
+    """Write report.html of a run.
 
-    references: directories of networks that `paretoray train` made, to be shown beside the front.
+    Args:
+        plan: The search.
+        directory: Its run directory.
+        references: Directories of networks that `paretoray train` made, to be shown beside the front.
+
+    Raises:
+        InputError: Where the run has no results yet.
+        RunError: Where its tables are damaged.
     """
     if not (directory / records.SUMMARY).exists():
         raise InputError(f"{directory} has no results yet; finish it with: paretoray resume {directory}")
@@ -53,7 +60,7 @@ def write_report(plan: SearchPlan, directory: Path, references: Sequence[Path] =
 
 
 def known(space: SearchSpace, archs: Sequence[str]) -> Known:
-    """What the space knows of these notations. Raises ValueError for one that is not its own."""
+    """Gather what the space knows of these notations. Raises ValueError for one that is not its own."""
     places = {arch: space.parse(arch) for arch in dict.fromkeys(archs)}
     tells = type(space).canonical is not SearchSpace.canonical
     same = {arch: space.canonical(place) for arch, place in places.items()} if tells else None

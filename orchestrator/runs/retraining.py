@@ -1,4 +1,4 @@
-"""Training members of the front from scratch, on all workers, going on where it was left."""
+"""Training of the front's members from scratch, on all workers, continued where it was interrupted."""
 
 from __future__ import annotations
 
@@ -23,14 +23,11 @@ def retrain_front(plan: SearchPlan, directory: Path, watcher: Watcher) -> None:
 
     summary.json names the machines that did so, too.
     """
-    columns = plan.problem.columns
-    front = records.read(directory / records.FRONT, columns)
-    if not plan.retraining.members or front.empty:
+    chosen = _chosen(plan, directory)
+    if chosen.empty:
         return  # nothing to do, or no network keeps the constraints
-    chosen = front.iloc[pareto.spread_out(front[columns].to_numpy(), plan.retraining.members)]
-    networks = directory / "networks"
-    networks.mkdir(exist_ok=True)
-    members = [Member(arch, networks / f"{i}.json", networks / f"{i}.pt") for i, arch in enumerate(chosen["arch"])]
+    members = front_members(plan, directory)
+    members[0].result.parent.mkdir(exist_ok=True)
     results = retrain_all(plan, directory, members, watcher)
     chosen.merge(results.drop(columns="machine", errors="ignore"), on="arch").to_csv(directory / records.RETRAINED, index=False)
     summary = json.loads((directory / records.SUMMARY).read_text())
@@ -39,6 +36,19 @@ def retrain_front(plan: SearchPlan, directory: Path, watcher: Watcher) -> None:
     if summary["machines"] != searched:
         (directory / records.SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
         watcher.machines(summary["machines"])
+
+
+def front_members(plan: SearchPlan, directory: Path) -> list[Member]:
+    """List the members of the front that are to be trained, those already trained included."""
+    networks = directory / "networks"
+    archs = _chosen(plan, directory)["arch"]
+    return [Member(arch, networks / f"{i}.json", networks / f"{i}.pt") for i, arch in enumerate(archs)]
+
+
+def _chosen(plan: SearchPlan, directory: Path) -> pd.DataFrame:
+    columns = plan.problem.columns
+    front = records.read(directory / records.FRONT, [*columns, "arch"])
+    return front.iloc[pareto.spread_out(front[columns].to_numpy(), plan.retraining.members)] if len(front) else front
 
 
 def retrain_all(plan: SearchPlan, directory: Path, members: Sequence[Member], watcher: Watcher) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""A run from end to end in its directory: search, retraining of the front, report. Each step goes on where it was left."""
+"""A run from end to end in its directory: search, retraining of the front, report. Each step resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -10,28 +10,31 @@ from typing import Any
 from orchestrator.cluster import trials
 from orchestrator.cluster.connection import check_fit, cluster, local_resources
 from orchestrator.config.plan import SearchPlan
-from orchestrator.errors import Interrupted, doing
+from orchestrator.errors import InputError, Interrupted, attributed_to, doing
 from orchestrator.machine import threads
 from orchestrator.runs import sweep
-from orchestrator.runs.directory import create, is_finished, open_run
+from orchestrator.runs.directory import create, is_finished, reopen
 from orchestrator.runs.report import write_report
-from orchestrator.runs.retraining import retrain_front
+from orchestrator.runs.retraining import front_members, retrain_front
 from orchestrator.runs.watcher import Watcher
 from orchestrator.search.checkpoint import alone_in
 from orchestrator.search.control import stop_file
-from orchestrator.search.coordinator import Coordinator
+from orchestrator.search.coordinator import Coordinator, is_complete
 from orchestrator.search.logs import logging_to
 from orchestrator.search.progress import Round
+from orchestrator.search.rehearsal import rehearse
 
 
 def check(plan: SearchPlan) -> None:
-    """Try out all that depends on the data and on this machine, before anything starts. Raises InputError."""
+    """Check all that depends on the data and on this machine, before anything starts. Raises InputError."""
     if plan.workers.address is None:
         check_fit(plan.workers, local_resources())
         for probe in plan.problem.probes:
             probe.check(plan.workers.device)
-    plan.build_searcher()
-    plan.in_process().build_evaluator()
+    with attributed_to(plan.plugins, InputError):
+        plan.build_searcher()
+        rehearse(plan)
+        plan.in_process().build_evaluator()
 
 
 def go(
@@ -42,23 +45,25 @@ def go(
     new: bool = False,
     searches: Sequence[tuple[dict[str, Any], SearchPlan]] = (),
 ) -> None:
-    """Do whatever of the run is not done yet.
+    """Do what is left of the run.
 
     Args:
         plan: The search, or the first one of a sweep.
         directory: The run directory.
-        watcher: Told of everything.
+        watcher: Notified of everything.
         new: Make the directory first, once the workers are known to have a place.
-        searches: Of a new sweep, with the settings in which they differ.
+        searches: Searches of a new sweep, with the settings in which they differ.
 
     Raises:
-        Interrupted: Once the directory's stop file was heeded and the state is saved.
+        Interrupted: Where the stop file ended the run, with its state saved.
     """
     directory = directory.resolve()  # trials change their working directory
     count = len(searches) or len(sweep.settings_of(directory)) or 1
     for warning in plan.problem.warnings:
         watcher.warning(warning)
-    with cluster(plan.workers, count) if plan.workers.ray else nullcontext():
+    searched = not new and _is_searched(plan, directory)
+    idle = searched and all(member.done for member in front_members(plan, directory))
+    with attributed_to(plan.plugins), cluster(plan.workers, count) if plan.workers.ray and not idle else nullcontext():
         if new and searches:
             sweep.create(directory, [(settings, chosen.experiment) for settings, chosen in searches], create)
         elif new:
@@ -67,7 +72,7 @@ def go(
             stop_file(directory).unlink(missing_ok=True)
             swept = bool(sweep.settings_of(directory))
             with watcher.phase(), doing(f"searching, in {directory}"):
-                finished = (_sweep if swept else _search)(plan, directory, watcher)
+                finished = searched or (_sweep if swept else _search)(plan, directory, watcher)
             if swept:
                 sweep.merge(directory)
             if not finished:
@@ -78,6 +83,17 @@ def go(
                 write_report(plan, directory)
 
 
+def _is_searched(plan: SearchPlan, directory: Path) -> bool:
+    """Tell whether the search, or each search of a sweep, is finished, of this very experiment, and has its results."""
+    folders = sweep.folders(directory) if sweep.settings_of(directory) else [directory]
+    try:
+        front_members(plan, directory)
+    except (OSError, ValueError):  # missing or damaged, and written again from the records
+        return False
+    plans = [plan if folder == directory else reopen(folder, plan.problem) for folder in folders]
+    return all(map(is_finished, folders)) and all(map(is_complete, plans, folders))
+
+
 def _search(plan: SearchPlan, directory: Path, watcher: Watcher) -> bool:
     if plan.workers.ray:
         return trials.search(plan, directory, watcher.search, detailed=watcher.detailed)
@@ -86,9 +102,9 @@ def _search(plan: SearchPlan, directory: Path, watcher: Watcher) -> bool:
 
 
 def _sweep(plan: SearchPlan, directory: Path, watcher: Watcher) -> bool:
-    """Run the searches of a sweep that are not finished: side by side with Ray, one after the other without."""
+    """Run the unfinished searches of a sweep: in parallel with Ray, one after the other without."""
     # They agree in their data, space and objectives.
-    points = [(SearchPlan(open_run(folder), plan.problem), folder) for folder in sweep.folders(directory)]
+    points = [(reopen(folder, plan.problem), folder) for folder in sweep.folders(directory)]
     fractions = [float(is_finished(folder)) for _, folder in points]
 
     def show(index: int, happened: Round) -> None:

@@ -1,7 +1,7 @@
-"""Several searches that differ in some settings, side by side as one Tune grid, and their merged front.
+"""Several searches that differ in some settings, in parallel as one Tune grid, and their merged front.
 
-A sweep's directory is a run directory itself: what its searches found together, with `searches/` below it, one run directory
-for each, and `sweep.toml`, which says how they differ. So the same commands report on it, and resume it.
+A sweep's directory is itself a run directory with the merged results. In it, `searches/` has a run directory for each search,
+and `sweep.toml` the settings in which they differ. So the same commands report on it and resume it.
 """
 
 from __future__ import annotations
@@ -28,13 +28,20 @@ _VARIED = ("searcher", "training", "budget", "seed")
 
 
 Search = tuple[dict[str, Any], Experiment]
-"""What a search of a sweep has of its own, and the whole experiment."""
+"""Settings that a search of a sweep has of its own, and its whole experiment."""
 
 
 def plan(path: Path | None, overrides: Sequence[str], varied: Sequence[str], seeds: int) -> list[Search]:
-    """What differs in each search, and the search: every combination of the varied settings, under each seed.
+    """List the searches of a sweep: every combination of the varied settings, under each seed.
 
-    varied: `section.key=value,value,...` strings. Raises InputError for what cannot be varied or merged.
+    Args:
+        path: The experiment's file; None for the built-in one.
+        overrides: Settings of all searches, as `section.key=value`.
+        varied: `section.key=value,value,...` strings.
+        seeds: Number of seeds.
+
+    Raises:
+        InputError: For what cannot be varied or merged.
     """
     if seeds < 1:
         raise InputError(f"--seeds {seeds}; at least 1 is needed")
@@ -75,12 +82,12 @@ def _written(value: Any) -> str:
 
 
 def folders(directory: Path) -> list[Path]:
-    """The run directories of a sweep's searches, in their order."""
+    """List the run directories of a sweep's searches, in their order."""
     return sorted((directory / "searches").iterdir(), key=lambda path: int(path.name.partition("-")[0]))
 
 
 def create(directory: Path, searches: Sequence[Search], make: Callable[[Experiment, Path], None]) -> None:
-    """Lays out the directory; `make` makes a run directory."""
+    """Lay out the directory of a sweep; `make` makes a run directory."""
     make(searches[0][1], directory)
     for index, (settings, experiment) in enumerate(searches):
         name = "-".join(str(value) for value in settings.values())
@@ -90,7 +97,7 @@ def create(directory: Path, searches: Sequence[Search], make: Callable[[Experime
 
 
 def settings_of(directory: Path) -> list[dict[str, Any]]:
-    """How the searches of a sweep differ; an empty list for a run that is none. Raises InputError."""
+    """Read how the searches of a sweep differ; an empty list for any other run. Raises InputError."""
     path = directory / SWEEP
     if not path.exists():
         return []
@@ -101,10 +108,10 @@ def settings_of(directory: Path) -> list[dict[str, Any]]:
 
 
 def merge(directory: Path) -> None:
-    """Writes what the searches found together, as if one search had found it: evaluations.csv, front.csv, summary.json.
+    """Write what all searches found as if one search had found it: evaluations.csv, front.csv, summary.json.
 
     The front is the non-dominated set of the searches' fronts. Each search has weights of its own, so errors of different
-    searches are comparable only as far as these are equally good; training from scratch is the judge.
+    searches are comparable only as far as these are equally good; training from scratch decides.
     """
     parts = [(i, folder) for i, folder in enumerate(folders(directory)) if (folder / records.SUMMARY).exists()]
     if not parts:

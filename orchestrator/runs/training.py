@@ -1,4 +1,4 @@
-"""`paretoray train`: one network from scratch, a point to compare fronts with."""
+"""`paretoray train`: one network trained from scratch, as a reference point for fronts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from orchestrator.config.overrides import read
 from orchestrator.config.plan import SearchPlan
 from orchestrator.config.spaces import find_architecture, published
-from orchestrator.errors import InputError
+from orchestrator.errors import InputError, attributed_to
 from orchestrator.runs.directory import EXPERIMENT, check_out
 from orchestrator.runs.watcher import Watcher
 from orchestrator.search.retraining import Member, retrain_member
@@ -23,7 +23,7 @@ class Training:
     """One network, and how it is to be trained.
 
     Args:
-        name: Of the network, or of its space.
+        name: Name of the network, or of its space.
         plan: Data, space and settings.
         architecture: The network.
     """
@@ -56,7 +56,7 @@ class Training:
         arch = self.plan.problem.space.format(self.architecture)
         member = Member(arch, directory / "result.json", directory / "network.pt")
         started()
-        with watcher.phase():
+        with watcher.phase(), attributed_to(self.plan.plugins):
             watcher.retrain(arch, 0.0, 1)
             retrain_member(self.plan, member, lambda fraction: watcher.retrain(arch, fraction, 1))
         (directory / EXPERIMENT).write_text(self.plan.experiment.to_toml())

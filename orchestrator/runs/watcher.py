@@ -1,4 +1,4 @@
-"""Whoever watches a run: nobody here; a console, a notebook or a user's callbacks extend it."""
+"""Interface of what watches a run: a console, a notebook, or a user's callbacks."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from orchestrator.search.progress import Round
 
 
 class Watcher:
-    """Told of a run as it goes on; every method may be called as often as there is news. This one does nothing.
+    """Observer of a run, whose methods are called whenever there is news. This one does nothing.
 
     Attributes:
-        detailed: Whether it wants every evaluation and front, not only where a search stands.
+        detailed: Whether it wants every evaluation and front, in addition to the progress.
     """
 
     detailed: bool = False
@@ -23,16 +23,16 @@ class Watcher:
         return nullcontext()
 
     def warning(self, text: str) -> None:
-        """Take note of why some figures are not to be trusted blindly."""
+        """Handle a warning about the reliability of some figures."""
 
     def search(self, happened: Round) -> None:
-        """Take note of a round of the search."""
+        """Handle a round of the search."""
 
     def sweep(self, index: int, fractions: Sequence[float], happened: Round) -> None:
-        """Take note of a round of search number `index` of several, of which `fractions` are done."""
+        """Handle a round of search number `index` of a sweep; `fractions` says how much of each search is done."""
 
     def machines(self, machines: Sequence[Machine]) -> None:
-        """Take note of the kinds of machines that took part so far."""
+        """Handle the list of machines that took part so far."""
 
     def retrain(self, arch: str, fraction: float, members: int) -> None:
-        """Take note that so much of the training of one of `members` networks is over."""
+        """Handle the progress of training one of `members` networks, in 0..1."""

@@ -1,1 +1,1 @@
-"""The search itself: the loop, its archive, its budget, its records. Knows no Ray."""
+"""The search itself: loop, archive, budget and records, without Ray."""

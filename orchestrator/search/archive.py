@@ -1,4 +1,4 @@
-"""What is non-dominated now among the architectures measured alike."""
+"""Archive of the non-dominated architectures among those measured in the same way."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from searchers import Evaluation
 
 
 class Archive:
-    """The front of all samples so far that keep the constraints, kept up to date as they come; all there ever was stays in
-    the records."""
+    """Front of all feasible samples so far, updated as they come; dominated ones stay in the records."""
 
     def __init__(self, reference: Sequence[float]) -> None:
         self.reference = tuple(reference)
@@ -18,11 +17,11 @@ class Archive:
         self.hypervolume = 0.0
 
     def add(self, evaluations: Sequence[Evaluation]) -> bool:
-        """Take in new evaluations; returns whether the front has changed."""
+        """Add new evaluations, and return whether the front has changed."""
         evaluations = [e for e in evaluations if e.violation <= 0]
         if not evaluations:
             return False
-        # A converged policy repeats itself, in the same notation or in another.
+        # A converged policy repeats networks, in the same notation or in another.
         merged = list({e.costs: e for e in [*evaluations[::-1], *self.front[::-1]]}.values())[::-1]
         front = [merged[i] for i in non_dominated([e.costs for e in merged])]
         if [e.costs for e in front] == [e.costs for e in self.front]:

@@ -1,4 +1,4 @@
-"""From architectures that a searcher asks about to evaluations: measured, priced, and recorded."""
+"""Evaluation of the architectures that a searcher asks for: accuracies, costs, records."""
 
 from __future__ import annotations
 
@@ -10,25 +10,24 @@ import numpy as np
 
 from analysis import pareto, records
 from orchestrator.config.problem import Problem
-from orchestrator.errors import RunError, blamed
+from orchestrator.errors import RunError
 from orchestrator.evaluators.base import Evaluator
 from orchestrator.judge.judge import Judge
 from orchestrator.objectives.base import Metrics
 from orchestrator.search.budget import Spending
 from orchestrator.search.recorder import Recorder
 from searchers import Architecture, Evaluation, Stage
-from searchers.base import check_architecture
 
 
 class Assessor:
-    """Measures architectures with an evaluator, prices them by the problem's objectives, and records both.
+    """Measures architectures with an evaluator, computes their costs by the problem's objectives, and records both.
 
     Args:
         problem: Objectives, limits and the space.
         evaluator: Measures accuracies, and whatever has to be run on the device.
         recorder: Where every evaluation goes.
         spending: Counts what is measured.
-        full: Measure on the whole validation part at once, as for networks that have just been trained; otherwise on one
+        full: Measure on the whole validation set at once, as for networks that have just been trained; otherwise on one
             batch that the architectures of a round share.
 
     Attributes:
@@ -51,34 +50,25 @@ class Assessor:
         self.stage, self.samples = stage, {}
 
     def reference(self) -> list[float]:
-        """Return the costs where hypervolume begins to count, by the largest network. Raises RunError."""
+        """Return the reference point of the hypervolume, from the costs of the largest network. Raises RunError."""
         largest = self.problem.space.largest()
         metrics = self.measure_on_device([largest])[0] | {"accuracy": 0.0}
         self.price(largest, metrics)  # names an objective whose cost is no number
-        reference = []
-        for objective in self.problem.objectives:
-            with blamed(objective, "reference"):
-                reference.append(objective.reference(metrics))
-        return reference
+        return [objective.reference(metrics) for objective in self.problem.objectives]
 
     def measure_on_device(self, architectures: Sequence[Architecture]) -> list[Metrics]:
-        """Return what the objectives that run networks find out about each; each is run once in a search."""
+        """Return the metrics of the objectives that run networks; each network is run once in a search."""
         new = [a for a in dict.fromkeys(architectures) if a not in self._on_device]
         self._on_device |= dict(zip(new, self.evaluator.measure_on_device(new), strict=True))
         return [self._on_device[a] for a in architectures]
 
     def __call__(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
-        """Evaluate what a searcher asked about; one that it named twice is measured and recorded once.
+        """Evaluate what a searcher asked for; duplicates are measured and recorded once.
 
         Raises:
-            RunError: For an architecture outside of the space, or a cost that is not finite.
+            RunError: For an accuracy or a cost that is not finite.
         """
         unique = list(dict.fromkeys(architectures))
-        for architecture in unique:
-            try:
-                check_architecture(architecture, self.problem.space.sizes)
-            except (ValueError, TypeError) as error:
-                raise RunError(f"the searcher asked for what is not in the space: {error}") from error
         evaluations = self._evaluate(unique, self.kind)
         for evaluation in evaluations:
             self.samples.setdefault(evaluation.architecture, []).append(evaluation.costs)
@@ -87,9 +77,9 @@ class Assessor:
         return [by_architecture[a] for a in architectures]
 
     def validate(self, derived: Sequence[Architecture], limit: int) -> None:
-        """Measure the best of the stage again, on the whole validation part, while its weights still exist.
+        """Measure the best of the stage again, on the whole validation set, while its weights still exist.
 
-        A sample is judged on one batch, so the front of all samples favours the lucky. Repeated samples count with their mean.
+        A sample is measured on one batch, so their front favours lucky batches. Repeated samples count with their mean.
 
         Args:
             derived: What the method itself would return; measured in any case.
@@ -109,13 +99,13 @@ class Assessor:
         return evaluations
 
     def _best(self, limit: int) -> list[Architecture]:
-        """Choose samples front by front, those of a front spread out; then those that come nearest to the limits."""
+        """Choose samples front by front, well separated within a front; then infeasible ones, nearest to the limits first."""
         sampled = list(self.samples)
         costs = np.array([np.mean(self.samples[a], axis=0) for a in sampled]).reshape(
             len(sampled), len(self.problem.objectives)
         )
         broken = pareto.violations(costs, self.problem.limits)
-        # Equal in every cost is, nearly always, the same network in another notation: one of them is enough.
+        # Samples that are equal in every cost are nearly always the same network in another notation: one is enough.
         first = pareto.distinct(costs)
         sampled, costs, broken = [sampled[i] for i in first], costs[first], broken[first]
         keeping, breaking = np.flatnonzero(broken <= 0), sorted(np.flatnonzero(broken > 0), key=broken.__getitem__)
@@ -139,6 +129,7 @@ class Assessor:
 
     def _record(self, architectures: Sequence[Architecture], measured: Sequence[Metrics], kind: str) -> list[Evaluation]:
         """Price what was measured, and record it."""
+        _check_accuracies(self.evaluator, measured, len(architectures))
         on_device = self.measure_on_device(architectures)
         metrics = [accuracy | device for accuracy, device in zip(measured, on_device, strict=True)]
         evaluations = [self.price(a, m) for a, m in zip(architectures, metrics, strict=True)]
@@ -153,23 +144,16 @@ class Assessor:
             return None
         costs = []
         for objective in self.problem.objectives[1:]:
-            with blamed(objective, "cost"):
-                costs.append(float(objective.cost(architecture, self._on_device.get(architecture, {}))))
+            cost = objective.cost(architecture, self._on_device.get(architecture, {}))
+            check_cost(cost, objective.column, self.problem.space.format(architecture))
+            costs.append(float(cost))
         return tuple(costs)
 
     def price(self, architecture: Architecture, metrics: Metrics) -> Evaluation:
         """Turn what was measured into costs. Raises RunError that names the objective whose cost is no finite number."""
-        listed = []
-        for objective in self.problem.objectives:
-            with blamed(objective, "cost"):
-                listed.append(objective.cost(architecture, metrics))
-        costs = tuple(listed)
+        costs = tuple(objective.cost(architecture, metrics) for objective in self.problem.objectives)
         for cost, goal in zip(costs, self.problem.goals, strict=True):
-            if not isinstance(cost, (int, float, np.number)) or not math.isfinite(cost):
-                raise RunError(
-                    f"objective {goal.name} gives {cost!r} for {self.problem.space.format(architecture)}; a cost must be a "
-                    "finite number"
-                )
+            check_cost(cost, goal.name, self.problem.space.format(architecture))
         return self.evaluation(architecture, costs)
 
     def evaluation(self, architecture: Architecture, costs: tuple[float, ...]) -> Evaluation:
@@ -181,11 +165,11 @@ class Assessor:
         return {"probed": [[list(a), m] for a, m in self._on_device.items()]}
 
     def load_state_dict(self, state: dict[str, Any], stage: Stage) -> list[Evaluation]:
-        """Go on where `state` was taken, in `stage`; returns all evaluations of the searcher's kind so far."""
+        """Restore `state` in `stage`, and return all evaluations of the searcher's kind so far."""
         self._on_device = {tuple(a): m for a, m in state["probed"]}
         self.begin(stage)
         evaluations = []
-        # The records hold every digit.
+        # the records have every digit
         for kind, index, step, architecture, costs in self.recorder.read():
             evaluation = self.evaluation(architecture, costs)
             if self.judge is not None:
@@ -195,3 +179,22 @@ class Assessor:
                 if index == stage.index:
                     self.samples.setdefault(architecture, []).append(costs)
         return evaluations
+
+
+def check_cost(cost: object, objective: str, arch: str) -> None:
+    """Raise RunError that names the objective unless the cost that it gives a network is a finite number."""
+    if not _is_finite(cost):
+        raise RunError(f"objective {objective} gives {cost!r} for {arch}; a cost must be a finite number")
+
+
+def _check_accuracies(evaluator: Evaluator, measured: Any, networks: int) -> None:
+    complete = isinstance(measured, list) and len(measured) == networks
+    if not complete or not all(isinstance(metrics, dict) and _is_finite(metrics.get("accuracy")) for metrics in measured):
+        raise RunError(
+            f"{type(evaluator).__name__} measured {measured!r} on {networks} networks; it must return a list with a dict for "
+            "each, which has a finite `accuracy` in percent"
+        )
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,4 +1,4 @@
-"""What a search has spent of its budget."""
+"""Account of a search's budget."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Spending:
 
     @property
     def fraction(self) -> float:
-        """The share of the whole budget that is spent, in 0..1."""
+        """Share of the whole budget that is spent, in 0..1."""
         shares = [(1 - self.alone) * min(1.0, self.searched) + self.trained_alone / self.budget.epochs]
         if self.budget.seconds is not None and self.alone:
             shares.append(self.seconds / self.budget.seconds)
@@ -50,7 +50,7 @@ class Spending:
 
     @property
     def searched(self) -> float:
-        """The share of the search itself that is over, by whichever of its limits is nearest; 1 and above is all of it."""
+        """Share of the search itself that is over, by the limit that is nearest; 1 or more is all of it."""
         shares = [self.rounds / self.schedule.rounds]
         if self.budget.seconds is not None:
             shares.append(self.seconds / (self.budget.seconds * (1 - self.alone)))
@@ -66,7 +66,7 @@ class Spending:
         return "budget.evaluations" if self.budget.seconds is None else "budget.seconds"
 
     def room(self) -> int:
-        """Return how many architectures the next round may ask for."""
+        """Return the largest number of architectures that the next round may ask for."""
         most = self.schedule.portion
         return most if self.budget.evaluations is None else max(0, min(most, self.budget.evaluations - self.evaluations))
 
@@ -81,7 +81,7 @@ class Spending:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state` was taken."""
+        """Continue where `state` was taken."""
         self.rounds, self.evaluations = state["round"], state["evaluations"]
         self.validating, self.trained_alone = float(state["validating"]), state.get("trained_alone", 0)
         self._before, self._began = float(state["seconds"]), time.monotonic()

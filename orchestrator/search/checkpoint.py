@@ -1,4 +1,4 @@
-"""The one file from which a search goes on: written atomically, plain data, the one before it kept."""
+"""Checkpoint of a search: plain data, written atomically, with the one before it kept."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Checkpoints:
         self.latest, self.previous = directory / "latest.pt", directory / "previous.pt"
 
     def save(self, state: dict[str, Any]) -> None:
-        """Raises RunError where it cannot be written; the checkpoint before it is then untouched."""
+        """Write a checkpoint. Raises RunError where that fails; the one before it is then untouched."""
         temporary = self.latest.with_name("writing.pt")
         try:
             self.latest.parent.mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,7 @@ class Checkpoints:
             raise RunError(f"cannot write a checkpoint to {self.latest.parent}: {error}; make room, then resume") from error
 
     def load(self) -> dict[str, Any] | None:
-        """The latest checkpoint, or None before the first. Raises RunError for one that is damaged or of another format."""
+        """Read the latest checkpoint; None before the first. Raises RunError for one that is damaged or of another format."""
         if not self.latest.exists():
             # The process died between the two renames of `save`.
             if not self.previous.exists():
@@ -66,7 +66,7 @@ def alone_in(directory: Path, name: str, patience: float = 30.0) -> Iterator[Non
 
     Args:
         directory: A run directory.
-        name: Of the lock.
+        name: Name of the lock.
         patience: Seconds to wait for a process that is about to end, as the workers of a killed search are.
 
     Raises:

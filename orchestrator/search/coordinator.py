@@ -1,4 +1,4 @@
-"""The loop of a search: rounds in; archive, records, checkpoints and progress out. Knows neither Ray nor any method."""
+"""Main loop of a search, from rounds to archive, records, checkpoints and progress; knows neither Ray nor any method."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from orchestrator.search.checkpoint import Checkpoints, alone_in
 from orchestrator.search.closing import Closing
 from orchestrator.search.progress import Observer, Progress, Round
 from orchestrator.search.recorder import Recorder
-from orchestrator.search.rounds import rounds
+from orchestrator.search.rounds import checked, rounds
 from orchestrator.search.summary import images_of, write_results
-from searchers import Evaluation
+from searchers import Architecture, Evaluation
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Coordinator:
         self.searcher = plan.build_searcher()
         self.spending = self._new_spending()
         self.recorder = Recorder(directory, plan.problem, self.spending, plan.seed)
-        # Networks that have weights of their own, or have just been trained, are measured once and on everything.
+        # Networks with weights of their own, or just trained, are measured once, on the full validation set.
         full = not plan.shares_weights or self.searcher.full_validation
         self.assessor = Assessor(plan.problem, evaluator, self.recorder, self.spending, full=full)
         self.judge: Judge | None = None
@@ -64,8 +64,8 @@ class Coordinator:
         """Search until the budget is spent, or `stop` says so; the state is saved either way.
 
         Args:
-            stop: Asked after every round.
-            observe: Told after every round.
+            stop: Called after every round.
+            observe: Called after every round.
 
         Returns:
             Whether the search is finished.
@@ -100,7 +100,7 @@ class Coordinator:
                     log.debug("checkpoint after round %d", self.spending.rounds)
             write_results(
                 self.directory, self.plan, self.recorder, self.archive, self.spending, self.evaluator,
-                finished=self.finished, derived=self.searcher.derive(), machines=self.machines,
+                finished=self.finished, derived=self._derived(), machines=self.machines,
                 front=self.judge.front() if self.judge is not None and self.searched else [],
             )  # fmt: skip
             what = "finished" if self.finished else "stopped, its state saved"
@@ -128,7 +128,7 @@ class Coordinator:
         return Spending(self.plan.budget, self.plan.schedule, self.plan.alone.epochs / self.plan.budget.epochs)
 
     def progress(self) -> Progress:
-        """Say where the search stands."""
+        """Return the state of the search for those who watch it."""
         stage = self.assessor.stage
         warming_up = self.spending.rounds - self._stage_began < stage.warmup
         phase = "weights only" if warming_up else "training networks alone" if self.searched else "searching"
@@ -139,7 +139,7 @@ class Coordinator:
             rounds=self.spending.schedule.rounds,
             evaluations=self.spending.evaluations,
             best_error=min((e.costs[0] for e in self.archive.front), default=None),
-            judged_on="the validation part" if self.assessor.full else "one batch",
+            judged_on="the validation set" if self.assessor.full else "one batch",
             hypervolume=self.archive.hypervolume,
             fraction=1.0 if self.finished else self.spending.fraction,
             seconds=self.spending.seconds,
@@ -153,7 +153,7 @@ class Coordinator:
         self.archive = Archive(self.assessor.reference())
 
     def _build(self) -> None:
-        """Have fresh weights made for the searcher's stage."""
+        """Make fresh weights for the searcher's stage."""
         stage = self.searcher.stage
         self.assessor.begin(stage)
         self._stage_began = self.spending.rounds
@@ -161,7 +161,7 @@ class Coordinator:
         self.evaluator.build(stage, stage.rounds * self.plan.budget.interval)
 
     def _follow_stage(self) -> None:
-        """Where a stage ends, validate its best and build the next; where it has only lost options, go on without them."""
+        """Validate the best of a stage that ends and build the next; drop the options that a stage has lost."""
         before, now = self.assessor.stage, self.searcher.stage
         if self.searched or now.index != before.index:
             if self.judge is not None:
@@ -169,7 +169,7 @@ class Coordinator:
             if not self.assessor.full:
                 # A method that has moved on can no longer say what it would return of the stage before.
                 derive = now.index == before.index and self.assessor.samples
-                self.assessor.validate(self.searcher.derive() if derive else [], self.plan.budget.validate)
+                self.assessor.validate(self._derived() if derive else [], self.plan.budget.validate)
             if not self.searched:
                 if self.judge is not None:
                     self.judge.reopen()
@@ -177,6 +177,9 @@ class Coordinator:
         elif now.options != before.options:
             self.assessor.stage = now
             self.evaluator.drop(now)
+
+    def _derived(self) -> list[Architecture]:
+        return checked(self.searcher, "derive", self.searcher.derive())
 
     def _record_policy(self) -> None:
         probabilities = self.searcher.probabilities()
@@ -224,8 +227,14 @@ def identity(plan: SearchPlan) -> dict[str, Any]:
     schedule: dict[str, Any] = {"rounds": plan.schedule.rounds, "interval": plan.budget.interval, "workers": plan.workers.count}
     schedule["alone"] = asdict(plan.alone)
     for objective in plain["objectives"].values():
-        objective.pop("file", None)  # where it lies does not matter
+        objective.pop("file", None)  # its place does not matter
     return {name: plain[name] for name in sections} | {"images": images_of(plan), "schedule": schedule}
+
+
+def is_complete(plan: SearchPlan, directory: Path) -> bool:
+    """Tell whether the checkpoint in `directory` is of this very search, finished. Raises RunError for a damaged one."""
+    state = Checkpoints(directory / "checkpoints").load()
+    return state is not None and state["finished"] and state["made_by"] == identity(plan)
 
 
 def check_identity(plan: SearchPlan, state: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The log of a run: what its modules' loggers say, in a file of its directory."""
+"""Log of a run: the messages of all loggers, in a file of its directory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 @contextmanager
 def logging_to(directory: Path) -> Iterator[None]:
-    """Append what the program's loggers say to the log of a run directory; a log that cannot be written is done without."""
+    """Append what the program's loggers say to the log of a run directory; a log that cannot be written is left out."""
     try:
         handler: logging.Handler = logging.FileHandler(directory / LOG, encoding="utf-8")
     except OSError:

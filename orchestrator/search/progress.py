@@ -1,4 +1,4 @@
-"""What a search tells whoever watches it."""
+"""Progress of a search, as told to whoever watches it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from searchers import Evaluation
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a search stands after a round.
+    """State of a search after a round.
 
     Args:
         stage: Index of the stage, from 0.
@@ -20,8 +20,8 @@ class Progress:
         rounds: Rounds in all.
         evaluations: Architectures measured so far.
         best_error: Lowest error so far, in percent; None before the first measurement.
-        judged_on: What that was measured on, in words.
-        hypervolume: Of the front so far.
+        judged_on: Images that it was measured on, in words.
+        hypervolume: Hypervolume of the front so far.
         fraction: Share of the budget that is spent, in 0..1.
         seconds: Seconds of search so far.
         machines: Kinds of machines that took part so far, each once.
@@ -47,7 +47,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Round:
-    """What happened in a round.
+    """Events of a round.
 
     Args:
         progress: Where the search stands now.
@@ -61,4 +61,4 @@ class Round:
 
 
 Observer = Callable[[Round], None]
-"""Is told after every round."""
+"""Function that is called after every round."""

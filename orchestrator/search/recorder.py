@@ -20,9 +20,9 @@ class Recorder:
 
     Args:
         directory: The run directory.
-        problem: Whose objectives and choices name the columns.
-        spending: Tells the seconds of each row.
-        seed: Of the search, a column of every row.
+        problem: Problem whose objectives and choices name the columns.
+        spending: Source of the seconds of each row.
+        seed: Seed of the search, a column of every row.
     """
 
     def __init__(self, directory: Path, problem: Problem, spending: Spending, seed: int) -> None:
@@ -39,7 +39,7 @@ class Recorder:
         self._open(0, 0)
 
     def resume(self, evaluations: int, policy: int) -> None:
-        """Cut the tables back to so many rows, which a checkpoint knows of. Raises RunError where they have fewer."""
+        """Truncate the tables to the rows that a checkpoint knows of. Raises RunError where they have fewer."""
         try:
             self._open(evaluations, policy)
         except (OSError, ValueError) as error:
@@ -52,7 +52,7 @@ class Recorder:
 
     @property
     def rows(self) -> list[int]:
-        """How many rows each of the two tables has."""
+        """Number of rows of each of the two tables."""
         return [self._evaluations.rows, self._policy.rows]
 
     def evaluated(
@@ -82,7 +82,7 @@ class Recorder:
             self._policy.append([dict(zip(self._policy_columns, values, strict=True))])
 
     def sync(self) -> None:
-        """Return once all rows are on the disk."""
+        """Flush all rows to the disk."""
         self._evaluations.sync()
         self._policy.sync()
 
@@ -98,7 +98,7 @@ class Recorder:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn an error of the file system into a RunError that says how to go on."""
+    """Convert an error of the file system to a RunError that says how to go on."""
     try:
         yield
     except OSError as error:

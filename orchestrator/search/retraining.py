@@ -36,7 +36,7 @@ class Member:
 
     @property
     def done(self) -> bool:
-        """Whether the result is there, of this very network."""
+        """Tell whether the result is there, of this very network."""
         try:
             return bool(json.loads(self.result.read_text())["arch"] == self.arch)
         except (OSError, ValueError, KeyError):
@@ -47,9 +47,9 @@ def retrain_member(plan: SearchPlan, member: Member, progress: Callable[[float],
     """Train one network from scratch, and write its files.
 
     Args:
-        plan: How, on which data, and the space of the network.
+        plan: Settings of the training, data, and the space of the network.
         member: The network.
-        progress: Told the share of the training that is over, after every epoch.
+        progress: Called after every epoch with the share of the training that is over.
     """
     architecture = plan.problem.space.parse(member.arch)
     network = plan.problem.space.network(architecture)

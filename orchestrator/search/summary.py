@@ -1,4 +1,4 @@
-"""What a search has found and spent: front.csv and summary.json."""
+"""Results and cost of a search: front.csv and summary.json."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def write_results(
         plan: The search.
         recorder: Its tables.
         archive: The front of its samples, and the reference point.
-        spending: What it has spent.
-        evaluator: Tells its weight steps.
+        spending: Account of its budget.
+        evaluator: Source of its weight steps.
         finished: Whether the budget is spent.
         front: The judge's choice; empty for the non-dominated networks by their own measurements.
         derived: What the method itself returns.

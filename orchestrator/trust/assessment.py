@@ -23,7 +23,7 @@ RETRAINED = "test accuracy (%) after training from scratch"
 
 @dataclass(frozen=True)
 class Truth:
-    """What networks are truly worth. title: in words. unit: what it counts. higher: whether more is better. values: as far as
+    """True values of networks. title: in words. unit: what it counts. higher: whether more is better. values: as far as
     they are known. first: of the random networks only so many count; None for all. Of a later one the truth is known only if
     it was good enough for the front, and with such networks a sample is not random any more."""
 
@@ -35,7 +35,10 @@ class Truth:
 
 
 def table_truth(table: TabularBenchmark, column: str, needed: Sequence[Architecture], ranked: Sequence[Architecture]) -> Truth:
-    """From the table's first column. Raises InputError where it lacks one of the `needed`, or is the same for all `ranked`."""
+    """Read true values from the table's first column.
+
+    Raises InputError where it lacks one of the `needed`, or is the same for all `ranked`.
+    """
     lacking = [a for a in needed if a not in table.costs]
     if lacking:
         raise InputError(

@@ -46,7 +46,7 @@ def main(
     is wrong.
 
     tables, column: where the truth is from; without them `members` of the random networks are retrained. images: of the
-    validation part to measure on; None for all. Raises InputError before anything starts, and Interrupted once Ctrl-C was
+    validation set to measure on; None for all. Raises InputError before anything starts, and Interrupted once Ctrl-C was
     heeded.
     """
     if bool(tables) != (column is not None):
@@ -61,7 +61,7 @@ def main(
     weights = SharedWeights(plan, directory)
     valid = len(weights.data.valid)
     if images is not None and not 1 <= images <= valid:
-        raise InputError(f"--images {images}: the validation part has {valid}; write 1 to {valid}, or leave it out for all")
+        raise InputError(f"--images {images}: the validation set has {valid}; write 1 to {valid}, or leave it out for all")
     random = weights.random(networks)
     if len(random) < 3:
         raise InputError(f"only {len(random)} networks survive in these weights; there is nothing to rank")
@@ -85,7 +85,7 @@ def main(
     plain: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
     console.print(
         f"{len(random)} random networks of {weights.surviving:,}, and {len(front)} of the front, on {images or valid:,} images "
-        f"of the validation part, statistics {' and '.join(weights.statistics)}; truth: {judge}",
+        f"of the validation set, statistics {' and '.join(weights.statistics)}; truth: {judge}",
         **plain,
     )
     if len(front) < len(listed):

@@ -85,12 +85,12 @@ class SharedWeights:
             self.own = "batch"
 
     def has(self, architecture: Architecture) -> bool:
-        """Whether all its options survive, so that these weights can say something of it."""
+        """Tell whether all options of a network survive, so that these weights can judge it."""
         return all(option in kept for option, kept in zip(architecture, self.options, strict=True))
 
     @property
     def surviving(self) -> int:
-        """How many architectures the surviving options make."""
+        """Number of architectures of the surviving options."""
         return math.prod(map(len, self.options))
 
     def random(self, count: int) -> list[Architecture]:
@@ -100,7 +100,7 @@ class SharedWeights:
     def accuracies(
         self, architectures: Sequence[Architecture], images: int | None, show: Show, stop: Callable[[], bool]
     ) -> pd.DataFrame:
-        """`arch` and, for each of `statistics`, the inherited accuracy in percent of the whole validation part, or of
+        """`arch` and, for each of `statistics`, the inherited accuracy in percent of the whole validation set, or of
         `images` of it drawn by the seed. What was measured before with these weights is read from the run's folder.
 
         Raises Interrupted once `stop` says so; what is measured by then is kept.
@@ -135,7 +135,7 @@ class SharedWeights:
         return self._supernet("recalibrated", self.data).standalone(architecture)
 
     def _supernet(self, statistics: str, data: Dataset) -> Supernet:
-        """In this process. Compiling takes longer than measuring, and nothing is probed."""
+        """Plan the measurement in this process. Compiling takes longer than measuring, and nothing is probed."""
         workers = Workers(ray=False, count=1, gpus=self.plan.workers.gpus if torch.cuda.is_available() else 0.0)
         training = self.plan.experiment.training
         settings = {**training.settings, "statistics": statistics, "compile": False, "valid_images": len(data.valid)}
@@ -150,7 +150,7 @@ class SharedWeights:
 
 
 def sample(space: SearchSpace, options: Sequence[Sequence[int]], count: int, seed: int) -> list[Architecture]:
-    """At most `count` different networks of these options per choice, uniform among notations; fewer where there are fewer.
+    """Draw up to `count` different networks of these options, uniform among notations; all of them where there are fewer.
 
     The first are the same for every count. Of notations that are the same network the first one drawn stands for all.
     """
@@ -183,7 +183,7 @@ _COLUMNS = ["checkpoint", "images", "statistics", "arch", "accuracy"]
 
 
 def _measured(path: Path, checksum: str, images: int) -> dict[tuple[str, str], float]:
-    """By notation and statistics; a line that was cut off is left out, and ended."""
+    """Read accuracies by notation and statistics; a line that was cut off is left out, and ended."""
     if not path.exists():
         return {}
     if not path.read_bytes().endswith(b"\n"):
@@ -198,7 +198,7 @@ def _measured(path: Path, checksum: str, images: int) -> dict[tuple[str, str], f
 
 
 def _fewer(data: Dataset, images: int, seed: int) -> Dataset:
-    """With so many images of the validation part, drawn by the seed."""
+    """Return the data with so many images of the validation set, drawn by the seed."""
     order = np.random.default_rng([seed, _IMAGES]).permutation(len(data.valid))
     kept = torch.from_numpy(np.sort(order[:images]))
     return replace(data, valid=Part(data.valid.images[kept], data.valid.labels[kept]))

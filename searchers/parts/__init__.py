@@ -1,1 +1,1 @@
-"""What several searchers hold or build on; no methods by themselves."""
+"""Components that several searchers share; no methods by themselves."""

@@ -14,7 +14,7 @@ from searchers.base import Architecture, PathEncoding
 from searchers.parts.ties import ROUNDING
 
 JITTER = 1e-6
-"""Added to the diagonal of covariances of values of deviation 1, so that they stay positive definite."""
+"""Jitter on the diagonal of covariances of values of standard deviation 1, so that they stay positive definite."""
 JITTER_FACTORS = (1, 10, 100, 1000, 10_000)
 """Multiples of the jitter that are tried in turn until a Cholesky decomposition is found."""
 MAX_LBFGS_ITERATIONS = 50
@@ -90,7 +90,7 @@ class Encoding:
 
 
 class Scale:
-    """A transform of values to mean 0 and deviation 1, and back.
+    """Transform of values to mean 0 and standard deviation 1, and back.
 
     Args:
         values: The values that are to have that scale, (evaluations,).
@@ -100,7 +100,7 @@ class Scale:
 
     def __init__(self, values: np.ndarray, skewed: bool) -> None:
         self._centre, spread = float(np.median(values)), float(np.ptp(values))
-        if spread <= ROUNDING * np.abs(values).max():  # as much as sums in another order differ by
+        if spread <= ROUNDING * np.abs(values).max():  # rounding differences of sums in another order
             values, spread = np.full_like(values, self._centre), 0.0
         self._width = float(np.std(values)) if spread else 1.0
         self._scaler = PowerTransformer() if skewed and spread else StandardScaler()
@@ -210,7 +210,6 @@ class Posterior:
     """
 
     def __init__(self, kernel: Kernel, candidates: np.ndarray, known: np.ndarray, room: int = 0) -> None:
-        """room: how many will be added."""
         self._kernel, self._prepared, self._x = kernel, kernel.prepare(candidates), known
         n = len(known)
         self._root = np.zeros((n + room, n + room))

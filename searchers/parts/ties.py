@@ -18,7 +18,7 @@ def level(values: Tensor) -> Tensor:
 
 
 def levels(values: np.ndarray) -> np.ndarray:
-    """The same for numbers of any size, as multiples of 2 ** -40 of the power of two above the largest."""
+    """Round numbers of any size in the same way, as multiples of 2 ** -40 of the power of two above the largest."""
     largest = float(np.abs(values).max(initial=0.0))
     step = np.ldexp(1.0, int(np.frexp(largest)[1]) - 40)
     return np.asarray(np.round(values / step) * step) if largest else values

@@ -62,6 +62,7 @@ class UniformPaths(Searcher):
         self._generation: list[Architecture] = []
         self._queue: list[Architecture] = []
         self._arrived: list[Evaluation] = []
+        self._first: list[Architecture] = []
 
     @abstractmethod
     def _propose(self, n: int) -> list[Architecture]:
@@ -74,6 +75,10 @@ class UniformPaths(Searcher):
     def stage(self) -> Stage:
         return self._stage
 
+    def begin_with(self, architectures: Sequence[Architecture]) -> bool:
+        self._first = list({self._canonical(a): a for a in reversed(architectures)}.values())[::-1]
+        return True
+
     def train_on(self, steps: int) -> list[Mixture]:
         self._round += 1
         return [Mixture.one_hot(a, self.sizes) for a in self._uniform.sample(steps, self._generator)]
@@ -82,7 +87,7 @@ class UniformPaths(Searcher):
         if self._round <= self._stage.warmup or n < 1:
             return []
         if not self._generation:
-            self._generation = self._propose(self.samples)
+            self._generation = self._first if self._first and not self.told else self._propose(self.samples)
             self._queue = list(self._generation)
             self._known.update(map(self._canonical, self._generation))
         asked, self._queue = self._queue[:n], self._queue[n:]

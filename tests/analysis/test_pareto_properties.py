@@ -1,4 +1,4 @@
-"""What holds of fronts and indicators whatever the costs: ties, constants, twelve orders of magnitude, any order."""
+"""Properties of fronts and indicators for any costs: ties, constants, twelve orders of magnitude, any order."""
 
 import numpy as np
 import pandas as pd

@@ -28,7 +28,7 @@ def test_exact_sums_are_found_again() -> None:
 
 
 def test_operations_measured_alone_stand_in_for_networks() -> None:
-    """With more parts than networks, as in most spaces."""
+    """Measurements with more parts than networks, as in most spaces."""
     rng = np.random.default_rng(2)
     kinds = [f"kind{i % 4}" for i in range(60)]
     alone = np.exp(rng.uniform(-3, 1, 60))

@@ -1,4 +1,4 @@
-"""What holds of a fit whatever it is given: constant columns, collinear ones, one network over and over, any unit."""
+"""Properties of a fit on any input: constant columns, collinear ones, one network over and over, any unit."""
 
 import numpy as np
 import pytest

@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hw_profiles import measure_latency
-from hw_profiles.measure import WINDOW, in_onnxruntime, in_torch, steady, timed
+from hw_profiles.measure import WINDOW, in_onnxruntime, in_torch, measure_latency, steady, timed
 
 
 class Witness(nn.Module):

@@ -1,4 +1,4 @@
-"""Each kind of mistake in words of ours."""
+"""Messages for each kind of mistake."""
 
 from typing import Any, Literal
 

@@ -92,9 +92,14 @@ def test_report_can_be_made_anew(done: Path) -> None:
     assert result.exit_code == 0 and (done / "report.html").is_file()
 
 
-def test_resuming_a_finished_run_changes_no_record(done: Path) -> None:
+def test_resuming_a_finished_run_changes_no_record_and_starts_no_ray(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {n: (done / n).read_text() for n in ("evaluations.csv", "retrained.csv", "front.csv")}
+    text = (done / "experiment.toml").read_text()
+    assert "ray = false" in text
+    (done / "experiment.toml").write_text(text.replace("ray = false", "ray = true"))
+    monkeypatch.setattr("orchestrator.runs.run.cluster", None)
     assert call("resume", done).exit_code == 0
+    (done / "experiment.toml").write_text(text)
     assert before == {n: (done / n).read_text() for n in before}
 
 

@@ -1,4 +1,4 @@
-"""What is said of a fault of the program, and that no library's words are in it."""
+"""Messages for a fault of the program, without any library's words."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from tests.orchestrator.profiling.test_profiling import played_table
 
 
 def told(error: Exception) -> str:
-    """What the command line says when a command raises it while it mends a file."""
+    """Return what the command line prints when a command raises an error while it writes a file."""
 
     @click.command()
     @_guarded

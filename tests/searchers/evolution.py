@@ -20,7 +20,7 @@ def evaluated(architectures: Sequence[Architecture], limit: float = float("inf")
 
 
 def generations(searcher: Searcher, count: int, limit: float = float("inf")) -> Iterator[list[Architecture]]:
-    """What is asked in each of so many rounds, told at once."""
+    """Return what is asked in each of so many rounds, told at once."""
     for _ in range(count):
         searcher.train_on(1)
         asked = searcher.ask(10**6)

@@ -1,4 +1,4 @@
-"""Who may be a parent, and how far children fall."""
+"""Choice of parents, and their distance from children."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a searcher is built from, and that its class says which of it the constructor takes."""
+"""Search contexts, and classes that declare what their constructors take of them."""
 
 import inspect
 from collections.abc import Sequence

@@ -31,7 +31,7 @@ def darts(**settings: Any) -> Ddpnas:
 
 
 def epoch(searcher: Ddpnas, accuracy: Any) -> Architecture:
-    """As many rounds as make an epoch: what was trained is asked, and told its accuracy as a fraction."""
+    """Run the rounds of an epoch: what was trained is asked, and told its accuracy as a fraction."""
     while True:
         (mixture,) = searcher.train_on(1)
         if found := searcher.ask(1):

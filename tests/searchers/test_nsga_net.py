@@ -146,7 +146,7 @@ def test_who_keeps_the_limit_survives_first() -> None:
     searcher = made(rounds=12)
     for _ in generations(searcher, 12, limit=25.0):
         pass
-    assert all(e.costs[1] <= 25 for e in searcher._alive)
+    assert len(searcher._alive) == 12 and all(e.costs[1] <= 25 for e in searcher._alive)
 
 
 def test_phases_must_have_every_choice_once() -> None:

@@ -1,4 +1,4 @@
-"""What every searcher keeps, whichever method it is."""
+"""Promises that every searcher keeps."""
 
 import math
 from typing import Any
@@ -32,7 +32,7 @@ def cost(architecture: tuple[int, ...]) -> tuple[float, ...]:
 
 
 def play(searcher: Searcher, rounds: int) -> list[Any]:
-    """What a searcher says in `rounds` rounds, told the truth each time."""
+    """Collect what a searcher proposes in `rounds` rounds, told the truth each time."""
     said: list[Any] = []
     for _ in range(rounds):
         said.append([m.weights for m in searcher.train_on(2)])

@@ -19,7 +19,7 @@ def error(architecture: tuple[int, ...]) -> float:
 
 
 def asked(searcher: ProxylessR, architectures: list[tuple[int, ...]], costs: Any) -> None:
-    """As if the searcher had asked for exactly these."""
+    """Tell costs as if the searcher had asked for exactly these."""
     searcher.train_on(1)
     searcher._asked = len(architectures)
     searcher.tell([Evaluation(a, (error(a), costs(a))) for a in architectures])

@@ -100,7 +100,7 @@ class OwnSpace(SearchSpace):
 
     @cached_property
     def path_encoding(self) -> None:
-        """None, since a graph takes a run of the network, and the encoding would take one of each."""
+        """Path encoding, which is None: a graph takes a run of the network, and the encoding would take one of each."""
 
     def build(self) -> nn.Module:
         return self.factory(image=self.image, classes=self.classes, **self._settings)

@@ -96,10 +96,16 @@ def build(image: tuple[int, int, int], classes: int, width: int = 4) -> nn.Modul
     )
 
 
-def test_unnamed_data_is_resumed_with_the_problem(tmp_path: Path) -> None:
+def test_objects_that_no_file_can_name_are_resumed_with_the_problem(tmp_path: Path) -> None:
+    class Depth(pr.Objective):
+        column = title = "depth"
+
+        def cost(self, architecture: pr.Architecture, metrics: dict[str, float]) -> float:
+            return 1.0 + sum(architecture)
+
     named = tiny_plan().problem.data
     data = pr.Dataset(named.train, named.valid, named.test, named.classes, named.mean, named.std, named.flip, named.crop)
-    problem = pr.Problem(build, data, ["error", "macs"])
+    problem = pr.Problem(build, data, ["error", "macs", Depth])
     stopped = pr.search(problem, "random-search", out=tmp_path / "run", callbacks=[StopAfter(2)], **FEW)
     assert not stopped.finished
     with pytest.raises(pr.InputError, match="resume"):
@@ -165,7 +171,7 @@ def test_an_error_in_a_callback_is_raised_once_the_state_is_saved(problem: pr.Pr
 
 
 def test_nothing_of_the_process_is_changed(problem: pr.Problem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a thread, where signal handlers cannot be set at all."""
+    """Search in a thread, where signal handlers cannot be set at all."""
     monkeypatch.chdir(tmp_path)
     random.seed(1)
     np.random.seed(1)
@@ -247,9 +253,9 @@ def test_import_is_light_and_every_name_is_there() -> None:
     assert out.returncode == 0 and out.stdout.strip() == "[]", out.stdout + out.stderr
 
 
-@pytest.mark.parametrize("name", ["analysis", "searchers"])
-def test_a_folder_that_shadows_ours_is_named(name: str, tmp_path: Path) -> None:
-    (tmp_path / name).mkdir()
-    (tmp_path / name / "__init__.py").write_text("")
+@pytest.mark.parametrize("file", ["analysis/__init__.py", "searchers/__init__.py", "analysis/notes.txt"])
+def test_a_folder_that_shadows_ours_is_named(file: str, tmp_path: Path) -> None:
+    (shadow := (tmp_path / file).parent).mkdir()
+    (tmp_path / file).touch()
     out = subprocess.run([sys.executable, "-c", "import paretoray"], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert out.returncode == 1 and f"{tmp_path.resolve() / name}" in out.stderr and "shadows" in out.stderr
+    assert out.returncode == 1 and str(shadow.resolve()) in out.stderr and "shadows" in out.stderr

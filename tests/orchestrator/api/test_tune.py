@@ -31,12 +31,13 @@ METHODS = {
     "optuna-sampler": {"samples": 3},
 }
 OBJECTIVES = ["error", "latency_ms"]
+POINTS = ["skip-skip-skip-skip", "conv3-skip-sep3-res3", "conv3-conv3-conv3-conv3"]
 Metrics = dict[str, float]
 
 
 @pytest.fixture(scope="module")
 def metrics() -> dict[str, Metrics]:
-    """What every network of the shipped table costs, by notation."""
+    """Costs of every network of the shipped table, by notation."""
     space = space_of("digits-tiny")
     table = TabularBenchmark.read(Path("digits-tiny"), space, ["valid_accuracy", "latency_ms", "parameters"])
     names = ["error", "latency_ms", "parameters"]
@@ -221,12 +222,13 @@ def test_saved_and_restored_it_goes_on_identically(
     def report(arch: str) -> Metrics | None:
         return None if arch.startswith("res3") else metrics[arch]
 
-    straight = made(method)
+    points = {"points_to_evaluate": POINTS} if after == 7 else {}
+    straight = made(method, **points)
     play(straight, report, after)
     out = [f"out{i}" for i in range(3)]  # some are still running
     running = {name: config["arch"] for name in out if isinstance(config := straight.suggest(name), dict)}
     straight.save(str(tmp_path / "state"))
-    restored = made(method)
+    restored = made(method, **points)
     restored.restore(str(tmp_path / "state"))
     copied = pickle.loads(pickle.dumps(straight))
     for algorithm in (straight, restored, copied):
@@ -258,6 +260,7 @@ def test_the_state_is_plain_data(metrics: dict[str, Metrics], tmp_path: Path) ->
         (lambda: made(pr.searchers.RandomSearch(samples=3)), "searcher"),
         (lambda: made(limits={"latency_ms": 1.0}), "limits"),
         (lambda: made(seed=1), "seed"),
+        (lambda: made(points_to_evaluate=["skip-skip-skip-skip"]), "points_to_evaluate"),
     ],
 )
 def test_the_state_of_another_search_is_refused(
@@ -272,6 +275,26 @@ def test_the_state_of_another_search_is_refused(
         asked.restore(str(tmp_path / "state"))
     assert asked.suggest("one")["arch"] == other().suggest("one")["arch"]  # as it was
     assert (tmp_path / "state").read_bytes() == saved
+
+
+def test_points_are_run_first_and_learnt_from(method: Any, metrics: dict[str, Metrics]) -> None:
+    choices = dict(zip(("block1", "block2", "block3", "block4"), POINTS[1].split("-"), strict=True))
+    points = [POINTS[0], {"choices": choices}, {"arch": POINTS[2]}, POINTS[0]]
+    algorithm = made(method, points_to_evaluate=points)
+    proposed = play(algorithm, metrics.__getitem__, 9)
+    assert proposed[:3] == POINTS and len(set(proposed)) == 9
+    told = [algorithm.space.format(e.architecture) for e in algorithm._searcher.told]
+    assert told[:3] == POINTS
+
+
+def test_a_policy_learns_from_its_own_proposals_alone(metrics: dict[str, Metrics]) -> None:
+    told: list[str] = []
+    algorithm = made("preference-policy", num_samples=30, points_to_evaluate=POINTS)
+    tell = algorithm._searcher.tell
+    algorithm._searcher.tell = lambda found: (told.extend(algorithm.space.format(e.architecture) for e in found), tell(found))
+    proposed = play(algorithm, metrics.__getitem__, 30)
+    assert proposed[:3] == POINTS and len(set(proposed)) == 30
+    assert told[:3] != POINTS and set(proposed[3:]) & set(told)
 
 
 def test_there_must_be_a_file_to_restore(tmp_path: Path) -> None:
@@ -397,9 +420,9 @@ class Outside(RandomSearch):
 
 
 def test_errors_of_methods_from_outside_name_them() -> None:
-    with pytest.raises(pr.RunError, match=r"Raising raised ZeroDivisionError in `ask`: oh \(test_tune.py, line \d+\)"):
+    with pytest.raises(pr.RunError, match=r"Raising\.ask raised ZeroDivisionError: oh \(test_tune.py, line \d+\)"):
         made(Raising).suggest("one")
-    with pytest.raises(pr.RunError, match=r"Outside asked for what is not in the space: choice 0"):
+    with pytest.raises(pr.RunError, match=r"Outside\.ask returned what is not in the space: choice 0"):
         made(Outside).suggest("one")
 
 
@@ -414,6 +437,9 @@ def test_errors_of_methods_from_outside_name_them() -> None:
         ({"modes": {"latency": "max"}}, "modes name 'latency', which is no objective; did you mean 'latency_ms'"),
         ({"limits": {"latency_ms": math.inf}}, "write a finite number"),
         ({"num_samples": 0}, "at least 1 is needed"),
+        ({"points_to_evaluate": ["skip-skip"]}, r"points_to_evaluate\[0\] = 'skip-skip' is no network of digits-tiny"),
+        ({"points_to_evaluate": [{"choices": {}}]}, "write a notation, as in"),
+        ({"points_to_evaluate": "skip-skip-skip-skip"}, "write a list of networks"),
         ({"searcher": "nsga3"}, "unknown searcher 'nsga3'"),
         ({"space": "nas-bench-102"}, "unknown space 'nas-bench-102'; did you mean 'nas-bench-101'|'nas-bench-201'"),
     ],

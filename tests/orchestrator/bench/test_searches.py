@@ -30,7 +30,7 @@ SETTINGS = (
     "budget={interval=2, validate=6}",
     "workers={ray=false, count=1}",
 )
-IMAGES = 800  # eight passes over the hundred of the train part
+IMAGES = 800  # eight passes over the hundred of the training set
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +72,7 @@ def test_fronts_are_judged_by_the_table_and_searches_cost_the_same(table: Path, 
         folder = next((out / "searches").glob(f"{row['searcher'].replace(':', '-')}-{row['seed']}"))
         judged = pd.read_csv(folder / "evaluations.csv")
         kinds = judged["kind"].value_counts()
-        # Of the hundred images of the validation part each batch has all; it has room for 256.
+        # Of the hundred images of the validation set each batch has all; it has room for 256.
         assert row["images"] - row["images_trained_on"] == 100 * (kinds["sample"] + kinds["validation"])
         last = judged[judged["kind"] == "validation"].drop_duplicates("arch", keep="last")
         tau = kendalltau(last["error_percent"], [trained.costs[DIGITS_TINY.parse(a)][0] for a in last["arch"]]).statistic

@@ -28,6 +28,8 @@ def test_overrides_win_over_the_file_and_lists_need_no_brackets(tmp_path: Path) 
     assert list(made.objectives) == ["error", "macs"]
     assert made.searcher.settings["keep"] == (0.8, 0.6) and made.searcher.settings["exponents"] == -0.1
     assert made.space.settings["supernet_cells"] == [1, 2]
+    limited = read(path, ["objectives=error,parameters", "objectives.parameters.at_most=20000"])
+    assert {name: goal.at_most for name, goal in limited.objectives.items()} == {"error": None, "parameters": 20000}
 
 
 def test_another_name_takes_its_own_keywords() -> None:

@@ -1,4 +1,4 @@
-"""Which weights change in which step, cotangents against finite differences, and going on where it stopped."""
+"""Weights that change in each step, cotangents against finite differences, and resumption."""
 
 import shutil
 from typing import Any
@@ -85,6 +85,7 @@ def test_only_wanted_cotangents_are_given(digits: Dataset) -> None:
     supernet = made(digits)
     wanted = tuple(tuple(o in (2, 3) for o in range(5)) for _ in range(6))
     _, cotangents = supernet.differentiate(Mixture(path(3, 3, 3, 3, 3, 3).weights, wanted), 0)
+    assert len(cotangents) == 6
     for row in cotangents:
         assert row[2] != 0 and row[3] != 0 and row[0] == row[1] == row[4] == 0
 

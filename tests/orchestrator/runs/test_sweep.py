@@ -82,6 +82,7 @@ def test_a_sweep_in_process_stopped_and_resumed(tmp_path: Path, monkeypatch: pyt
     page = (out / "report.html").read_text()
     assert "searcher.samples = 2" in page and "on the merged front" in page
     assert (out / "retrained.csv").exists()
+    assert call("resume", out).exit_code == 0 and calls == 3  # nor is any of them now
     assert call("search", path, "searcher.samples=3", "--out", tmp_path / "one").exit_code == 0
     folders = (tmp_path / "one", sweep.folders(out)[1])
     alone, swept = (pd.read_csv(folder / "evaluations.csv").drop(columns="seconds") for folder in folders)

@@ -169,7 +169,7 @@ def test_a_finished_search_is_left_as_it_is(whole: tuple[Path, list[Progress]], 
 
 
 def test_it_finds_what_is_truly_good_by_evaluations_that_are_off(fake: SearchPlan, tmp_path: Path) -> None:
-    """Costs of the front are those of the whole validation part, and its hypervolume nears that of the best networks."""
+    """Costs of the front are those of the whole validation set, and its hypervolume nears that of the best networks."""
     plan = fake.varied(budget=replace(fake.budget, epochs=60.0, validate=32))
     coordinator = start(plan, tmp_path)
     assert coordinator.run(lambda: False, ignore)
@@ -421,7 +421,8 @@ def test_limits_rule_out_what_is_recorded_all_the_same(digits: Dataset, tmp_path
     assert len(front) and (front["parameters"] <= 20_000).all()
     samples = rows[rows["kind"] == records.SAMPLE]
     assert 0 < (samples["parameters"] > 20_000).mean() < 1
-    assert all(e.costs[1] <= 20_000 for e in coordinator.archive.front)
+    front_of_samples = coordinator.archive.front
+    assert front_of_samples and all(e.costs[1] <= 20_000 for e in front_of_samples)
     told = coordinator.searcher.told  # type: ignore[attr-defined]
     assert told and all(e.violation == pytest.approx(max(0, e.costs[1] / 20_000 - 1)) for e in told)
     # What keeps the limit is measured again first, and there is enough of it.

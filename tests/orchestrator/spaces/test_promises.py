@@ -1,4 +1,4 @@
-"""What every space keeps: its notation, its counts, and a supernet that is the standalone networks."""
+"""Promises of every space: its notation, its counts, and a supernet that equals the standalone networks."""
 
 from __future__ import annotations
 
@@ -212,7 +212,9 @@ def test_dropped_options_hold_no_parameters(name: str) -> None:
 def test_drawings(name: str) -> None:
     space = small(name)
     for architecture in drawn(space, 6):
-        for title, graph in space.drawing(architecture).items():
+        drawings = space.drawing(architecture)
+        assert drawings
+        for title, graph in drawings.items():
             assert all(end in graph.boxes for arrow in graph.arrows for end in arrow)
             assert set(graph.kinds) <= set(graph.boxes)
             assert len(set(graph.arrows)) == len(graph.arrows)

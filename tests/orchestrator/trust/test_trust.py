@@ -1,4 +1,4 @@
-"""What a finished search's weights say of random networks: the right weights, the right networks, nothing done twice."""
+"""Judgement of random networks by a finished search's weights: the right weights, the right networks, nothing done twice."""
 
 from __future__ import annotations
 
@@ -298,7 +298,7 @@ def test_the_report_has_it_and_its_pictures(run: Path, no_pictures: Any, monkeyp
         ([*TABLE, "--retrain", "3"], "--retrain means nothing with --table"),
         (["--networks", "2"], "at least 3"),
         (["--networks", "9", "--retrain", "10"], "--retrain 10"),
-        ([*TABLE, "--images", "0"], "--images 0: the validation part has"),
+        ([*TABLE, "--images", "0"], "--images 0: the validation set has"),
         ([*TABLE, "--images", "99999"], "--images 99999"),
         (["--table", "nothing.csv", "--column", "a"], "there is no table nothing.csv"),
         (["--table", "digits-tiny", "--column", "accuracy"], "has no column accuracy; it has"),

@@ -1,4 +1,4 @@
-"""What holds of scales and processes whatever they are given: constants, one network over and over, any unit."""
+"""Properties of scales and processes on any input: constants, one network over and over, any unit."""
 
 import itertools
 
