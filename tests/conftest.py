@@ -14,17 +14,6 @@ from orchestrator.data.dataset import Dataset
 from tests.helpers import TINY, larger_table
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep the tests of a file together in one process of pytest-xdist, and all tests of Ray, so that Ray starts once."""
-    if not hasattr(config, "workerinput"):
-        return
-    for item in items:
-        ray = "cluster" in item.fixturenames  # type: ignore[attr-defined]
-        item.add_marker(pytest.mark.xdist_group("cluster" if ray else item.nodeid.partition("::")[0]))
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group").args != ("cluster",))  # they take longest
-
-
 @pytest.fixture(scope="session")
 def digits() -> Dataset:
     """The images of TINY, read once."""
