@@ -23,7 +23,7 @@ def run(arguments: list[str], folder: Path) -> str:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "OMP_NUM_THREADS": "1",
     }
-    done = subprocess.run(arguments, cwd=folder, capture_output=True, text=True, check=False, env=environment, timeout=300)
+    done = subprocess.run(arguments, cwd=folder, capture_output=True, text=True, check=False, env=environment, timeout=600)
     assert done.returncode == 0, f"{shlex.join(arguments)}\n{done.stdout}{done.stderr}"
     return done.stdout
 
