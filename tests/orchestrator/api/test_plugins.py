@@ -9,6 +9,7 @@ import searchers
 from orchestrator import registry
 from tests.helpers import assert_refused, call, write_toml
 
+pytestmark = pytest.mark.usefixtures("no_report")
 GOOD = '''
 import random
 import paretoray as pr
