@@ -20,7 +20,7 @@ demo: $(READY)
 	$(BIN)/paretoray search --out runs/demo-$$(date +%Y%m%d-%H%M%S)
 
 test: $(READY) lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 portability: $(READY)
 	$(BIN)/python tests/portability.py

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from orchestrator.errors import InputError, Interrupted, RunError, unexpected
+from orchestrator.errors import Fault, InputError, Interrupted, RunError, unexpected
 
 # Everything heavy is imported inside the commands, so that --help answers at once.
 
@@ -45,6 +45,9 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
         except InputError as error:
             click.echo(f"error: {error}", err=True)
             sys.exit(2)
+        except Fault as fault:
+            click.echo(fault, err=True)
+            sys.exit(1)
         except (RunError, OSError) as error:
             click.echo(f"error: {error}", err=True)
             sys.exit(1)

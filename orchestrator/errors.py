@@ -22,6 +22,10 @@ class RunError(Exception):
     """Failure of a run whose files are safe: exit code 1. The message says what happened and how to go on."""
 
 
+class Fault(RunError):
+    """A fault of the program that came up in another process: exit code 1. The message is what `unexpected` says of it."""
+
+
 class Interrupted(Exception):
     """Interruption by Ctrl-C or a stop file, with the state saved: exit code 130."""
 
@@ -86,14 +90,15 @@ def unexpected(error: Exception, command: str) -> str:
 
     from hw_profiles.wording import in_words
 
+    cause = getattr(error, "cause", error)  # of an actor's error, which Ray wraps
     done = ", ".join([*getattr(error, "__notes__", ()), f"running {command}"])
-    if (library := _checked_by(error)) is None:
+    if (library := checked_by(error)) is None:
         error.__notes__ = []  # they are in the last line
         shown = "".join(traceback.format_exception(error))
     else:
         found = f"a value that was computed did not pass a check of {library}"
-        if isinstance(error, ValidationError):
-            wrong = [f"{error.title}.{'.'.join(map(str, e['loc']))} = {e['input']!r} {in_words([e])}" for e in error.errors()]
+        if isinstance(cause, ValidationError):
+            wrong = [f"{cause.title}.{'.'.join(map(str, e['loc']))} = {e['input']!r} {in_words([e])}" for e in cause.errors()]
             found = "; ".join(wrong)
         ours = [frame for frame in traceback.walk_tb(error.__traceback__) if _package(frame[0]) not in CHECKING]
         lines = "".join(traceback.StackSummary.extract(ours).format())
@@ -102,8 +107,9 @@ def unexpected(error: Exception, command: str) -> str:
     return f"{shown}internal error while {done}: {fault}"
 
 
-def _checked_by(error: Exception) -> str | None:
-    """The library that made the error, if it is one of `CHECKING`."""
+def checked_by(error: Exception) -> str | None:
+    """The library that made the error, if it is one of `CHECKING`; an error of an actor is that of its cause."""
+    error = getattr(error, "cause", error)
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     made = {type(error).__module__.partition(".")[0], *map(_package, frames[-1:])}
     return next((library for library in CHECKING if library in made), None)

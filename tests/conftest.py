@@ -40,3 +40,11 @@ def cluster() -> Iterator[None]:
 def one_thread() -> None:
     """Use one thread, as a worker of the tests' experiments: the order of a sum depends on their number."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw no pictures at the end of a run, which takes longer than a short search does."""
+    from orchestrator.runs import run
+
+    monkeypatch.setattr(run, "write_report", lambda plan, directory: (directory / "report.html").touch())

@@ -17,7 +17,7 @@ from ray import tune
 from orchestrator.cluster.connection import bundles
 from orchestrator.cluster.replicas import Replicas, WorkersLost, last_line
 from orchestrator.config.plan import SearchPlan
-from orchestrator.errors import InputError, Interrupted, RunError, attributed_to
+from orchestrator.errors import Fault, InputError, Interrupted, RunError, attributed_to, checked_by, doing, unexpected
 from orchestrator.machine import set_threads
 from orchestrator.search.control import stop_file
 from orchestrator.search.coordinator import Coordinator
@@ -97,9 +97,9 @@ def _search_trial(config: dict[str, Any], plans: Sequence[SearchPlan]) -> None:
             last, evaluations, front = time.monotonic(), [], None
 
     try:
-        with logging_to(directory), attributed_to(plan.plugins):
+        with logging_to(directory), doing(f"searching, in {directory}"), attributed_to(plan.plugins):
             coordinator, finished = resilient(plan, directory, observe, stop)
-    except (InputError, RunError) as error:
+    except Exception as error:
         tune.report(_failure(error))
         return
     rest = Round(coordinator.progress(), tuple(evaluations), front)
@@ -192,19 +192,23 @@ def _retrain_trial(config: dict[str, Any], plan: SearchPlan, members: Sequence[M
             last = time.monotonic()
 
     try:
-        with logging_to(stop.parent), attributed_to(plan.plugins):
+        with logging_to(stop.parent), doing(f"training {member.arch}, for {member.result}"), attributed_to(plan.plugins):
             retrain_member(plan, member, progress)
     except Interrupted:
         return  # the driver sees that the result is missing
-    except (InputError, RunError) as error:
+    except Exception as error:
         tune.report(_failure(error))
         return
     tune.report({"fraction": 1.0} | json.loads(member.result.read_text()))
 
 
 def _failure(error: Exception) -> dict[str, Any]:
-    """Wrap an expected error as a result: raised, it would make Tune try again what must fail again."""
-    return {"failed": str(error), "wrong_input": isinstance(error, InputError)}
+    """Wrap as a result an error that would come up again: raised, it would make Tune try again. Any other is raised."""
+    if isinstance(error, InputError | RunError):
+        return {"failed": str(error), "kind": "input" if isinstance(error, InputError) else "run"}
+    if checked_by(error) is None:
+        raise error
+    return {"failed": unexpected(error, "a trial"), "kind": "fault"}
 
 
 class _Show(tune.Callback):  # type: ignore[misc]
@@ -246,5 +250,5 @@ def _fit(
         if result.error is not None:
             raise RunError(f"the trial failed: {last_line(result.error)}; its files are in {result.path}")
         if result.metrics and "failed" in result.metrics:
-            raise (InputError if result.metrics["wrong_input"] else RunError)(result.metrics["failed"])
+            raise {"input": InputError, "run": RunError, "fault": Fault}[result.metrics["kind"]](result.metrics["failed"])
     return results

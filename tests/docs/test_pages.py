@@ -1,5 +1,6 @@
 """The pages' own code and commands, run from a folder outside of the repository."""
 
+import json
 import os
 import re
 import shlex
@@ -22,9 +23,29 @@ def run(arguments: list[str], folder: Path) -> str:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "OMP_NUM_THREADS": "1",
     }
-    done = subprocess.run(arguments, cwd=folder, capture_output=True, text=True, check=False, env=environment, timeout=300)
+    done = subprocess.run(arguments, cwd=folder, capture_output=True, text=True, check=False, env=environment, timeout=600)
     assert done.returncode == 0, f"{shlex.join(arguments)}\n{done.stdout}{done.stderr}"
     return done.stdout
+
+
+RUNNER = """
+import json, runpy, sys
+from orchestrator.cli import main
+for step in json.loads(sys.argv[1]):
+    if isinstance(step, str):
+        runpy.run_path(step, run_name="__main__")
+        continue
+    try:
+        main(step)
+    except SystemExit as end:
+        if end.code:
+            raise
+"""
+
+
+def run_here(steps: list[str | list[str]], folder: Path) -> str:
+    """Run scripts and commands, which are lists of arguments, in one other process, which imports torch and Ray once."""
+    return run([sys.executable, "-c", RUNNER, json.dumps(steps)], folder)
 
 
 def write_modules(page: str, folder: Path) -> None:
@@ -37,12 +58,11 @@ def follow(page: str, folder: Path) -> str:
     """Writes the modules of a page, and runs its commands and scripts in their order; returns what they print."""
     write_modules(page, folder)
     commands = [line for block in blocks(page, "console") for line in block.splitlines()]
-    said = "".join(run([str(PROGRAM), *shlex.split(c.removeprefix("paretoray "))], folder) for c in commands)
     scripts = [block for block in blocks(page, "python") if not re.match(r"# \w+\.py\n", block)]
     for number, block in enumerate(scripts):
         (folder / f"script{number}.py").write_text(block)
-        said += run([sys.executable, f"script{number}.py"], folder)
-    return said
+    steps = [shlex.split(command.removeprefix("paretoray ")) for command in commands]
+    return run_here([*steps, *(f"script{number}.py" for number in range(len(scripts)))], folder)
 
 
 def test_a_searcher_in_forty_lines(tmp_path: Path) -> None:
@@ -97,13 +117,11 @@ def test_an_entry_point_gives_a_short_name(tmp_path: Path) -> None:
     (installed / "entry_points.txt").write_text(
         group.replace('[project.entry-points."', "[").replace('"]', "]").replace('"', "") + "broken = nowhere:Nothing\n"
     )
-    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\nfrom orchestrator.cli import main\nmain(sys.argv[1:])\n"
-    listed = run([sys.executable, "-c", code, "list", "searchers"], tmp_path)
-    assert {"paes", "broken", "tnd-nas"} <= set(listed.split())
-    bench = "bench --searchers paes:samples=2 --budget 20 --seeds 1 --workers 1 --out bench"
-    assert "paes:samples=2" in run([sys.executable, "-c", code, *bench.split()], tmp_path)
+    bench = ["bench", "--searchers", "paes:samples=2", "--budget", "20", "--seeds", "1", "--workers", "1", "--out", "bench"]
+    said = run_here([["list", "searchers"], bench], tmp_path)
+    assert {"paes", "broken", "tnd-nas"} <= set(said.split()) and "paes:samples=2" in said
     with pytest.raises(AssertionError, match=r"searcher 'broken': the entry point nowhere:Nothing of paes cannot be imported"):
-        run([sys.executable, "-c", code, *bench.replace("paes:samples=2", "broken").split()], tmp_path)
+        run_here([[part.replace("paes:samples=2", "broken") for part in bench]], tmp_path)
 
 
 def test_the_library_page(tmp_path: Path) -> None:

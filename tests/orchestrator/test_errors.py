@@ -1,15 +1,19 @@
 """Messages for a fault of the program, without any library's words."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from pydantic import PositiveInt, TypeAdapter
+from ray.exceptions import RayTaskError
 from sklearn.preprocessing import StandardScaler
 
 from hw_profiles.fit import Fitted
 from orchestrator.cli import _guarded, main
+from orchestrator.cluster import trials
 from orchestrator.errors import doing
 from orchestrator.profiling import fitting
 from tests.orchestrator.profiling.test_profiling import played_table
@@ -45,6 +49,31 @@ def test_what_a_library_says_of_our_own_values_is_not_shown(number: int, words: 
     assert words in str(error.value)
     said = told(error.value)
     assert words not in said and "did not pass a check of" in said and "test_errors.py" in said
+
+
+@pytest.mark.parametrize("in_actor", [False, True])
+@pytest.mark.parametrize(
+    ("check", "words"),
+    [
+        (lambda: TypeAdapter(PositiveInt).validate_python(-3), "must be above 0"),
+        (lambda: np.linalg.cholesky(-np.eye(2)), "did not pass a check of numpy"),
+    ],
+)
+def test_a_check_that_fails_in_a_trial_is_our_fault_too(check: Callable[[], object], words: str, in_actor: bool) -> None:
+    with pytest.raises(ValueError) as found:
+        check()
+    wrapped = RayTaskError("call", "Traceback", found.value, "actor", 1, "here").as_instanceof_cause()
+    with pytest.raises((ValueError, RayTaskError)) as caught, doing("searching, in runs/tiny"):
+        raise wrapped if in_actor else found.value
+    failure = trials._failure(caught.value)
+    assert failure["kind"] == "fault" and words in failure["failed"]
+    assert "internal error while searching, in runs/tiny, running a trial: " in failure["failed"]
+    assert not any(foreign in failure["failed"] for foreign in ("Input should", "pydantic.dev", "positive definite"))
+
+
+def test_other_faults_of_a_trial_are_left_to_tune_which_tries_again() -> None:
+    with pytest.raises(KeyError):
+        trials._failure(KeyError("lid"))
 
 
 def test_a_profile_that_is_computed_wrong_is_our_fault_and_names_the_files(

@@ -14,6 +14,7 @@ from orchestrator import registry
 from searchers.random_search import RandomSearch
 from tests.helpers import assert_refused, call, timeless, write_toml
 
+pytestmark = pytest.mark.usefixtures("no_report")
 GOOD = '''
 import random
 import paretoray as pr

@@ -18,6 +18,7 @@ import paretoray as pr
 from analysis import records
 from tests.helpers import tiny_plan
 
+pytestmark = pytest.mark.usefixtures("no_report")
 HERE = pr.Workers(ray=False, count=1)
 FEW: dict[str, Any] = {"budget": pr.Budget(epochs=8, interval=1), "workers": HERE, "retrain": pr.Retraining(members=0)}
 
