@@ -117,10 +117,10 @@ def _load(entry: EntryPoint, kind: str) -> Any:
 
 
 def _shipped(kind: str, name: str) -> Any:
-    if name not in known(kind):
+    if name.replace("_", "-") not in known(kind):
         raise InputError(f"unknown {kind} {name!r}{nearest(name, known(kind))}; your own is written module:Class")
     module = importlib.import_module(f"{FOLDERS[kind]}.{name.replace('-', '_')}")
-    wanted = name.replace("-", "")
+    wanted = module.__name__.rpartition(".")[2].replace("_", "")
     classes = inspect.getmembers(module, inspect.isclass)
     return next(c for _, c in classes if c.__module__ == module.__name__ and c.__name__.lower() == wanted)
 

@@ -58,9 +58,14 @@ class Assessor:
         return reference
 
     def measure_on_device(self, architectures: Sequence[Architecture]) -> list[Metrics]:
-        """Return what the objectives that run networks find out about each; each is run once in a search."""
+        """Return what the objectives that run networks find out about each; each is run once in a search.
+
+        Training-free scores are among it.
+        """
         new = [a for a in dict.fromkeys(architectures) if a not in self._on_device]
-        self._on_device |= dict(zip(new, self.evaluator.measure_on_device(new), strict=True))
+        measured = self.evaluator.measure_on_device(new)
+        scores = self.evaluator.score(new, self.problem.scores)
+        self._on_device |= {a: m | s for a, m, s in zip(new, measured, scores, strict=True)}
         return [self._on_device[a] for a in architectures]
 
     def __call__(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
