@@ -192,6 +192,23 @@ def draw_inherited(ax: Axes, networks: pd.DataFrame, x: str, y: str, colour: str
     ax.scatter(networks[x], networks[y], s=18, color=colour, alpha=0.7, linewidths=0, label=label)
 
 
+def draw_taus(ax: Axes, taus: np.ndarray, offset: float, colour: str, label: str) -> None:
+    """Plot rank correlations with their intervals, a line each.
+
+    Args:
+        ax: Axes to draw on.
+        taus: (lines, 3): value, lower and upper bound; NaN where there is none.
+        offset: Height above the middle of a line.
+        colour: Colour of the points.
+        label: Their name in the legend.
+    """
+    lines = np.arange(len(taus)) - offset
+    ax.hlines(lines, taus[:, 1], taus[:, 2], color=colour, lw=1.2, alpha=0.6)
+    ax.scatter(taus[:, 0], lines, s=20, color=colour, linewidths=0, label=label, zorder=3)
+    ax.axvline(0.0, color=INK, lw=0.6)
+    ax.set_xlabel("tau")
+
+
 def draw_skips(ax: Axes, samples: pd.DataFrame, policy: pd.DataFrame | None, front: float, chance: float) -> None:
     """Plot the share of skip connections over the weight steps.
 

@@ -21,7 +21,11 @@ SUFFIX = "_accuracy"
 """Ending of the columns of inherited accuracies; what precedes it is the kind of normalisation statistics."""
 RANDOM, FRONT = "random", "front"
 """Kinds of networks in trust.csv: drawn at random from the surviving options, and members of the front."""
-ALL, BETTER = "all", "the better half"
+ALL, BETTER, WITHIN = "all", "the better half", "within levels of cost"
+PARAMETERS = "parameters"
+"""Column of trust.csv whose levels are those of `WITHIN`; training-free scores are the columns after it."""
+LEVELS, _BINS = 30, 20
+"""Distinct costs up to which each is a level of its own (NAS-Bench-201 has 28), and levels that more are divided into."""
 ENOUGH = 8
 """Networks needed for an interval: with fewer, a bootstrap keeps drawing the same few and calls a lucky order certain."""
 
@@ -85,6 +89,58 @@ def tau_difference(first: ArrayLike, second: ArrayLike, truth: ArrayLike) -> Int
         return float(kendalltau(y, t).statistic) - float(kendalltau(x, t).statistic)
 
     return _interval(gain, (a, b, c))
+
+
+def tau_within(first: ArrayLike, second: ArrayLike, levels: ArrayLike) -> Interval:
+    """Tau-b of two rankings inside each level of cost, averaged over levels by their networks, with an interval as `tau` has.
+
+    It says how networks of one cost are ranked, to which cost itself adds nothing. Levels of a single network, or in which a
+    ranking is constant, are left out.
+
+    Args:
+        first: (networks,).
+        second: (networks,), of the same networks.
+        levels: (networks,), equal for networks of one level (see `cost_levels`).
+
+    Returns:
+        The value is NaN where no level is left.
+
+    Raises:
+        ValueError: As `tau` does.
+    """
+    return _interval(_tau_within, _paired(first, second, levels))
+
+
+def _tau_within(a: Floats, b: Floats, levels: Floats) -> float:
+    i, j = np.triu_indices(len(a), 1)
+    together = levels[i] == levels[j]
+    i, j = i[together], j[together]
+    of_level, level = np.unique(levels, return_inverse=True)
+
+    def sums(pairs: Floats) -> Floats:
+        return np.asarray(np.bincount(level[i], weights=pairs, minlength=len(of_level)), dtype=np.float64)
+
+    x, y = np.sign(a[i] - a[j]), np.sign(b[i] - b[j])
+    taus = _shares(sums(x * y), np.sqrt(sums(np.abs(x)) * sums(np.abs(y))))
+    known = np.isfinite(taus)
+    return float(np.average(taus[known], weights=np.bincount(level)[known])) if known.any() else float("nan")
+
+
+def cost_levels(costs: ArrayLike) -> NDArray[np.int64]:
+    """Group networks by cost: by distinct costs, or where there are more than `LEVELS`, by 20 bins of equal ratios.
+
+    Args:
+        costs: (networks,), positive.
+
+    Returns:
+        (networks,), the number of each network's level.
+    """
+    values = np.asarray(costs, dtype=np.float64)
+    distinct, level = np.unique(values, return_inverse=True)
+    if len(distinct) <= LEVELS:
+        return np.asarray(level, dtype=np.int64)
+    edges = np.geomspace(distinct[0], distinct[-1], _BINS + 1)[1:-1]
+    return np.asarray(np.digitize(values, edges), dtype=np.int64)
 
 
 def _paired(*values: ArrayLike) -> list[Floats]:
@@ -274,6 +330,39 @@ def agreements(table: pd.DataFrame, higher: bool = True) -> list[Agreement]:
     return results
 
 
+def scores_of(table: pd.DataFrame) -> list[str]:
+    """Training-free scores that trust.csv has."""
+    columns = list(table.columns)
+    return columns[columns.index(PARAMETERS) + 1 :] if PARAMETERS in columns else []
+
+
+def rankings(table: pd.DataFrame, own: str, higher: bool) -> list[dict[str, Any]]:
+    """Compute how inherited accuracy, parameters and each training-free score rank the random networks of known truth.
+
+    Args:
+        table: Rows of trust.csv.
+        own: The statistics that the search used.
+        higher: True if higher values of `true` are better.
+
+    Returns:
+        For each of them, among `ALL` and `WITHIN` levels of parameters: `by`, its name; `among`; `tau` with `low` and `high`;
+        `networks` that it has a value for, and `lacking`, those that it has none for. Nothing without training-free scores, or
+        where the truth of fewer than two networks is known.
+    """
+    scores = scores_of(table)
+    random = table[(table["kind"] == RANDOM) & table["true"].notna()]
+    columns = {f"inherited accuracy ({own})": own + SUFFIX, PARAMETERS: PARAMETERS} | {name: name for name in scores}
+    results = []
+    for by, column in columns.items() if scores and len(random) > 1 else ():
+        rows = random[random[column].notna()]
+        truth = rows["true"] if higher else -rows["true"]
+        levels = cost_levels(rows[PARAMETERS])
+        for among, found in ((ALL, tau(rows[column], truth)), (WITHIN, tau_within(rows[column], truth, levels))):
+            bounds = {"tau": found.value, "low": found.low, "high": found.high}
+            results.append({"by": by, "among": among, **bounds, "networks": len(rows), "lacking": len(random) - len(rows)})
+    return results
+
+
 def ranking_quality(table: pd.DataFrame, own: str, higher: bool, shares: Mapping[str, float]) -> dict[str, Any]:
     """Summarise trust.csv.
 
@@ -286,7 +375,7 @@ def ranking_quality(table: pd.DataFrame, own: str, higher: bool, shares: Mapping
     Returns:
         Plain values for JSON, with None for undefined ones: `agreements`; `gains` in tau of other statistics over `own`;
         `picked`, the true rank of the network that each puts first; and `overrated_skips`, tau between a network's share of
-        skips and how far it is ranked above its true place.
+        skips and how far it is ranked above its true place; and `rankings`.
     """
     random = table[(table["kind"] == RANDOM) & table["true"].notna()]
     truth = (random["true"] if higher else -random["true"]).to_numpy(dtype=float)
@@ -311,6 +400,7 @@ def ranking_quality(table: pd.DataFrame, own: str, higher: bool, shares: Mapping
             "gains": gains,
             "picked": picks,
             "overrated_skips": overrated,
+            "rankings": rankings(table, own, higher),
         }
     )
     return plain

@@ -12,7 +12,7 @@ import pandas as pd
 from analysis import plots
 from analysis.plots import Picture
 from analysis.records import samples_of
-from analysis.trust import ALL, BETTER, ENOUGH, FRONT, RANDOM, SUFFIX, Interval, Skips, repeated, tau
+from analysis.trust import ALL, BETTER, ENOUGH, FRONT, RANDOM, SUFFIX, WITHIN, Interval, Skips, repeated, tau
 
 Finding = tuple[str, str, str]
 """Name, value and meaning of a number."""
@@ -99,8 +99,7 @@ def section(
     if table is not None and quality is not None:
         rows += findings(quality)
         flags += warnings(quality)
-        picture = scatter(table, quality)
-        pictures += [picture] if picture else []
+        pictures += [picture for picture in (scatter(table, quality), _rankings_picture(quality)) if picture]
         lead += (
             f" Truth: {quality['truth']}. Inherited accuracies are measured on {quality['images']:,} images of the validation "
             f"set, with normalisation statistics of these kinds: {', '.join(quality['statistics'])}."
@@ -143,7 +142,55 @@ def findings(quality: Mapping[str, Any]) -> list[Finding]:
             "Positive where networks with skips are ranked above their true place; no such effect shows here.",
         )
         rows.append(("tau of skips with the error in rank", _interval(overrated, "value", signed=True), meaning))
+    return rows + _rankings(quality)
+
+
+def _rankings(quality: Mapping[str, Any]) -> list[Finding]:
+    """Rows on training-free scores, of which a trust.json of an earlier version has none."""
+    rows: list[Finding] = []
+    for among, meaning in (
+        (
+            ALL,
+            "Training-free scores rank untrained networks, in seconds. Which of them is of use differs from one space and data "
+            "set to another; compare with inherited accuracy, and with parameters, which cost nothing.",
+        ),
+        (
+            WITHIN,
+            "The same inside levels of equal parameters, or of nearly equal ones where there are many, averaged over levels. A "
+            "score that measures size has about 0 here.",
+        ),
+    ):
+        by = [a for a in quality.get("rankings", []) if a["among"] == among]
+        lines = []
+        for a in by:
+            lacking = f", {a['lacking']} without a value" if a["lacking"] else ""
+            lines.append(f"{a['by']} {_interval(a)}{lacking}")
+        if lines:
+            networks = max(a["networks"] for a in by)
+            name = f"tau of training-free scores, {networks} random networks"
+            rows.append((name if among == ALL else f"{name}, {among}", "\n".join(lines), meaning))
     return rows
+
+
+def _rankings_picture(quality: Mapping[str, Any]) -> Picture | None:
+    """Plot tau of each ranking, overall and within levels of cost; None without training-free scores."""
+    groups = [[a for a in quality.get("rankings", []) if a["among"] == among] for among in (ALL, WITHIN)]
+    if not groups[0]:
+        return None
+    figure = plots.new_figure(8.4, 0.6 + 0.3 * len(groups[0]))
+    ax = figure.subplots()
+    names = [a["by"] for a in groups[0]]
+    for place, (rows, colour, label) in enumerate(zip(groups, ("#27618f", plots.FRONT), ("all", WITHIN), strict=True)):
+        numbers = [[np.nan if a[key] is None else a[key] for key in ("tau", "low", "high")] for a in rows]
+        plots.draw_taus(ax, np.array(numbers), 0.15 * (1 - 2 * place), colour, label)
+    ax.set_yticks(range(len(names)), names)
+    ax.invert_yaxis()
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
+    caption = (
+        "Kendall's tau with the truth of inherited accuracy, parameters and training-free scores, among random networks, with "
+        "95 % intervals; within levels of cost, parameters rank nothing."
+    )
+    return Picture("training-free", "", caption, figure)
 
 
 def _side(interval: Mapping[str, Any], above: str, below: str, neither: str) -> str:

@@ -145,9 +145,10 @@ def _load(entry: EntryPoint, kind: str) -> Any:
 
 def _shipped(kind: str, name: str) -> Any:
     shipped = _shipped_classes(kind)
-    if name not in shipped:
+    written = name.replace("_", "-")  # scores are known under names with either
+    if written not in shipped:
         raise InputError(f"unknown {kind} {name!r}{nearest(name, known(kind))}; your own is written module:Class")
-    return getattr(importlib.import_module(f"{FOLDERS[kind]}.{name.replace('-', '_')}"), shipped[name].name)
+    return getattr(importlib.import_module(f"{FOLDERS[kind]}.{written.replace('-', '_')}"), shipped[written].name)
 
 
 def name_of(kind: str, cls: type) -> str:

@@ -17,6 +17,7 @@ import torch.distributed as dist
 from orchestrator.config.plan import SearchPlan
 from orchestrator.errors import InputError, RunError, attributed_to
 from orchestrator.evaluators.base import Differentiable
+from orchestrator.evaluators.training_free import Scored
 from orchestrator.machine import Machine, machine, set_threads
 from orchestrator.objectives.base import Metrics
 from searchers import Architecture, Cotangents, Mixture, Stage
@@ -86,7 +87,7 @@ class Replicas(Differentiable):
         shared = ray.put(plan)  # once, for all actors
         workers = plan.workers
         options = {"num_cpus": workers.cpus, "num_gpus": workers.gpus}
-        self.step, self._steps_each = 0, plan.schedule.steps_each
+        self.space, self.step, self._steps_each = plan.problem.space, 0, plan.schedule.steps_each
         self._actors = [Replica.options(**options).remote(shared, rank) for rank in range(workers.count)]  # type: ignore[attr-defined]
         try:
             address = ray.get([a.meeting_point.remote() for a in self._actors], timeout=patience)[0]
@@ -137,6 +138,9 @@ class Replicas(Differentiable):
     def measure_on_device(self, architectures: Sequence[Architecture]) -> list[Metrics]:
         return self._shared_out("measure_on_device", architectures)
 
+    def score_each(self, architectures: Sequence[Architecture], names: Sequence[str]) -> list[Scored]:
+        return self._shared_out("score_each", architectures, names)
+
     def differentiate(self, mixture: Mixture, batch: int, unrolled: bool = False) -> tuple[float, Cotangents]:
         self.asked += 4 if unrolled else 1
         answer: tuple[float, Cotangents] = self._all("differentiate", mixture, batch, unrolled)
@@ -158,11 +162,11 @@ class Replicas(Differentiable):
         """Make the same call on every replica; they agree, so the first answer is returned."""
         return self._get([a.call.remote(method, *arguments) for a in self._actors])[0]
 
-    def _shared_out(self, method: str, architectures: Sequence[Architecture], *arguments: Any) -> list[Metrics]:
+    def _shared_out(self, method: str, architectures: Sequence[Architecture], *arguments: Any) -> list[Any]:
         """Make a call per architecture on whichever replica is free, as architectures take very different times."""
         if len(self._actors) == 1:
-            metrics: list[Metrics] = self._all(method, list(architectures), *arguments)
-            return metrics
+            answer: list[Any] = self._all(method, list(architectures), *arguments)
+            return answer
         pool = ray.util.ActorPool(self._actors)
         with self._noticing_the_dead():
             answers = pool.map(lambda actor, a: actor.call.remote(method, [a], *arguments), architectures)

@@ -15,7 +15,7 @@ from orchestrator.data import loaders
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import InputError, attributed_to, plugin_packages
 from orchestrator.objectives import predicted
-from orchestrator.objectives.base import Objective, Probe
+from orchestrator.objectives.base import Objective, Probe, TrainingFreeScore
 from orchestrator.objectives.predicted import ProfiledCost
 from orchestrator.registry import UNNAMED, Component, check_subclass, find, name_of
 from orchestrator.spaces.base import SearchSpace
@@ -228,6 +228,11 @@ class Problem:
     def probes(self) -> list[Probe]:
         """The objectives that run a network on the device where the search runs."""
         return [objective for objective in self.objectives if isinstance(objective, Probe)]
+
+    @property
+    def scores(self) -> list[str]:
+        """Names of the training-free scores among the objectives."""
+        return [objective.score for objective in self.objectives if isinstance(objective, TrainingFreeScore)]
 
     @property
     def warnings(self) -> list[str]:

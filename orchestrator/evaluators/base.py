@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from orchestrator.data.dataset import Dataset
-from orchestrator.errors import RunError
+from orchestrator.errors import InputError, RunError
+from orchestrator.evaluators.training_free import Scored, TrainingFree, once_each
 from orchestrator.machine import Machine, machine
 from orchestrator.objectives.base import Metrics, Probe
 from orchestrator.spaces.base import SearchSpace
@@ -54,6 +55,9 @@ class Evaluator(ABC):
             overrides `create` accordingly.
 
     Attributes:
+        space: Search space of the architectures; it and the two that follow are needed for training-free scores alone.
+        data: Images.
+        seed: Seed.
         device: Device of its networks, "cpu" or "cuda".
         step: Weight steps so far, over all stages.
         asked: Batches so far on which the loss was differentiated with respect to a mixture.
@@ -63,6 +67,9 @@ class Evaluator(ABC):
     SUPPLIED: ClassVar[tuple[str, ...]] = ("space", "data", "probes", "seed", "device", "rank", "world")
     shares_weights: ClassVar[bool] = True
 
+    space: SearchSpace
+    data: Dataset
+    seed: int
     step: int
     asked: int = 0
     device: str = "cpu"
@@ -136,6 +143,27 @@ class Evaluator(ABC):
     @abstractmethod
     def measure_on_device(self, architectures: Sequence[Architecture]) -> list[Metrics]:
         """Return the metrics of the problem's probes (latency, ...) for each standalone network on this device."""
+
+    def score(self, architectures: Sequence[Architecture], names: Sequence[str]) -> list[Metrics]:
+        """Return training-free scores of each, NaN for no value, of which the log says the reason; higher is better.
+
+        Args:
+            architectures: Networks; those that are the same in another notation are scored once.
+            names: Names of the scores, of `training_free.SCORES`.
+
+        Raises:
+            InputError: For an unknown score.
+        """
+        if not names:
+            return [{} for _ in architectures]
+        return once_each(self.space, architectures, names, lambda networks: self.score_each(networks, names))
+
+    def score_each(self, architectures: Sequence[Architecture], names: Sequence[str]) -> list[Scored]:
+        """Return the training-free scores of each, with the reasons of those that have no value."""
+        if lacking := [a for a in ("space", "data", "seed") if not hasattr(self, a)]:
+            raise InputError(f"{type(self).__name__} has no {lacking[0]}, which training-free scores need; keep it in __init__")
+        scores = TrainingFree(self.space, self.data, names, seed=self.seed, device=self.device)
+        return [scores.score(a) for a in architectures]
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 from analysis.pareto import non_dominated
 from orchestrator.errors import InputError
 from orchestrator.evaluators.base import Differentiable
+from orchestrator.evaluators.training_free import Scored
 from orchestrator.objectives.base import Metrics
 from orchestrator.spaces.base import SearchSpace
 from searchers.base import Architecture, Cotangents, Mixture, Stage
@@ -197,6 +199,11 @@ class TabularBenchmark(Differentiable):
 
     def measure_on_device(self, architectures: Sequence[Architecture]) -> list[Metrics]:
         return [{} for _ in architectures]
+
+    def score_each(self, architectures: Sequence[Architecture], names: Sequence[str]) -> list[Scored]:
+        """Return no values: a table has no images."""
+        reason = "a table has no images"
+        return [Scored(dict.fromkeys(names, math.nan), dict.fromkeys(names, reason)) for _ in architectures]
 
     def differentiate(self, mixture: Mixture, batch: int, unrolled: bool = False) -> tuple[float, Cotangents]:
         """Return the first column, as a share of 1 rather than in percent, and its gradient.

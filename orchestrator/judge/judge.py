@@ -154,7 +154,7 @@ class Judge:
         found: dict[Hashable, Architecture] = {}
         for measurement in self.evidence.measurements[: self._settled]:
             found.setdefault(space.canonical(measurement.architecture), measurement.architecture)
-        if not self.plan.problem.probes:
+        if not self.plan.problem.probes and not self.plan.problem.scores:
             if space.architectures <= LISTED:
                 for architecture in itertools.product(*map(range, space.sizes)):
                     found.setdefault(space.canonical(architecture), architecture)

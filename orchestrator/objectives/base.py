@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
+from orchestrator.errors import RunError
 from orchestrator.spaces.base import SearchSpace
 from searchers.base import Architecture
 
@@ -49,6 +51,52 @@ class Objective(ABC):
             metrics: Metrics of that network.
         """
         return 1.1 * max(self.cost(self.space.largest(), metrics), 1e-12)
+
+
+class TrainingFreeScore(Objective):
+    """Base of objectives that are a training-free score of the network at initialisation, of which higher is better.
+
+    A cost is positive and lower is better, so it is `best` minus the score: the score's negative, and a constant that changes
+    no order.
+
+    Args:
+        space: Search space of the architectures.
+        best: More than any network scores.
+        missing: Score of networks that have none; None to end the search with an error at the first of them.
+
+    Attributes:
+        score: Name of the score.
+    """
+
+    score: str
+
+    def __init__(self, space: SearchSpace, *, best: float, missing: float | None = None) -> None:
+        super().__init__(space)
+        self.best, self.missing = best, missing
+        shown = f"{best:g} minus {self.score}" if best else f"minus {self.score}"
+        self.column = shown.replace(" ", "_")
+        self.title = f"{shown} (training-free score)"
+
+    def cost(self, architecture: Architecture, metrics: Metrics) -> float:
+        """Return `best` minus the score. Raises RunError for a network without a score, or with one above `best`."""
+        value = metrics[self.score]
+        if math.isnan(value):
+            if self.missing is None:
+                raise RunError(
+                    f"{self.space.format(architecture)} has no {self.score} (run.log has the reason); write "
+                    f"objectives.{self.score}.missing=NUMBER, the score that such networks shall count as"
+                )
+            value = self.missing
+        if value >= self.best:
+            raise RunError(
+                f"{self.space.format(architecture)} has a {self.score} of {value:.6g}; write "
+                f"objectives.{self.score}.best=NUMBER, more than any network scores"
+            )
+        return self.best - value
+
+    def reference(self, metrics: Metrics) -> float:
+        """Return the cost of a score of 0, or twice that of the largest network where this is more."""
+        return max(self.best, 2 * self.cost(self.space.largest(), metrics))
 
 
 class Probe(ABC):

@@ -66,6 +66,11 @@ class Display(Watcher):
         facts = {"inherited accuracies": f"{done} of {whole}", "time left": "?" if left is None else duration(left)}
         self._show("trust", facts, done / whole, final=done == whole)
 
+    def scores(self, done: int, whole: int, left: float | None) -> None:
+        """Networks with training-free scores so far, of so many, and the seconds that are left."""
+        facts = {"training-free scores": f"{done} of {whole}", "time left": "?" if left is None else duration(left)}
+        self._show("trust", facts, done / whole, final=done == whole)
+
     def search(self, happened: Round) -> None:
         p = happened.progress
         self.machines(p.machines)

@@ -65,9 +65,8 @@ def _search_with_shared_weights(plan: SearchPlan, here: SearchPlan) -> tuple[str
     """Describe the search, and return its seconds on one worker."""
     rounds, interval, space = plan.schedule.rounds, plan.budget.interval, plan.problem.space
     evaluator, searcher = here.build_evaluator(), plan.build_searcher()
-    largest = space.largest()
     samples = searcher.expected(rounds)
-    seconds = samples * _timed(lambda: evaluator.measure_on_device([largest]))
+    seconds = samples * _timed(_running(plan, evaluator))
     stage, mixtures = searcher.stage, searcher.train_on(2)
     for index, share in enumerate(searcher.plan()):
         # Later stages are deeper and hold fewer options; which ones survive hardly changes the time.
@@ -93,6 +92,12 @@ def _measuring(evaluator: Evaluator, architecture: tuple[int, ...], full: bool) 
     return lambda: evaluator.measure([architecture]) if full else evaluator.measure_on_batch([architecture], 0)
 
 
+def _running(plan: SearchPlan, evaluator: Evaluator) -> Callable[[], Any]:
+    """Return what runs the largest network for the objectives that need it."""
+    largest, scores = [plan.problem.space.largest()], plan.problem.scores
+    return lambda: (evaluator.measure_on_device(largest), evaluator.score(largest, scores))
+
+
 def _search_from_scratch(plan: SearchPlan, here: SearchPlan) -> tuple[str, float]:
     """Describe the search, and return its seconds on one worker."""
     data, largest = plan.problem.data, plan.problem.space.largest()
@@ -105,7 +110,7 @@ def _search_from_scratch(plan: SearchPlan, here: SearchPlan) -> tuple[str, float
     one_epoch = here.varied(training=short).on(few).build_evaluator()
     evaluator = here.build_evaluator()
     seconds = _timed(lambda: one_epoch.measure([largest])) * each * len(data.train) / images
-    seconds += _timed(lambda: evaluator.measure_on_device([largest]))
+    seconds += _timed(_running(plan, evaluator))
     return f"{samples} networks, each trained for {each} epochs", samples * seconds
 
 

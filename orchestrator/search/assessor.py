@@ -57,9 +57,14 @@ class Assessor:
         return [objective.reference(metrics) for objective in self.problem.objectives]
 
     def measure_on_device(self, architectures: Sequence[Architecture]) -> list[Metrics]:
-        """Return the metrics of the objectives that run networks; each network is run once in a search."""
+        """Return the metrics of the objectives that run networks, training-free scores among them.
+
+        Each network is run once in a search.
+        """
         new = [a for a in dict.fromkeys(architectures) if a not in self._on_device]
-        self._on_device |= dict(zip(new, self.evaluator.measure_on_device(new), strict=True))
+        measured = self.evaluator.measure_on_device(new)
+        scores = self.evaluator.score(new, self.problem.scores)
+        self._on_device |= {a: m | s for a, m, s in zip(new, measured, scores, strict=True)}
         return [self._on_device[a] for a in architectures]
 
     def __call__(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
@@ -140,7 +145,7 @@ class Assessor:
 
     def known_costs(self, architecture: Architecture) -> tuple[float, ...] | None:
         """Return the costs after the error of a network that need not be measured; None where it has to be run."""
-        if self.problem.probes and architecture not in self._on_device:
+        if (self.problem.probes or self.problem.scores) and architecture not in self._on_device:
             return None
         costs = []
         for objective in self.problem.objectives[1:]:

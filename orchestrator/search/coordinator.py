@@ -52,7 +52,7 @@ class Coordinator:
         self.judge: Judge | None = None
         self.closing: Closing | None = None
         if plan.front.judge:
-            self.judge = self.assessor.judge = Judge(plan, self.assessor.known_costs, lambda a, n: evaluator.score(a, n))  # type: ignore[attr-defined]
+            self.judge = self.assessor.judge = Judge(plan, self.assessor.known_costs, evaluator.score)
             self.closing = Closing(plan, self.judge, self.assessor)
         self.checkpoints = Checkpoints(directory / "checkpoints")
         self.archive = Archive([1.0] * len(plan.problem.objectives))

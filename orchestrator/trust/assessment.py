@@ -59,9 +59,12 @@ def assess(
     images: int | None,
     show: Show,
     stop: Callable[[], bool],
+    scores: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Writes trust.csv and trust.json into the run directory, and returns the former: a row for each random network and each
     member of the front, with its inherited accuracy under each statistics and what it is truly worth, if that is known.
+
+    scores: as `SharedWeights.scores` has them, for further columns; None for none.
 
     Raises Interrupted as `SharedWeights.accuracies` does.
     """
@@ -70,6 +73,8 @@ def assess(
     counted = len(random) if truth.first is None else truth.first
     true = [truth.values.get(a, np.nan) if i < counted else np.nan for i, a in enumerate(random)]
     found = measured.assign(true=true + [truth.values.get(a, np.nan) for a in front])
+    if scores is not None:
+        found = found.join(scores, on="arch")
     found.to_csv(weights.directory / records.TRUST, index=False)
     skips = Skips.of(weights.space.skips, weights.space.none_option)
     shares = dict(zip(found["arch"], skips.shares([*random, *front]), strict=True)) if skips.skip.any() else {}

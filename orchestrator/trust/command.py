@@ -111,7 +111,10 @@ def main(
                 errors = zip(results["arch"], results["test_error_percent"], strict=True)
                 values |= {space.parse(str(arch)): 100.0 - float(error) for arch, error in errors}
             truth = Truth(RETRAINED, "test accuracy (%)", True, values, trained)
-        assess(weights, random, front, truth, images, display.trust, stop.exists)
+        judged = [a for a in [*random, *front] if a in truth.values]
+        with Display(console) as display, threads(plan.workers.cpus):
+            scores = weights.scores(judged, display.scores, stop.exists)
+        assess(weights, random, front, truth, images, display.trust, stop.exists, scores)
         write_report(plan, directory)
     said = json.loads((directory / records.RANKING_QUALITY).read_text())
     return findings(said), warnings(said)

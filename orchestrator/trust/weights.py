@@ -15,12 +15,13 @@ import pandas as pd
 import torch
 from torch import nn
 
-from analysis.trust import SUFFIX
+from analysis.trust import PARAMETERS, SUFFIX
 from orchestrator.config.plan import SearchPlan
 from orchestrator.config.settings import Workers
 from orchestrator.data.dataset import Dataset, Part
 from orchestrator.errors import InputError, Interrupted, RunError
 from orchestrator.evaluators.supernet import Supernet, stage_of
+from orchestrator.evaluators.training_free import SCORES, TrainingFree
 from orchestrator.runs import sweep
 from orchestrator.runs.directory import is_finished
 from orchestrator.search.checkpoint import Checkpoints
@@ -130,6 +131,25 @@ class SharedWeights:
         columns = {f"{s}{SUFFIX}": [known[names[a], s] for a in architectures] for s in self.statistics}
         return pd.DataFrame({"arch": [names[a] for a in architectures]} | columns)
 
+    def scores(self, architectures: Sequence[Architecture], show: Show, stop: Callable[[], bool]) -> pd.DataFrame:
+        """`parameters` and the training-free scores of each, by `arch`; what was computed before is read from the run's folder.
+
+        Raises Interrupted as `accuracies` does.
+        """
+        names = {self.space.format(a): a for a in architectures}
+        path = self.directory / FOLDER / "scores.csv"
+        known = _scored(path)
+        missing = [arch for arch in names if arch not in known.index]
+        score = TrainingFree(self.space, self.data, seed=self.plan.seed, device=self.plan.workers.device)
+        began = time.monotonic()
+        for done, arch in enumerate(missing, 1):
+            if stop():
+                raise Interrupted
+            row = [arch, self.space.parameters(names[arch]), *score.score(names[arch]).values.values()]
+            pd.DataFrame([row], columns=_SCORED).to_csv(path, mode="a", header=not path.exists(), index=False)
+            show(done, len(missing), (time.monotonic() - began) / done * (len(missing) - done))
+        return _scored(path).loc[list(names)]
+
     def network(self, architecture: Architecture) -> nn.Module:
         """Return a network as a plain module with these weights, on the CPU."""
         return self._supernet("recalibrated", self.data).standalone(architecture)
@@ -177,6 +197,21 @@ def _digits(number: int, sizes: Sequence[int]) -> tuple[int, ...]:
         number, place = divmod(number, size)
         found.append(place)
     return tuple(found)
+
+
+_SCORED = ["arch", PARAMETERS, *SCORES]
+
+
+def _scored(path: Path) -> pd.DataFrame:
+    """Rows of scores.csv by notation; a line that was cut off is left out, and ended."""
+    if not path.exists():
+        return pd.DataFrame(columns=_SCORED).set_index("arch")
+    if not path.read_bytes().endswith(b"\n"):
+        path.write_bytes(path.read_bytes().rpartition(b"\n")[0] + b"\n")
+    try:
+        return pd.read_csv(path, dtype={"arch": str}).set_index("arch")[_SCORED[1:]]
+    except (ValueError, KeyError) as error:
+        raise RunError(f"{path} is damaged: {error}; delete it, and the same command scores anew") from error
 
 
 _COLUMNS = ["checkpoint", "images", "statistics", "arch", "accuracy"]

@@ -29,6 +29,37 @@ def test_tau_is_concordant_minus_discordant_pairs() -> None:
     assert trust.tau([1, 1, 2], [1, 2, 3]).value == pytest.approx(2 / np.sqrt(2 * 3))
 
 
+def test_tau_within_levels_leaves_out_what_cost_explains() -> None:
+    costs = [1, 1, 1, 2, 2, 2, 2, 5]
+    truth = [1, 2, 3, 14, 15, 16, 17, 99]
+    ranked = [1, 3, 2, 14, 15, 16, 17, 50]  # one of three pairs wrong on the first level, none on the second
+    result = trust.tau_within(ranked, truth, costs)
+    assert result.value == pytest.approx((3 * 1 / 3 + 4 * 1) / 7) and result.networks == 8
+    assert np.isnan(trust.tau_within(costs, truth, costs).value), "cost itself ranks nothing"
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(0, 9, (2, 40))
+    assert trust.tau_within(a, b, np.zeros(40)).value == pytest.approx(kendalltau(a, b).statistic)
+
+
+def test_levels_are_distinct_costs_or_bins_of_equal_ratios() -> None:
+    assert trust.cost_levels([30.0, 10.0, 30.0, 20.0]).tolist() == [2, 0, 2, 1]
+    many = trust.cost_levels(2.0 ** np.linspace(0, 10, 101))
+    assert len(set(many)) == 20 and (np.diff(many) >= 0).all() and np.bincount(many).max() <= 6
+
+
+def test_scores_are_ranked_where_they_and_the_truth_are_known(few_resamples: None) -> None:
+    rng = np.random.default_rng(2)
+    truth = rng.normal(size=30)
+    table = pd.DataFrame({"kind": RANDOM, "batch_accuracy": truth, "true": np.where(np.arange(30) < 25, truth, np.nan)})
+    assert trust.rankings(table, "batch", True) == []
+    table = table.assign(parameters=np.arange(30) % 3 + 1, zico=-truth, naswot=np.where(np.arange(30) < 5, np.nan, truth))
+    found = {(a["by"], a["among"]): a for a in trust.rankings(table, "batch", True)}
+    assert found["inherited accuracy (batch)", trust.ALL]["tau"] == found["naswot", trust.WITHIN]["tau"] == 1
+    assert found["zico", trust.ALL]["tau"] == found["zico", trust.WITHIN]["tau"] == -1
+    assert np.isnan(found["parameters", trust.WITHIN]["tau"])
+    assert (found["naswot", trust.ALL]["networks"], found["naswot", trust.ALL]["lacking"]) == (20, 5)
+
+
 def test_tau_is_undefined_without_a_ranking() -> None:
     for a, b in (([], []), ([1.0], [2.0]), ([3.0] * 9, range(9)), (range(9), [3.0] * 9)):
         result = trust.tau(a, b)

@@ -152,6 +152,17 @@ def test_every_number_is_explained_and_every_statistics_plotted() -> None:
     assert [ax.get_title().split(":")[0] for ax in panels] == ["batch", "recalibrated"]
     np.testing.assert_allclose(panels[1].collections[0].get_offsets(), np.stack([truth, truth], axis=1))
     assert "Truth: acc of t" in page.lead and set(values(page)) >= set(result)
+    scored = table.assign(parameters=np.arange(30) % 3 + 1, zico=np.where(np.arange(30) < 2, np.nan, truth))
+    quality |= trust.ranking_quality(scored, "batch", True, {})
+    page = compose(["11"], ["11"], table=scored, quality=quality)
+    lines = values(page)["tau of training-free scores, 30 random networks"].splitlines()
+    assert lines[0] == "inherited accuracy " + value.splitlines()[0].replace("batch", "(batch)")
+    assert lines[2].startswith("zico 1.00") and lines[2].endswith(", 2 without a value")
+    assert (
+        values(page)["tau of training-free scores, 30 random networks, within levels of cost"].splitlines()[1] == "parameters -"
+    )
+    (axes,) = page.pictures[-1].figure.axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["inherited accuracy (batch)", "parameters", "zico"]
     nothing = table.assign(true=np.nan)
     page = compose(["11"], ["11"], table=nothing, quality=quality | trust.ranking_quality(nothing, "batch", True, {}))
     assert [p.name for p in page.pictures] == ["skips"]

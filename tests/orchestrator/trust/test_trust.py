@@ -218,8 +218,10 @@ def test_nothing_is_measured_twice_and_ctrl_c_keeps_what_is_done(run: Path, monk
     assert whole.exit_code == 0, whole.output
     assert len(set(asked)) == len(asked) == 2 * len(set(pd.read_csv(run / records.TRUST)["arch"]))
     again = len(asked)
+    scored = (run / "trust" / "scores.csv").read_text()
     assert call(run, "--table", "digits-tiny", "--column", "valid_accuracy", "--networks", 14).exit_code == 0
     assert len(asked) == again, "another truth, the same inheritance"
+    assert (run / "trust" / "scores.csv").read_text() == scored, "and the same training-free scores"
     assert call(run, *TABLE, "--networks", 14, "--images", 50).exit_code == 0
     assert len(asked) == 2 * again
     assert json.loads((run / records.RANKING_QUALITY).read_text())["images"] == 50
@@ -248,6 +250,7 @@ def test_the_truth_may_be_training_from_scratch_which_goes_on(
     random, front = found[found["kind"] == "random"], found[found["kind"] == "front"].set_index("arch")["true"]
     assert sorted(trained) == sorted(set(random["arch"][:4]) - set(known.index)), "each once, the front's not again"
     assert random["true"].notna().tolist() == [True] * 4 + [False] * 8
+    assert random["synflow"].notna().tolist() == [True] * 4 + [False] * 8, "scores are compared with the truth alone"
     assert front[known.index].tolist() == pytest.approx((100 - known).tolist())
     space = space_of(run)
     a = space.parse(trained[0])
@@ -280,9 +283,16 @@ def test_the_report_has_it_and_its_pictures(run: Path, no_pictures: Any, monkeyp
     monkeypatch.setattr(trust, "write_report", write_report)
     assert call(run, *TABLE, "--networks", 12).exit_code == 0
     page = (run / "report.html").read_text()
-    for words in ("Can it be trusted?", "repeated samples", "skips among samples", "tau, 12 random networks", "digits-tiny"):
+    for words in (
+        "Can it be trusted?",
+        "repeated samples",
+        "skips among samples",
+        "tau, 12 random networks",
+        "digits-tiny",
+        "within levels",
+    ):
         assert words in page, words
-    assert {"trust.png", "skips.png"} <= {p.name for p in (run / "plots").iterdir()}
+    assert {"trust.png", "skips.png", "training-free.png"} <= {p.name for p in (run / "plots").iterdir()}
     (run / records.RANKING_QUALITY).unlink()
     (run / records.TRUST).unlink()
     write_report(plan_of(run), run)
