@@ -57,8 +57,8 @@ class Budget(Section, section="budget"):
     interval: Count = 4
     seconds: Positive | None = None
     evaluations: Count | None = None
-    landmarks: Share = 0.2
-    finalists: Share = 0.2
+    landmarks: Share = 0.3
+    finalists: Share = 0.25
     validate: Count = 32
     checkpoint: Positive = 20.0
 
