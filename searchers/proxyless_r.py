@@ -14,24 +14,34 @@ from typing import Any
 import torch
 
 from searchers.base import Architecture, Evaluation, Mixture, Searcher, Stage, learning_rate
-from searchers.parts.categorical import Categorical
+from searchers.parts.additive import Additive
+from searchers.parts.controllers import Controllers
 from searchers.parts.reinforce import Reinforce
+from searchers.parts.targets import EXPLORATION, Targets, TradeOffs, read_targets
 
 
 class ProxylessR(Searcher):
-    """Ascend the expected reward `accuracy * prod((target / cost) ** power)` by policy gradient.
+    """Ascend expected rewards by policy gradient.
 
-    The first objective must be the error in percent; the accuracy counts as a fraction.
+    As published (`targets = 1`), one policy ascends `accuracy * prod((target / cost) ** power)`, where the accuracy counts as a
+    fraction. With several targets, which is ours, each has a policy. Its reward is the accuracy's normal score less what costs
+    exceed the target by (see `searchers.parts.targets`), and every sample moves all policies.
+
+    The first objective must be the error in percent.
 
     Args:
         sizes: Number of options of each choice.
         rounds: Rounds of the search, from the budget.
         costs: Number of objectives after the error.
+        additive: Each cost after the error as a sum over the options, or None where it is no such sum.
+        targets: Number of costs to aim at, spread evenly over the logarithm of what networks cost; or these costs: a list of
+            them for the only cost, a list of lists for several. 1, or one cost T for each objective, is the method as
+            published; T is the cost at which its reward equals the accuracy, by default the mean of the first samples. None for
+            9, or for 1 where `power` says which trade-off is meant.
         samples: Paths per architecture step, measured on one validation batch; 10 in the code.
         warmup: Share of the rounds that train weights on nearly uniform paths only, 40 of 160 epochs in the code.
-        targets: T of each objective after the error, in its own unit: the cost at which the reward equals the accuracy. None
-            for the mean of the first samples.
-        power: Of each ratio, one number for all costs or one each; 0.1 in the code, 0.07 in MnasNet.
+        power: Of each ratio, one number for all costs or one each, for a single target. None for 0.1, as in the code; 0.07 in
+            MnasNet.
         lr: Learning rate of Adam on the logits. None for the published 1e-3 over its 36,000 steps: fewer steps get a
             proportionally larger one, up to 0.1, since Adam moves a logit by at most about lr a step.
         betas: Of Adam; the first is 0, lest a path move by the momentum of steps in which it was not sampled.
@@ -50,7 +60,7 @@ class ProxylessR(Searcher):
         0.8
     """
 
-    needs = ("rounds", "costs", "seed")
+    needs = ("rounds", "costs", "additive", "seed")
     target_setting = "targets"
     warmup_setting = "warmup"
 
@@ -60,38 +70,47 @@ class ProxylessR(Searcher):
         *,
         rounds: int,
         costs: int = 1,
+        additive: Sequence[Additive | None] = (),
+        targets: Targets | None = None,
         samples: int = 10,
         warmup: float = 0.25,
-        targets: list[float] | None = None,
-        power: float | list[float] = 0.1,
+        power: float | list[float] | None = None,
         lr: float | None = None,
         betas: tuple[float, float] = (0.0, 0.999),
         baseline_step: float = 0.99,
         scale: float = 1e-3,
         seed: int = 0,
     ) -> None:
-        powers = [float(power)] * costs if isinstance(power, (int, float)) else list(power)
         if samples < 1 or not 0 <= warmup < 1 or not (lr is None or lr > 0) or not 0 <= baseline_step <= 1 or scale < 0:
             raise ValueError(
                 f"samples = {samples}, warmup = {warmup}, lr = {lr}, baseline_step = {baseline_step}, scale = {scale}: at "
                 "least 1, a share below 1, positive, in 0..1, not negative"
             )
-        if len(powers) != costs or (targets is not None and len(targets) != costs):
-            raise ValueError(f"power = {power}, targets = {targets}; the {costs} objectives after the error need a number each")
-        if targets is not None and min(targets, default=1.0) <= 0:
-            raise ValueError(f"targets = {targets}; costs are compared with them, so they must be positive")
+        aims = read_targets(targets, costs, single=power is not None)
+        several = aims > 1 if isinstance(aims, int) else len(aims) > 1
+        if several and power is not None:
+            raise ValueError(f"targets = {targets}, power = {power}: a power belongs to a single target; leave one of them out")
+        weighed = 0.1 if power is None else power
+        self.powers = [float(weighed)] * costs if isinstance(weighed, (int, float)) else list(weighed)
+        if len(self.powers) != costs:
+            raise ValueError(f"power = {power}; the {costs} objectives after the error need a number each")
         self.sizes = tuple(sizes)
-        self.samples, self.powers, self.targets = samples, powers, targets
+        self.samples = samples
         warm = min(int(warmup * rounds), rounds - 1)
         self.lr = learning_rate(1e-3, 36_000, rounds - warm) if lr is None else lr
-        self._generator = torch.Generator().manual_seed(seed)
-        self.policy = Categorical(sizes)
-        self.policy.initialise(scale, self._generator)
-        self.gradient = Reinforce(self.policy, lr=self.lr, betas=betas, baseline_step=baseline_step)
-        self._stage = Stage(0, self.policy.options(), rounds, warm)
+        self.trade_offs = TradeOffs(aims, list(additive) or [None] * costs) if several else None
+        self.controllers = Controllers(
+            sizes,
+            1 if self.trade_offs is None else self.trade_offs.count,
+            scale=scale,
+            make=lambda policy: Reinforce(policy, lr=self.lr, betas=betas, baseline_step=baseline_step),
+            generator=torch.Generator().manual_seed(seed),
+        )
+        self._stage = Stage(0, self.controllers.options(), rounds, warm)
+        self._exploration = warm + max(1, int(EXPLORATION * (rounds - warm)))
         self._round = self._asked = 0
         self._told: list[Evaluation] = []
-        self._target: list[float] | None = targets
+        self.target: list[float] | None = aims[0] if isinstance(aims, list) and not several else None
 
     @property
     def stage(self) -> Stage:
@@ -99,12 +118,12 @@ class ProxylessR(Searcher):
 
     def train_on(self, steps: int) -> list[Mixture]:
         self._round += 1
-        return [Mixture.one_hot(a, self.sizes) for a in self.policy.sample(steps, self._generator)]
+        return [Mixture.one_hot(a, self.sizes) for a in self.controllers.sample(steps, training=True)]
 
     def ask(self, n: int) -> list[Architecture]:
         if self._round <= self._stage.warmup:
             return []
-        asked = self.policy.sample(min(n, self.samples), self._generator)
+        asked = self.controllers.sample(min(n, self.samples))
         self._asked = len(asked)
         return asked
 
@@ -115,43 +134,49 @@ class ProxylessR(Searcher):
         # Sorted, so that the sums below do not depend on the order of arrival.
         batch = sorted(self._told, key=lambda e: (e.architecture, e.costs))
         self._told, self._asked = [], 0
-        if self._target is None:
+        if self.trade_offs is not None:
+            self.controllers.learn(batch, self.trade_offs, exploring=self._round < self._exploration)
+            return
+        if self.target is None:
             columns = zip(*(e.costs[1:] for e in batch), strict=True)
-            self._target = [max(sum(column) / len(column), 1e-12) for column in columns]
-        self.gradient.step([e.architecture for e in batch], [self.reward(e) for e in batch])
+            self.target = [max(sum(column) / len(column), 1e-12) for column in columns]
+        rewards = torch.tensor([[self.reward(e)] for e in batch], dtype=torch.float64)
+        self.controllers.step([e.architecture for e in batch], rewards)
 
     def reward(self, evaluation: Evaluation) -> float:
-        """Return the accuracy as a fraction, times (target / cost) ** power for each cost.
+        """Return the published reward: the accuracy as a fraction, times (target / cost) ** power for each cost.
 
         Divided by 1 + the violation where a constraint is broken (MnasNet's hard constraint, arXiv 1807.11626, section 3.1:
         alpha = 0, beta = -1).
         """
         error, *costs = evaluation.costs
-        assert self._target is not None
-        ratios = (t / max(c, 1e-12) for c, t in zip(costs, self._target, strict=True))
+        assert self.target is not None
+        ratios = (t / max(c, 1e-12) for c, t in zip(costs, self.target, strict=True))
         traded = math.prod(math.pow(r, w) for r, w in zip(ratios, self.powers, strict=True))
         return (1.0 - error / 100.0) * traded / (1.0 + evaluation.violation)
 
     def probabilities(self) -> list[list[float]]:
-        return self.policy.rows()
+        """Return the policy's probabilities, or the mean of the policies'."""
+        return self.controllers.rows()
 
     def derive(self) -> list[Architecture]:
-        """Return the most probable option of each choice."""
-        return [self.policy.mode()]
+        """Return the most probable option of each choice, under each target."""
+        return self.controllers.modes()
 
     def state_dict(self) -> dict[str, Any]:
         return {
             "round": self._round,
             "asked": self._asked,
             "told": [e.to_data() for e in self._told],
-            "target": self._target,
-            "gradient": self.gradient.state_dict(),
-            "generator": self._generator.get_state(),
+            "target": self.target,
+            "controllers": self.controllers.state_dict(),
+            "trade_offs": None if self.trade_offs is None else self.trade_offs.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._round, self._asked = state["round"], state["asked"]
         self._told = [Evaluation.from_data(e) for e in state["told"]]
-        self._target = state["target"]
-        self.gradient.load_state_dict(state["gradient"])
-        self._generator.set_state(state["generator"])
+        self.target = state["target"]
+        self.controllers.load_state_dict(state["controllers"])
+        if self.trade_offs is not None:
+            self.trade_offs.load_state_dict(state["trade_offs"])

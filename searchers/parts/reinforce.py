@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from searchers.base import Architecture
 from searchers.parts.categorical import Categorical
@@ -41,11 +42,20 @@ class Reinforce:
         self.baseline: float | None = None
         self._adam = torch.optim.Adam([policy.logits], lr=lr, betas=betas, weight_decay=weight_decay)
 
-    def step(self, architectures: Sequence[Architecture], rewards: Sequence[float]) -> None:
+    def step(self, architectures: Sequence[Architecture], rewards: Sequence[float], weights: Tensor | None = None) -> None:
+        """Move the policy.
+
+        Args:
+            architectures: Samples.
+            rewards: What each of them earned.
+            weights: Ratio of its probability under this policy to that under which it was drawn, (architectures,). None for
+                samples of this policy.
+        """
         earned = torch.tensor(rewards, dtype=torch.float64)
-        mean = float(earned.mean())
+        mean = float(earned.mean() if weights is None else (weights * earned).sum() / weights.sum().clamp(min=1e-12))
         self.baseline = mean if self.baseline is None else self.baseline + self.baseline_step * (mean - self.baseline)
-        loss = -((earned - self.baseline) * self.policy.log_prob(architectures)).mean()
+        terms = (earned - self.baseline) * self.policy.log_prob(architectures)
+        loss = -(terms if weights is None else weights * terms).mean()
         if self.entropy:
             loss = loss - self.entropy * self.policy.entropy()
         self._adam.zero_grad()

@@ -23,7 +23,7 @@ def ready(samples: int, **keywords: Any) -> TndNas:
     """A searcher past warm-up, with a policy that is not uniform."""
     searcher = TndNas(SIZES, rounds=30, warmup=0.0, samples=samples, clip=1e9, exponents=[0.0], **keywords)
     with torch.no_grad():
-        searcher.policy.logits.copy_(torch.tensor([[0.2, -0.3, 0.5], [0.0, 0.4, -0.6]], dtype=torch.float64))
+        searcher.controllers.policies[0].logits.copy_(torch.tensor([[0.2, -0.3, 0.5], [0.0, 0.4, -0.6]], dtype=torch.float64))
     searcher.train_on(1)
     searcher.ask(samples)
     return searcher
@@ -32,10 +32,10 @@ def ready(samples: int, **keywords: Any) -> TndNas:
 def gradient(told: list[tuple[int, ...]], **keywords: Any) -> torch.Tensor:
     """The gradient of the step that `told` causes, from a baseline of 50."""
     searcher = ready(len(told), **keywords)
-    searcher.gradient.baseline = 50.0
+    searcher.controllers.gradients[0].baseline = 50.0
     searcher.tell([Evaluation(a, (error_of(a), 1.0)) for a in told])
-    assert searcher.policy.logits.grad is not None
-    return searcher.policy.logits.grad.clone()
+    assert searcher.controllers.policies[0].logits.grad is not None
+    return searcher.controllers.policies[0].logits.grad.clone()
 
 
 def expected_reward_gradient() -> torch.Tensor:
@@ -46,7 +46,7 @@ def expected_reward_gradient() -> torch.Tensor:
         p = logits.softmax(dim=-1)
         return sum(float(p[0, a] * p[1, b]) * (100 - error_of((a, b))) for a, b in EVERYTHING)
 
-    logits, step = searcher.policy.logits.detach(), 1e-5
+    logits, step = searcher.controllers.policies[0].logits.detach(), 1e-5
     slope = torch.zeros_like(logits)
     for i, j in itertools.product(range(2), range(3)):
         nudge = torch.zeros_like(logits)
@@ -56,7 +56,7 @@ def expected_reward_gradient() -> torch.Tensor:
 
 
 def probability(architecture: tuple[int, ...]) -> float:
-    return float(ready(1).policy.log_prob([architecture]).exp().detach())
+    return float(ready(1).controllers.policies[0].log_prob([architecture]).exp().detach())
 
 
 def test_estimator_is_unbiased_for_any_constant_baseline() -> None:
@@ -88,11 +88,11 @@ def test_reward_is_the_accuracy_at_the_base_and_falls_with_cost() -> None:
 
 def test_warm_up_asks_nothing_and_moves_nothing() -> None:
     searcher = TndNas(SIZES, rounds=30, warmup=0.6)
-    before = searcher.policy.logits.detach().clone()
+    before = searcher.controllers.policies[0].logits.detach().clone()
     for _ in range(6):
         assert len(searcher.train_on(3)) == 3
         assert searcher.ask(10) == []
-    assert torch.equal(before, searcher.policy.logits.detach())
+    assert torch.equal(before, searcher.controllers.policies[0].logits.detach())
     searcher.train_on(3)
     assert len(searcher.ask(10)) == 10
 
@@ -109,7 +109,7 @@ def run(searcher: TndNas, cost: Any, rounds: int) -> list[tuple[int, ...]]:
 
 
 def test_stages_drop_the_weakest_and_never_ask_for_them_again() -> None:
-    searcher = TndNas((5,) * 6, rounds=60)
+    searcher = TndNas((5,) * 6, rounds=60, targets=1)
     left = []
     for _ in range(3):
         stage = searcher.stage
@@ -122,7 +122,7 @@ def test_stages_drop_the_weakest_and_never_ask_for_them_again() -> None:
 
 @pytest.mark.parametrize(("size", "schedule"), [(10, [10, 6, 3]), (6, [6, 4, 2]), (5, [5, 3, 2])])
 def test_the_schedules_of_the_source(size: int, schedule: list[int]) -> None:
-    searcher = TndNas((size,), rounds=30)
+    searcher = TndNas((size,), rounds=30, targets=1)
     found = []
     for _ in schedule:
         found.append(len(searcher.stage.options[0]))
@@ -131,26 +131,26 @@ def test_the_schedules_of_the_source(size: int, schedule: list[int]) -> None:
 
 
 def test_shrinking_keeps_the_most_probable() -> None:
-    searcher = TndNas((4,), rounds=9, warmup=0.0, keep=(0.5, 0.5))
+    searcher = TndNas((4,), rounds=9, warmup=0.0, keep=(0.5, 0.5), targets=1)
     for _ in range(2):
         searcher.train_on(1)
         searcher.tell([Evaluation(a, (50.0, 1.0)) for a in searcher.ask(10)])
     with torch.no_grad():
-        searcher.policy.logits.copy_(torch.tensor([[0.0, 9.0, -4.0, 5.0]], dtype=torch.float64))
+        searcher.controllers.policies[0].logits.copy_(torch.tensor([[0.0, 9.0, -4.0, 5.0]], dtype=torch.float64))
     searcher.train_on(1)
     searcher.tell([Evaluation(a, (50.0, 1.0)) for a in searcher.ask(10)])
     assert searcher.stage.index == 1 and searcher.stage.options == ((1, 3),)
-    assert searcher.gradient.baseline is None  # the reward changes its scale with the network
+    assert searcher.controllers.gradients[0].baseline is None  # the reward changes its scale with the network
 
 
 def test_bandit_moves_mass_to_the_best_arm() -> None:
-    searcher = TndNas((3,), rounds=300, keep=(), warmup=0.0, seed=1)
+    searcher = TndNas((3,), rounds=300, keep=(), warmup=0.0, seed=1, targets=1)
     run(searcher, lambda a: ((10.0, 50.0, 90.0)[a[0]], 1.0), 300)
     assert searcher.probabilities()[0][0] > 0.9
 
 
 def test_mixture_trains_the_softmax_and_paths_train_samples() -> None:
-    mixture = TndNas(SIZES, rounds=30)
+    mixture = TndNas(SIZES, rounds=30, targets=1)
     (weights,) = mixture.train_on(1)
     assert np.allclose(weights.weights, mixture.probabilities())
     paths = TndNas(SIZES, rounds=30, train="paths").train_on(5)
@@ -165,7 +165,7 @@ def test_order_and_portions_of_telling_do_not_matter() -> None:
         told = [Evaluation(a, (error_of(a), 1.0)) for a in searcher.ask(10)][::order]
         searcher.tell(told[:3])
         searcher.tell(told[3:])
-        states.append(searcher.policy.logits.detach().clone())
+        states.append(searcher.controllers.policies[0].logits.detach().clone())
     assert torch.equal(*states)
 
 
@@ -181,6 +181,9 @@ def test_order_and_portions_of_telling_do_not_matter() -> None:
         {"rounds": 30, "bases": [0.0]},
         {"rounds": 30, "exponents": []},
         {"rounds": 30, "clip": -1.0},
+        {"rounds": 30, "targets": 0},
+        {"rounds": 30, "targets": 3, "exponents": -0.1},
+        {"rounds": 30, "targets": [2.0], "bases": 3.0},
     ],
 )
 def test_impossible_settings_are_refused(keywords: dict[str, Any]) -> None:
@@ -218,16 +221,16 @@ def test_entropy_is_off_by_default_and_evens_out_a_policy_that_earns_nothing_by_
     told = [(0, 1), (2, 2)]
     assert torch.equal(gradient(told), gradient(told, entropy=0.0))
     searcher = ready(2, entropy=0.5, lr=0.05)
-    before = searcher.policy.entropy().item()
+    before = searcher.controllers.policies[0].entropy().item()
     for _ in range(8):  # a stage has ten rounds
         searcher.train_on(1)
         searcher.tell([Evaluation(a, (30.0, 1.0)) for a in searcher.ask(2)])
-    assert searcher.policy.entropy().item() > before + 0.05
+    assert searcher.controllers.policies[0].entropy().item() > before + 0.05
 
 
 def test_entropy_adds_its_own_gradient_beside_that_of_the_reward() -> None:
     told: list[tuple[int, ...]] = [(0, 1), (2, 2)]
-    policy = ready(2).policy
+    policy = ready(2).controllers.policies[0]
     (expected,) = torch.autograd.grad(-2.0 * policy.entropy(), policy.logits)
     assert expected.any() and torch.allclose(gradient(told, entropy=2.0) - gradient(told), expected, atol=1e-9)
 
@@ -235,8 +238,42 @@ def test_entropy_adds_its_own_gradient_beside_that_of_the_reward() -> None:
 def test_where_all_rewards_are_equal_only_entropy_moves_the_policy() -> None:
     for entropy in (0.0, 0.5):
         searcher = ready(2, entropy=entropy, lr=0.05, weight_decay=0.0)
-        values = [searcher.policy.entropy().item()]
+        values = [searcher.controllers.policies[0].entropy().item()]
         for _ in range(8):
             searcher.tell([Evaluation(a, (30.0, 1.0)) for a in searcher.ask(2)])
-            values.append(searcher.policy.entropy().item())
+            values.append(searcher.controllers.policies[0].entropy().item())
         assert len(set(values)) == (9 if entropy else 1) and values == sorted(values)
+
+
+def test_one_given_cost_is_the_published_reward_at_that_base() -> None:
+    searcher = TndNas(SIZES, rounds=30, targets=[2.0])
+    assert searcher.trade_offs is None and searcher.bases == [[2.0]] * 3 and searcher.exponents == [[-0.07]] * 3
+
+
+PRICES = (1.0, [[0.0, 1.0, 3.0], [0.0, 1.0, 3.0]])
+
+
+def test_several_targets_find_the_best_network_below_each() -> None:
+    """The dearer, the better: no single weight is asked for, and each target ends at its own network."""
+    searcher = TndNas(SIZES, rounds=90, warmup=0.0, keep=(), additive=[PRICES], targets=[1.0, 3.0, 7.0], seed=1)
+    price = lambda a: 1.0 + sum(PRICES[1][i][o] for i, o in enumerate(a))  # noqa: E731
+    for _ in range(90):
+        searcher.train_on(1)
+        searcher.tell([Evaluation(a, (50.0 - 5 * sum(a), price(a))) for a in searcher.ask(10)])
+    assert searcher.derive() == [(0, 0), (1, 1), (2, 2)]
+
+
+def test_an_option_stays_while_one_target_keeps_it() -> None:
+    searcher = TndNas((4,), rounds=9, warmup=0.0, keep=(0.5, 0.5), additive=[(1.0, [[0.0, 1.0, 2.0, 3.0]])], targets=2)
+    for _ in range(3):
+        if searcher._round == 2:
+            for policy, logits in zip(searcher.controllers.policies, ([9.0, 5.0, 0.0, 0.0], [0.0, 9.0, 0.0, 5.0]), strict=True):
+                with torch.no_grad():
+                    policy.logits.copy_(torch.tensor([logits]))
+        before = [policy.logits.detach().clone() for policy in searcher.controllers.policies]
+        searcher.train_on(1)
+        searcher.tell([Evaluation(a, (50.0, 1.0 + a[0])) for a in searcher.ask(10)])
+    assert searcher.stage.index == 1 and searcher.stage.options == ((0, 1, 3),)
+    # Policies go on in the next stage: its first samples are those of the last one's policies.
+    after = [policy.logits.detach() for policy in searcher.controllers.policies]
+    assert all(torch.allclose(a, b, atol=2 * searcher.lr) for a, b in zip(after, before, strict=True))
