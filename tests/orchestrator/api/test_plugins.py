@@ -238,6 +238,7 @@ def test_titles_and_columns_of_objectives_are_no_markup(plugin: Any, tmp_path: P
     name = plugin(('column, title = "cost", "cost (count)"', 'column, title = "a, <b>&$x_eur", "$\\\\frac$ [red] <script>"'))
     result = run(tmp_path, f"objectives={{error={{}}, '{name}:Cost'={{}}}}")
     assert result.exit_code == 0 and "a, <b>&$x_eur" in result.output, result.output
+    assert call("report", tmp_path / "run").exit_code == 0
     page = (tmp_path / "run/report.html").read_text()
     assert "$\\frac$ [red] &lt;script&gt;" in page and "<script>" not in page
 
