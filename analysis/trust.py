@@ -130,7 +130,7 @@ def cost_levels(costs: ArrayLike) -> NDArray[np.int64]:
     """Group networks by cost: by distinct costs, or where there are more than `LEVELS`, by 20 bins of equal ratios.
 
     Args:
-        costs: (networks,), positive.
+        costs: (networks,); bins are of equal width where a cost is not positive, as it has no ratios then.
 
     Returns:
         (networks,), the number of each network's level.
@@ -139,7 +139,8 @@ def cost_levels(costs: ArrayLike) -> NDArray[np.int64]:
     distinct, level = np.unique(values, return_inverse=True)
     if len(distinct) <= LEVELS:
         return np.asarray(level, dtype=np.int64)
-    edges = np.geomspace(distinct[0], distinct[-1], _BINS + 1)[1:-1]
+    spaced = np.geomspace if distinct[0] > 0 else np.linspace
+    edges = spaced(distinct[0], distinct[-1], _BINS + 1)[1:-1]
     return np.asarray(np.digitize(values, edges), dtype=np.int64)
 
 

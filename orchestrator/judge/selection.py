@@ -5,36 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analysis.pareto import non_dominated
+from analysis.trust import cost_levels
 from orchestrator.judge.process import Floats
 
 DIRECTIONS = 128
 """Directions over which the hypervolume is averaged."""
 MARGIN = 0.1
 """Distance of the reference point beyond a front's worst costs, as a share of their range."""
-LEVELS = 20
-"""Number of cost levels that continuous costs are divided into, on a logarithmic scale."""
 
 
-def levels(costs: Floats) -> np.ndarray:
-    """Number the cost level of each network, (networks,).
-
-    Levels are the distinct costs where there are at most twice `LEVELS` of them, else so many bins of equal width on a
-    logarithmic scale (a linear one for costs that are not positive).
+def levels(costs: Floats) -> NDArray[np.int64]:
+    """Number the cost level of each network, (networks,); networks of one level share the levels of all their costs.
 
     Args:
-        costs: Costs after the error, (networks, costs). Networks of one level share the levels of all their costs.
+        costs: Costs after the error, (networks, costs).
     """
-    numbered = []
-    for column in costs.T:
-        known, place = np.unique(column.round(12), return_inverse=True)
-        if len(known) > 2 * LEVELS:
-            scale = np.log(column) if column.min() > 0 else column
-            edges = np.linspace(scale.min(), scale.max(), LEVELS + 1)
-            place = np.digitize(scale, edges[1:-1])
-        numbered.append(place)
-    return np.asarray(np.unique(np.stack(numbered, axis=1), axis=0, return_inverse=True)[1].ravel())
+    each = np.stack([cost_levels(column) for column in costs.T], axis=1)
+    return np.asarray(np.unique(each, axis=0, return_inverse=True)[1].ravel(), dtype=np.int64)
 
 
 def best_of_levels(errors: Floats, costs: Floats, count: int) -> list[int]:

@@ -196,8 +196,8 @@ def _check_accuracies(evaluator: Evaluator, measured: Any, networks: int) -> Non
     complete = isinstance(measured, list) and len(measured) == networks
     if not complete or not all(isinstance(metrics, dict) and _is_finite(metrics.get("accuracy")) for metrics in measured):
         raise RunError(
-            f"{type(evaluator).__name__} measured {str(measured)[:80]} on {networks} networks; it must return a list with a "
-            "dict for each, which has a finite `accuracy` in percent"
+            f"{type(evaluator).__name__} measured {str(measured)[:80]} on {networks} networks; it must return a dict "
+            "for each in a list, with a finite `accuracy` in percent"
         )
 
 

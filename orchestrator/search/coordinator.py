@@ -131,7 +131,13 @@ class Coordinator:
         """Return the state of the search for those who watch it."""
         stage = self.assessor.stage
         warming_up = self.spending.rounds - self._stage_began < stage.warmup
-        phase = "weights only" if warming_up else "training networks alone" if self.searched else "searching"
+        phase = (
+            "weights only"
+            if warming_up
+            else "training networks alone"
+            if self.searched and self.plan.alone.epochs
+            else "searching"
+        )
         return Progress(
             stage=stage.index,
             phase=phase,

@@ -3,7 +3,7 @@
 import numpy as np
 
 from analysis.pareto import non_dominated
-from orchestrator.judge.selection import LEVELS, best_of_levels, choose, levels, likely
+from orchestrator.judge.selection import best_of_levels, choose, levels, likely
 
 COSTS = np.array([[1.0], [1.0], [2.0], [2.0], [4.0], [4.0]])
 ERRORS = np.array([40.0, 50.0, 30.0, 45.0, 20.0, 41.0])
@@ -17,10 +17,10 @@ def test_levels_are_distinct_costs_where_there_are_few_of_them() -> None:
 
 def test_continuous_costs_are_binned_on_a_logarithmic_scale() -> None:
     found = levels(np.geomspace(1, 1000, 500)[:, None])
-    assert len(set(found)) == LEVELS
+    assert len(set(found)) == 20
     counts = np.bincount(found)
     assert counts.max() - counts.min() <= 1
-    assert len(set(levels(np.linspace(-1, 1, 500)[:, None]))) == LEVELS
+    assert len(set(levels(np.linspace(-1, 1, 500)[:, None]))) == 20
 
 
 def test_levels_take_turns() -> None:
