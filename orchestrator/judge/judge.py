@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analysis import records
 from analysis.pareto import violations
@@ -80,6 +81,20 @@ class Judge:
         self._costs: Floats = np.zeros((0, 0))
         self._scores: Floats | None = None
         self._prices: dict[Architecture, tuple[float, ...] | None] = {}
+        self._same: NDArray[np.int64] | None = None  # number of the network, by the place of a notation in the whole space
+
+    def _key(self, architecture: Architecture) -> Hashable:
+        """Return a key that is equal for notations of one network: the same paths through its graph, the same parameters."""
+        space = self._space
+        if self._same is None and space.path_encoding is not None and (additive := space.additive("parameters")) is not None:
+            fixed, rows = additive
+            every = np.array(list(itertools.product(*map(range, space.sizes))))
+            parameters = fixed + np.sum([np.array(row)[every[:, c]] for c, row in enumerate(rows)], axis=0)
+            paths = np.column_stack([space.path_encoding[0], parameters]).round(9)
+            self._same = np.unique(paths, axis=0, return_inverse=True)[1].ravel()
+        if self._same is None:
+            return space.canonical(architecture)
+        return int(self._same[np.ravel_multi_index(architecture, space.sizes)])
 
     def observe(self, evaluations: Sequence[Evaluation], *, kind: str, stage: int, step: int) -> None:
         """Take note of measurements."""
@@ -139,8 +154,8 @@ class Judge:
         mean, deviation = self._belief(pool)
         kept = best_of_levels(mean - deviation, costs, SHORTLIST)
         before = self.evidence.measurements[: self._settled]
-        measured = {self._space.canonical(m.architecture) for m in before if m.kind != records.SAMPLE}
-        kept += [i for i in set(range(len(pool))) - set(kept) if self._space.canonical(pool[i]) in measured]
+        measured = {self._key(m.architecture) for m in before if m.kind != records.SAMPLE}
+        kept += [i for i in set(range(len(pool))) - set(kept) if self._key(pool[i]) in measured]
         kept.sort()
         self._pool, self._costs = [pool[i] for i in kept], costs[kept]
         names = self.plan.front.scores
@@ -153,11 +168,11 @@ class Judge:
         space = self._space
         found: dict[Hashable, Architecture] = {}
         for measurement in self.evidence.measurements[: self._settled]:
-            found.setdefault(space.canonical(measurement.architecture), measurement.architecture)
+            found.setdefault(self._key(measurement.architecture), measurement.architecture)
         if not self.plan.problem.probes and not self.plan.problem.scores:
             if space.architectures <= LISTED:
                 for architecture in itertools.product(*map(range, space.sizes)):
-                    found.setdefault(space.canonical(architecture), architecture)
+                    found.setdefault(self._key(architecture), architecture)
             elif self._belief is not None:
                 self._breed(found)
         pool, costs = [], []
@@ -189,12 +204,12 @@ class Judge:
             parents = np.array([pool[i] for i in best_of_levels(mean - deviation, costs, CHILDREN // 10)])
             for child in bred(parents, CHILDREN, self._space.sizes, rng):
                 architecture = tuple(map(int, child))
-                found.setdefault(self._space.canonical(architecture), architecture)
+                found.setdefault(self._key(architecture), architecture)
 
     def _scored(self, architectures: Sequence[Architecture]) -> Floats:
         assert self._scores is not None
-        place = {self._space.canonical(a): i for i, a in enumerate(self._pool)}
-        rows = [place.get(self._space.canonical(a)) for a in architectures]
+        place = {self._key(a): i for i, a in enumerate(self._pool)}
+        rows = [place.get(self._key(a)) for a in architectures]
         return np.array([np.zeros(self._scores.shape[1]) if row is None else self._scores[row] for row in rows])
 
     def next(self, count: int, kind: str, besides: Sequence[Architecture] = ()) -> list[Architecture]:
@@ -212,11 +227,11 @@ class Judge:
         if draws is None:
             return []
         done = {
-            self._space.canonical(m.architecture)
+            self._key(m.architecture)
             for m in self.evidence.measurements
             if m.kind == kind and (kind != records.VALIDATION or (self._stage is not None and m.stage == self._stage.index))
-        } | {self._space.canonical(a) for a in besides}
-        taken = [i for i, a in enumerate(self._pool) if self._space.canonical(a) in done]
+        } | {self._key(a) for a in besides}
+        taken = [i for i, a in enumerate(self._pool) if self._key(a) in done]
         if kind == records.LANDMARK:
             return [self._pool[i] for i in likely(draws, self._costs, count, taken)]
         can = range(len(self._pool))
@@ -239,8 +254,8 @@ class Judge:
     def front(self) -> list[Verdict]:
         """Return the members of the front, of those networks that were measured on more than a batch; empty where nothing can
         be said."""
-        measured = {self._space.canonical(m.architecture) for m in self.evidence.measurements if m.kind != records.SAMPLE}
-        among = [i for i, a in enumerate(self._pool) if self._space.canonical(a) in measured]
+        measured = {self._key(m.architecture) for m in self.evidence.measurements if m.kind != records.SAMPLE}
+        among = [i for i, a in enumerate(self._pool) if self._key(a) in measured]
         draws = self._draws(among) if among else None
         if draws is None or self._belief is None:
             return []

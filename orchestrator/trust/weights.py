@@ -80,7 +80,7 @@ class SharedWeights:
             raise InputError(f"the checkpoint {checkpoints.latest} is damaged: {error!r}") from error
         with checkpoints.latest.open("rb") as file:
             self.checksum = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-        model = self._supernet("recalibrated", self.data)
+        model = self.supernet("recalibrated", self.data)
         self.statistics = list(dict.fromkeys([self.own, "batch", "recalibrated"])) if model.averages else ["batch"]
         if not model.averages:
             self.own = "batch"
@@ -116,7 +116,7 @@ class SharedWeights:
         began = time.monotonic()
         path.parent.mkdir(exist_ok=True)
         for statistics, missing in left.items():
-            supernet = self._supernet(statistics, data) if missing else None
+            supernet = self.supernet(statistics, data) if missing else None
             for start in range(0, len(missing), _TOGETHER):
                 if stop():
                     raise Interrupted
@@ -152,9 +152,9 @@ class SharedWeights:
 
     def network(self, architecture: Architecture) -> nn.Module:
         """Return a network as a plain module with these weights, on the CPU."""
-        return self._supernet("recalibrated", self.data).standalone(architecture)
+        return self.supernet("recalibrated", self.data).standalone(architecture)
 
-    def _supernet(self, statistics: str, data: Dataset) -> Supernet:
+    def supernet(self, statistics: str, data: Dataset) -> Supernet:
         """Plan the measurement in this process. Compiling takes longer than measuring, and nothing is probed."""
         workers = Workers(ray=False, count=1, gpus=self.plan.workers.gpus if torch.cuda.is_available() else 0.0)
         training = self.plan.experiment.training
