@@ -28,8 +28,9 @@ def front(groups: Sequence[Sequence[Item]], budget: float) -> list[tuple[float, 
     """Solve the multiple-choice knapsack exactly for all budgets at once.
 
     One item is taken of every group. Group by group, whatever is dominated in score and cost is dropped, as it cannot be part
-    of a solution. Scores and costs are rounded to about twelve digits of the largest first: their sums are exact, so that no
-    combination is better by the order of a sum. The budget may be exceeded by as much as rounding.
+    of a solution. Costs may be negative: what counts is by how much they exceed the least of the group. Scores and costs are
+    rounded to about twelve digits of the largest first: their sums are exact, so that no combination is better by the order of
+    a sum. The budget may be exceeded by as much as rounding.
 
     Args:
         groups: The alternatives of each group.
@@ -43,16 +44,19 @@ def front(groups: Sequence[Sequence[Item]], budget: float) -> list[tuple[float, 
     by_score, by_cost = levels(np.array([i.score for i in every])), levels(np.array([i.cost for i in every]))
     within = budget + ROUNDING * np.abs(by_cost).max(initial=0.0)
     scores, costs = np.zeros(1), np.zeros(1)
+    split_costs = np.split(by_cost, ends)
+    least = [c.min(initial=np.inf) for c in split_costs]
+    within -= sum(least)
     history: list[tuple[np.ndarray, np.ndarray]] = []
-    for s, c in zip(np.split(by_score, ends), np.split(by_cost, ends), strict=True):
+    for s, c, lowest in zip(np.split(by_score, ends), split_costs, least, strict=True):
+        worth_taking = _non_dominated(s, c)
+        s, c = s[worth_taking], c[worth_taking] - lowest
         all_s, all_c = (scores[:, None] + s).ravel(), (costs[:, None] + c).ravel()
-        order = np.lexsort([-all_s, all_c])
-        order = order[all_c[order] <= within]
-        best = np.maximum.accumulate(all_s[order]) if len(order) else all_s[order]
-        better = np.concatenate([[True], best[1:] > best[:-1]]) if len(order) else np.zeros(0, dtype=bool)
-        non_dominated = order[better]
+        affordable = np.flatnonzero(all_c <= within)
+        non_dominated = affordable[_non_dominated(all_s[affordable], all_c[affordable])]
         scores, costs = all_s[non_dominated], all_c[non_dominated]
-        history.append(np.divmod(non_dominated, len(s)))
+        before, item = np.divmod(non_dominated, len(s))
+        history.append((before, worth_taking[item]))
     solutions = []
     for state in range(len(scores)):
         taken: list[tuple[int, int]] = []
@@ -60,5 +64,14 @@ def front(groups: Sequence[Sequence[Item]], budget: float) -> list[tuple[float, 
         for (before, item), group in zip(reversed(history), reversed(groups), strict=True):
             taken += group[int(item[at])].taken
             at = int(before[at])
-        solutions.append((float(scores[state]), float(costs[state]), tuple(taken)))
+        solutions.append((float(scores[state]), float(costs[state] + sum(least)), tuple(taken)))
     return solutions
+
+
+def _non_dominated(scores: np.ndarray, costs: np.ndarray) -> np.ndarray:
+    """Return the indices of what nothing is cheaper than without a lower score, the cheapest first; the first among equals."""
+    order = np.lexsort([-scores, costs])
+    if not len(order):
+        return order
+    best = np.maximum.accumulate(scores[order])
+    return np.asarray(order[np.concatenate([[True], best[1:] > best[:-1]])])

@@ -24,10 +24,10 @@ def test_it_finds_the_whole_front_with_ties_and_under_budgets(seed: int) -> None
     rng = np.random.default_rng(seed)
     groups = [
         # Small whole numbers, so that many combinations are equal in score, in cost, or in both.
-        [Item(float(rng.integers(4)), float(rng.integers(4)), ((g, o),)) for o in range(rng.integers(1, 5))]
+        [Item(float(rng.integers(4)), float(rng.integers(4) - seed % 2 * 2), ((g, o),)) for o in range(rng.integers(1, 5))]
         for g in range(5)
     ]
-    for budget in (math.inf, 7.0, 3.0):
+    for budget in (math.inf, 7.0, 3.0, -1.0):
         found = front(groups, budget)
         assert [(s, c) for s, c, _ in found] == brute(groups, budget)
         for score, cost, taken in found:
