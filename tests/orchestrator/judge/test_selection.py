@@ -61,3 +61,9 @@ def test_what_may_be_on_the_front_is_worth_measuring() -> None:
     assert len(picked) == len(set(picked)) == 4 and {0, 2, 3, 4} == set(picked)
     assert set(likely(draws, COSTS, 10, taken=[0, 2])) <= {1, 3, 4, 5}
     assert likely(np.tile(ERRORS, (3, 1)), COSTS, 5, taken=[0, 2, 4]) == []
+
+
+def test_a_constant_cost_leaves_the_best_alone() -> None:
+    draws = np.array([[30.0, 20.0, 40.0], [31.0, 19.0, 41.0]])
+    assert choose(draws, np.ones((3, 1)), 3) == [1]
+    assert best_of_levels(draws[0], np.ones((3, 1)), 2) == [1, 0]
