@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(shell $(PYTHON) -c 'import platform; print(platform.python_version())' 2>/dev/null)
 DOCS := $(VENV)/.docs
 
-.PHONY: install demo test portability lint docs clean
+.PHONY: install demo test faults portability lint docs clean
 
 install: $(READY)
 
@@ -21,6 +21,9 @@ demo: $(READY)
 
 test: $(READY) lint
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+faults: $(READY)
+	$(BIN)/python -m pytest -m faults
 
 portability: $(READY)
 	$(BIN)/python tests/portability.py
