@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,7 +18,7 @@ from orchestrator.config.plan import SearchPlan
 from orchestrator.judge.belief import FEWEST, Belief, Observation, believe, normal_scores
 from orchestrator.judge.evidence import Evidence, Measurement
 from orchestrator.judge.process import Floats
-from orchestrator.judge.selection import best_of_levels, choose, likely
+from orchestrator.judge.selection import best_of_levels, choose, least_visited, levels, likely
 from orchestrator.objectives.base import Metrics
 from orchestrator.spaces.base import LISTED
 from searchers import Architecture, Evaluation, Stage
@@ -45,12 +46,14 @@ class Verdict:
     """What the judge says of a network.
 
     Args:
-        architecture: The network.
+        architecture: The network, in the notation in which it was measured last on more than a batch.
+        notations: All notations in which it was measured.
         costs: Its costs, the first of which is the error that it expects, in percent.
         deviation: Of that error, in percent.
     """
 
     architecture: Architecture
+    notations: frozenset[Architecture]
     costs: tuple[float, ...]
     deviation: float
 
@@ -217,8 +220,8 @@ class Judge:
 
         Args:
             count: How many at most.
-            kind: How they will be measured: landmarks are those that may well be on the front; others those that are expected
-                to add most to it.
+            kind: How they will be measured. Finalists are those that are expected to add most to the front; landmarks those
+                that may well be on it, and every other one the best of a cost level that has few yet.
             besides: Networks that are measured in any case.
         """
         if not self._pool:
@@ -232,13 +235,23 @@ class Judge:
             if m.kind == kind and (kind != records.VALIDATION or (self._stage is not None and m.stage == self._stage.index))
         } | {self._key(a) for a in besides}
         taken = [i for i, a in enumerate(self._pool) if self._key(a) in done]
-        if kind == records.LANDMARK:
-            return [self._pool[i] for i in likely(draws, self._costs, count, taken)]
-        can = range(len(self._pool))
+        can: Sequence[int] = range(len(self._pool))
         if kind == records.VALIDATION and self._stage is not None:  # shared weights have nothing to say of other options
             options = self._stage.options
-            can = [i for i in can if all(o in kept for o, kept in zip(self._pool[i], options, strict=True))]  # type: ignore[assignment]
-        return [self._pool[i] for i in choose(draws, self._costs, count, taken, can)]
+            can = [i for i in can if all(o in kept for o, kept in zip(self._pool[i], options, strict=True))]
+        if kind == records.FINALIST:
+            return [self._pool[i] for i in choose(draws, self._costs, count, taken, can)]
+        # Half of them as the belief has it, half the best of every cost level in turn: what it is wrong about is found there.
+        if kind == records.LANDMARK:
+            picked = likely(draws, self._costs, math.ceil(count / 2), taken)
+        else:
+            picked = choose(draws, self._costs, math.ceil(count / 2), taken, can)
+        left = sorted(set(can) - {*taken, *picked})
+        if left:
+            seen = levels(self._costs)
+            visits = Counter(int(seen[i]) for i in (*taken, *picked))
+            picked += [left[i] for i in least_visited(draws.mean(axis=0)[left], visits, seen[left], count - len(picked))]
+        return [self._pool[i] for i in picked]
 
     def _draws(self, among: Sequence[int] | None = None) -> Floats | None:
         """Draw possible errors of the shortlist, or some of it, by all measurements so far, (draws, networks)."""
@@ -254,7 +267,13 @@ class Judge:
     def front(self) -> list[Verdict]:
         """Return the members of the front, of those networks that were measured on more than a batch; empty where nothing can
         be said."""
-        measured = {self._key(m.architecture) for m in self.evidence.measurements if m.kind != records.SAMPLE}
+        measured: dict[Hashable, Architecture] = {}
+        notations: dict[Hashable, set[Architecture]] = {}
+        for measurement in self.evidence.measurements:
+            key = self._key(measurement.architecture)
+            notations.setdefault(key, set()).add(measurement.architecture)
+            if measurement.kind != records.SAMPLE:
+                measured[key] = measurement.architecture
         among = [i for i, a in enumerate(self._pool) if self._key(a) in measured]
         draws = self._draws(among) if among else None
         if draws is None or self._belief is None:
@@ -269,7 +288,12 @@ class Judge:
         if not among:
             return []
         chosen = sorted(choose(draws, costs, self.plan.front.members), key=lambda i: (mean[i], *costs[i]))
-        return [Verdict(self._pool[among[i]], (float(mean[i]), *map(float, costs[i])), float(deviation[i])) for i in chosen]
+        found = []
+        for i in chosen:
+            key = self._key(self._pool[among[i]])
+            expected = (float(mean[i]), *map(float, costs[i]))
+            found.append(Verdict(measured[key], frozenset(notations[key]), expected, float(deviation[i])))
+        return found
 
     def state_dict(self) -> dict[str, Any]:
         """Return plain data for a checkpoint; measurements are read back from the records."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,4 +121,30 @@ def likely(draws: Floats, costs: Floats, count: int, taken: Sequence[int] = ()) 
         visits[level[best]] += 1
         if len(found) == count:
             break
+    return found
+
+
+def least_visited(errors: Floats, visits: Mapping[int, int], level: NDArray[np.int64], count: int) -> list[int]:
+    """Choose the best network of whichever cost level has been visited least, again and again.
+
+    Args:
+        errors: Expected errors of networks, (networks,).
+        visits: How often each level was visited before.
+        level: The level of each network, (networks,).
+        count: How many to choose; all where there are fewer.
+    """
+    waiting = {
+        int(number): sorted(
+            np.flatnonzero(level == number).tolist(), key=lambda i: (round(float(errors[i]), 6), i), reverse=True
+        )
+        for number in np.unique(level)
+    }
+    seen = dict(visits)
+    found: list[int] = []
+    while len(found) < count and waiting:
+        number = min(waiting, key=lambda n: (seen.get(n, 0), n))
+        found.append(waiting[number].pop())
+        seen[number] = seen.get(number, 0) + 1
+        if not waiting[number]:
+            del waiting[number]
     return found

@@ -91,18 +91,15 @@ def write_results(
 def _judged(plan: SearchPlan, table: pd.DataFrame, front: Sequence[Verdict]) -> pd.DataFrame:
     """Return the judge's members, each with the last of its own measurements, its mean and the number of them."""
     error, *costs = plan.problem.columns
-    names = [plan.problem.space.format(verdict.architecture) for verdict in front]
-    canonical = plan.problem.space.canonical
-    keys = {arch: canonical(plan.problem.space.parse(arch)) for arch in table["arch"].unique()}
-    own = table.assign(key=table["arch"].map(keys))
-    rows = []
-    for name, verdict in zip(names, front, strict=True):
-        same = own[own["key"] == canonical(verdict.architecture)]
+    space, rows = plan.problem.space, []
+    for verdict in front:
+        name = space.format(verdict.architecture)
+        same = table[table["arch"].isin([space.format(a) for a in verdict.notations])]
         last = same[same["kind"] != records.SAMPLE].iloc[-1]
         judged = dict(zip([error, *costs], verdict.costs, strict=True))
-        measured = float(same[same["kind"] == last["kind"]][error].mean())
+        measured = float(same[(same["kind"] == last["kind"]) & (same["stage"] == last["stage"])][error].mean())
         rows.append({
-            **last.drop("key"), "arch": name, **judged, records.deviation_of(error): verdict.deviation,
+            **last, "arch": name, **judged, records.deviation_of(error): verdict.deviation,
             records.measured_of(error): measured, records.MEASUREMENTS: len(same),
         })  # fmt: skip
     return pd.DataFrame(rows).astype({c: table[c].dtype for c in costs if c in records.COUNTS})

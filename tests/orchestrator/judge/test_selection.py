@@ -3,7 +3,7 @@
 import numpy as np
 
 from analysis.pareto import non_dominated
-from orchestrator.judge.selection import best_of_levels, choose, levels, likely
+from orchestrator.judge.selection import best_of_levels, choose, least_visited, levels, likely
 
 COSTS = np.array([[1.0], [1.0], [2.0], [2.0], [4.0], [4.0]])
 ERRORS = np.array([40.0, 50.0, 30.0, 45.0, 20.0, 41.0])
@@ -67,3 +67,9 @@ def test_a_constant_cost_leaves_the_best_alone() -> None:
     draws = np.array([[30.0, 20.0, 40.0], [31.0, 19.0, 41.0]])
     assert choose(draws, np.ones((3, 1)), 3) == [1]
     assert best_of_levels(draws[0], np.ones((3, 1)), 2) == [1, 0]
+
+
+def test_levels_that_were_visited_least_come_first() -> None:
+    level = levels(COSTS)
+    assert least_visited(ERRORS, {0: 2, 1: 1}, level, 4) == [4, 2, 5, 0]
+    assert sorted(least_visited(ERRORS, {}, level, 100)) == list(range(6))
