@@ -130,6 +130,10 @@ class Evaluator(ABC):
     def measure_on_device(self, architectures: Sequence[Architecture]) -> list[Metrics]:
         """Return the metrics of the problem's probes (latency, ...) for each standalone network on this device."""
 
+    def measure_alone(self, architectures: Sequence[Architecture]) -> list[Metrics]:
+        """Return the same, measured one after the other while no other worker does anything."""
+        return self.measure_on_device(architectures)
+
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
         """Return weights, optimizer and position, on the CPU."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis import pareto, records
+from analysis import members, pareto, records
 from orchestrator.cluster import trials
 from orchestrator.config.plan import SearchPlan
 from orchestrator.errors import Interrupted
@@ -19,26 +19,48 @@ from orchestrator.search.retraining import Member, retrain_member
 
 
 def retrain_front(plan: SearchPlan, directory: Path, watcher: Watcher) -> None:
-    """Train up to `retrain.members` of the front from scratch, and write retrained.csv and networks/.
+    """Train up to `retrain.members` of the front from scratch, and make the front anew from them.
 
-    summary.json names the machines that did so, too.
+    Writes retrained.csv and networks/; adds to front.csv how each member stands, and to summary.json the hypervolume of the
+    retrained front and the machines that took part.
     """
     columns = plan.problem.columns
-    front = records.read(directory / records.FRONT, columns)
+    front = records.read_front(directory / records.FRONT, columns)
     if not plan.retraining.members or front.empty:
         return  # nothing to do, or no network keeps the constraints
     chosen = front.iloc[pareto.spread_out(front[columns].to_numpy(), plan.retraining.members)]
     networks = directory / "networks"
     networks.mkdir(exist_ok=True)
-    members = [Member(arch, networks / f"{i}.json", networks / f"{i}.pt") for i, arch in enumerate(chosen["arch"])]
-    results = retrain_all(plan, directory, members, watcher)
+    numbers = zip(chosen["arch"], chosen[records.MEMBER], strict=True)
+    results = retrain_all(plan, directory, [_member(networks, str(arch), int(number)) for arch, number in numbers], watcher)
     chosen.merge(results.drop(columns="machine", errors="ignore"), on="arch").to_csv(directory / records.RETRAINED, index=False)
     summary = json.loads((directory / records.SUMMARY).read_text())
-    searched, trained = summary.get("machines", []), results.get("machine", pd.Series()).dropna()
-    summary["machines"] = unique([*searched, *trained])
-    if summary["machines"] != searched:
-        (directory / records.SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
+    trained = results.get("machine", pd.Series()).dropna()
+    known = len(summary.get("machines", []))
+    summary["machines"] = unique([*summary.get("machines", []), *trained])
+    judged = members.of_run(front, read_retrained(plan, directory), summary)
+    judged.to_csv(directory / records.FRONT, index=False)
+    summary["hypervolume_retrained"] = members.hypervolume(judged, summary)
+    (directory / records.SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
+    if len(summary["machines"]) > known:
         watcher.machines(summary["machines"])
+
+
+def read_retrained(plan: SearchPlan, directory: Path) -> pd.DataFrame | None:
+    """Read retrained.csv of a run; None where nothing was retrained. Raises ValueError for a damaged table."""
+    images = len(plan.problem.data.test)
+    return records.read_retrained(
+        directory / records.RETRAINED, plan.problem.columns, epochs=plan.retraining.epochs, images=images
+    )
+
+
+def _member(networks: Path, arch: str, number: int) -> Member:
+    """Name a member's files by its number, or find those that it has from before members had numbers."""
+    for path in [networks / f"network-{number}.json", *sorted(networks.glob("[0-9]*.json"))]:
+        member = Member(arch, path, path.with_suffix(".pt"))
+        if member.done:
+            return member
+    return Member(arch, networks / f"network-{number}.json", networks / f"network-{number}.pt")
 
 
 def retrain_all(plan: SearchPlan, directory: Path, members: Sequence[Member], watcher: Watcher) -> pd.DataFrame:

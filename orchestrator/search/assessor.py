@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import statistics
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,14 @@ from analysis import pareto, records
 from orchestrator.config.problem import Problem
 from orchestrator.errors import RunError, blamed
 from orchestrator.evaluators.base import Evaluator
-from orchestrator.objectives.base import Metrics
+from orchestrator.objectives.base import Metrics, Probe
 from orchestrator.search.budget import Spending
 from orchestrator.search.recorder import Recorder
 from searchers import Architecture, Evaluation, Stage
 from searchers.base import check_architecture
+
+TIMINGS = 3
+"""Rounds in which the members of the front are timed again."""
 
 
 class Assessor:
@@ -94,6 +98,32 @@ class Assessor:
         before = self.spending.seconds
         self._evaluate(list(dict.fromkeys([*derived, *self._best(limit)])), records.VALIDATION)
         self.spending.validating += self.spending.seconds - before
+
+    def time_again(self, front: Mapping[Architecture, Sequence[float]]) -> None:
+        """Measure on the device once more, alone: while a search runs, its workers disturb each other's timings.
+
+        The median of several rounds counts, so that a short disturbance does not stay with one network; a spread is at least
+        the range of the rounds.
+
+        Args:
+            front: Costs of each member; those that need no device stay.
+        """
+        before, networks = self.spending.seconds, list(front)
+        rounds = [self.evaluator.measure_alone(networks) for _ in range(TIMINGS)]
+        evaluations, metrics = [], []
+        for architecture, *measured in zip(networks, *rounds, strict=True):
+            merged = {key: statistics.median(m[key] for m in measured) for key in measured[0]}
+            costs = list(front[architecture])
+            for index, objective in enumerate(self.problem.objectives):
+                if isinstance(objective, Probe):
+                    each = [objective.cost(architecture, m) for m in measured]
+                    costs[index] = statistics.median(each)
+                    if objective.spread is not None:
+                        merged[objective.spread] = max(merged[objective.spread], max(each) - min(each))
+            evaluations.append(self.evaluation(architecture, tuple(costs)))
+            metrics.append(merged)
+        self.recorder.evaluated(evaluations, metrics, step=self.evaluator.step, stage=self.stage.index, kind=records.TIMED)
+        self.spending.timing += self.spending.seconds - before
 
     def _best(self, limit: int) -> list[Architecture]:
         """Choose samples front by front, those of a front spread out; then those that come nearest to the limits."""

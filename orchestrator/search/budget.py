@@ -20,12 +20,13 @@ class Spending:
         rounds: Rounds so far.
         evaluations: Architectures measured so far, repeats included.
         validating: Seconds of `seconds` that went into measuring the best of each stage again.
+        timing: Seconds of `seconds` that went into timing the members of the front again.
     """
 
     def __init__(self, budget: Budget, schedule: Schedule) -> None:
         self.budget, self.schedule = budget, schedule
         self.rounds = self.evaluations = 0
-        self.validating = 0.0
+        self.validating = self.timing = 0.0
         self._before, self._began = 0.0, time.monotonic()
 
     @property
@@ -62,10 +63,11 @@ class Spending:
             "evaluations": self.evaluations,
             "seconds": self.seconds,
             "validating": self.validating,
+            "timing": self.timing,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state` was taken."""
         self.rounds, self.evaluations = state["round"], state["evaluations"]
-        self.validating = float(state["validating"])
+        self.validating, self.timing = float(state["validating"]), float(state.get("timing", 0.0))
         self._before, self._began = float(state["seconds"]), time.monotonic()

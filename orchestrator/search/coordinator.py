@@ -19,7 +19,7 @@ from orchestrator.search.checkpoint import Checkpoints, alone_in
 from orchestrator.search.progress import Observer, Progress, Round
 from orchestrator.search.recorder import Recorder
 from orchestrator.search.rounds import rounds
-from orchestrator.search.summary import images_of, write_results
+from orchestrator.search.summary import front_so_far, images_of, write_results
 
 log = logging.getLogger(__name__)
 
@@ -31,13 +31,15 @@ class Coordinator:
         plan: The search.
         directory: Its run directory.
         evaluator: Measures architectures, here or on a cluster.
+        timing: Whether to time the members of the front again at the end; not while other searches load the machine.
 
     Raises:
         RunError: From `run`, for a damaged checkpoint, a full disk, a loss that is not finite, or a directory that another
             process is working in.
     """
 
-    def __init__(self, plan: SearchPlan, directory: Path, evaluator: Evaluator) -> None:
+    def __init__(self, plan: SearchPlan, directory: Path, evaluator: Evaluator, *, timing: bool = True) -> None:
+        self.timing, self.timed = timing, False
         self.plan, self.directory, self.evaluator = plan, directory, evaluator
         self.searcher = plan.build_searcher()
         self.spending = Spending(plan.budget, plan.schedule)
@@ -90,6 +92,8 @@ class Coordinator:
                     self.checkpoints.save(self.state_dict())
                     saved = time.monotonic()
                     log.debug("checkpoint after round %d", self.spending.rounds)
+            if self.finished and self.timing and not self.timed and self.recorder.spreads:
+                self._time_again()
             write_results(
                 self.directory, self.plan, self.recorder, self.archive, self.spending, self.evaluator,
                 finished=self.finished, derived=self.searcher.derive(), machines=self.machines,
@@ -143,6 +147,16 @@ class Coordinator:
             self.assessor.stage = now
             self.evaluator.drop(now)
 
+    def _time_again(self) -> None:
+        """Time the members of the front again, now that nothing else of the search runs, and save that it is done."""
+        front = front_so_far(self.plan, self.recorder)
+        members = zip(front["arch"], front[self.recorder.columns].to_numpy().tolist(), strict=True)
+        self.assessor.time_again({self.plan.problem.space.parse(str(arch)): costs for arch, costs in members})
+        self.timed = True
+        self.recorder.sync()
+        self.checkpoints.save(self.state_dict())
+        log.info("timed %d members of the front again, in %.1f s", len(front), self.spending.timing)
+
     def _record_policy(self) -> None:
         probabilities = self.searcher.probabilities()
         if probabilities is not None:
@@ -156,6 +170,7 @@ class Coordinator:
             "evaluator": self.evaluator.state_dict(),
             "stage_began": self._stage_began,
             "finished": self.finished,
+            "timed": self.timed,
             "reference": list(self.archive.reference),
             "rows": self.recorder.rows,
             "machines": self.machines,
@@ -168,6 +183,8 @@ class Coordinator:
         self.searcher.load_state_dict(state["searcher"])
         self.evaluator.load_state_dict(state["evaluator"])
         self._stage_began, self.finished = state["stage_began"], state["finished"]
+        # A search that ended before there was such a timing stays as it is.
+        self.timed = state.get("timed", self.finished)
         self.machines = state.get("machines", [])
         self.spending.load_state_dict(state)
         self.recorder.resume(*state["rows"])

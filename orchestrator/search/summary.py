@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import pareto, records
+from analysis import members, pareto, records
 from orchestrator.config.plan import SearchPlan
 from orchestrator.evaluators.base import Evaluator
 from orchestrator.machine import Machine, processor
@@ -54,8 +54,9 @@ def write_results(
     table = records.read(recorder.evaluations_path, columns)
     if table.empty:
         return
-    front = records.front_of(table, columns, problem.limits)
-    summary = {
+    front = records.numbered(front_so_far(plan, recorder))
+    spreads = {o.column: o.spread for o in problem.objectives if o.spread is not None}
+    summary: dict[str, Any] = {
         "finished": finished,
         "hypervolume": pareto.hypervolume(front[columns].to_numpy(), archive.reference),
         "hypervolume_of_samples": archive.hypervolume,
@@ -64,7 +65,8 @@ def write_results(
         "objectives": {o.column: o.title for o in problem.objectives},
         "limits": {c: limit for c, limit in zip(columns, problem.limits, strict=True) if limit is not None},
         "targets": {c: g.target for c, g in zip(columns, problem.goals, strict=True) if g.target is not None},
-        "spreads": recorder.spreads,
+        "spreads": spreads,
+        "timed_again": bool((table["kind"] == records.TIMED).any()),
         "warnings": problem.warnings,
         "derived": [problem.space.format(a) for a in derived],
         "spent": _spent(plan, table, spending, evaluator),
@@ -77,8 +79,14 @@ def write_results(
         | {"python": platform.python_version()},
     }
     with writing(directory):
-        front.to_csv(directory / records.FRONT, index=False)
+        members.of_run(front, None, summary).to_csv(directory / records.FRONT, index=False)
         (directory / records.SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
+
+
+def front_so_far(plan: SearchPlan, recorder: Recorder) -> pd.DataFrame:
+    """Read the front off the records; its rows are those of evaluations.csv."""
+    table = records.read(recorder.evaluations_path, recorder.columns)
+    return records.front_of(table, recorder.columns, plan.problem.limits, recorder.spreads)
 
 
 def images_of(plan: SearchPlan) -> dict[str, int]:
@@ -101,4 +109,5 @@ def _spent(plan: SearchPlan, table: pd.DataFrame, spending: Spending, evaluator:
         "architectures": int(table["arch"].nunique()),
         "seconds": round(spending.seconds, 2),
         "seconds_validating": round(spending.validating, 2),
+        "seconds_timing": round(spending.timing, 2),
     }
