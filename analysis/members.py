@@ -65,7 +65,7 @@ def table(
     members[STANDING], members[BEATEN_BY] = UNTRAINED, pd.array([None] * len(members), dtype="Int64")
     members.loc[judged, STANDING], members.loc[judged, BEATEN_BY] = standing, pd.array(beaten_by, dtype="Int64")
     rank = members[STANDING].map({FRONT: 0, BEATEN: 1, OUTSIDE: 2, UNTRAINED: 3})
-    by = members.assign(**{STANDING: rank}).sort_values([STANDING, TEST_ERROR, *objectives[1:], MEMBER]).index
+    by = members.assign(**{STANDING: rank}).sort_values([STANDING, TEST_ERROR, MEMBER]).index
     first = [c for c in (MEMBER, *records.AFTERWARDS) if c in members]
     return members.loc[by, [*first, *members.columns.drop(first)]].reset_index(drop=True)
 

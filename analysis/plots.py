@@ -98,6 +98,10 @@ def draw_front(ax: Axes, evaluations: pd.DataFrame, members: pd.DataFrame, x: st
             ax.vlines(trained[x], trained[y], trained[TEST_ERROR], colors=HONEST, lw=0.8, linestyles=":", zorder=1)
             extremes += [*trained[TEST_ERROR]]
         _zoom(ax, extremes)
+    # One disturbed timing must not squeeze all others into a corner.
+    right = 1.1 * max(evaluations[x].quantile(0.95), members[x].max())
+    if evaluations[x].max() > 2 * right:
+        ax.set_xlim(right=right)
     _label(ax, x, y, titles)
 
 

@@ -23,7 +23,18 @@ from analysis.curves import hypervolume_curve
 from analysis.graphs import Graph
 from analysis.pareto import violations
 from analysis.plots import Picture
-from analysis.records import CONFIDENCE, MEMBER, SAMPLE, TEST_ERROR, TIED_WITH, margins, measurements, samples_of, spreads_of
+from analysis.records import (
+    CONFIDENCE,
+    MEMBER,
+    SAMPLE,
+    STANDING,
+    TEST_ERROR,
+    TIED_WITH,
+    margins,
+    measurements,
+    samples_of,
+    spreads_of,
+)
 from analysis.trust_section import Known
 
 _PANELS = 28
@@ -177,12 +188,13 @@ def _table_note(run: Run) -> str:
     trained, summary = members.retrained(run.members), run.summary
     note = ""
     if len(trained):
-        beaten = " A beaten network, in grey, is no better in anything than the one that is named."
         note = (
-            f"{len(trained)} of {len(run.front)} members of the search's front were {members.protocol(run.members)}, on images "
-            f"that the search never used. The front was made anew from them, by test error and the other objectives.{beaten} "
-            f"Test errors have {CONFIDENCE:.0%} intervals, which follow from the number of test images (Wilson). "
+            f"{len(trained)} of {len(run.front)} members of the search's front were {members.protocol(run.members)}, which the "
+            "search never used. The front was made anew from them, by test error and the other objectives. Test errors have "
+            f"{CONFIDENCE:.0%} intervals, which follow from the number of test images (Wilson). "
         )
+        if (trained[STANDING] == members.BEATEN).any():
+            note += "A beaten network, in grey, is no better in anything than the one that is named. "
     note += (
         "The error in the search is an estimate with shared weights on the validation set, which the search used for its "
         "decisions. It ranks networks; it is not the error that they reach when trained alone."
@@ -237,13 +249,16 @@ def _fronts(run: Run) -> list[Picture]:
     if len(trained):
         figure = _pairs(run, lambda ax, x, y: plots.draw_retrained(ax, trained, x, y, titles))
         caption = (
-            f"Members after training from scratch, by test error, with {CONFIDENCE:.0%} intervals; lower left is better. Stars: "
-            "the front made anew; the line joins those that are non-dominated in that pair. Grey crosses: beaten by another one. "
+            f"Members after training from scratch by test error ({CONFIDENCE:.0%} intervals); lower left is better. Stars: "
+            "the front made anew; the line joins those that are non-dominated in that pair. Grey crosses: beaten by another. "
             "Numbers are those of the table."
         )
         pictures.append(Picture("front", "The front after retraining, pair by pair", caption, figure))
     figure = _pairs(run, lambda ax, x, y: plots.draw_front(ax, run.evaluations, run.members, x, y, titles))
-    caption = "What the search measured; lower left is better. The line joins the points that are non-dominated in that pair."
+    caption = (
+        "What the search measured, without far outliers; lower left is better. The line joins points that are non-dominated "
+        "in that pair."
+    )
     if len(trained):
         caption += " Dotted lines lead from the error in the search to the test error."
     if margins(run.front, run.error).notna().any():
@@ -251,6 +266,8 @@ def _fronts(run: Run) -> list[Picture]:
             f" Bars: {CONFIDENCE:.0%} intervals of the search's estimate. The test error after full training is another "
             "quantity, and need not lie in them."
         )
+    if run.references:
+        caption += " Purple diamonds are networks trained separately, with their test errors."
     title, name = ("The search's front", "front-of-search") if len(trained) else ("The front", "front")
     return [*pictures, Picture(name, f"{title}, pair by pair", caption, figure)]
 

@@ -64,11 +64,13 @@ class Result:
 
     @property
     def front(self) -> pd.DataFrame:
-        """The networks of the front in the order of front.csv, the lowest error first: their numbers (`member`), `arch`, a column
-        per objective with its unit in its name, and, where the search worked it out, `error_percent_deviation`.
+        """The networks of the front in the order of front.csv, the lowest error first: their numbers (`member`), `arch`, a
+        column per objective with its unit in its name, and `error_percent_deviation` where the search worked it out.
 
-        Once members were trained from scratch the front made anew comes first, the lowest test error at its top, with `standing`,
-        `beaten_by`, and `test_error_percent` with the bounds of its interval. `attrs["units"]` has the units by column."""
+        Once members were trained from scratch the front made anew comes first, the lowest test error at its top, with
+        `standing`, `beaten_by`, and `test_error_percent` with the bounds of its interval. `attrs["units"]` has the units by
+        column.
+        """
         columns = self.problem.columns
         searched = records.read_front(self._existing(records.FRONT), columns)
         front = members.of_run(searched, read_retrained(self.plan, self.directory), self.summary)

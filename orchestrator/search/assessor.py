@@ -19,7 +19,7 @@ from orchestrator.search.recorder import Recorder
 from searchers import Architecture, Evaluation, Stage
 from searchers.base import check_architecture
 
-TIMINGS = 3
+TIMINGS = 5
 """Rounds in which the members of the front are timed again."""
 
 
@@ -102,8 +102,8 @@ class Assessor:
     def time_again(self, front: Mapping[Architecture, Sequence[float]]) -> None:
         """Measure on the device once more, alone: while a search runs, its workers disturb each other's timings.
 
-        The median of several rounds counts, so that a short disturbance does not stay with one network; a spread is at least
-        the range of the rounds.
+        The median of several rounds counts, so that a short disturbance does not stay with one network. A spread is the larger
+        of the rounds' median one and the interquartile range over the rounds.
 
         Args:
             front: Costs of each member; those that need no device stay.
@@ -119,7 +119,8 @@ class Assessor:
                     each = [objective.cost(architecture, m) for m in measured]
                     costs[index] = statistics.median(each)
                     if objective.spread is not None:
-                        merged[objective.spread] = max(merged[objective.spread], max(each) - min(each))
+                        between = float(np.subtract(*np.percentile(each, [75, 25])))
+                        merged[objective.spread] = max(merged[objective.spread], between)
             evaluations.append(self.evaluation(architecture, tuple(costs)))
             metrics.append(merged)
         self.recorder.evaluated(evaluations, metrics, step=self.evaluator.step, stage=self.stage.index, kind=records.TIMED)
