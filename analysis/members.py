@@ -41,7 +41,7 @@ def table(
         test error at its top; then the members that another one beats; then those that were not retrained.
     """
     tested = _tested(retrained)
-    members = front if tested is None else front.merge(tested, on="arch", how="left")
+    members = front.copy() if tested is None else front.merge(tested, on="arch", how="left")
     judged = pd.Series(False, members.index) if tested is None else members[TEST_ERROR].notna()
     if spreads:
         members[TIED_WITH] = pd.array([None] * len(members), dtype="Int64")
