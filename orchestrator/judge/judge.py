@@ -82,7 +82,9 @@ class Judge:
         self._prices: dict[Architecture, tuple[float, ...] | None] = {}
 
     def observe(self, evaluations: Sequence[Evaluation], *, kind: str, stage: int, step: int) -> None:
-        """Take note of measurements."""
+        """Take note of measurements of errors; timings made after the search are none."""
+        if kind == records.TIMED:
+            return
         alone = self.plan.alone
         epochs = {records.LANDMARK: alone.landmark_epochs, records.FINALIST: alone.finalist_epochs}.get(kind, 0)
         self.evidence.measurements += [
