@@ -108,7 +108,7 @@ def beaten(costs: Floats, noise: Floats) -> NDArray[np.bool_]:
     """
     gap = costs + np.hypot(noise, noise[:, None]) - costs[:, None]  # of others to a point: (points, others, objectives)
     dominated: NDArray[np.bool_] = np.all(gap <= 0, axis=2) & np.any(gap < 0, axis=2)
-    return np.any(dominated, axis=1)
+    return np.asarray(np.any(dominated, axis=1), dtype=np.bool_)
 
 
 def true_costs(members: pd.DataFrame, objectives: Sequence[str]) -> Floats:
