@@ -14,9 +14,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from analysis.graphs import Graph
-from analysis.records import COUNTS, SAMPLE, VALIDATION
+from analysis.members import FRONT as ON_FRONT
+from analysis.records import COUNTS, MEMBER, SAMPLE, STANDING, TEST_ERROR, TEST_HIGH, TEST_LOW, VALIDATION, margins
 
-INK, FAINT, FRONT, HONEST, OUTSIDE = "#222222", "#b8bcc4", "#c0392b", "#1f7a4d", "#7d3c98"
+INK, FAINT, FRONT, HONEST, BEATEN, OUTSIDE = "#222222", "#b8bcc4", "#c0392b", "#1f7a4d", "#8a8f98", "#7d3c98"
 OPTIONS = (
     "#c9ccd1", "#e0a458", "#7fb2d9", "#27618f", "#9ac29b", "#8e6bad", "#d98c8c", "#5b7a70",
     "#c7b446", "#a0522d", "#e3b7d2", "#4d4d4d", "#b5d3e7", "#6a994e", "#f2cc8f", "#3d405b",
@@ -67,49 +68,84 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def draw_front(
-    ax: Axes,
-    evaluations: pd.DataFrame,
-    front: pd.DataFrame,
-    retrained: pd.DataFrame | None,
-    x: str,
-    y: str,
-    titles: Mapping[str, str],
-) -> None:
-    """Plot a front in two objectives: proxy evaluations, full-validation ones, the front and its retrained members.
+def draw_front(ax: Axes, evaluations: pd.DataFrame, members: pd.DataFrame, x: str, y: str, titles: Mapping[str, str]) -> None:
+    """Plot the search's front in two objectives: proxy evaluations, full-validation ones, members, and their test errors.
 
-    The line is the staircase of the points that are non-dominated in these two columns alone.
+    The line is the staircase of the members that are non-dominated in these two columns alone.
 
     Args:
         ax: Axes to draw on.
         evaluations: Rows of evaluations.csv.
-        front: Rows of front.csv.
-        retrained: Rows of retrained.csv, or None.
+        members: Rows as `analysis.members.table` returns them.
         x: Column on the horizontal axis.
-        y: Column on the vertical axis; retrained members are shown if it is `error_percent`.
+        y: Column on the vertical axis; intervals and test errors are shown if it is `error_percent`.
         titles: Axis label of each column.
     """
     samples, measured = (evaluations[evaluations["kind"] == kind] for kind in (SAMPLE, VALIDATION))
     ax.scatter(samples[x], samples[y], s=9, color=FAINT, alpha=0.5, linewidths=0, label="sample, one batch", rasterized=True)
     ax.scatter(measured[x], measured[y], s=14, color="#6a8fb5", linewidths=0, label="full validation set")
-    ax.scatter(front[x], front[y], s=26, color=FRONT, zorder=3, linewidths=0, label="front")
-    stairs = _staircase(front[[x, y]].to_numpy())
-    ax.plot(stairs[:, 0], stairs[:, 1], color=FRONT, lw=1.2, drawstyle="steps-post", zorder=2)
-    if retrained is not None and y == "error_percent":
-        ax.scatter(
-            retrained[x],
-            retrained["test_error_percent"],
-            s=70,
-            marker="*",
-            color=HONEST,
-            zorder=4,
-            linewidths=0,
-            label="trained from scratch, test set",
-        )
-        for _, row in retrained.iterrows():
-            ax.plot([row[x]] * 2, [row[y], row["test_error_percent"]], color=HONEST, lw=0.8, ls=":", zorder=1)
+    ax.scatter(members[x], members[y], s=26, color=FRONT, zorder=3, linewidths=0, label="front of the search")
+    _stairs(ax, members, x, y, FRONT)
     if y == "error_percent":
-        _zoom(ax, [*front[y], *([] if retrained is None else retrained["test_error_percent"])])
+        _numbers(ax, members, x, y)
+        half = margins(members, y)
+        ax.errorbar(members[x], members[y], half, fmt="none", ecolor=FRONT, elinewidth=0.9, capsize=2, zorder=2)
+        extremes = [*members[y], *(members[y] - half).dropna(), *(members[y] + half).dropna()]
+        if TEST_ERROR in members:
+            trained = members[members[TEST_ERROR].notna()]
+            ax.scatter(
+                trained[x], trained[TEST_ERROR], s=60, marker="*", color=HONEST, zorder=4, linewidths=0, label="retrained"
+            )
+            ax.vlines(trained[x], trained[y], trained[TEST_ERROR], colors=HONEST, lw=0.8, linestyles=":", zorder=1)
+            extremes += [*trained[TEST_ERROR]]
+        _zoom(ax, extremes)
+    # One disturbed timing must not squeeze all others into a corner.
+    right = 1.1 * max(evaluations[x].quantile(0.95), members[x].max())
+    if evaluations[x].max() > 2 * right:
+        ax.set_xlim(right=right)
+    _label(ax, x, y, titles)
+
+
+def draw_retrained(ax: Axes, members: pd.DataFrame, x: str, y: str, titles: Mapping[str, str]) -> None:
+    """Plot the members that were trained from scratch in two objectives: the front made anew, and those that it beats.
+
+    The line is the staircase of the front's members that are non-dominated in these two columns alone.
+
+    Args:
+        ax: Axes to draw on.
+        members: Rows of retrained members, as `analysis.members.table` returns them.
+        x: Column on the horizontal axis.
+        y: Column on the vertical axis; in the place of `error_percent` it is the test error, with its interval.
+        titles: Axis label of each column.
+    """
+    height = TEST_ERROR if y == "error_percent" else y
+    on_front = members[STANDING] == ON_FRONT
+    groups = ((members[on_front], HONEST, "*", 90, "front"), (members[~on_front], BEATEN, "X", 45, "beaten"))
+    for rows, colour, marker, size, label in groups:
+        if len(rows):
+            ax.scatter(rows[x], rows[height], s=size, marker=marker, color=colour, zorder=4, linewidths=0, label=label)
+        if len(rows) and y == "error_percent":
+            interval = [rows[height] - rows[TEST_LOW], rows[TEST_HIGH] - rows[height]]
+            ax.errorbar(rows[x], rows[height], interval, fmt="none", ecolor=colour, elinewidth=0.9, capsize=2, zorder=3)
+    _stairs(ax, members[on_front], x, height, HONEST)
+    _numbers(ax, members, x, height)
+    ax.margins(0.12)
+    _label(ax, x, y, {**titles, "error_percent": "test error (%)"})
+
+
+def _stairs(ax: Axes, rows: pd.DataFrame, x: str, y: str, colour: str) -> None:
+    points = _staircase(rows[[x, y]].to_numpy(dtype=float))
+    ax.plot(points[:, 0], points[:, 1], color=colour, lw=1.2, drawstyle="steps-post", zorder=2)
+
+
+def _numbers(ax: Axes, members: pd.DataFrame, x: str, y: str) -> None:
+    for _, row in members.iterrows():
+        ax.annotate(
+            str(row[MEMBER]), (row[x], row[y]), xytext=(4, 3), textcoords="offset points", fontsize=7, color=INK, zorder=6
+        )
+
+
+def _label(ax: Axes, x: str, y: str, titles: Mapping[str, str]) -> None:
     ax.set_xlabel(titles[x])
     ax.set_ylabel(titles[y])
     for axis, column in ((ax.xaxis, x), (ax.yaxis, y)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +21,26 @@ SUMMARY = "summary.json"
 TRUST = "trust.csv"
 RANKING_QUALITY = "trust.json"
 
-RESERVED = (
-    "seed", "step", "stage", "kind", "arch", "seconds", "search", "accuracy", "test_error_percent", "train_loss",
-    "retrain_seconds", "machine",
-)  # fmt: skip
-"""Columns of the tables of a run other than those of its objectives."""
-
 COUNTS = ("parameters", "macs")
 """Columns of integers, to be printed in full."""
 
-SAMPLE, VALIDATION, LANDMARK, FINALIST = "sample", "validation", "landmark", "finalist"
+SAMPLE, VALIDATION, LANDMARK, FINALIST, TIMED = "sample", "validation", "landmark", "finalist", "timed"
 """Kinds of evaluation: a proxy evaluation on the batch that all samples of a round share, one on the validation images that all
-networks share, and the same of networks that were trained alone, briefly or longer."""
+networks share, the same of networks that were trained alone, briefly or longer, and the timing of a member of the front after
+the search, alone; a `TIMED` row repeats the error that the member was chosen by."""
 
+MEMBER = "member"
+"""Number of a network of the front, from 1. It keeps it in every table, page, message and file name."""
+STANDING, BEATEN_BY, TIED_WITH = "standing", "beaten_by", "tied_with"
+TEST_ERROR, TEST_LOW, TEST_HIGH = "test_error_percent", "test_error_low_percent", "test_error_high_percent"
+TEST_IMAGES, EPOCHS, SEED, SEEDS = "test_images", "retrain_epochs", "retrain_seed", "retrain_seeds"
+AFTERWARDS = (STANDING, BEATEN_BY, TIED_WITH, TEST_ERROR, TEST_LOW, TEST_HIGH, TEST_IMAGES, EPOCHS, SEEDS)
+"""Columns of front.csv that follow from its others and from retrained.csv."""
+
+CONFIDENCE = 0.9
+"""Probability of the intervals of errors."""
+QUANTILE = 1.645
+"""Quantile of the normal distribution for `CONFIDENCE`."""
 
 MEASUREMENTS = "measurements"
 """Column of a judged front: how often a network was measured."""
@@ -47,6 +54,13 @@ def deviation_of(column: str) -> str:
 def measured_of(column: str) -> str:
     """Name the column of a judged front with what was measured of `column`, where that itself is what the judge expects."""
     return f"{column}_measured"
+
+
+RESERVED = (
+    "seed", "step", "stage", "kind", "arch", "seconds", "search", "accuracy", "train_loss", "retrain_seconds", "machine",
+    MEMBER, SEED, MEASUREMENTS, *AFTERWARDS,
+)  # fmt: skip
+"""Columns of the tables of a run other than those of its objectives."""
 
 
 def evaluation_columns(objectives: Sequence[str], spreads: Sequence[str]) -> list[str]:
@@ -145,31 +159,127 @@ def read(path: Path, needed: Sequence[str] = ()) -> pd.DataFrame:
     return frame
 
 
+def read_front(path: Path, objectives: Sequence[str]) -> pd.DataFrame:
+    """Read front.csv as the search left it: a row per member in the order of their numbers, without what retraining added.
+
+    The members of a run from before they had numbers are numbered in the order of the file.
+
+    Args:
+        path: The CSV file.
+        objectives: Names of the cost columns.
+
+    Raises:
+        ValueError: As `read` does.
+    """
+    front = read(path, [*objectives, "arch"])
+    front = front.drop(columns=[column for column in AFTERWARDS if column in front])
+    return front.sort_values(MEMBER, ignore_index=True) if MEMBER in front else numbered(front)
+
+
+def numbered(front: pd.DataFrame) -> pd.DataFrame:
+    """Return a front whose members are numbered anew, in its order."""
+    front = front.drop(columns=MEMBER, errors="ignore").reset_index(drop=True)
+    front.insert(0, MEMBER, range(1, len(front) + 1))
+    return front
+
+
+def read_retrained(path: Path, objectives: Sequence[str], *, epochs: int, images: int) -> pd.DataFrame | None:
+    """Read retrained.csv, which has a row for each training; None where there is none.
+
+    Args:
+        path: The CSV file.
+        objectives: Names of the cost columns.
+        epochs: Epochs of each training, for a run from before the table had them.
+        images: Number of test images, likewise.
+
+    Raises:
+        ValueError: As `read` does.
+    """
+    if not path.exists():
+        return None
+    table = read(path, [*objectives, "arch", TEST_ERROR])
+    for column, value in ((EPOCHS, epochs), (TEST_IMAGES, images)):
+        table[column] = table[column].fillna(value).astype(int) if column in table else value
+    return table
+
+
+def margins(front: pd.DataFrame, objective: str) -> pd.Series:
+    """Half of each member's interval of an objective, whose column then has posterior means; NaN where it was measured once.
+
+    Args:
+        front: Rows of front.csv, with a `deviation_of` where the search worked out a posterior.
+        objective: Name of the cost column.
+    """
+    column = deviation_of(objective)
+    return QUANTILE * front[column] if column in front else pd.Series(float("nan"), front.index)
+
+
+def measurements(front: pd.DataFrame) -> pd.Series:
+    """Number of measurements behind the posterior mean of each member; empty where the search worked out no posterior."""
+    return front[MEASUREMENTS] if MEASUREMENTS in front else pd.Series(dtype=int)
+
+
+def spreads_of(summary: Mapping[str, Any]) -> dict[str, str]:
+    """Read from summary.json the column of the interquartile range of each timed objective.
+
+    Older runs list the former alone, named after the objective.
+    """
+    spreads = summary["spreads"]
+    if isinstance(spreads, Mapping):
+        return dict(spreads)
+    named = {column: column.replace("_ms", "_iqr_ms") for column in summary["objectives"]}
+    return {column: spread for column, spread in named.items() if spread in spreads}
+
+
 def samples_of(evaluations: pd.DataFrame) -> pd.DataFrame:
-    """Proxy evaluations of a search, in order; all rows if every architecture went straight to the full validation set."""
+    """Proxy evaluations of a search, in order; if every architecture went straight to the full validation set, those."""
     sampled = evaluations["kind"] == SAMPLE
-    return evaluations[sampled] if sampled.any() else evaluations
+    return evaluations[sampled] if sampled.any() else evaluations[evaluations["kind"] != TIMED]
 
 
-def front_of(evaluations: pd.DataFrame, objectives: Sequence[str], limits: Sequence[float | None] = ()) -> pd.DataFrame:
+def front_of(
+    evaluations: pd.DataFrame,
+    objectives: Sequence[str],
+    limits: Sequence[float | None] = (),
+    spreads: Sequence[str] = (),
+) -> pd.DataFrame:
     """Non-dominated feasible architectures among those measured on the full validation set.
 
     An architecture measured in several stages counts with its last measurement, when its weights had been trained longest.
-    Before the first stage has ended, the proxy evaluations stand in.
+    Before the first stage has ended, the proxy evaluations stand in. Once members were timed again (`timed_again`), the front
+    is made of them.
 
     Args:
         evaluations: Rows of evaluations.csv.
         objectives: Names of the cost columns.
         limits: Upper bound of each objective, None for no bound; empty for no bounds at all.
+        spreads: Columns of the interquartile ranges of timed objectives.
 
     Returns:
         A row per member, sorted by the first objective; of several with equal costs the first.
     """
     final = evaluations[evaluations["kind"] == VALIDATION]
-    pool = final if len(final) else evaluations
-    pool = pool.drop_duplicates("arch", keep="last").reset_index(drop=True)
+    pool = final if len(final) else samples_of(evaluations)
+    pool = timed_again(pool.drop_duplicates("arch", keep="last"), evaluations, [*objectives[1:], *spreads])
     if any(limit is not None for limit in limits):
         pool = pool[violations(pool[list(objectives)].to_numpy(), limits) <= 0].reset_index(drop=True)
     front = pool.iloc[non_dominated(pool[list(objectives)].to_numpy())]
     # Networks with equal costs are nearly always one network in several notations, so one of them represents all.
     return front.drop_duplicates(list(objectives)).sort_values(list(objectives), ignore_index=True)
+
+
+def timed_again(networks: pd.DataFrame, evaluations: pd.DataFrame, costs: Sequence[str]) -> pd.DataFrame:
+    """Replace costs from the search by those that were measured after it, alone.
+
+    Networks that were not timed again are left out: their timings from a busy machine do not compare.
+
+    Args:
+        networks: A row per architecture.
+        evaluations: Rows of evaluations.csv; without a `TIMED` one, nothing changes.
+        costs: Columns to replace: costs, and interquartile ranges of timed ones.
+    """
+    timed = evaluations[evaluations["kind"] == TIMED].drop_duplicates("arch", keep="last").set_index("arch")
+    if timed.empty:
+        return networks.reset_index(drop=True)
+    networks = networks[networks["arch"].isin(timed.index)].reset_index(drop=True)
+    return networks.assign(**{column: timed.loc[networks["arch"], column].to_numpy() for column in costs})

@@ -5,23 +5,36 @@ from __future__ import annotations
 import io
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from analysis import drawing, plots, trust_section
+from analysis import drawing, front_table, members, plots, trust_section
 from analysis.curves import hypervolume_curve
 from analysis.graphs import Graph
 from analysis.pareto import violations
 from analysis.plots import Picture
-from analysis.records import COUNTS, SAMPLE, samples_of
+from analysis.records import (
+    CONFIDENCE,
+    MEMBER,
+    SAMPLE,
+    STANDING,
+    TEST_ERROR,
+    TIED_WITH,
+    margins,
+    measurements,
+    samples_of,
+    spreads_of,
+)
 from analysis.trust_section import Known
 
 _PANELS = 28
@@ -37,8 +50,8 @@ class Run:
         lead: Introductory paragraph.
         summary: Content of summary.json.
         evaluations: Rows of evaluations.csv.
-        front: Rows of front.csv.
-        retrained: Rows of retrained.csv, or None.
+        front: Rows of front.csv, as `records.read_front` returns them.
+        retrained: Rows of retrained.csv, as `records.read_retrained` returns them, or None.
         policy: Rows of policy.csv, or None for a method without a policy.
         choices: Names of the options of each choice.
         drawings: For each architecture of the front its graphs, by title.
@@ -64,6 +77,16 @@ class Run:
     ranking_quality: dict[str, Any] | None = None
     references: Sequence[Mapping[str, float | str]] = ()
 
+    @cached_property
+    def members(self) -> pd.DataFrame:
+        """The front, made anew from the members that were retrained."""
+        return members.of_run(self.front, self.retrained, self.summary)
+
+    @property
+    def error(self) -> str:
+        """Column of the error."""
+        return str(next(iter(self.summary["objectives"])))
+
 
 def write(run: Run, directory: Path) -> Path:
     """Write report.html and the PNG files in plots/ into `directory`, and return the path of the page."""
@@ -72,36 +95,33 @@ def write(run: Run, directory: Path) -> Path:
 
 
 def _write(run: Run, directory: Path) -> Path:
-    pictures = [p for p in (_fronts(run), _hypervolume(run), _policy(run), *_networks(run)) if p is not None]
+    fronts = _fronts(run)
+    pictures = [p for p in (_hypervolume(run), _policy(run), *_networks(run)) if p is not None]
     trust = trust_section.section(
         run.summary, run.evaluations, run.front, run.retrained, run.policy, run.known, run.trust, run.ranking_quality
     )
     folder = directory / "plots"
     folder.mkdir(exist_ok=True)
-    for picture in [*pictures, *trust.pictures]:
+    for picture in [*fronts, *pictures, *trust.pictures]:
         picture.figure.savefig(folder / f"{picture.name}.png", dpi=150)
         if picture.graph is not None:
             (folder / f"{picture.name}.dot").write_text(picture.graph.dot(picture.name))
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    summary, spent = run.summary, run.summary["spent"]
+    summary = run.summary
+    heads = front_table.heads(run.members, summary)
     page = environment.get_template("report.html").render(
         title=run.title,
         lead=run.lead,
         notes=_notes(run),
         searches=_searches(summary),
-        facts=[
-            (f"{summary['hypervolume']:.3f}", "hypervolume of the front"),
-            (str(len(run.front)), "networks on the front"),
-            (f"{spent['evaluations']:,}", "samples measured"),
-            (f"{spent['architectures']:,}", "different architectures"),
-            (f"{spent['images_trained_on']:,}", "images trained on"),
-            (f"{spent['seconds']:.0f} s", "of search"),
-        ],
-        heads=[*summary["objectives"].values()] + ([] if run.retrained is None else ["test error (%), from scratch"]),
-        rows=_rows(run),
+        facts=_facts(run),
+        heads=heads,
+        lefts=2 if "standing" in heads else 1,
+        rows=front_table.rows(run.members, summary),
         table_note=_table_note(run),
+        fronts=inline(fronts),
         figures=inline(pictures),
         trust=trust,
         trust_figures=inline(trust.pictures),
@@ -113,13 +133,39 @@ def _write(run: Run, directory: Path) -> Path:
     return path
 
 
+def _facts(run: Run) -> list[tuple[str, str]]:
+    summary, spent = run.summary, run.summary["spent"]
+    facts = [(f"{summary['hypervolume']:.3f}", "hypervolume of the front"), (str(len(run.front)), "networks on the front")]
+    trained = members.retrained(run.members)
+    if len(trained):
+        best = members.on_front(run.members)
+        lowest = trained.nsmallest(1, TEST_ERROR).iloc[0]
+        order = members.agreement(run.members, run.error)
+        facts = [
+            (front_table.test_error(lowest), f"lowest test error (%), of network {lowest[MEMBER]}"),
+            (f"{len(best)} of {len(trained)}", "retrained networks stay on the front"),
+            (f"{members.hypervolume(run.members, summary):.3f}", "hypervolume of the retrained front"),
+            (f"{summary['hypervolume']:.3f}", "hypervolume of the search's front, by its own errors"),
+            *([(f"{order.value:+.2f}", "tau of the search's order with the true one")] if order.known else []),
+            (str(len(run.front)), "networks on the search's front"),
+        ]
+    return [
+        *facts,
+        (f"{spent['evaluations']:,}", "samples measured"),
+        (f"{spent['architectures']:,}", "different architectures"),
+        (f"{spent['images_trained_on']:,}", "images trained on"),
+        (f"{spent['seconds']:.0f} s", "of search"),
+    ]
+
+
 def _notes(run: Run) -> list[str]:
     notes = [] if run.summary["finished"] else ["This search was interrupted: what follows is its state at that moment."]
     if run.summary["limits"]:
-        limits = " and ".join(f"{c} at most {number(c, limit)}" for c, limit in run.summary["limits"].items())
+        limits = " and ".join(f"{c} at most {front_table.number(c, limit)}" for c, limit in run.summary["limits"].items())
         none = " No network that was measured keeps the limits." if run.front.empty else ""
         notes.append(f"Only networks with {limits} count.{none}")
-    notes += [f"{warning[0].upper()}{warning[1:]}." for warning in run.summary.get("warnings", [])]
+    warnings = [*run.summary.get("warnings", []), *members.noisy(run.members, spreads_of(run.summary))]
+    notes += [f"{warning[0].upper()}{warning[1:]}." for warning in warnings]
     if "searches" in run.summary:
         notes.append(
             "Several searches, each with its own weights; the front is the non-dominated set of their fronts. Errors of "
@@ -138,50 +184,45 @@ def _searches(summary: dict[str, Any]) -> list[list[str]]:
     return rows
 
 
-def number(column: str, value: float) -> str:
-    """Format a cost for reading: counts in full, percentages and measurements with their significant digits.
-
-    Args:
-        column: Name of the cost, which tells counts and percentages.
-        value: The cost in the column's unit.
-    """
-    if column in COUNTS or (value >= 100 and not column.endswith("_percent")):
-        return f"{value:,.0f}"
-    return f"{value:.2f}" if value >= 0.1 or not value else f"{value:.2g}"
-
-
-def _rows(run: Run) -> list[dict[str, Any]]:
-    columns = list(run.summary["objectives"])
-    spreads = {c: c.replace("_ms", "_iqr_ms") for c in columns if c.replace("_ms", "_iqr_ms") in run.summary["spreads"]}
-    tested = {} if run.retrained is None else dict(zip(run.retrained["arch"], run.retrained["test_error_percent"], strict=True))
-    rows = []
-    for _, point in run.front.iterrows():
-        cells = [(number(c, point[c]), number(c, point[spreads[c]]) if c in spreads else "") for c in columns]
-        if run.retrained is not None:
-            cells.append((f"{tested[point['arch']]:.2f}" if point["arch"] in tested else "", ""))
-        rows.append({"arch": point["arch"], "cells": cells, "retrained": point["arch"] in tested})
-    return rows
-
-
 def _table_note(run: Run) -> str:
-    note = (
-        "The error is an estimate with shared weights on the validation set, which the search used for its decisions. It ranks "
-        "networks; it is not the error that they reach when trained alone."
-        if run.summary["weights"] == "shared"
-        else "Each network was trained from scratch. The error is on the validation set, which the search used for decisions."
-    )
-    if run.summary["spreads"]:
-        note += " ± is the interquartile range of repeated timings."
-    if run.retrained is not None:
-        note += (
-            " Shaded networks were trained from scratch on the training and validation sets; their test error is on images "
-            "that the search never used."
+    trained, summary = members.retrained(run.members), run.summary
+    note = ""
+    if len(trained):
+        note = (
+            f"{len(trained)} of {len(run.front)} members of the search's front were {members.protocol(run.members)}, which the "
+            "search never used. The front was made anew from them, by test error and the other objectives. Test errors have "
+            f"{CONFIDENCE:.0%} intervals, which follow from the number of test images (Wilson). "
         )
+        if (trained[STANDING] == members.BEATEN).any():
+            note += "A beaten network, in grey, is no better in anything than the one that is named. "
+    note += (
+        "The error in the search is an estimate with shared weights on the validation set, which the search used for its "
+        "decisions. It ranks networks; it is not the error that they reach when trained alone."
+        if summary["weights"] == "shared"
+        else "In the search each network was trained from scratch. That error is on the validation set, which the search used "
+        "for decisions."
+    )
+    counts = measurements(run.front)
+    if len(counts):
+        note += (
+            f" It is a posterior mean with a {CONFIDENCE:.0%} interval, from {_range(counts)} measurements of each network and "
+            "those of similar ones. The test error after full training is another quantity, and need not lie in it."
+        )
+    if summary["spreads"]:
+        when = "again after the search, alone" if summary.get("timed_again") else "while the search ran"
+        note += f" Members were timed {when}; ± there is the interquartile range of repeated timings."
+        if TIED_WITH in run.members and run.members[TIED_WITH].notna().any():
+            note += " A tie: another network is no worse, but for timings that differ by less than both ranges together."
     return note
 
 
+def _range(counts: pd.Series) -> str:
+    low, high = int(counts.min()), int(counts.max())
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
 def _protocol(summary: dict[str, Any]) -> list[str]:
-    reference = ", ".join(f"{c} = {number(c, v)}" for c, v in summary["reference_point"].items())
+    reference = ", ".join(f"{c} = {front_table.number(c, v)}" for c, v in summary["reference_point"].items())
     hardware, workers = summary["hardware"], summary["workers"]
     data, versions = summary["data"], summary["versions"]
     machines = [", ".join(f"{key} {value}" for key, value in m.items()) for m in summary.get("machines", [])]
@@ -201,26 +242,52 @@ def _protocol(summary: dict[str, Any]) -> list[str]:
     ]
 
 
-def _fronts(run: Run) -> Picture:
-    titles = run.summary["objectives"]
-    pairs = [(b, a) for a, b in itertools.combinations(titles, 2)]
+def _fronts(run: Run) -> list[Picture]:
+    """Draw the retrained front, where there is one, and the search's."""
+    titles, trained = run.summary["objectives"], members.retrained(run.members)
+    pictures = []
+    if len(trained):
+        figure = _pairs(run, lambda ax, x, y: plots.draw_retrained(ax, trained, x, y, titles))
+        caption = (
+            f"Members after training from scratch by test error ({CONFIDENCE:.0%} intervals); lower left is better. Stars: "
+            "the front made anew; the line joins those that are non-dominated in that pair. Grey crosses: beaten by another. "
+            "Numbers are those of the table."
+        )
+        pictures.append(Picture("front", "The front after retraining, pair by pair", caption, figure))
+    figure = _pairs(run, lambda ax, x, y: plots.draw_front(ax, run.evaluations, run.members, x, y, titles))
+    caption = (
+        "What the search measured, without far outliers; lower left is better. The line joins points that are non-dominated "
+        "in that pair."
+    )
+    if len(trained):
+        caption += " Dotted lines lead from the error in the search to the test error."
+    if margins(run.front, run.error).notna().any():
+        caption += (
+            f" Bars: {CONFIDENCE:.0%} intervals of the search's estimate. The test error after full training is another "
+            "quantity, and need not lie in them."
+        )
+    if run.references:
+        caption += " Purple diamonds are networks trained separately, with their test errors."
+    title, name = ("The search's front", "front-of-search") if len(trained) else ("The front", "front")
+    return [*pictures, Picture(name, f"{title}, pair by pair", caption, figure)]
+
+
+def _pairs(run: Run, draw: Callable[[Axes, str, str], None]) -> Figure:
+    """Make a figure with a panel for each pair of objectives, the error on the vertical axis."""
+    pairs = [(b, a) for a, b in itertools.combinations(run.summary["objectives"], 2)]
     across = min(3, len(pairs))
     down = math.ceil(len(pairs) / across)
     figure = plots.new_figure(4.0 * across, 3.4 * down + (0.5 if across > 1 else 0.7))
     axes = list(figure.subplots(down, across, squeeze=False).ravel())
     for ax, (x, y) in zip(axes, pairs, strict=False):
-        plots.draw_front(ax, run.evaluations, run.front, run.retrained, x, y, titles)
+        draw(ax, x, y)
         plots.draw_references(ax, run.references, x, y)
     for ax in axes[len(pairs) :]:
         ax.set_axis_off()
     handles, labels = axes[0].get_legend_handles_labels()
     # A single panel is narrower than four legend entries side by side.
-    figure.legend(handles, labels, loc="outside lower center", ncols=4 if across > 1 else 1, fontsize=8)
-    caption = "Each pair of objectives; lower left is better. The line joins the points that are non-dominated in that pair"
-    if run.references:
-        caption += "; diamonds are networks trained separately, with their test errors"
-    caption += "; dotted lines lead from the estimate with shared weights to the test error after training from scratch."
-    return Picture("front", "The front, pair by pair", caption, figure)
+    figure.legend(handles, labels, loc="outside lower center", ncols=4 if across > 1 else 2, fontsize=8)
+    return figure
 
 
 def _hypervolume(run: Run) -> Picture | None:
@@ -240,7 +307,7 @@ def _hypervolume(run: Run) -> Picture | None:
         plots.draw_hypervolume(right, np.arange(1, len(rows) + 1), values, "samples measured")
     right.set_ylabel("")
     per_search = ", a line per search" if "searches" in run.summary else ""
-    final = f"the hypervolume of the front ({run.summary['hypervolume']:.3f})"
+    final = f"the hypervolume of the search's front ({run.summary['hypervolume']:.3f})"
     proxy = f" Each was measured on one batch, so it need not agree with {final}." if (samples["kind"] == SAMPLE).any() else ""
     caption = f"Hypervolume of all samples so far{per_search}. It rises when the search finds something new.{proxy}"
     return Picture("hypervolume", "Hypervolume over the search", caption, figure)
@@ -272,15 +339,15 @@ def _policy(run: Run) -> Picture | None:
 
 def _networks(run: Run) -> list[Picture]:
     """Draw up to six networks, with up to three graphs each."""
-    shown = [a for a in (run.front if run.retrained is None else run.retrained)["arch"] if a in run.drawings][:6]
-    rank = {arch: i + 1 for i, arch in enumerate(run.front["arch"])}
-    errors = dict(zip(run.front["arch"], run.front[next(iter(run.summary["objectives"]))], strict=True))
+    shown = run.members if run.retrained is None else members.retrained(run.members)
     pictures = []
-    for arch in shown:
-        graphs = run.drawings[arch]
+    for _, row in shown[shown["arch"].isin(list(run.drawings))].head(6).iterrows():
+        graphs = run.drawings[row["arch"]]
+        standing = members.words(row)
         for title, graph in list(graphs.items())[:3]:
-            name = f"network-{rank[arch]}-{title.replace(' ', '-')}"
-            caption = f"Network {rank[arch]} of the front, {title}; error {errors[arch]:.2f} %."
+            name = f"network-{row[MEMBER]}-{title.replace(' ', '-')}"
+            caption = f"Network {row[MEMBER]}{f' ({standing})' if standing else ''}, {title}; "
+            caption += f"test error {front_table.test_error(row)} %." if TEST_ERROR in row else f"error {row[run.error]:.2f} %."
             if len(graphs) > 3:
                 caption += f" One of {len(graphs)} graphs."
             pictures.append(Picture(name, "", caption, drawing.figure(graph), graph))

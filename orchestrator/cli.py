@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -302,6 +303,8 @@ def train(space: str, architecture: str, settings: tuple[str, ...], out: Path) -
     paretoray train nas-bench-201 '|nor_conv_3x3~0|+|none~0|none~1|+|none~0|none~1|skip_connect~2|' \\
         data.name=folder data.path=photos data.size=32 retrain.epochs=50 --out runs/one
     """
+    from analysis.members import wilson
+    from analysis.records import CONFIDENCE
     from orchestrator.runs.display import Display
     from orchestrator.runs.training import Training
 
@@ -320,7 +323,9 @@ def train(space: str, architecture: str, settings: tuple[str, ...], out: Path) -
 
     try:
         result = training.run(out, Display(console), announce)
-        console.print(f"test error {result['test_error_percent']:.2f} %; weights in {out / 'network.pt'}", **plain)
+        error, images = result["test_error_percent"], result["test_images"]
+        interval = "{:.1f} to {:.1f} %, the {:.0%} interval of".format(*wilson(error, images), CONFIDENCE)
+        console.print(f"test error {error:.2f} % ({interval} {images} images); weights in {out / 'network.pt'}", **plain)
     except KeyboardInterrupt:
         click.echo("interrupted; nothing was kept", err=True)
         sys.exit(130)
@@ -444,38 +449,39 @@ def _go(plan: Any, directory: Path, new: bool = False, searches: Any = ()) -> No
     except (Interrupted, KeyboardInterrupt):
         console.print(f"interrupted; continue with: paretoray resume {shlex.quote(str(directory))}", **plain)
         sys.exit(130)
-    _print_front(console, directory)
+    _print_front(console, plan, directory)
 
 
-def _print_front(console: Console, directory: Path) -> None:
+def _print_front(console: Console, plan: Any, directory: Path) -> None:
     import json
 
-    from analysis import records
-    from analysis.report import number
+    from analysis import front_table, members, records
+    from orchestrator.runs.retraining import read_retrained
 
     plain: dict[str, Any] = {"soft_wrap": True, "highlight": False, "markup": False}
     summary = json.loads((directory / records.SUMMARY).read_text())
-    columns = list(summary["objectives"])
-    front = records.read(directory / records.FRONT, columns)
-    retrained = directory / records.RETRAINED
-    if retrained.exists():
-        tested = records.read(retrained)[["arch", "test_error_percent"]]
-        front = front.merge(tested, on="arch", how="left")
-        columns.append("test_error_percent")
-    table = Table(title=f"The front: hypervolume {summary['hypervolume']:.3f}", title_justify="left")
-    table.add_column("#", justify="right")
-    for column in columns:
-        table.add_column(escape(column), justify="right", no_wrap=True)
+    searched = records.read_front(directory / records.FRONT, list(summary["objectives"]))
+    front = members.of_run(searched, read_retrained(plan, directory), summary)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for head in front_table.heads(front, summary, short=True):
+        # Numbers are never cut; what is too wide for the console is folded elsewhere.
+        words = head == "standing"
+        title = head.replace("_percent", " (%)").replace("test_", "test ")
+        table.add_column(escape(title), justify="left" if words else "right", no_wrap=not words, overflow="fold")
     if front.empty:
-        limits = ", ".join(f"{c} at most {number(c, v)}" for c, v in summary["limits"].items())
+        limits = ", ".join(f"{c} at most {front_table.number(c, v)}" for c, v in summary["limits"].items())
         console.print(f"no network that was measured keeps the limits ({limits}); loosen one, or search longer", **plain)
-    for i, (_, row) in enumerate(front.iterrows()):
-        cells = [number(c, row[c]) if row[c] == row[c] else "" for c in columns]
-        table.add_row(str(i + 1), *cells)
+    rows = front_table.rows(front, summary)
+    for row in rows:
+        table.add_row(*(" ".join(filter(None, cell)) for cell in row.cells), style="dim" if row.faint else None)
+    for line in front_table.lead(front, summary):
+        console.print(line, **plain)
     console.print(table)
-    for i, arch in enumerate(front["arch"]):
-        console.print(f"{i + 1:>3}  {arch}", soft_wrap=True, highlight=False, markup=False)
-    console.print(f"report: {directory / 'report.html'}", soft_wrap=True, highlight=False, markup=False)
+    for row in rows:
+        console.print(f"{row.cells[0][0]:>3}  {row.arch}", **plain)
+    for warning in members.noisy(front, records.spreads_of(summary)):
+        console.print(f"warning: {warning}", **plain)
+    console.print(f"report: {directory / 'report.html'}", **plain)
 
 
 def _print_plan(plan: dict[str, Any]) -> None:

@@ -11,11 +11,12 @@ import pandas as pd
 import torch
 from torch import nn
 
-from analysis import records
+from analysis import members, records
 from orchestrator.config.plan import SearchPlan
 from orchestrator.errors import InputError
 from orchestrator.runs.directory import is_finished
 from orchestrator.runs.report import write_report
+from orchestrator.runs.retraining import read_retrained
 
 UNITS = {"percent": "%", "ms": "ms", "mj": "mJ", "mib": "MiB", "mb": "MB"}
 """Units as the ends of column names have them."""
@@ -63,15 +64,18 @@ class Result:
 
     @property
     def front(self) -> pd.DataFrame:
-        """The non-dominated networks, the lowest error first: `arch`, a column per objective with its unit in its name, and
-        `test_error_percent` of those that were trained from scratch. `attrs["units"]` has the units by column."""
+        """The networks of the front in the order of front.csv, the lowest error first: their numbers (`member`), `arch`, a
+        column per objective with its unit in its name, and `error_percent_deviation` where the search worked it out.
+
+        Once members were trained from scratch the front made anew comes first, the lowest test error at its top, with
+        `standing`, `beaten_by`, and `test_error_percent` with the bounds of its interval. `attrs["units"]` has the units by
+        column.
+        """
         columns = self.problem.columns
-        front = records.read(self._existing(records.FRONT), [*columns, "arch"])
-        front = front[["arch", *columns]]
-        retrained = self.directory / records.RETRAINED
-        if retrained.exists():
-            tested = records.read(retrained, ["test_error_percent"])[["arch", "test_error_percent"]]
-            front = front.merge(tested, on="arch", how="left")
+        searched = records.read_front(self._existing(records.FRONT), columns)
+        front = members.of_run(searched, read_retrained(self.plan, self.directory), self.summary)
+        shown = [records.MEMBER, "arch", *records.AFTERWARDS, *columns, *map(records.deviation_of, columns)]
+        front = front[[column for column in shown if column in front]]
         front.attrs["units"] = {column: _unit(column) for column in front.columns if column != "arch"}
         return front
 
@@ -82,14 +86,14 @@ class Result:
 
     @property
     def hypervolume(self) -> float:
-        """Hypervolume of the front, relative to the box between 0 and the reference point."""
+        """Hypervolume of the search's front by its own errors, relative to the box between 0 and the reference point."""
         return float(self.summary["hypervolume"])
 
     def network(self, member: int, weights: Literal["retrained", "inherited"] | None = None) -> nn.Module:
         """Return a member of the front as a plain module in evaluation mode, on the CPU.
 
         Args:
-            member: Row of `front`, from 0.
+            member: Row of `front`, from 0; this is no member's number.
             weights: From training from scratch, or inherited from the shared weights that the search ended with, with the
                 statistics of normalisation fitted to this network. None: the former where the member was retrained, the latter
                 otherwise.

@@ -172,10 +172,11 @@ def _timed(plan: SearchPlan, guessed: float, seconds: float, folder: Path, heed:
             share *= 2  # too short for the stages it has
             continue
         spent = json.loads((directory / records.SUMMARY).read_text())["spent"]
-        fixed = spent["seconds_validating"]  # at the end of each stage, however long that was
+        # At the end of each stage and of the search, however long these were.
+        fixed = spent["seconds_validating"] + spent["seconds_timing"]
         if fixed > 0.7 * seconds:
             raise InputError(
-                f"--seconds {seconds:g}: measuring the best on the whole validation set takes {fixed:.0f} of them; allow "
+                f"--seconds {seconds:g}: measuring the best again takes {fixed:.0f} of them; allow "
                 "more, or lower budget.validate or data.valid"
             )
         # Not those of the budget: candidates that are trained alone get all of their epochs, however few the budget has.

@@ -141,6 +141,10 @@ class Replicas(Differentiable):
     def score_each(self, architectures: Sequence[Architecture], names: Sequence[str]) -> list[Scored]:
         return self._shared_out("score_each", architectures, names)
 
+    def measure_alone(self, architectures: Sequence[Architecture]) -> list[Metrics]:
+        metrics: list[Metrics] = self._get([self._actors[0].call.remote("measure_on_device", list(architectures))])[0]
+        return metrics
+
     def differentiate(self, mixture: Mixture, batch: int, unrolled: bool = False) -> tuple[float, Cotangents]:
         self.asked += 4 if unrolled else 1
         answer: tuple[float, Cotangents] = self._all("differentiate", mixture, batch, unrolled)

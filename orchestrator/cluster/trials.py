@@ -45,6 +45,7 @@ def searches(
     observe: Callable[[int, Round], None],
     *,
     detailed: bool = False,
+    timing: bool = True,
 ) -> list[bool]:
     """Run or continue searches as one Tune grid, as many at a time as the cluster has room for.
 
@@ -53,6 +54,7 @@ def searches(
         directory: Run directory of all of them; its stop file ends them.
         observe: Called with the index of a search and what happened in it, about once a second.
         detailed: Whether to report every evaluation and front, not only where a search stands.
+        timing: Whether each times the members of its front again at its end.
 
     Returns:
         Whether each of them is finished; the others were asked to stop.
@@ -69,6 +71,7 @@ def searches(
             "directories": [str(path) for _, path in points],
             "stop": str(stop_file(directory)),
             "detailed": detailed,
+            "timing": timing,
             "search": tune.grid_search(list(range(len(points)))),
         },
         directory,
@@ -98,7 +101,7 @@ def _search_trial(config: dict[str, Any], plans: Sequence[SearchPlan]) -> None:
 
     try:
         with logging_to(directory), doing(f"searching, in {directory}"), attributed_to(plan.plugins):
-            coordinator, finished = resilient(plan, directory, observe, stop)
+            coordinator, finished = resilient(plan, directory, observe, stop, timing=config["timing"])
     except Exception as error:
         tune.report(_failure(error))
         return
@@ -106,7 +109,9 @@ def _search_trial(config: dict[str, Any], plans: Sequence[SearchPlan]) -> None:
     tune.report(_packed(rest) | {"search": index, "finished": finished})
 
 
-def resilient(plan: SearchPlan, directory: Path, observe: Observer, stop: Path | None = None) -> tuple[Coordinator, bool]:
+def resilient(
+    plan: SearchPlan, directory: Path, observe: Observer, stop: Path | None = None, *, timing: bool = True
+) -> tuple[Coordinator, bool]:
     """Run a search over actors; when one dies, all begin again from the last checkpoint, up to `RESTARTS` times.
 
     Args:
@@ -114,6 +119,7 @@ def resilient(plan: SearchPlan, directory: Path, observe: Observer, stop: Path |
         directory: Its run directory.
         observe: Called after every round.
         stop: File whose presence ends it; by default the directory's own.
+        timing: Whether it times the members of its front again at its end.
 
     Returns:
         The coordinator, and whether the search is finished.
@@ -123,7 +129,7 @@ def resilient(plan: SearchPlan, directory: Path, observe: Observer, stop: Path |
         replicas = None
         try:
             replicas = Replicas(plan)
-            coordinator = Coordinator(plan, directory, replicas)
+            coordinator = Coordinator(plan, directory, replicas, timing=timing)
             return coordinator, coordinator.run(stop.exists, observe)
         except WorkersLost as error:
             log.warning("%s; starting again from the last checkpoint", error)

@@ -165,6 +165,10 @@ class Evaluator(ABC):
         scores = TrainingFree(self.space, self.data, names, seed=self.seed, device=self.device)
         return [scores.score(a) for a in architectures]
 
+    def measure_alone(self, architectures: Sequence[Architecture]) -> list[Metrics]:
+        """Return the same, measured one after the other while no other worker does anything."""
+        return self.measure_on_device(architectures)
+
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
         """Return weights, optimizer and position, on the CPU."""

@@ -100,7 +100,9 @@ class Judge:
         return int(self._same[np.ravel_multi_index(architecture, space.sizes)])
 
     def observe(self, evaluations: Sequence[Evaluation], *, kind: str, stage: int, step: int) -> None:
-        """Take note of measurements."""
+        """Take note of measurements of errors; timings made after the search are none."""
+        if kind == records.TIMED:
+            return
         alone = self.plan.alone
         epochs = {records.LANDMARK: alone.landmark_epochs, records.FINALIST: alone.finalist_epochs}.get(kind, 0)
         self.evidence.measurements += [

@@ -13,8 +13,7 @@ from searchers.base import Architecture
 class Latency(Objective, Probe):
     """Median milliseconds of the standalone network in inference mode, on the device of the supernet's workers.
 
-    While a search runs, other workers load the machine; rank networks by these figures, and time the few that you choose
-    again on a quiet machine.
+    While a search runs, other workers load the machine, so members of the front are timed again at its end, alone.
 
     Args:
         space: Search space of the architectures.

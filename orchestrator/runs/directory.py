@@ -7,6 +7,7 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from analysis import records
 from orchestrator.config.experiment import Experiment
@@ -74,7 +75,18 @@ def reopen(directory: Path, problem: Problem) -> SearchPlan:
 
 def is_finished(directory: Path) -> bool:
     """Tell whether the search of a run directory has spent its budget."""
+    return bool(_summary(directory).get("finished", False))
+
+
+def timing_is_due(directory: Path) -> bool:
+    """Tell whether a finished search has a front whose members are still to be timed again, alone."""
+    summary = _summary(directory)
+    return bool(summary.get("finished") and summary.get("spreads")) and not summary.get("timed_again", True)
+
+
+def _summary(directory: Path) -> dict[str, Any]:
     try:
-        return bool(json.loads((directory / records.SUMMARY).read_text())["finished"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+        summary = json.loads((directory / records.SUMMARY).read_text())
+    except (OSError, ValueError):
+        return {}
+    return summary if isinstance(summary, dict) else {}

@@ -12,6 +12,7 @@ from analysis.trust_section import Known
 from orchestrator.config.plan import SearchPlan
 from orchestrator.config.spaces import size
 from orchestrator.errors import InputError, RunError
+from orchestrator.runs.retraining import read_retrained
 from orchestrator.spaces.base import SearchSpace
 
 
@@ -34,8 +35,8 @@ def write_report(plan: SearchPlan, directory: Path, references: Sequence[Path] =
         summary = json.loads((directory / records.SUMMARY).read_text())
         columns = list(summary["objectives"])
         evaluations = records.read(directory / records.EVALUATIONS, [*columns, "step", "seconds", "kind", "arch"])
-        front = records.read(directory / records.FRONT, [*columns, "arch"])
-        retrained, policy = (directory / records.RETRAINED, directory / records.POLICY)
+        front = records.read_front(directory / records.FRONT, columns)
+        policy = directory / records.POLICY
         trust, quality = (directory / records.TRUST, directory / records.RANKING_QUALITY)
         run = report.Run(
             title=f"{experiment.searcher.name} on {experiment.space.name}, {experiment.data.name}",
@@ -43,7 +44,7 @@ def write_report(plan: SearchPlan, directory: Path, references: Sequence[Path] =
             summary=summary,
             evaluations=evaluations,
             front=front,
-            retrained=records.read(retrained, [*columns, "test_error_percent"]) if retrained.exists() else None,
+            retrained=read_retrained(plan, directory),
             policy=records.read(policy, ["step", "stage"]) if policy.exists() else None,
             choices={choice.name: choice.options for choice in space.choices},
             drawings={arch: space.drawing(space.parse(arch)) for arch in front["arch"]},

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis import pareto, records
+from analysis import members, pareto, records
 from orchestrator.cluster import trials
 from orchestrator.config.plan import SearchPlan
 from orchestrator.errors import Interrupted
@@ -19,36 +19,62 @@ from orchestrator.search.retraining import Member, retrain_member
 
 
 def retrain_front(plan: SearchPlan, directory: Path, watcher: Watcher) -> None:
-    """Train up to `retrain.members` of the front from scratch, and write retrained.csv and networks/.
+    """Train up to `retrain.members` of the front from scratch, and make the front anew from them.
 
-    summary.json names the machines that did so, too.
+    Writes retrained.csv and networks/; adds to front.csv how each member stands, and to summary.json the hypervolume of the
+    retrained front and the machines that took part.
     """
-    chosen = _chosen(plan, directory)
+    front, chosen = _front(plan, directory), _chosen(plan, directory)
     if chosen.empty:
         return  # nothing to do, or no network keeps the constraints
-    members = front_members(plan, directory)
-    members[0].result.parent.mkdir(exist_ok=True)
-    results = retrain_all(plan, directory, members, watcher)
+    trained = front_members(plan, directory)
+    trained[0].result.parent.mkdir(exist_ok=True)
+    results = retrain_all(plan, directory, trained, watcher)
     chosen.merge(results.drop(columns="machine", errors="ignore"), on="arch").to_csv(directory / records.RETRAINED, index=False)
     summary = json.loads((directory / records.SUMMARY).read_text())
-    searched, trained = summary.get("machines", []), results.get("machine", pd.Series()).dropna()
-    summary["machines"] = unique([*searched, *trained])
-    if summary["machines"] != searched:
-        (directory / records.SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
+    known = len(summary.get("machines", []))
+    summary["machines"] = unique([*summary.get("machines", []), *results.get("machine", pd.Series()).dropna()])
+    anew = members.of_run(front, read_retrained(plan, directory), summary)
+    anew.to_csv(directory / records.FRONT, index=False)
+    summary["hypervolume_retrained"] = members.hypervolume(anew, summary)
+    (directory / records.SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
+    if len(summary["machines"]) > known:
         watcher.machines(summary["machines"])
 
 
 def front_members(plan: SearchPlan, directory: Path) -> list[Member]:
     """List the members of the front that are to be trained, those already trained included."""
-    networks = directory / "networks"
-    archs = _chosen(plan, directory)["arch"]
-    return [Member(arch, networks / f"{i}.json", networks / f"{i}.pt") for i, arch in enumerate(archs)]
+    chosen = _chosen(plan, directory)
+    numbers = zip(chosen["arch"], chosen[records.MEMBER], strict=True)
+    return [_member(directory / "networks", str(arch), int(number)) for arch, number in numbers]
+
+
+def _front(plan: SearchPlan, directory: Path) -> pd.DataFrame:
+    return records.read_front(directory / records.FRONT, plan.problem.columns)
 
 
 def _chosen(plan: SearchPlan, directory: Path) -> pd.DataFrame:
-    columns = plan.problem.columns
-    front = records.read(directory / records.FRONT, [*columns, "arch"])
-    return front.iloc[pareto.spread_out(front[columns].to_numpy(), plan.retraining.members)] if len(front) else front
+    front = _front(plan, directory)
+    return (
+        front.iloc[pareto.spread_out(front[plan.problem.columns].to_numpy(), plan.retraining.members)] if len(front) else front
+    )
+
+
+def read_retrained(plan: SearchPlan, directory: Path) -> pd.DataFrame | None:
+    """Read retrained.csv of a run; None where nothing was retrained. Raises ValueError for a damaged table."""
+    images = len(plan.problem.data.test)
+    return records.read_retrained(
+        directory / records.RETRAINED, plan.problem.columns, epochs=plan.retraining.epochs, images=images
+    )
+
+
+def _member(networks: Path, arch: str, number: int) -> Member:
+    """Name a member's files by its number, or find those that it has from before members had numbers."""
+    for path in [networks / f"network-{number}.json", *sorted(networks.glob("[0-9]*.json"))]:
+        member = Member(arch, path, path.with_suffix(".pt"))
+        if member.done:
+            return member
+    return Member(arch, networks / f"network-{number}.json", networks / f"network-{number}.pt")
 
 
 def retrain_all(plan: SearchPlan, directory: Path, members: Sequence[Member], watcher: Watcher) -> pd.DataFrame:

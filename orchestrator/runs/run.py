@@ -13,7 +13,7 @@ from orchestrator.config.plan import SearchPlan
 from orchestrator.errors import InputError, Interrupted, attributed_to, doing
 from orchestrator.machine import threads
 from orchestrator.runs import sweep
-from orchestrator.runs.directory import create, is_finished, reopen
+from orchestrator.runs.directory import create, is_finished, reopen, timing_is_due
 from orchestrator.runs.report import write_report
 from orchestrator.runs.retraining import front_members, retrain_front
 from orchestrator.runs.watcher import Watcher
@@ -112,12 +112,18 @@ def _sweep(plan: SearchPlan, directory: Path, watcher: Watcher) -> bool:
         watcher.sweep(index, fractions, happened)
 
     left = [i for i, fraction in enumerate(fractions) if fraction < 1]
-    if not left:
-        return True
     if plan.workers.ray:
-        unfinished = [points[i] for i in left]
-        finished = trials.searches(unfinished, directory, lambda i, r: show(left[i], r), detailed=watcher.detailed)
-        return all(finished)
+
+        def search(indices: Sequence[int], timing: bool) -> bool:
+            chosen = [points[i] for i in indices]
+            observe = lambda i, happened: show(indices[i], happened)  # noqa: E731
+            return all(trials.searches(chosen, directory, observe, detailed=watcher.detailed, timing=timing))
+
+        # Side by side they would disturb each other's timings, which are made one after the other instead.
+        timing = len(points) == 1 or not any(objective.spread for objective in plan.problem.objectives)
+        if left and not search(left, timing):
+            return False
+        return all(search([i], True) for i, (_, folder) in enumerate(points) if timing_is_due(folder))
     with threads(plan.workers.cpus):
         for i in left:
             chosen, folder = points[i]

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import tomli_w
 
-from analysis import pareto, records
+from analysis import members, pareto, records
 from orchestrator.config.experiment import Experiment
 from orchestrator.config.overrides import read
 from orchestrator.errors import InputError
@@ -119,13 +119,15 @@ def merge(directory: Path) -> None:
     summaries = [json.loads((folder / records.SUMMARY).read_text()) for _, folder in parts]
     columns = list(summaries[0]["objectives"])
 
-    def together(name: str) -> pd.DataFrame:
-        tables = [records.read(folder / name, [*columns, "arch"]).assign(search=i) for i, folder in parts]
+    def together(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+        tables = [table.assign(search=i) for (i, _), table in zip(parts, tables, strict=True)]
         return pd.concat([t for t in tables if len(t)] or tables[:1], ignore_index=True)
 
-    evaluations, fronts = together(records.EVALUATIONS), together(records.FRONT)
+    evaluations = together([records.read(folder / records.EVALUATIONS, [*columns, "arch"]) for _, folder in parts])
+    found = [records.read_front(folder / records.FRONT, columns) for _, folder in parts]
+    fronts = together(found)
     front = fronts.iloc[pareto.non_dominated(fronts[columns].to_numpy())]
-    front = front.drop_duplicates(columns).sort_values(columns, ignore_index=True)
+    front = records.numbered(front.drop_duplicates(columns).sort_values(columns))
     reference = np.max([[s["reference_point"][c] for c in columns] for s in summaries], axis=0)
     differ = settings_of(directory)
     spent = {key: sum(s["spent"][key] for s in summaries) for key in summaries[0]["spent"]}
@@ -135,22 +137,21 @@ def merge(directory: Path) -> None:
         "hypervolume_of_samples": max(s["hypervolume_of_samples"] for s in summaries),
         "reference_point": dict(zip(columns, reference.tolist(), strict=True)),
         "derived": [],
+        "timed_again": all(s.get("timed_again", False) for s in summaries),
         "machines": unique(m for s in summaries for m in s.get("machines", [])),
         "spent": spent | {"architectures": int(evaluations["arch"].nunique())},
         "searches": [
             {
                 "settings": differ[i],
                 "folder": folder.name,
-                "hypervolume": pareto.hypervolume(
-                    records.read(folder / records.FRONT, columns)[columns].to_numpy(), reference.tolist()
-                ),
+                "hypervolume": pareto.hypervolume(own[columns].to_numpy(), reference.tolist()),
                 "on_merged_front": int((front["search"] == i).sum()),
                 "evaluations": s["spent"]["evaluations"],
                 "seconds": s["spent"]["seconds"],
             }
-            for (i, folder), s in zip(parts, summaries, strict=True)
+            for (i, folder), own, s in zip(parts, found, summaries, strict=True)
         ],
     }
     evaluations.to_csv(directory / records.EVALUATIONS, index=False)
-    front.to_csv(directory / records.FRONT, index=False)
+    members.of_run(front, None, merged).to_csv(directory / records.FRONT, index=False)
     (directory / records.SUMMARY).write_text(json.dumps(merged, indent=2) + "\n")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import statistics
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,9 @@ from orchestrator.objectives.base import Metrics
 from orchestrator.search.budget import Spending
 from orchestrator.search.recorder import Recorder
 from searchers import Architecture, Evaluation, Stage
+
+TIMINGS = 5
+"""Rounds in which the members of the front are timed again."""
 
 
 class Assessor:
@@ -102,6 +106,33 @@ class Assessor:
         evaluations = self._record(architectures, measured, kind)
         self.spending.trained_alone += epochs * len(architectures)
         return evaluations
+
+    def time_again(self, errors: Mapping[Architecture, float]) -> None:
+        """Measure on the device once more, alone: while a search runs, its workers disturb each other's timings.
+
+        The median of several rounds counts, so that a short disturbance does not stay with one network. A spread is the larger
+        of the rounds' median one and the interquartile range over the rounds.
+
+        Args:
+            errors: Error of each member of the front, which stays.
+        """
+        before, networks = self.spending.seconds, list(errors)
+        known = self.measure_on_device(networks)
+        rounds = [self.evaluator.measure_alone(networks) for _ in range(TIMINGS)]
+        evaluations, metrics = [], []
+        for architecture, other, *measured in zip(networks, known, *rounds, strict=True):
+            merged = {key: statistics.median(m[key] for m in measured) for key in measured[0]}
+            costs = [errors[architecture]]
+            for objective in self.problem.objectives[1:]:
+                each = [objective.cost(architecture, other | m) for m in measured]
+                costs.append(statistics.median(each))
+                if objective.spread is not None:
+                    between = float(np.subtract(*np.percentile(each, [75, 25])))
+                    merged[objective.spread] = max(merged[objective.spread], between)
+            evaluations.append(self.evaluation(architecture, tuple(costs)))
+            metrics.append(merged)
+        self.recorder.evaluated(evaluations, metrics, step=self.evaluator.step, stage=self.stage.index, kind=records.TIMED)
+        self.spending.timing += self.spending.seconds - before
 
     def _best(self, limit: int) -> list[Architecture]:
         """Choose samples front by front, well separated within a front; then infeasible ones, nearest to the limits first."""

@@ -21,13 +21,14 @@ class Spending:
         rounds: Rounds so far.
         evaluations: Architectures measured so far, repeats included.
         validating: Seconds of `seconds` that went into measuring the best of each stage again.
-        trained_alone: Passes over the train part that went into networks trained alone, beside shared weights.
+        trained_alone: Passes over the training set that went into networks trained alone, beside shared weights.
+        timing: Seconds of `seconds` that went into timing the members of the front again.
     """
 
     def __init__(self, budget: Budget, schedule: Schedule, alone: float = 0.0) -> None:
         self.budget, self.schedule, self.alone = budget, schedule, alone
         self.rounds = self.evaluations = self.trained_alone = 0
-        self.validating = 0.0
+        self.validating = self.timing = 0.0
         self._before, self._began = 0.0, time.monotonic()
 
     @property
@@ -78,10 +79,12 @@ class Spending:
             "seconds": self.seconds,
             "validating": self.validating,
             "trained_alone": self.trained_alone,
+            "timing": self.timing,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state` was taken."""
         self.rounds, self.evaluations = state["round"], state["evaluations"]
         self.validating, self.trained_alone = float(state["validating"]), state.get("trained_alone", 0)
+        self.timing = float(state.get("timing", 0.0))
         self._before, self._began = float(state["seconds"]), time.monotonic()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from orchestrator.config.plan import SearchPlan
 from orchestrator.errors import RunError
 from orchestrator.evaluators.base import Evaluator
-from orchestrator.judge.judge import Judge
+from orchestrator.judge.judge import Judge, Verdict
 from orchestrator.machine import Machine, unique
 from orchestrator.search.archive import Archive
 from orchestrator.search.assessor import Assessor
@@ -22,7 +22,7 @@ from orchestrator.search.closing import Closing
 from orchestrator.search.progress import Observer, Progress, Round
 from orchestrator.search.recorder import Recorder
 from orchestrator.search.rounds import checked, rounds
-from orchestrator.search.summary import images_of, write_results
+from orchestrator.search.summary import front_of_search, images_of, write_results
 from searchers import Architecture, Evaluation
 
 log = logging.getLogger(__name__)
@@ -35,13 +35,15 @@ class Coordinator:
         plan: The search.
         directory: Its run directory.
         evaluator: Measures architectures, here or on a cluster.
+        timing: Whether to time the members of the front again at the end; not while other searches load the machine.
 
     Raises:
         RunError: From `run`, for a damaged checkpoint, a full disk, a loss that is not finite, or a directory that another
             process is working in.
     """
 
-    def __init__(self, plan: SearchPlan, directory: Path, evaluator: Evaluator) -> None:
+    def __init__(self, plan: SearchPlan, directory: Path, evaluator: Evaluator, *, timing: bool = True) -> None:
+        self.timing, self.timed = timing, False
         self.plan, self.directory, self.evaluator = plan, directory, evaluator
         self.searcher = plan.build_searcher()
         self.spending = self._new_spending()
@@ -98,10 +100,13 @@ class Coordinator:
                     self.checkpoints.save(self.state_dict())
                     saved = time.monotonic()
                     log.debug("checkpoint after round %d", self.spending.rounds)
+            front = self.judge.front() if self.judge is not None and self.searched else []
+            if self.finished and self.timing and not self.timed and self.recorder.spreads:
+                self._time_again(front)
             write_results(
                 self.directory, self.plan, self.recorder, self.archive, self.spending, self.evaluator,
                 finished=self.finished, derived=self._derived(), machines=self.machines,
-                front=self.judge.front() if self.judge is not None and self.searched else [],
+                front=front,
             )  # fmt: skip
             what = "finished" if self.finished else "stopped, its state saved"
             log.info("search %s: %d evaluations, hypervolume %.4f", what, self.spending.evaluations, self.archive.hypervolume)
@@ -187,6 +192,16 @@ class Coordinator:
     def _derived(self) -> list[Architecture]:
         return checked(self.searcher, "derive", self.searcher.derive())
 
+    def _time_again(self, front: Sequence[Verdict]) -> None:
+        """Time the members of the front again, now that nothing else of the search runs, and save that it is done."""
+        members = front_of_search(self.plan, self.recorder, front)
+        errors = zip(members["arch"], members[self.recorder.columns[0]], strict=True)
+        self.assessor.time_again({self.plan.problem.space.parse(str(arch)): float(error) for arch, error in errors})
+        self.timed = True
+        self.recorder.sync()
+        self.checkpoints.save(self.state_dict())
+        log.info("timed %d members of the front again, in %.1f s", len(members), self.spending.timing)
+
     def _record_policy(self) -> None:
         probabilities = self.searcher.probabilities()
         if probabilities is not None:
@@ -203,6 +218,7 @@ class Coordinator:
             "searched": self.searched,
             "judge": None if self.judge is None else self.judge.state_dict(),
             "closing": None if self.closing is None else self.closing.state_dict(),
+            "timed": self.timed,
             "reference": list(self.archive.reference),
             "rows": self.recorder.rows,
             "machines": self.machines,
@@ -216,6 +232,8 @@ class Coordinator:
         self.evaluator.load_state_dict(state["evaluator"])
         self._stage_began, self.finished = state["stage_began"], state["finished"]
         self.searched = state.get("searched", self.finished)
+        # A search that ended before there was such a timing stays as it is.
+        self.timed = state.get("timed", self.finished)
         self.machines = state.get("machines", [])
         self.spending.load_state_dict(state)
         self.recorder.resume(*state["rows"])

@@ -73,6 +73,7 @@ def retrain_member(plan: SearchPlan, member: Member, progress: Callable[[float],
     if member.weights is not None:
         torch.save(portable(network), member.weights)
     line: dict[str, Any] = {"arch": member.arch, **result, "retrain_seconds": round(time.monotonic() - began, 1)}
+    line |= {"retrain_epochs": settings.epochs, "retrain_seed": plan.seed, "test_images": len(plan.problem.data.test)}
     line["machine"] = machine(plan.workers.device)
     temporary = member.result.with_name(member.result.name + ".new")
     temporary.write_text(json.dumps(line) + "\n")

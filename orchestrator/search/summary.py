@@ -11,9 +11,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from analysis import pareto, records
+from analysis import members, pareto, records
 from orchestrator.config.plan import SearchPlan
 from orchestrator.evaluators.base import Evaluator
 from orchestrator.judge.judge import Verdict
@@ -58,12 +59,10 @@ def write_results(
     table = records.read(recorder.evaluations_path, columns)
     if table.empty:
         return
-    members = records.front_of(table, columns, problem.limits)
-    if front:
-        members = _judged(plan, table, front)
-    summary = {
+    chosen = records.numbered(front_of_search(plan, recorder, front))
+    summary: dict[str, Any] = {
         "finished": finished,
-        "hypervolume": pareto.hypervolume(members[columns].to_numpy(), archive.reference),
+        "hypervolume": pareto.hypervolume(chosen[columns].to_numpy(), archive.reference),
         "hypervolume_of_samples": archive.hypervolume,
         "judged": bool(front),
         "weights": "shared" if plan.shares_weights else "own",
@@ -71,7 +70,8 @@ def write_results(
         "objectives": {o.column: o.title for o in problem.objectives},
         "limits": {c: limit for c, limit in zip(columns, problem.limits, strict=True) if limit is not None},
         "targets": {c: g.target for c, g in zip(columns, problem.goals, strict=True) if g.target is not None},
-        "spreads": recorder.spreads,
+        "spreads": {o.column: o.spread for o in problem.objectives if o.spread is not None},
+        "timed_again": bool((table["kind"] == records.TIMED).any()),
         "warnings": problem.warnings,
         "derived": [problem.space.format(a) for a in derived],
         "spent": _spent(plan, table, spending, evaluator),
@@ -84,8 +84,33 @@ def write_results(
         | {"python": platform.python_version()},
     }
     with writing(directory):
-        members.to_csv(directory / records.FRONT, index=False)
+        members.of_run(chosen, None, summary).to_csv(directory / records.FRONT, index=False)
         (directory / records.SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
+
+
+def front_of_search(plan: SearchPlan, recorder: Recorder, front: Sequence[Verdict]) -> pd.DataFrame:
+    """Return a row of evaluations.csv per member of the front, with costs that were timed again where they were.
+
+    Members of a judged front may be dominated in expectation, but not by more than the noise once they are timed again.
+
+    Args:
+        plan: The search.
+        recorder: Its tables.
+        front: The judge's choice; empty for the non-dominated networks by their own measurements.
+    """
+    columns, spreads, limits = recorder.columns, recorder.spreads, plan.problem.limits
+    table = records.read(recorder.evaluations_path, columns)
+    if not front:
+        return records.front_of(table, columns, limits, spreads)
+    judged = _judged(plan, table[table["kind"] != records.TIMED], front)
+    if not (table["kind"] == records.TIMED).any():
+        return judged
+    timed = records.timed_again(judged, table, [*columns[1:], *spreads])
+    timed = timed[pareto.violations(timed[columns].to_numpy(), limits) <= 0].reset_index(drop=True)
+    noise = [timed[o.spread] if o.spread else pd.Series(0.0, timed.index) for o in plan.problem.objectives]
+    noise[0] = records.margins(timed, columns[0])
+    beaten = members.beaten(timed[columns].to_numpy(dtype=float), np.stack(noise, axis=1))
+    return timed[~beaten].reset_index(drop=True)
 
 
 def _judged(plan: SearchPlan, table: pd.DataFrame, front: Sequence[Verdict]) -> pd.DataFrame:
@@ -127,4 +152,5 @@ def _spent(plan: SearchPlan, table: pd.DataFrame, spending: Spending, evaluator:
         "architectures": int(table["arch"].nunique()),
         "seconds": round(spending.seconds, 2),
         "seconds_validating": round(spending.validating, 2),
+        "seconds_timing": round(spending.timing, 2),
     }

@@ -195,7 +195,9 @@ class TradeOffs:
         if self.targets is None:
             ranges = [known or (column.min(), column.max()) for known, column in zip(self._ranges, columns, strict=True)]
             spread = spread_targets(ranges, self.count)
-            self.targets = (spread * self.count)[: self.count]  # a controller each, even where targets are equal
+            self.targets = [
+                list(map(float, costs)) for costs in (spread * self.count)[: self.count]
+            ]  # a controller each, even where targets are equal
         spreads = (float(np.log(np.maximum(column, 1e-12)).std()) for column in columns)
         self.deviations = [spread if spread > ROUNDING else 1.0 for spread in spreads]
 

@@ -72,7 +72,16 @@ def test_retrained_networks_are_tested_and_kept(done: Path) -> None:
     front = pd.read_csv(done / records.FRONT)
     assert len(retrained) == min(2, len(front)) and set(retrained["arch"]) <= set(front["arch"])
     assert retrained["test_error_percent"].between(0, 100).all()
-    assert (done / "networks" / "0.pt").is_file()
+    assert front["standing"].tolist() == sorted(front["standing"], key=["front", "beaten", "not retrained"].index)
+    low, high = (retrained["arch"].map(front.set_index("arch")[f"test_error_{b}_percent"]) for b in ("low", "high"))
+    assert ((low <= retrained["test_error_percent"]) & (retrained["test_error_percent"] <= high)).all()
+    assert (retrained["retrain_epochs"] == 2).all()
+    page = (done / "report.html").read_text()
+    for member in retrained["member"]:
+        assert (done / "networks" / f"network-{member}.pt").is_file()
+        assert f"Network {member} (" in page and list((done / "plots").glob(f"network-{member}-*.png"))
+    summary = json.loads((done / "summary.json").read_text())
+    assert 0 < summary["hypervolume_retrained"] <= 1 and "hypervolume of the retrained front" in page
 
 
 def test_the_report_opens_offline_and_shows_everything(done: Path) -> None:
@@ -90,6 +99,23 @@ def test_report_can_be_made_anew(done: Path) -> None:
     (done / "report.html").unlink()
     result = call("report", done)
     assert result.exit_code == 0 and (done / "report.html").is_file()
+
+
+def test_a_run_from_before_members_had_numbers_is_reported_and_not_trained_again(done: Path, tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    shutil.copytree(done, old)
+    members = pd.read_csv(old / records.RETRAINED)["member"].tolist()
+    for index, member in enumerate(members):
+        for end in ("json", "pt"):
+            (old / "networks" / f"network-{member}.{end}").rename(old / "networks" / f"{index}.{end}")
+    front = records.read_front(old / records.FRONT, ["error_percent"]).drop(columns="member")
+    front.to_csv(old / records.FRONT, index=False)
+    added = ["member", "retrain_epochs", "retrain_seed", "test_images"]
+    pd.read_csv(old / records.RETRAINED).drop(columns=added).to_csv(old / records.RETRAINED, index=False)
+    assert call("report", old).exit_code == 0
+    assert "for 2 epochs with 1 seed" in (old / "report.html").read_text()
+    assert call("resume", old).exit_code == 0
+    assert sorted(p.name for p in (old / "networks").glob("*.pt")) == ["0.pt", "1.pt"][: len(members)]
 
 
 def test_resuming_a_finished_run_changes_no_record_and_starts_no_ray(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -329,7 +355,7 @@ def test_a_search_goes_on_elsewhere_and_names_both_machines(tmp_path: Path) -> N
 def test_a_network_retrained_elsewhere_adds_that_machine(done: Path, tmp_path: Path) -> None:
     assert "Machines that took part: processor" in (done / "report.html").read_text()
     shutil.copytree(done, tmp_path / "run")
-    (tmp_path / "run" / "networks" / "0.json").unlink()
+    next((tmp_path / "run" / "networks").glob("*.json")).unlink()
     resumed = spawn("resume", tmp_path / "run", **OTHER_KERNELS)
     output, _ = resumed.communicate(timeout=300)
     assert resumed.returncode == 0 and "warning: 2 kinds of machines took part" in output, output

@@ -37,9 +37,16 @@ def result(problem: pr.Problem, tmp_path_factory: pytest.TempPathFactory) -> pr.
 def test_a_result_has_the_front_with_units_and_every_evaluation(result: pr.Result) -> None:
     assert result.finished and 0 < result.hypervolume <= 1
     front = result.front
-    assert list(front.columns) == ["arch", "error_percent", "parameters", "test_error_percent"]
-    assert front.attrs["units"] == {"error_percent": "%", "parameters": "", "test_error_percent": "%"}
-    assert front["error_percent"].is_monotonic_increasing and front["test_error_percent"].notna().sum() == 1
+    assert {"member", "arch", "standing", "error_percent", "parameters", "test_error_percent"} <= set(front.columns)
+    units = front.attrs["units"]
+    assert [units[c] for c in ("error_percent", "parameters", "test_error_percent", "test_error_low_percent")] == [
+        "%",
+        "",
+        "%",
+        "%",
+    ]
+    assert front["test_error_percent"].notna().tolist() == [True] + [False] * (len(front) - 1)
+    assert front["error_percent"].iloc[1:].is_monotonic_increasing
     assert set(front["arch"]) <= set(result.evaluations["arch"])
     assert result.report().read_text().startswith("<!")
 

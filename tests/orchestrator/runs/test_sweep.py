@@ -92,8 +92,14 @@ def test_a_sweep_in_process_stopped_and_resumed(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.usefixtures("cluster")
 def test_a_sweep_is_one_tune_grid(tmp_path: Path) -> None:
     assert ray.is_initialized()
-    path = write_toml(tmp_path, searcher={"name": "proxyless-r", "samples": 4}, workers={"ray": True, "count": 1})
+    timed = {"error": {}, "parameters": {}, "latency": {"seconds": 0.001}}
+    method, workers = {"name": "proxyless-r", "samples": 4}, {"ray": True, "count": 1}
+    path = write_toml(tmp_path, searcher=method, workers=workers, objectives=timed)
     done = call("search", path, "--sweep", "searcher.power=0.02,0.2", "--out", tmp_path / "out")
     assert done.exit_code == 0, done.output
     merged_front_is_right(tmp_path / "out", 2)
-    assert len(list((tmp_path / "out").glob("tune/search-*/trial-*"))) == 2
+    grid, *alone = sorted((tmp_path / "out").glob("tune/search-*"))
+    assert len(list(grid.glob("trial-*"))) == 2
+    # Members are timed again in one search after the other.
+    assert [len(list(run.glob("trial-*"))) for run in alone] == [1, 1]
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["timed_again"]

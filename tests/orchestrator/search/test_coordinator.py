@@ -19,6 +19,7 @@ from orchestrator.config.settings import Front
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import InputError, RunError
 from orchestrator.objectives.base import Metrics
+from orchestrator.runs.directory import timing_is_due
 from orchestrator.runs.report import write_report
 from orchestrator.search.checkpoint import alone_in
 from orchestrator.search.coordinator import Coordinator
@@ -438,6 +439,56 @@ def test_nothing_keeps_the_limits(digits: Dataset, tmp_path: Path) -> None:
     assert pd.read_csv(tmp_path / "r/front.csv").empty
     write_report(plan, tmp_path / "r")
     assert "No network that was measured keeps the limits" in (tmp_path / "r/report.html").read_text()
+
+
+class Timed(FakeEvaluator):
+    """Networks take a millisecond per thousand parameters, alone; while others run some take three times as long."""
+
+    def measure_on_device(self, architectures: Sequence[Architecture]) -> list[Metrics]:
+        alone = self.measure_alone(architectures)
+        return [{key: (1 + 2 * (sum(a) % 2)) * m[key] for key in m} for a, m in zip(architectures, alone, strict=True)]
+
+    def measure_alone(self, architectures: Sequence[Architecture]) -> list[Metrics]:
+        self.calls.append("alone")
+        return [{"latency_ms": self.space.parameters(a) / 1000, "latency_iqr_ms": 0.1} for a in architectures]
+
+
+def timed_plan(data: Dataset) -> SearchPlan:
+    sections = FAKE | {"training": {"name": f"{__name__}:Timed"}}
+    return tiny_plan(data, **sections, objectives={"error": {}, "macs": {}, "latency": {}})
+
+
+def test_members_are_timed_again_alone_and_the_front_is_made_of_these_times(digits: Dataset, tmp_path: Path) -> None:
+    plan = timed_plan(digits)
+    assert run(plan, tmp_path / "straight")[0]
+    rows, front = table(tmp_path / "straight"), pd.read_csv(tmp_path / "straight" / records.FRONT)
+    again = rows[rows["kind"] == records.TIMED]
+    assert len(again) and (rows.index[-len(again) :] == again.index).all() and again["arch"].is_unique
+    assert set(front["arch"]) <= set(again["arch"]), "a network that was not timed again does not compare"
+    assert (front["latency_ms"] * 4096 * 1000).tolist() == pytest.approx(front["macs"].tolist())
+    searched = rows[(rows["kind"] != records.TIMED) & rows["arch"].isin(front["arch"])]
+    assert searched["latency_ms"].max() > front["latency_ms"].max(), "the search's own timings stay in its records"
+    summary = json.loads((tmp_path / "straight" / records.SUMMARY).read_text())
+    assert summary["timed_again"] and 0 <= summary["spent"]["seconds_timing"] < summary["spent"]["seconds"]
+    stopped_and_continued_is_as_straight(plan, 3, tmp_path / "straight", tmp_path / "stopped")
+    before = timeless(tmp_path / "straight")
+    assert run(plan, tmp_path / "straight")[0] and timeless(tmp_path / "straight") == before
+
+
+def test_timing_can_wait_and_an_interruption_of_it_leaves_no_trace(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = timed_plan(digits)
+    run(plan, tmp_path / "straight")
+    (tmp_path / "later" / "checkpoints").mkdir(parents=True)
+    assert Coordinator(plan, tmp_path / "later", plan.build_evaluator(), timing=False).run(lambda: False, ignore)
+    assert timing_is_due(tmp_path / "later") and not timing_is_due(tmp_path / "straight")
+    with monkeypatch.context() as patched:
+        patched.setattr(Coordinator, "state_dict", lambda self: 1 / 0)  # after the rows, before the checkpoint
+        with pytest.raises(ZeroDivisionError):
+            run(plan, tmp_path / "later")
+    assert run(plan, tmp_path / "later")[0] and not timing_is_due(tmp_path / "later")
+    assert timeless(tmp_path / "later") == timeless(tmp_path / "straight")
 
 
 def scratch(data: Dataset, **searcher: Any) -> SearchPlan:

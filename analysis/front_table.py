@@ -1,0 +1,120 @@
+"""Table of a front's members as text, the same on the page and on the console."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from analysis import members
+from analysis.records import (
+    CONFIDENCE,
+    COUNTS,
+    MEMBER,
+    STANDING,
+    TEST_ERROR,
+    TEST_HIGH,
+    TEST_LOW,
+    TIED_WITH,
+    margins,
+    spreads_of,
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A member.
+
+    Args:
+        arch: Its notation.
+        cells: A value for each head, with what follows it in smaller print, if anything does.
+        faint: Whether it is shown in grey: another one beats it, or a limit rules it out.
+    """
+
+    arch: str
+    cells: list[tuple[str, str]]
+    faint: bool
+
+
+def lead(front: pd.DataFrame, summary: Mapping[str, Any]) -> list[str]:
+    """Lines above the table; arguments as for `heads`."""
+    retrained = members.hypervolume(front, summary)
+    if retrained is None:
+        return [f"The front: hypervolume {summary['hypervolume']:.3f}"]
+    known, order = members.retrained(front), members.agreement(front, next(iter(summary["objectives"])))
+    tau = f"; tau of the search's order with the true one {order.value:+.2f}" if order.known else ""
+    return [
+        f"The front: hypervolume {retrained:.3f} after retraining, {summary['hypervolume']:.3f} by the errors of the search",
+        f"{len(known)} networks were {members.protocol(front)}, with {CONFIDENCE:.0%} intervals; "
+        f"{len(members.on_front(front))} of them stay non-dominated{tau}",
+    ]
+
+
+def heads(front: pd.DataFrame, summary: Mapping[str, Any], *, short: bool = False) -> list[str]:
+    """Heads of the table.
+
+    Args:
+        front: Rows as `members.table` returns them.
+        summary: Content of summary.json.
+        short: Name columns as the files do, instead of writing titles.
+    """
+    error, *costs = summary["objectives"] if short else summary["objectives"].values()
+    standing = ["standing"] if _has_standing(front) else []
+    if TEST_ERROR not in front:
+        return ["#", *standing, error, *costs]
+    test = TEST_ERROR if short else f"test error (%), {CONFIDENCE:.0%} interval"
+    return ["#", *standing, test, *costs, error if short else f"{error}, in the search"]
+
+
+def rows(front: pd.DataFrame, summary: Mapping[str, Any]) -> list[Row]:
+    """Rows of the table, in order; arguments as for `heads`."""
+    error, *costs = summary["objectives"]
+    spreads, margin = spreads_of(summary), margins(front, error)
+    listed = []
+    for (_, row), half in zip(front.iterrows(), margin, strict=True):
+        searched = (number(error, row[error]), _plus_minus(error, half))
+        cells = [(str(row[MEMBER]), "")]
+        if _has_standing(front):
+            cells.append((members.words(row), ""))
+        if TEST_ERROR in front:
+            known = not pd.isna(row[TEST_ERROR])
+            cells.append((number(TEST_ERROR, row[TEST_ERROR]), interval(row)) if known else ("", ""))
+        else:
+            cells.append(searched)
+        cells += [(number(c, row[c]), _plus_minus(c, row[spreads[c]]) if c in spreads else "") for c in costs]
+        if TEST_ERROR in front:
+            cells.append(searched)
+        listed.append(Row(str(row["arch"]), cells, row.get(STANDING) in (members.BEATEN, members.OUTSIDE)))
+    return listed
+
+
+def _has_standing(front: pd.DataFrame) -> bool:
+    return STANDING in front or (TIED_WITH in front and bool(front[TIED_WITH].notna().any()))
+
+
+def _plus_minus(column: str, half: float) -> str:
+    return "" if pd.isna(half) else f"\N{PLUS-MINUS SIGN}{number(column, half)}"
+
+
+def interval(row: pd.Series) -> str:
+    """Format the interval of a member's test error, in percent."""
+    return f"({row[TEST_LOW]:.1f}\N{EN DASH}{row[TEST_HIGH]:.1f})"
+
+
+def test_error(row: pd.Series) -> str:
+    """Format a member's test error with its interval, in percent."""
+    return f"{number(TEST_ERROR, row[TEST_ERROR])} {interval(row)}"
+
+
+def number(column: str, value: float) -> str:
+    """Format a cost for reading: counts in full, percentages and measurements with their significant digits.
+
+    Args:
+        column: Name of the cost, which tells counts and percentages.
+        value: The cost in the column's unit.
+    """
+    if column in COUNTS or (value >= 100 and not column.endswith("_percent")):
+        return f"{value:,.0f}"
+    return f"{value:.2f}" if value >= 0.1 or not value else f"{value:.2g}"

@@ -1,0 +1,233 @@
+"""Members of a front after the search: which of them stay non-dominated once trained from scratch, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+from scipy.stats import t as student
+
+from analysis import pareto, records
+from analysis.pareto import ROUNDING, Floats
+from analysis.records import BEATEN_BY, CONFIDENCE, MEMBER, STANDING, TEST_ERROR, TEST_HIGH, TEST_LOW, TIED_WITH
+from analysis.trust import Interval, tau
+
+FRONT, BEATEN, OUTSIDE, UNTRAINED = "front", "beaten", "over a limit", "not retrained"
+"""Standings: non-dominated among the networks that were trained from scratch, or not, or not to be compared."""
+
+
+def table(
+    front: pd.DataFrame,
+    retrained: pd.DataFrame | None,
+    objectives: Sequence[str],
+    spreads: Mapping[str, str],
+    limits: Mapping[str, float],
+) -> pd.DataFrame:
+    """Make the front anew from the members that were trained from scratch.
+
+    Args:
+        front: The search's front, as `records.read_front` returns it.
+        retrained: A row for each training, as `records.read_retrained` returns it, or None.
+        objectives: Names of the cost columns, the error first.
+        spreads: Column of the interquartile range of each timed objective.
+        limits: Upper bound of each objective that has one; that of the error counts for the test error.
+
+    Returns:
+        The rows of `front` with further columns: `tied_with` where something was timed, and after retraining `standing`,
+        `beaten_by`, and the test error with its interval, images, epochs and seeds. The retrained front comes first, the lowest
+        test error at its top; then the members that another one beats; then those that were not retrained.
+    """
+    tested = _tested(retrained)
+    members = front.copy() if tested is None else front.merge(tested, on="arch", how="left")
+    judged = pd.Series(False, members.index) if tested is None else members[TEST_ERROR].notna()
+    if spreads:
+        members[TIED_WITH] = pd.array([None] * len(members), dtype="Int64")
+        # Errors of different kinds do not compare.
+        for rows, error in ((members[judged], TEST_ERROR), (members[~judged], objectives[0])):
+            if len(rows):
+                noise = np.stack([rows[spreads[c]] if c in spreads else np.zeros(len(rows)) for c in objectives], axis=1)
+                others = ties(rows[[error, *objectives[1:]]].to_numpy(dtype=float), noise)
+                numbers = [pd.NA if other is None else rows[MEMBER].iloc[other] for other in others]
+                members.loc[rows.index, TIED_WITH] = pd.array(numbers, dtype="Int64")
+    if not judged.any():
+        return members
+    costs = true_costs(members[judged], objectives)
+    over = pareto.violations(costs, [limits.get(c) for c in objectives]) > 0
+    kept = np.flatnonzero(~over)
+    best = kept[pareto.non_dominated(costs[kept])]
+    standing, beaten_by = np.where(over, OUTSIDE, BEATEN).astype(object), [pd.NA] * len(costs)
+    standing[best] = FRONT
+    for i in set(kept) - set(best):
+        beaten_by[i] = next(members.loc[judged, MEMBER].iloc[j] for j in best if (costs[j] <= costs[i]).all())
+    members[STANDING], members[BEATEN_BY] = UNTRAINED, pd.array([None] * len(members), dtype="Int64")
+    members.loc[judged, STANDING], members.loc[judged, BEATEN_BY] = standing, pd.array(beaten_by, dtype="Int64")
+    rank = members[STANDING].map({FRONT: 0, BEATEN: 1, OUTSIDE: 2, UNTRAINED: 3})
+    by = members.assign(**{STANDING: rank}).sort_values([STANDING, TEST_ERROR, MEMBER]).index
+    first = [c for c in (MEMBER, *records.AFTERWARDS) if c in members]
+    return members.loc[by, [*first, *members.columns.drop(first)]].reset_index(drop=True)
+
+
+def of_run(front: pd.DataFrame, retrained: pd.DataFrame | None, summary: Mapping[str, Any]) -> pd.DataFrame:
+    """Call `table` with what summary.json says of objectives, spreads and limits."""
+    return table(front, retrained, list(summary["objectives"]), records.spreads_of(summary), summary["limits"])
+
+
+def ties(costs: Floats, spreads: Floats) -> list[int | None]:
+    """Find points that are on a front by noise alone: another one is no worse but for differences within their spreads.
+
+    Two measurements differ by noise where their difference is below the root of the sum of their squared interquartile ranges.
+
+    Args:
+        costs: (points, objectives).
+        spreads: (points, objectives), interquartile ranges of repeated timings; 0 for what is computed.
+
+    Returns:
+        For each point the index of the first such other one, or None.
+    """
+    size = ROUNDING * np.abs(costs).max(axis=0, initial=0.0)
+    found: list[int | None] = []
+    for point, spread in zip(costs, spreads, strict=True):
+        noise = np.hypot(spread, spreads)
+        ahead = costs - point > size  # where the point is better
+        within = (ahead & (costs - point < noise)) | ~ahead
+        others = np.flatnonzero(within.all(axis=1) & ahead.any(axis=1))
+        found.append(int(others[0]) if len(others) else None)
+    return found
+
+
+def beaten(costs: Floats, noise: Floats) -> NDArray[np.bool_]:
+    """Tell which points another one dominates by more than the noise of each objective.
+
+    Args:
+        costs: (points, objectives).
+        noise: (points, objectives), half-widths or spreads that add in quadrature; 0 for what is computed.
+    """
+    gap = costs + np.hypot(noise, noise[:, None]) - costs[:, None]  # of others to a point: (points, others, objectives)
+    dominated: NDArray[np.bool_] = np.all(gap <= 0, axis=2) & np.any(gap < 0, axis=2)
+    return np.asarray(np.any(dominated, axis=1), dtype=np.bool_)
+
+
+def true_costs(members: pd.DataFrame, objectives: Sequence[str]) -> Floats:
+    """Costs of retrained members, (members, objectives), with the test error in the place of the search's."""
+    return pareto.as_costs(members[[TEST_ERROR, *objectives[1:]]].to_numpy())
+
+
+def hypervolume(members: pd.DataFrame, summary: Mapping[str, Any]) -> float | None:
+    """Hypervolume of the retrained front by its test errors, relative to the search's reference point; None without one.
+
+    Args:
+        members: Rows as `table` returns them.
+        summary: Content of summary.json.
+    """
+    if STANDING not in members:
+        return None
+    reference = summary["reference_point"]
+    return pareto.hypervolume(true_costs(on_front(members), list(reference)), list(reference.values()))
+
+
+def wilson(error: float, images: int) -> tuple[float, float]:
+    """Wilson's interval of an error rate, in percent.
+
+    Args:
+        error: Share of the images that were classified wrongly, in percent.
+        images: Number of test images.
+    """
+    wrong = min(images, max(0, round(error * images / 100)))
+    interval = binomtest(wrong, images).proportion_ci(CONFIDENCE, method="wilson")
+    return 100 * float(interval.low), 100 * float(interval.high)
+
+
+def _tested(retrained: pd.DataFrame | None) -> pd.DataFrame | None:
+    """Combine the trainings of each architecture: the mean test error with its interval.
+
+    Seeds share their test images, so more seeds do not narrow Wilson's interval. Student's interval of their mean comes on
+    top, in quadrature.
+    """
+    if retrained is None or retrained.empty:
+        return None
+    rows = []
+    for arch, trainings in retrained.groupby("arch", sort=False):
+        errors, images = trainings[TEST_ERROR].to_numpy(dtype=float), int(trainings[records.TEST_IMAGES].iloc[0])
+        mean = float(errors.mean())
+        low, high = wilson(mean, images)
+        between = _of_the_mean(errors) if len(errors) > 1 else 0.0
+        rows.append(
+            {
+                "arch": arch,
+                TEST_ERROR: mean,
+                TEST_LOW: max(0.0, mean - float(np.hypot(mean - low, between))),
+                TEST_HIGH: min(100.0, mean + float(np.hypot(high - mean, between))),
+                records.TEST_IMAGES: images,
+                records.EPOCHS: int(trainings[records.EPOCHS].iloc[0]),
+                records.SEEDS: len(trainings),
+            }
+        )
+    counts = (records.TEST_IMAGES, records.EPOCHS, records.SEEDS)
+    return pd.DataFrame(rows).astype(dict.fromkeys(counts, "Int64"))
+
+
+def _of_the_mean(values: Floats) -> float:
+    """Half of Student's interval of the mean."""
+    error = float(values.std(ddof=1)) / len(values) ** 0.5
+    return float(student.ppf(0.5 + CONFIDENCE / 2, len(values) - 1) * error)
+
+
+def on_front(members: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the retrained front; of the search's where nothing was retrained."""
+    return members[members[STANDING] == FRONT] if STANDING in members else members
+
+
+def retrained(members: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the members that were trained from scratch."""
+    return members[members[TEST_ERROR].notna()] if TEST_ERROR in members else members.head(0)
+
+
+def agreement(members: pd.DataFrame, error: str) -> Interval:
+    """Kendall's tau of the search's error, column `error`, and the test error, over the retrained members."""
+    known = retrained(members)
+    return tau(known[error], known[TEST_ERROR] if len(known) else known[error])
+
+
+def noisy(members: pd.DataFrame, spreads: Mapping[str, str]) -> list[str]:
+    """Warn of timings whose interquartile range is above their value, as sentences without a full stop.
+
+    Args:
+        members: Rows as `table` returns them.
+        spreads: Column of the interquartile range of each timed objective.
+    """
+    return [
+        f"the interquartile range of {column} of network {row[MEMBER]} is above its value "
+        f"({row[column]:.3g} \N{PLUS-MINUS SIGN} {row[spread]:.3g}): something else "
+        "ran on the device; time it on a quiet machine"
+        for column, spread in spreads.items()
+        for _, row in members.iterrows()
+        if row[spread] > row[column]
+    ]
+
+
+def words(row: pd.Series) -> str:
+    """Say how a member stands: "front", "beaten by 2", "front, tie with 3"; "" where there is nothing to say."""
+    said = [str(row[STANDING])] if STANDING in row else []
+    if STANDING in row and not pd.isna(row[BEATEN_BY]):
+        said = [f"{BEATEN} by {int(row[BEATEN_BY])}"]
+    if said in ([], [FRONT]) and not pd.isna(row.get(TIED_WITH)):
+        said.append(f"tie with {int(row[TIED_WITH])}")
+    return ", ".join(said)
+
+
+def protocol(members: pd.DataFrame) -> str:
+    """Say how the retrained members were trained and tested, as a clause."""
+    known = retrained(members)
+
+    def listed(column: str, unit: str) -> str:
+        values = sorted({int(value) for value in known[column]})
+        return f"{' or '.join(f'{value:,}' for value in values)} {unit}{'s' * (values != [1])}"
+
+    return (
+        f"trained from scratch for {listed(records.EPOCHS, 'epoch')} with {listed(records.SEEDS, 'seed')} and tested on "
+        f"{listed(records.TEST_IMAGES, 'image')}"
+    )
