@@ -60,6 +60,7 @@ def test_replicas_stay_in_step_and_share_out_the_work(statistics: str) -> None:
         assert replicas.measure_on_batch(asked, 0) == alone.measure_on_batch(asked, 0)
         assert replicas.measure(asked[:1]) == alone.measure(asked[:1])
         assert replicas.score(asked, ["zico"]) == alone.score(asked, ["zico"])
+        assert replicas.train_alone(asked[:2], 1) == alone.train_alone(asked[:2], 1)
         # A replica differentiates its half of the batch; normalisation makes that close to, not equal to, the whole.
         loss, cotangents = replicas.differentiate(uniform, 0)
         expected, slopes = alone.differentiate(uniform, 0)
