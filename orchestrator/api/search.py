@@ -14,7 +14,7 @@ from orchestrator.api.result import Result
 from orchestrator.config.experiment import Experiment, searcher_component, training_component
 from orchestrator.config.plan import SearchPlan
 from orchestrator.config.problem import Problem
-from orchestrator.config.settings import Budget, Retraining, Workers
+from orchestrator.config.settings import Budget, Proxy, Retraining, Workers
 from orchestrator.errors import InputError, Interrupted
 from orchestrator.registry import Component, check_subclass
 from orchestrator.runs.directory import check_out, open_run
@@ -32,6 +32,7 @@ def search(
     workers: Workers | None = None,
     training: str | Component | Mapping[str, Any] = "supernet",
     retrain: Retraining | None = None,
+    proxy: Proxy | None = None,
     seed: int = 0,
     out: str | Path | None = None,
     callbacks: Sequence[Callback] = (),
@@ -46,6 +47,7 @@ def search(
         workers: What it runs on; by default two Ray actors on this machine or the cluster that Ray is connected to.
         training: The evaluator: a name, one of `paretoray.evaluators` with settings, or settings of `supernet`.
         retrain: How members of the front are trained at the end.
+        proxy: Smaller networks and data to train and judge on; by default the problem's own.
         seed: Of all chance but the split of the data.
         out: The run directory, which must not exist; by default below `runs/`, named after the searcher, the data and the time.
         callbacks: Told of every evaluation, front and stage.
@@ -64,7 +66,14 @@ def search(
         >>> result = pr.search(problem, "random-search", budget=pr.Budget(epochs=4))  # doctest: +SKIP
     """
     plan = make_plan(
-        problem, searcher, budget=budget, workers=workers or Workers(), training=training, retrain=retrain, seed=seed
+        problem,
+        searcher,
+        budget=budget,
+        workers=workers or Workers(),
+        training=training,
+        retrain=retrain,
+        proxy=proxy,
+        seed=seed,
     )
     experiment = plan.experiment
     name = re.sub(r"[^\w.-]", "-", f"{experiment.searcher.name}-{experiment.data.name}")
@@ -81,6 +90,7 @@ def make_plan(
     workers: Workers,
     training: str | Component | Mapping[str, Any],
     retrain: Retraining | None = None,
+    proxy: Proxy | None = None,
     seed: int,
 ) -> SearchPlan:
     """Put a search together from its parts, as `search` takes them. Raises InputError where they do not go together."""
@@ -95,6 +105,7 @@ def make_plan(
         budget=budget or Budget(),
         workers=workers,
         retrain=retrain or Retraining(),
+        proxy=proxy or Proxy(),
         seed=seed,
     )
     return SearchPlan(experiment.checked(), problem)

@@ -22,7 +22,7 @@ from orchestrator.cluster.trials import REPORT_EVERY, resilient
 from orchestrator.config.experiment import searcher_component, training_component
 from orchestrator.config.plan import SearchPlan
 from orchestrator.config.problem import Problem
-from orchestrator.config.settings import Budget, Workers
+from orchestrator.config.settings import Budget, Proxy, Workers
 from orchestrator.errors import InputError
 from orchestrator.machine import threads
 from orchestrator.registry import Component, keywords
@@ -41,6 +41,7 @@ def trainable(
     budget: Budget | None = None,
     workers: Workers | None = None,
     training: str | Component | Mapping[str, Any] = "supernet",
+    proxy: Proxy | None = None,
     seed: int = 0,
 ) -> Callable[[dict[str, Any]], None]:
     """Make a whole search the trainable of a user's own Tuner.
@@ -58,6 +59,7 @@ def trainable(
         budget: What each search may spend; by default 75 epochs.
         workers: What each search runs on, which is what a trial reserves; by default one CPU in the trial's own process.
         training: The evaluator, as for `paretoray.search`.
+        proxy: Smaller networks and data to train and judge on; by default the problem's own.
         seed: Of all chance but the split of the data.
 
     Returns:
@@ -73,7 +75,7 @@ def trainable(
         >>> tune.Tuner(search, param_space={"seed": tune.grid_search([0, 1, 2])}).fit()         # doctest: +SKIP
     """
     workers = workers or Workers(ray=False, count=1)
-    plan = make_plan(problem, searcher, budget=budget, workers=workers, training=training, seed=seed)
+    plan = make_plan(problem, searcher, budget=budget, workers=workers, training=training, proxy=proxy, seed=seed)
     plan.build_searcher()
     alone = [{"CPU": float(workers.cpus)} | ({"GPU": workers.gpus} if workers.gpus else {})]
     # A coordinator over actors mostly waits, so its bundle is empty; then one for each actor.

@@ -9,7 +9,7 @@ from typing import Any
 import tomli_w
 
 from orchestrator.config.problem import Goal, Problem, Sources, goals_of
-from orchestrator.config.settings import Budget, Retraining, Workers
+from orchestrator.config.settings import Budget, Proxy, Retraining, Workers
 from orchestrator.config.spaces import space_component
 from orchestrator.data import loaders
 from orchestrator.data.dataset import Dataset
@@ -20,7 +20,7 @@ from orchestrator.evaluators.supernet import Supernet
 from orchestrator.registry import Component, find, keywords, known, name_of, nearest
 from searchers import Searcher
 
-SECTIONS = ("data", "space", "searcher", "objectives", "training", "budget", "workers", "retrain")
+SECTIONS = ("data", "space", "proxy", "searcher", "objectives", "training", "budget", "workers", "retrain")
 EVALUATORS: dict[str, type[Evaluator]] = {"supernet": Supernet, "from-scratch": FromScratch}
 """Evaluators of ours by name: weights that all networks share, or each network by itself."""
 
@@ -49,6 +49,7 @@ class Experiment:
         budget: What the search may spend.
         workers: What it runs on.
         retrain: How members of the front are trained at the end.
+        proxy: Smaller networks and data, on which the search trains and judges.
         seed: Of all chance but the split of the data.
     """
 
@@ -60,6 +61,7 @@ class Experiment:
     budget: Budget = field(default_factory=Budget)
     workers: Workers = field(default_factory=Workers)
     retrain: Retraining = field(default_factory=Retraining)
+    proxy: Proxy = field(default_factory=Proxy)
     seed: int = 0
 
     @classmethod
@@ -93,6 +95,7 @@ class Experiment:
             budget=Budget(**keywords(Budget, merged["budget"], "budget")),
             workers=workers,
             retrain=Retraining(**keywords(Retraining, merged["retrain"], "retrain")),
+            proxy=Proxy(**keywords(Proxy, merged["proxy"], "proxy")),
             seed=seed,
         )
         return experiment.checked()
@@ -125,6 +128,7 @@ class Experiment:
                 "seed": self.seed,
                 "data": self.data.to_dict(),
                 "space": self.space.to_dict(),
+                **({"proxy": self.proxy.to_dict()} if self.proxy else {}),
                 "searcher": self.searcher.to_dict(),
                 "objectives": {name: goal.to_dict() for name, goal in self.objectives.items()},
                 "training": self.training.to_dict(),

@@ -8,7 +8,7 @@ from typing import Any
 
 from orchestrator.config.experiment import Experiment, evaluator_class
 from orchestrator.config.problem import Problem
-from orchestrator.config.settings import Budget, Retraining, Workers
+from orchestrator.config.settings import Budget, Proxy, Retraining, Workers
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import InputError
 from orchestrator.evaluators.base import Evaluator, Schedule
@@ -40,6 +40,20 @@ class SearchPlan:
     def on(self, data: Dataset) -> SearchPlan:
         """Return the same plan on other data of the same shape and classes, as on a part of it."""
         return replace(self, problem=self.problem.on(data))
+
+    @property
+    def proxy(self) -> Proxy:
+        """What the search trains and judges on; false where that is the target."""
+        return self.experiment.proxy
+
+    @property
+    def trained(self) -> Problem:
+        """The problem on which weights are trained and networks judged: at the proxy, where the experiment has one."""
+        return self.problem.at(self.proxy)
+
+    def at_proxy(self) -> SearchPlan:
+        """Return a plan whose target is the proxy of this one, to look into weights that were trained there."""
+        return SearchPlan(replace(self.experiment, proxy=Proxy()), self.trained)
 
     @property
     def budget(self) -> Budget:
@@ -80,7 +94,7 @@ class SearchPlan:
             self.experiment.training.settings,
             epochs=self.budget.epochs,
             interval=self.budget.interval,
-            images=len(self.problem.data.train),
+            images=len(self.trained.data.train),
             workers=self.workers.count,
         )
 
@@ -145,9 +159,10 @@ class SearchPlan:
             world: How many there are.
             probes: Objectives that run networks; None for those of the problem.
         """
-        return evaluator_class(self.experiment.training).create(
-            self.problem.space,
-            self.problem.data,
+        at = self.trained
+        evaluator = evaluator_class(self.experiment.training).create(
+            at.space,
+            at.data,
             self.problem.probes if probes is None else probes,
             self.experiment.training.settings,
             searcher=self.searcher_class,
@@ -156,6 +171,9 @@ class SearchPlan:
             rank=rank,
             world=world,
         )
+        if at is not self.problem:
+            evaluator.target = (self.problem.space, self.problem.data)
+        return evaluator
 
     def in_process(self) -> SearchPlan:
         """Return the same search with one replica in this process."""

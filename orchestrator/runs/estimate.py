@@ -39,6 +39,7 @@ def estimate(plan: SearchPlan) -> dict[str, Any]:
         "data": f"{problem.sources.data.name}: {len(data.train)} images for weights, {len(data.valid)} for architectures, "
         f"{len(data.test)} for the final test; {len(data.classes)} classes of {'x'.join(map(str, data.image))}",
         "space": f"{problem.sources.space.name}: {size(problem.space)} architectures",
+        **({"proxy": plan.proxy.words} if plan.proxy else {}),
         "searcher": plan.experiment.searcher.name,
         "objectives": ", ".join(o.title for o in problem.objectives),
         "search": what,
@@ -91,14 +92,14 @@ def _measuring(evaluator: Evaluator, architecture: tuple[int, ...], full: bool) 
 
 def _search_from_scratch(plan: SearchPlan, here: SearchPlan) -> tuple[str, float]:
     """Describe the search, and return its seconds on one worker."""
-    data, largest = plan.problem.data, plan.problem.space.largest()
+    data, largest = plan.trained.data, plan.problem.space.largest()
     settings = plan.experiment.training.settings
     each, samples = settings["epochs"], plan.schedule.rounds * plan.workers.count
     # A few steps of the largest network tell what an epoch takes.
     images = min(len(data.train), 4 * settings["batch"])
     few = replace(data, train=Part(data.train.images[:images], data.train.labels[:images]), source=None)
     short = replace(here.experiment.training, settings={**settings, "epochs": 1})
-    one_epoch = here.varied(training=short).on(few).build_evaluator()
+    one_epoch = here.at_proxy().varied(training=short).on(few).build_evaluator()
     evaluator = here.build_evaluator()
     seconds = _timed(lambda: one_epoch.measure([largest])) * each * len(data.train) / images
     seconds += _timed(lambda: evaluator.measure_on_device([largest]))

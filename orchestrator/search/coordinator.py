@@ -41,7 +41,7 @@ class Coordinator:
         self.plan, self.directory, self.evaluator = plan, directory, evaluator
         self.searcher = plan.build_searcher()
         self.spending = Spending(plan.budget, plan.schedule)
-        self.recorder = Recorder(directory, plan.problem, self.spending, plan.seed)
+        self.recorder = Recorder(directory, plan.problem, self.spending, plan.seed, str(plan.proxy) if plan.proxy else None)
         # Networks that have weights of their own, or have just been trained, are measured once and on everything.
         full = not plan.shares_weights or self.searcher.full_validation
         self.assessor = Assessor(plan.problem, evaluator, self.recorder, self.spending, full=full)
@@ -108,7 +108,7 @@ class Coordinator:
             rounds=self.spending.schedule.rounds,
             evaluations=self.spending.evaluations,
             best_error=min((e.costs[0] for e in self.archive.front), default=None),
-            judged_on="the validation part" if self.assessor.full else "one batch",
+            judged_on=("the validation part" if self.assessor.full else "one batch") + " of the proxy" * bool(self.plan.proxy),
             hypervolume=self.archive.hypervolume,
             fraction=min(1.0, self.spending.fraction),
             seconds=self.spending.seconds,
@@ -182,15 +182,16 @@ def identity(plan: SearchPlan) -> dict[str, Any]:
     schedule = {"rounds": plan.schedule.rounds, "interval": plan.budget.interval, "workers": plan.workers.count}
     for objective in plain["objectives"].values():
         objective.pop("file", None)  # where it lies does not matter
-    return {name: plain[name] for name in sections} | {"images": images_of(plan), "schedule": schedule}
+    same = {name: plain[name] for name in (*sections, "proxy") if name in plain}
+    return same | {"images": images_of(plan), "schedule": schedule}
 
 
 def check_identity(plan: SearchPlan, state: dict[str, Any]) -> None:
     """Raise RunError for a checkpoint of another experiment, or of other data."""
     now = identity(plan)
-    for name, saved in state["made_by"].items():
-        if saved != now[name]:
+    for name in now | state["made_by"]:
+        saved, given = state["made_by"].get(name), now.get(name)
+        if saved != given:
             raise RunError(
-                f"the checkpoint was made with another {name}: {saved}, now {now[name]}; put it back as it was, or start a new "
-                "run"
+                f"the checkpoint was made with another {name}: {saved}, now {given}; put it back as it was, or start a new run"
             )
