@@ -88,8 +88,8 @@ def shrunk(space: SearchSpace, proxy: Proxy, classes: int) -> SearchSpace:
     for key, value in proxy.numbers.items():
         said = f"proxy.{key} = {value}"
         if key not in own:
-            others = f", which has fewer {' and '.join(space.extent)} only" if space.extent else ""
-            raise InputError(f"{said}: {space.name} has no proxy with fewer {key}{others}; leave it out")
+            only = f"fewer {' and '.join(space.extent)}" if space.extent else "smaller images and less data"
+            raise InputError(f"{said}: a proxy of {space.name} cannot have fewer {key}, only {only}; leave it out")
         if value > own[key]:
             raise InputError(f"{said}: the target has {own[key]}; write at most {own[key]}")
         try:
