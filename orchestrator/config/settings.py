@@ -150,6 +150,20 @@ class Proxy(Section, section="proxy"):
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
     without: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()
 
+    @classmethod
+    def parse(cls, text: str) -> Proxy:
+        """Read what `str` writes, `size=8,cells=3`; a name without a key is one more class of `without`. Raises InputError."""
+        given: dict[str, Any] = {}
+        for part in text.split(",") if text != "target" else ():
+            key, equals, value = part.strip().partition("=")
+            if not equals and "without" in given:
+                given["without"].append(key)
+            elif not equals:
+                raise InputError(f"proxy {text!r}: write KEY=VALUE, several with commas, as in size=8,cells=3")
+            else:
+                given[key] = [value] if key == "without" else value
+        return cls(**keywords(cls, given, "proxy"))
+
     def __bool__(self) -> bool:
         """Tell whether it asks for anything but the target."""
         return bool(self.to_dict())
