@@ -268,8 +268,7 @@ def draw_proxies(ax: Axes, names: Sequence[str], seconds: np.ndarray, within: np
     ax.xaxis.set_minor_formatter(NullFormatter())
     behind = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.6}
     for name, x, y in zip(names, seconds, within[:, 0], strict=True):
-        at = {"xytext": (-6, 4), "textcoords": "offset points", "ha": "right"}
-        ax.annotate(name, (x, y), fontsize=8, bbox=behind, **at)
+        ax.annotate(name, (x, y), (-6, 4), textcoords="offset points", ha="right", fontsize=8, bbox=behind)
     ax.set_xlabel("seconds of training a network")
     ax.set_ylabel("concordance within cost levels")
 

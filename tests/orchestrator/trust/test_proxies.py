@@ -21,11 +21,13 @@ SECTIONS: dict[str, Any] = {
     "searcher": {"name": "random-search"},
     "retrain": {"members": 0, "epochs": 1, "batch": 32, "lr": 0.1},
 }
-FEW = ("--proxy", "size=4,cells=1", "--proxy", "share=0.5,epochs=2", "--levels", 2, "--each", 2)
 
 
-def test_interrupted_by_sigterm_it_goes_on_to_the_same_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, out = write_toml(tmp_path, **SECTIONS), tmp_path / "out"
+def test_of_a_run_it_takes_the_good_ones_and_goes_on_after_sigterm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, objectives = tmp_path / "run", {"error": {}, "parameters": {}}
+    path = write_toml(tmp_path, **SECTIONS, budget={"epochs": 4, "validate": 4}, objectives=objectives)
+    assert call("search", path, "searcher.samples=16", "--out", run).exit_code == 0
+    command = ("proxies", run, "--proxy", "size=4,cells=1", "--proxy", "share=0.5,epochs=2", "--levels", 2, "--each", 2)
     shown, told = Display.retrain, []
 
     def retrain(self: Display, arch: str, fraction: float, members: int) -> None:
@@ -35,29 +37,32 @@ def test_interrupted_by_sigterm_it_goes_on_to_the_same_table(tmp_path: Path, mon
             os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(Display, "retrain", retrain)
-    stopped = call("proxies", path, *FEW, "--out", out)
-    assert stopped.exit_code == 130 and f"the same command with --out {out} goes on" in stopped.output
-    before = {file: file.stat().st_mtime_ns for file in (out / "trainings").iterdir()}
-    assert 0 < len(before) < 12 and not (out / "proxies.csv").exists()
+    stopped = call(*command)
+    assert stopped.exit_code == 130 and f"the same command with --out {run / 'proxies'} goes on" in stopped.output
+    before = {file: file.stat().st_mtime_ns for file in (run / "proxies/trainings").iterdir()}
+    assert 0 < len(before) < 12 and not (run / "proxies/proxies.csv").exists()
 
     monkeypatch.setattr(Display, "retrain", shown)
-    done = call("proxies", path, *FEW, "--out", out)
+    done = call(*command)
     assert done.exit_code == 0, done.output
     assert all(file.stat().st_mtime_ns == written for file, written in before.items())
-    table = pd.read_csv(out / "proxies.csv")
-    assert table.groupby(["proxy", "level"]).size().to_dict() == {
-        (proxy, level): 2 for proxy in ("target", "size=4,cells=1", "share=0.5,epochs=2") for level in table["level"].unique()
-    }
-    assert table.groupby("level")["cost"].nunique().tolist() == [1, 1] and (table["seconds"] > 0).all()
-    summary = json.loads((out / "proxies.json").read_text())
-    assert [p["proxy"] for p in summary["proxies"]] == ["size=4,cells=1", "share=0.5,epochs=2"]
-    assert summary["advice"] in done.output and (out / "proxies.png").stat().st_size > 5000
+    table = pd.read_csv(run / "proxies/proxies.csv")
+    places = ("target", "size=4,cells=1", "share=0.5,epochs=2")
+    sizes = table.groupby(["proxy", "level"]).size().to_dict()
+    assert sizes == {(place, level): 2 for place in places for level in table["level"].unique()}
+    assert (table["seconds"] > 0).all()
+    measured = pd.read_csv(run / "evaluations.csv").groupby("arch")["parameters"].first()
+    assert table["cost"].tolist() == measured[table["arch"]].tolist()
+    assert table.groupby("level")["cost"].agg(lambda costs: costs.max() / costs.min()).max() < 1.1
+    summary = json.loads((run / "proxies/proxies.json").read_text())
+    assert [p["proxy"] for p in summary["proxies"]] == list(places[1:])
+    assert summary["advice"] in done.output and (run / "proxies/proxies.png").stat().st_size > 5000
+    assert_refused(call("proxies", run, "space.channels=2"), "'space.channels=2': of a run only retrain, workers and seed")
 
 
 def test_the_target_is_judged_on_the_validation_part(tmp_path: Path, digits: Dataset) -> None:
-    call(
-        "proxies", write_toml(tmp_path, **SECTIONS), "--proxy", "size=4", "--levels", 1, "--each", 2, "--out", tmp_path / "out"
-    )
+    few = ("--proxy", "size=4", "--levels", 1, "--each", 2, "--out", tmp_path / "out")
+    assert call("proxies", write_toml(tmp_path, **SECTIONS), *few).exit_code == 0
     table = pd.read_csv(tmp_path / "out/proxies.csv")
     plan = tiny_plan(digits, **SECTIONS)
     training = {key: value for key, value in SECTIONS["retrain"].items() if key != "members"}
@@ -65,21 +70,6 @@ def test_the_target_is_judged_on_the_validation_part(tmp_path: Path, digits: Dat
         row = table[table["proxy"] == place].iloc[0]
         evaluator = FromScratch(problem.space, problem.data, **{**training, "weight_decay": 3e-4, "averaged": 1})
         assert evaluator.measure([problem.space.parse(row["arch"])])[0]["accuracy"] == pytest.approx(row["accuracy"])
-
-
-def test_a_run_says_which_networks_are_good(tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    objectives = {"error": {}, "parameters": {}}
-    path = write_toml(tmp_path, **SECTIONS, budget={"epochs": 4, "validate": 4}, objectives=objectives)
-    assert call("search", path, "searcher.samples=16", "--out", run).exit_code == 0
-    done = call("proxies", run, "--proxy", "size=4", "--levels", 2, "--each", 2)
-    assert done.exit_code == 0, done.output
-    table = pd.read_csv(run / "proxies/proxies.csv")
-    measured = pd.read_csv(run / "evaluations.csv").groupby("arch")[["error_percent", "parameters"]].last()
-    for cost, rows in table.groupby("cost"):
-        level = measured[measured["parameters"] == cost]
-        assert set(rows["arch"]) <= set(level.index) and len(level) >= 2
-    assert_refused(call("proxies", run, "space.channels=2"), "'space.channels=2': of a run only retrain, workers and seed")
 
 
 @pytest.mark.parametrize(
@@ -96,4 +86,7 @@ def test_a_run_says_which_networks_are_good(tmp_path: Path) -> None:
 def test_what_cannot_be_compared_is_refused(tmp_path: Path, arguments: tuple[Any, ...], said: str) -> None:
     assert_refused(call("proxies", write_toml(tmp_path, **SECTIONS), *arguments, "--out", tmp_path / "out"), said)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     assert_refused(call("proxies", tmp_path), "is no run directory that has measured anything")
