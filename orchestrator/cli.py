@@ -8,6 +8,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -87,20 +88,25 @@ def search(settings: tuple[str, ...], out: Path | None, varied: tuple[str, ...],
     from orchestrator.runs import run, sweep
     from orchestrator.runs.directory import check_out
     from orchestrator.runs.estimate import estimate
+    from orchestrator.runs.proxy import settled
 
     path, overrides = arguments(settings)
     experiments = sweep.plan(path, overrides, varied, seeds)
     first = experiments[0][1]
     if out is not None:
         check_out(out)
-    plan = SearchPlan.of(first)
+    plan, why = settled(SearchPlan.of(first))
     if dry_run:
         if len(experiments) > 1:
             click.echo(f"{len(experiments)} searches; the first of them:")
-        _print_plan(estimate(plan))
+        _print_plan(estimate(plan) | ({"proxy": f"auto: {why}"} if why else {}))
         return
-    # A sweep's searches agree in their data, space and objectives.
-    searches = [(differs, SearchPlan(experiment, plan.problem)) for differs, experiment in experiments]
+    if why:
+        click.echo(f"proxy = auto: {why}")
+    # A sweep's searches agree in their data, space, proxy and objectives.
+    searches = [
+        (differs, SearchPlan(replace(experiment, proxy=plan.proxy), plan.problem)) for differs, experiment in experiments
+    ]
     for _, chosen in searches:
         run.check(chosen)
     name = re.sub(r"[^\w.-]", "-", f"{first.searcher.name}-{first.data.name}")

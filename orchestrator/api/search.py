@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from orchestrator.api.callbacks import Callback, CallingBack, StopSearch
 from orchestrator.api.result import Result
@@ -19,6 +19,7 @@ from orchestrator.errors import InputError, Interrupted
 from orchestrator.registry import Component, check_subclass
 from orchestrator.runs.directory import check_out, open_run
 from orchestrator.runs.display import Display
+from orchestrator.runs.proxy import settled
 from orchestrator.runs.run import check, go
 from orchestrator.runs.watcher import Watcher
 from searchers import Searcher
@@ -32,7 +33,7 @@ def search(
     workers: Workers | None = None,
     training: str | Component | Mapping[str, Any] = "supernet",
     retrain: Retraining | None = None,
-    proxy: Proxy | None = None,
+    proxy: Proxy | Literal["auto"] | None = None,
     seed: int = 0,
     out: str | Path | None = None,
     callbacks: Sequence[Callback] = (),
@@ -47,7 +48,8 @@ def search(
         workers: What it runs on; by default two Ray actors on this machine or the cluster that Ray is connected to.
         training: The evaluator: a name, one of `paretoray.evaluators` with settings, or settings of `supernet`.
         retrain: How members of the front are trained at the end.
-        proxy: Smaller networks and data to train and judge on; by default the problem's own.
+        proxy: Smaller networks and data to train and judge on; "auto" for those with which the search fits into
+            `budget.seconds`; by default the problem's own.
         seed: Of all chance but the split of the data.
         out: The run directory, which must not exist; by default below `runs/`, named after the searcher, the data and the time.
         callbacks: Told of every evaluation, front and stage.
@@ -75,6 +77,7 @@ def search(
         proxy=proxy,
         seed=seed,
     )
+    plan, _ = settled(plan)
     experiment = plan.experiment
     name = re.sub(r"[^\w.-]", "-", f"{experiment.searcher.name}-{experiment.data.name}")
     directory = Path(out) if out is not None else Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -90,7 +93,7 @@ def make_plan(
     workers: Workers,
     training: str | Component | Mapping[str, Any],
     retrain: Retraining | None = None,
-    proxy: Proxy | None = None,
+    proxy: Proxy | Literal["auto"] | None = None,
     seed: int,
 ) -> SearchPlan:
     """Put a search together from its parts, as `search` takes them. Raises InputError where they do not go together."""

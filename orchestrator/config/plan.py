@@ -43,7 +43,12 @@ class SearchPlan:
 
     @property
     def proxy(self) -> Proxy:
-        """What the search trains and judges on; false where that is the target."""
+        """What the search trains and judges on; false where that is the target. Raises InputError while it is to be chosen."""
+        if not isinstance(self.experiment.proxy, Proxy):
+            raise InputError(
+                'proxy = "auto" is chosen when `paretoray search` or `paretoray.search` begins; here write the one that '
+                "`paretoray search --dry-run` shows"
+            )
         return self.experiment.proxy
 
     @property

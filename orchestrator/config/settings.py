@@ -14,6 +14,8 @@ from orchestrator.registry import keywords
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
+AUTO = "auto"
+"""What stands for a proxy that is chosen when a search begins."""
 
 
 def _names(value: Any) -> tuple[str, ...]:

@@ -21,14 +21,9 @@ from searchers import GradientSearcher, Mixture
 
 def estimate(plan: SearchPlan) -> dict[str, Any]:
     """Describe the run, with the seconds that it would take. Starts no Ray, and writes no file. Raises InputError."""
-    check(plan)
-    here = plan.in_process()
-    if not torch.cuda.is_available():
-        here = here.varied(workers=replace(here.workers, gpus=0.0))
+    what, search = search_time(plan)
     with threads(plan.workers.cpus):
-        what, search = _search_with_shared_weights(plan, here) if plan.shares_weights else _search_from_scratch(plan, here)
-        step = _retraining_step(here)
-    search /= plan.workers.count
+        step = _retraining_step(_here(plan))
     if plan.budget.seconds is not None:
         search = min(search, plan.budget.seconds)
     problem, data, settings = plan.problem, plan.problem.data, plan.retraining
@@ -48,6 +43,21 @@ def estimate(plan: SearchPlan) -> dict[str, Any]:
         **warnings,
         "seconds": search + retraining,
     }
+
+
+def search_time(plan: SearchPlan) -> tuple[str, float]:
+    """Describe the search, and return the seconds that it would take if `budget.seconds` did not end it. Raises InputError."""
+    check(plan)
+    here = _here(plan)
+    with threads(plan.workers.cpus):
+        what, search = _search_with_shared_weights(plan, here) if plan.shares_weights else _search_from_scratch(plan, here)
+    return what, search / plan.workers.count
+
+
+def _here(plan: SearchPlan) -> SearchPlan:
+    """Return the same search in this process, without a GPU where there is none."""
+    here = plan.in_process()
+    return here if torch.cuda.is_available() else here.varied(workers=replace(here.workers, gpus=0.0))
 
 
 def _timed(work: Callable[[], Any]) -> float:
