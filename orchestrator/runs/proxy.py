@@ -15,7 +15,7 @@ from orchestrator.runs.display import duration
 from orchestrator.runs.estimate import search_time
 
 PIXELS, CHANNELS = 8, 8
-"""Pixels and channels below which the rule does not go: with fewer, good networks of one cost were no longer told apart."""
+"""Pixels and channels below which the rule does not go: there is no measurement in which fewer told good networks apart."""
 SAVED = 0.25
 """Share of the target's time that a proxy has to save at least."""
 LEAST = 0.05

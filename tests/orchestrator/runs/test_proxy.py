@@ -48,10 +48,10 @@ def timed(monkeypatch: pytest.MonkeyPatch, fixed: float = 0.0) -> list[str]:
     [
         (1000, Proxy(), "none: at the target it takes about 16 min 40 s of the 16 min 40 s allowed"),
         (400, Proxy(size=16), "given up: pixels 32 -> 16; the search takes about 4 min 10 s, at the target"),
-        (100, Proxy(size=8), "given up: pixels 32 -> 8; the search takes about 1 min 02 s"),
+        (100, Proxy(size=8), "given up: pixels 32 -> 8; the search takes about 1 min 03 s"),
         (30, Proxy(size=8, channels=8), "pixels 32 -> 8, channels 16 -> 8"),
         (10, Proxy(size=8, channels=8, cells=3), "pixels 32 -> 8, channels 16 -> 8, cells 5 -> 3"),
-        (2, Proxy(size=8, channels=8, cells=1, share=0.41), "cells 5 -> 1, training images -> 41 %; .* about 2 s"),
+        (2, Proxy(size=8, channels=8, cells=1, share=0.55), "cells 5 -> 1, training images -> 55 %; .* about 2 s"),
         (0.1, Proxy(size=8, channels=8, cells=1, share=0.05), "training images -> 5 %; .* ends after the 0 s allowed"),
     ],
 )  # fmt: skip
