@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from analysis.graphs import Graph
 from analysis.members import FRONT as ON_FRONT
@@ -298,6 +298,33 @@ def disagreement(names: Sequence[str], costs: np.ndarray, correlation: np.ndarra
     right.set_title(f"least agreement: {correlation[a, b]:.2f}", fontsize=9)
     figure.suptitle(title, fontsize=9)
     return figure
+
+
+def draw_proxies(ax: Axes, names: Sequence[str], seconds: np.ndarray, within: np.ndarray, target: float) -> None:
+    """Draw concordance within cost levels over the cost of a training; the dotted line is the target's cost.
+
+    Args:
+        ax: Where to draw.
+        names: Names of the proxies.
+        seconds: (proxies,), cost of training a network.
+        within: (proxies, 3), concordance and the bounds of its interval, NaN where there is none.
+        target: Cost of training a network at the target.
+    """
+    errors = np.nan_to_num(np.abs(within[:, 1:] - within[:, :1])).T
+    ax.errorbar(seconds, within[:, 0], yerr=errors, fmt="o", color=FRONT, ecolor=FAINT, ms=5, capsize=2)
+    ax.axhline(0, color=INK, lw=0.8)
+    ax.axvline(target, color=HONEST, lw=1.0, ls=":")
+    ax.text(target, 1.0, "target ", color=HONEST, fontsize=8, ha="right", va="top", transform=ax.get_xaxis_transform())
+    ax.set_xscale("log")
+    ax.set_xlim(0.5 * min(seconds.min(), target), 1.4 * max(seconds.max(), target))
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    behind = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.6}
+    for name, x, y in zip(names, seconds, within[:, 0], strict=True):
+        ax.annotate(name, (x, y), (-6, 4), textcoords="offset points", ha="right", fontsize=8, bbox=behind)
+    ax.set_xlabel("seconds of training a network")
+    ax.set_ylabel("concordance within cost levels")
 
 
 def option_colours(choices: Mapping[str, Sequence[str]]) -> dict[str, str]:

@@ -58,12 +58,12 @@ def measured_of(column: str) -> str:
 
 RESERVED = (
     "seed", "step", "stage", "kind", "arch", "seconds", "search", "accuracy", "train_loss", "retrain_seconds", "machine",
-    MEMBER, SEED, MEASUREMENTS, *AFTERWARDS,
+    "proxy", MEMBER, SEED, MEASUREMENTS, *AFTERWARDS,
 )  # fmt: skip
 """Columns of the tables of a run other than those of its objectives."""
 
 
-def evaluation_columns(objectives: Sequence[str], spreads: Sequence[str]) -> list[str]:
+def evaluation_columns(objectives: Sequence[str], spreads: Sequence[str], proxied: Sequence[str] = ()) -> list[str]:
     """Columns of evaluations.csv, in order.
 
     `step` counts weight steps so far and `seconds` the search so far; `seconds` is the only wall-clock column of every run.
@@ -71,8 +71,9 @@ def evaluation_columns(objectives: Sequence[str], spreads: Sequence[str]) -> lis
     Args:
         objectives: Column of each objective, named with its unit.
         spreads: Columns of the interquartile ranges of timed objectives.
+        proxied: `proxy`, where errors are measured at one rather than at the target.
     """
-    return ["seed", "step", "stage", "kind", "arch", *objectives, *spreads, "seconds"]
+    return ["seed", "step", "stage", "kind", *proxied, "arch", *objectives, *spreads, "seconds"]
 
 
 class Table:

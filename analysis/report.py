@@ -164,6 +164,11 @@ def _notes(run: Run) -> list[str]:
         limits = " and ".join(f"{c} at most {front_table.number(c, limit)}" for c, limit in run.summary["limits"].items())
         none = " No network that was measured keeps the limits." if run.front.empty else ""
         notes.append(f"Only networks with {limits} count.{none}")
+    if proxy := run.summary.get("proxy"):
+        notes.append(
+            f"Weights were trained and errors measured at a proxy: {proxy['words']}. All other costs, and test errors from "
+            "scratch, are those of the networks at full size."
+        )
     warnings = [*run.summary.get("warnings", []), *members.noisy(run.members, spreads_of(run.summary))]
     notes += [f"{warning[0].upper()}{warning[1:]}." for warning in warnings]
     if "searches" in run.summary:
@@ -229,12 +234,14 @@ def _protocol(summary: dict[str, Any]) -> list[str]:
     bits = ", whose numbers may differ in the last bits" if len(machines) > 1 else ""
     threads = f"{workers['cpus']} CPU thread{'s' * (workers['cpus'] > 1)} and {workers['gpus']:g} GPUs each"
     where = f"{workers['count']} Ray actor{'s' * (workers['count'] > 1)}" if workers["ray"] else "one process, without Ray"
+    proxy = f" (at the proxy: {summary['proxy']['words']})" if "proxy" in summary else ""
     derived = [f"The method's own final choice: {' and '.join(summary['derived'])}."] if summary["derived"] else []
     return [
         *derived,
         f"Hypervolume: share of the box between 0 and the reference point ({reference}), computed by pymoo.",
         "The front is taken among architectures measured on the full validation set; samples on one batch only guide.",
-        f"Images: {data['train']:,} for weights, {data['valid']:,} for architecture decisions, {data['test']:,} for testing.",
+        f"Images: {data['train']:,} for weights, {data['valid']:,} for architecture decisions{proxy}, "
+        f"{data['test']:,} for testing.",
         f"Seed {summary['seed']}; {where}, {threads}.",
         f"{hardware['cpu']}, {hardware['cores']} cores; {hardware['system']}.",
         *([f"Machines that took part{bits}: {'; '.join(machines)}."] if machines else []),

@@ -8,6 +8,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -91,20 +92,25 @@ def search(settings: tuple[str, ...], out: Path | None, varied: tuple[str, ...],
     from orchestrator.runs import run, sweep
     from orchestrator.runs.directory import check_out
     from orchestrator.runs.estimate import estimate
+    from orchestrator.runs.proxy import settled
 
     path, overrides = arguments(settings)
     experiments = sweep.plan(path, overrides, varied, seeds)
     first = experiments[0][1]
     if out is not None:
         check_out(out)
-    plan = SearchPlan.of(first)
+    plan, why = settled(SearchPlan.of(first))
     if dry_run:
         if len(experiments) > 1:
             click.echo(f"{len(experiments)} searches; the first of them:")
-        _print_plan(estimate(plan))
+        _print_plan(estimate(plan) | ({"proxy": f"auto: {why}"} if why else {}))
         return
-    # A sweep's searches agree in their data, space and objectives.
-    searches = [(differs, SearchPlan(experiment, plan.problem)) for differs, experiment in experiments]
+    if why:
+        click.echo(f"proxy = auto: {why}")
+    # A sweep's searches agree in their data, space, proxy and objectives.
+    searches = [
+        (differs, SearchPlan(replace(experiment, proxy=plan.proxy), plan.problem)) for differs, experiment in experiments
+    ]
     for _, chosen in searches:
         run.check(chosen)
     name = re.sub(r"[^\w.-]", "-", f"{first.searcher.name}-{first.data.name}")
@@ -177,6 +183,51 @@ def trust(directory: Path, **given: Any) -> None:
         table.add_row(*map(escape, row))
     console.print(table)
     for line in [*(f"warning: {flag}" for flag in flags), f"report: {directory / 'report.html'}"]:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+@main.command()
+@click.argument("settings", nargs=-1, metavar="[RUN | RUN.toml] [section.key=value ...]")
+@click.option(
+    "--proxy", "named", multiple=True, metavar="key=V,key=V,...",
+    help="A proxy to try, as size=8,cells=3,epochs=10; may be given more than once.  [default: pixels, cells, channels halved]",
+)  # fmt: skip
+@click.option("--levels", "of_levels", type=int, default=5, show_default=True, help="Cost levels.")
+@click.option("--each", type=int, default=4, show_default=True, help="Good networks of each level.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder; by default RUN/proxies, or runs/proxies and the time of day."
+)
+@_guarded
+def proxies(settings: tuple[str, ...], named: tuple[str, ...], of_levels: int, each: int, out: Path | None) -> None:
+    """Measure whether smaller networks on less data order good networks of one cost as the target does.
+
+    Some networks, chosen within cost levels and among good ones, are trained at the target and at every proxy with the
+    experiment's [retrain] settings: on the train part, judged on the validation part. Which ones are good is said by the
+    measurements of a run directory, or else by the cheapest proxy. The same command with the same --out goes on with what was
+    interrupted. Writes proxies.csv, proxies.json and proxies.png.
+
+    \b
+    paretoray proxies runs/photos --proxy size=16,cells=1 --proxy size=8,cells=3
+    paretoray proxies run.toml retrain.epochs=12 --proxy size=8,epochs=6 --levels 6 --each 5 --out runs/proxies
+    """
+    from analysis.proxies import shown
+    from orchestrator.config.overrides import arguments
+    from orchestrator.trust import proxies as study
+
+    path, overrides = arguments(settings)
+    run, plan = study.experiment(path, overrides)
+    directory = out or (run / "proxies" if run else Path("runs") / f"proxies-{time.strftime('%Y%m%d-%H%M%S')}")
+    console = Console()
+    try:
+        judged, said = study.main(console, plan, directory, named, of_levels=of_levels, each=each, run=run)
+    except (Interrupted, KeyboardInterrupt):
+        click.echo(f"interrupted; what was trained is kept, and the same command with --out {directory} goes on", err=True)
+        sys.exit(130)
+    table = Table("proxy", "seconds a network", "tau, all", "concordance within cost levels")
+    for row in judged:
+        table.add_row(escape(row.name), f"{row.seconds:.3g}", shown(row.tau), shown(row.within))
+    console.print(table)
+    for line in (said, f"picture: {directory / study.PICTURE}"):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 

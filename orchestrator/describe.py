@@ -97,6 +97,7 @@ def describe(space: str, text: str | None, given: dict[str, Any]) -> Described:
     facts: dict[str, Any] = {"space": space, "settings": {**shape, "image": list(image), "classes": classes}}
     if architecture is None:
         facts |= {
+            "proxy": {"size": min(image[1:]), **made.extent},
             "choices": [{"name": c.name, "options": list(c.options)} for c in made.choices],
             "architectures": made.architectures,
             "published": {name: dict(p.settings) for name, p in made.published.items()},
@@ -130,6 +131,8 @@ def lines(described: Described) -> list[str]:
             named = ", ".join(choices) if len(choices) <= 6 else f"{', '.join(choices[:3])}, ... {choices[-1]}"
             told.append(f"  {len(choices)} of {len(options)}: {', '.join(options)}")
             told.append(f"      {named}")
+        shrinks = ", ".join(f"{key} from {value}" for key, value in facts["proxy"].items())
+        told += ["", f"a proxy can go down with {shrinks}"]
         if space.published:
             told += ["", f"published: {', '.join(space.published)}"]
         return told

@@ -21,6 +21,7 @@ from orchestrator.data.dataset import Dataset
 TINY: dict[str, Any] = {
     "data": {"name": "digits", "limit": 200},
     "space": {"name": "nas-bench-201", "channels": 4, "cells": 2, "supernet_cells": [1, 1, 2]},
+    "proxy": {},
     "searcher": {"name": "tnd-nas", "samples": 4},
     "objectives": {"error": {}, "parameters": {}, "macs": {}},
     "training": {"name": "supernet", "batch": 32},

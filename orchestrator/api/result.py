@@ -99,7 +99,8 @@ class Result:
                 otherwise.
 
         Raises:
-            InputError: For a row that the front does not have, and for weights that were not kept.
+            InputError: For a row that the front does not have, for weights that were not kept, and for inherited ones of a
+                search at a proxy, whose networks are other ones.
         """
         front = self.front
         if not 0 <= member < len(front):
@@ -128,6 +129,11 @@ class Result:
     def _inherited(self, arch: str) -> nn.Module:
         from orchestrator.trust.weights import SharedWeights
 
+        if self.plan.proxy:
+            raise InputError(
+                f"the shared weights of {self.directory} are those of a proxy ({self.plan.proxy.words}) and do not fit this "
+                "network; raise retrain.members, and resume"
+            )
         architecture = self.problem.space.parse(arch)
         shared = SharedWeights(self.plan, self.directory)
         if not shared.has(architecture):

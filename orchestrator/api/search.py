@@ -7,18 +7,19 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from orchestrator.api.callbacks import Callback, CallingBack, StopSearch
 from orchestrator.api.result import Result
 from orchestrator.config.experiment import Experiment, searcher_component, training_component
 from orchestrator.config.plan import SearchPlan
 from orchestrator.config.problem import Problem
-from orchestrator.config.settings import Budget, Front, Retraining, Workers
+from orchestrator.config.settings import Budget, Front, Proxy, Retraining, Workers
 from orchestrator.errors import InputError, Interrupted
 from orchestrator.registry import Component, check_subclass
 from orchestrator.runs.directory import check_out, open_run, reopen
 from orchestrator.runs.display import Display
+from orchestrator.runs.proxy import settled
 from orchestrator.runs.run import check, go
 from orchestrator.runs.watcher import Watcher
 from searchers import Searcher
@@ -33,6 +34,7 @@ def search(
     workers: Workers | None = None,
     training: str | Component | Mapping[str, Any] = "supernet",
     retrain: Retraining | None = None,
+    proxy: Proxy | Literal["auto"] | None = None,
     seed: int = 0,
     out: str | Path | None = None,
     callbacks: Sequence[Callback] = (),
@@ -48,6 +50,8 @@ def search(
         workers: What it runs on; by default two Ray actors on this machine or the cluster that Ray is connected to.
         training: The evaluator: a name, one of `paretoray.evaluators` with settings, or settings of `supernet`.
         retrain: How members of the front are trained at the end.
+        proxy: Smaller networks and data to train and judge on; "auto" for those with which the search fits into
+            `budget.seconds`; by default the problem's own.
         seed: Seed of all randomness but the split of the data.
         out: The run directory, which must not exist; by default below `runs/`, named after the searcher, the data and the time.
         callbacks: Told of every evaluation, front and stage.
@@ -73,8 +77,10 @@ def search(
         workers=workers or Workers(),
         training=training,
         retrain=retrain,
+        proxy=proxy,
         seed=seed,
     )
+    plan, _ = settled(plan)
     experiment = plan.experiment
     name = re.sub(r"[^\w.-]", "-", f"{experiment.searcher.name}-{experiment.data.name}")
     directory = Path(out) if out is not None else Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -91,6 +97,7 @@ def make_plan(
     workers: Workers,
     training: str | Component | Mapping[str, Any],
     retrain: Retraining | None = None,
+    proxy: Proxy | Literal["auto"] | None = None,
     seed: int,
 ) -> SearchPlan:
     """Put a search together from its parts, as `search` takes them. Raises InputError where they do not go together."""
@@ -106,6 +113,7 @@ def make_plan(
         front=front or Front(),
         workers=workers,
         retrain=retrain or Retraining(),
+        proxy=proxy or Proxy(),
         seed=seed,
     )
     return SearchPlan(experiment.checked(), problem)

@@ -22,7 +22,7 @@ from orchestrator.cluster.trials import REPORT_EVERY, resilient
 from orchestrator.config.experiment import searcher_component, training_component
 from orchestrator.config.plan import SearchPlan
 from orchestrator.config.problem import Problem
-from orchestrator.config.settings import Budget, Workers
+from orchestrator.config.settings import Budget, Proxy, Workers
 from orchestrator.errors import InputError, attributed_to
 from orchestrator.machine import threads
 from orchestrator.registry import Component, keywords
@@ -42,6 +42,7 @@ def trainable(
     budget: Budget | None = None,
     workers: Workers | None = None,
     training: str | Component | Mapping[str, Any] = "supernet",
+    proxy: Proxy | None = None,
     seed: int = 0,
 ) -> Callable[[dict[str, Any]], None]:
     """Make a whole search the trainable of a user's own Tuner.
@@ -59,6 +60,7 @@ def trainable(
         budget: What each search may spend; by default 75 epochs.
         workers: What each search runs on, which is what a trial reserves; by default one CPU in the trial's own process.
         training: The evaluator, as for `paretoray.search`.
+        proxy: Smaller networks and data to train and judge on; by default the problem's own.
         seed: Seed of all randomness but the split of the data.
 
     Returns:
@@ -74,7 +76,7 @@ def trainable(
         >>> tune.Tuner(search, param_space={"seed": tune.grid_search([0, 1, 2])}).fit()         # doctest: +SKIP
     """
     workers = workers or Workers(ray=False, count=1)
-    plan = make_plan(problem, searcher, budget=budget, workers=workers, training=training, seed=seed)
+    plan = make_plan(problem, searcher, budget=budget, workers=workers, training=training, proxy=proxy, seed=seed)
     with attributed_to(plan.plugins, InputError):
         plan.build_searcher()
         rehearse(plan)

@@ -141,7 +141,7 @@ def _folder(out: Path, text: str, seed: int) -> Path:
 def _epochs(plan: SearchPlan, text: str, cost: Cost, out: Path, heed: Heed) -> float:
     """Return the epochs of a search of that cost; for seconds by a trial run, once for each searcher."""
     if cost.images is not None:
-        return cost.images / len(plan.problem.data.train)
+        return cost.images / len(plan.trained.data.train)
     assert cost.seconds is not None
     path = out / "epochs.json"
     known: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
@@ -180,7 +180,7 @@ def _timed(plan: SearchPlan, guessed: float, seconds: float, folder: Path, heed:
                 "more, or lower budget.validate or data.valid"
             )
         # Not those of the budget: candidates that are trained alone get all of their epochs, however few the budget has.
-        epochs = spent["images_trained_on"] / len(plan.problem.data.train)
+        epochs = spent["images_trained_on"] / len(plan.trained.data.train)
         return float(epochs * (seconds - fixed) / max(spent["seconds"] - fixed, 1e-3))
     return guessed
 
@@ -290,7 +290,7 @@ def _inherited(folder: Path, problem: Problem, table: TabularBenchmark, console:
             return pd.read_csv(folder / records.TRUST)
         console.print(f"ranking {len(random)} random networks by the weights of {folder.name}", highlight=False, markup=False)
         with Display(console) as display, threads(plan.workers.cpus):
-            images = JUDGED if len(problem.data.valid) > JUDGED else None
+            images = JUDGED if len(shared.data.valid) > JUDGED else None
             return assessment.assess(shared, random, kept, truth, images, display.trust, lambda: False)
     except InputError as error:
         # What its weights are worth is not what is compared; a checkpoint that somebody deleted should not cost the page.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -41,13 +43,15 @@ def cluster(workers: Workers, searches: int = 1) -> Iterator[None]:
         check_fit(workers, local_resources())
         each = workers.count * workers.cpus
         room = max(each, min(searches * each, int(local_resources()["CPU"])))
-        ray.init(address="local", num_cpus=room, include_dashboard=False, **quiet)
+        with _keeping_sigterm():
+            ray.init(address="local", num_cpus=room, include_dashboard=False, **quiet)
     else:
         try:
             host, _, port = workers.address.rpartition(":")
             if host and port.isdigit():  # Ray itself would try for minutes
                 socket.create_connection((host, int(port)), timeout=10).close()
-            ray.init(address=workers.address, **quiet)
+            with _keeping_sigterm():
+                ray.init(address=workers.address, **quiet)
         except (OSError, ValueError, RuntimeError) as error:
             raise InputError(f"workers.address = {workers.address!r}: no Ray cluster answers there ({error})") from error
     try:
@@ -56,6 +60,15 @@ def cluster(workers: Workers, searches: int = 1) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _keeping_sigterm() -> Iterator[None]:
+    """Keep the program's handler of SIGTERM, which saves first; Ray would put one in its place that ends the process."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _check_room(workers: Workers, patience: float = 120.0) -> None:

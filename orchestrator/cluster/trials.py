@@ -167,7 +167,7 @@ def retrain(plan: SearchPlan, directory: Path, members: Sequence[Member], done: 
         plan: The search, with the settings of retraining.
         directory: Run directory, whose stop file ends it.
         members: Networks to train.
-        done: Called with a notation and the share of its training that is done.
+        done: Called with a member's name and the share of its training that is done.
 
     Raises:
         RunError: Where a trial failed.
@@ -179,7 +179,7 @@ def retrain(plan: SearchPlan, directory: Path, members: Sequence[Member], done: 
         {"stop": str(stop_file(directory)), "member": tune.grid_search(list(range(len(members))))},
         directory,
         "retrain",
-        lambda result: done(result["arch"], result["fraction"]) if "fraction" in result else None,
+        lambda result: done(result["name"], result["fraction"]) if "fraction" in result else None,
         failures=0,
     )
 
@@ -188,13 +188,15 @@ def _retrain_trial(config: dict[str, Any], plan: SearchPlan, members: Sequence[M
     member, stop = members[config["member"]], Path(config["stop"])
     set_threads(plan.workers.cpus)
     last = time.monotonic()
+    if stop.exists():
+        return
 
     def progress(fraction: float) -> None:
         nonlocal last
         if stop.exists():
             raise Interrupted
         if time.monotonic() - last > REPORT_EVERY:
-            tune.report({"arch": member.arch, "fraction": fraction})
+            tune.report({"name": member.name, "fraction": fraction})
             last = time.monotonic()
 
     try:
@@ -205,7 +207,7 @@ def _retrain_trial(config: dict[str, Any], plan: SearchPlan, members: Sequence[M
     except Exception as error:
         tune.report(_failure(error))
         return
-    tune.report({"fraction": 1.0} | json.loads(member.result.read_text()))
+    tune.report({"name": member.name, "fraction": 1.0} | json.loads(member.result.read_text()))
 
 
 def _failure(error: Exception) -> dict[str, Any]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import tomli_w
 
 from orchestrator.config.problem import Goal, Problem, Sources, goals_of
-from orchestrator.config.settings import Budget, Front, Retraining, Workers
+from orchestrator.config.settings import AUTO, Budget, Front, Proxy, Retraining, Workers
 from orchestrator.config.spaces import space_component
 from orchestrator.data import loaders
 from orchestrator.data.dataset import Dataset
@@ -20,7 +20,9 @@ from orchestrator.evaluators.supernet import Supernet
 from orchestrator.registry import Component, find, keywords, known, name_of, nearest
 from searchers import Searcher
 
-SECTIONS = ("data", "space", "searcher", "objectives", "training", "budget", "front", "workers", "retrain")
+SECTIONS = ("data", "space", "proxy", "searcher", "objectives", "training", "budget", "front", "workers", "retrain")
+_FIRST = {"proxy": "size", "budget": "epochs", "front": "judge", "workers": "count", "retrain": "members"}
+"""A key of the sections that have no name."""
 EVALUATORS: dict[str, type[Evaluator]] = {"supernet": Supernet, "from-scratch": FromScratch}
 """Our evaluators by name: shared weights, or each network trained from scratch."""
 
@@ -50,6 +52,7 @@ class Experiment:
         front: Settings of how the front is chosen.
         workers: Workers of the search.
         retrain: Settings of the training of the front's members at the end.
+        proxy: Smaller networks and data, on which the search trains and judges; "auto" for those that the time allows.
         seed: Seed of all randomness but the split of the data.
     """
 
@@ -62,6 +65,7 @@ class Experiment:
     front: Front = field(default_factory=Front)
     workers: Workers = field(default_factory=Workers)
     retrain: Retraining = field(default_factory=Retraining)
+    proxy: Proxy | Literal["auto"] = field(default_factory=Proxy)
     seed: int = 0
 
     @classmethod
@@ -78,10 +82,12 @@ class Experiment:
         for key, section in given.items():
             if key not in (*SECTIONS, "seed"):
                 raise InputError(f"unknown section or key {key!r}{nearest(key, (*SECTIONS, 'seed'))}")
-            if key in SECTIONS and not isinstance(section, dict):
-                raise InputError(f"{key} = {section!r}; it is a section, write for example {key}.name=...")
+            if key in SECTIONS and not isinstance(section, dict) and (key, section) != ("proxy", AUTO):
+                raise InputError(f"{key} = {section!r}; it is a section, write for example {key}.{_FIRST.get(key, 'name')}=...")
         seed = keywords(_seed, {k: given[k] for k in ("seed",) if k in given}, "experiment")["seed"]
-        merged: dict[str, dict[str, Any]] = {name: dict(given.get(name, {})) for name in SECTIONS}
+        auto = given.get("proxy") == AUTO
+        sections = {k: v for k, v in given.items() if k != "proxy"} if auto else given
+        merged: dict[str, dict[str, Any]] = {name: dict(sections.get(name, {})) for name in SECTIONS}
         objectives = goals_of(merged["objectives"]) if sources is None else sources.objectives
         workers = Workers(**keywords(Workers, merged["workers"], "workers"))
         training = training_component(merged["training"].pop("name", "supernet"), merged["training"])
@@ -96,6 +102,7 @@ class Experiment:
             front=Front(**keywords(Front, merged["front"], "front")),
             workers=workers,
             retrain=Retraining(**keywords(Retraining, merged["retrain"], "retrain")),
+            proxy="auto" if auto else Proxy(**keywords(Proxy, merged["proxy"], "proxy")),
             seed=seed,
         )
         return experiment.checked()
@@ -128,6 +135,7 @@ class Experiment:
                 "seed": self.seed,
                 "data": self.data.to_dict(),
                 "space": self.space.to_dict(),
+                **({"proxy": self.proxy.to_dict() if isinstance(self.proxy, Proxy) else AUTO} if self.proxy else {}),
                 "searcher": self.searcher.to_dict(),
                 "objectives": {name: goal.to_dict() for name, goal in self.objectives.items()},
                 "training": self.training.to_dict(),

@@ -9,7 +9,7 @@ from typing import Any
 
 from orchestrator.config.experiment import Experiment, evaluator_class
 from orchestrator.config.problem import Problem
-from orchestrator.config.settings import Budget, Front, Retraining, Workers
+from orchestrator.config.settings import Budget, Front, Proxy, Retraining, Workers
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import InputError, plugin_packages
 from orchestrator.evaluators.base import Evaluator, Schedule
@@ -94,6 +94,25 @@ class SearchPlan:
         return replace(self, problem=self.problem.on(data))
 
     @property
+    def proxy(self) -> Proxy:
+        """What the search trains and judges on; false where that is the target. Raises InputError while it is to be chosen."""
+        if not isinstance(self.experiment.proxy, Proxy):
+            raise InputError(
+                'proxy = "auto" is chosen when `paretoray search` or `paretoray.search` begins; here write the one that '
+                "`paretoray search --dry-run` shows"
+            )
+        return self.experiment.proxy
+
+    @property
+    def trained(self) -> Problem:
+        """The problem on which weights are trained and networks judged: at the proxy, where the experiment has one."""
+        return self.problem.at(self.proxy)
+
+    def at_proxy(self) -> SearchPlan:
+        """Return a plan whose target is the proxy of this one, to look into weights that were trained there."""
+        return SearchPlan(replace(self.experiment, proxy=Proxy()), self.trained)
+
+    @property
     def budget(self) -> Budget:
         """Budget of the search."""
         return self.experiment.budget
@@ -144,7 +163,7 @@ class SearchPlan:
     @property
     def steps_of_an_epoch(self) -> int:
         """Weight steps of one network in a pass over the train part."""
-        images = len(self.problem.data.train)
+        images = len(self.trained.data.train)
         batch: int = self.experiment.training.settings.get("batch", images)
         return images // min(batch, images)
 
@@ -155,7 +174,7 @@ class SearchPlan:
             self.experiment.training.settings,
             epochs=self.budget.epochs - self.alone.epochs,
             interval=self.budget.interval,
-            images=len(self.problem.data.train),
+            images=len(self.trained.data.train),
             workers=self.workers.count,
         )
 
@@ -220,9 +239,10 @@ class SearchPlan:
             world: Number of replicas.
             probes: Objectives that run networks; None for those of the problem.
         """
-        return evaluator_class(self.experiment.training).create(
-            self.problem.space,
-            self.problem.data,
+        at = self.trained
+        evaluator = evaluator_class(self.experiment.training).create(
+            at.space,
+            at.data,
             self.problem.probes if probes is None else probes,
             self.experiment.training.settings,
             searcher=self.searcher_class,
@@ -231,6 +251,9 @@ class SearchPlan:
             rank=rank,
             world=world,
         )
+        if at is not self.problem:
+            evaluator.target = (self.problem.space, self.problem.data)
+        return evaluator
 
     def in_process(self) -> SearchPlan:
         """Return the same search with one replica in this process."""

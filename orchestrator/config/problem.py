@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from analysis.records import RESERVED
-from orchestrator.config.spaces import FROM_DATA, build_space, source_of, space_component
+from orchestrator.config.settings import Proxy
+from orchestrator.config.spaces import FROM_DATA, build_space, shrunk, source_of, space_component
 from orchestrator.data import loaders
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import InputError, attributed_to, plugin_packages
@@ -201,8 +202,27 @@ class Problem:
     def on(self, data: Dataset) -> Problem:
         """Return the same problem on other data of the same shape and classes, as on a part of it."""
         changed = copy.copy(self)
-        object.__setattr__(changed, "data", data)
+        changed.__dict__.update(data=data, _proxies={})
         return changed
+
+    def at(self, proxy: Proxy) -> Problem:
+        """Return the problem on which weights are trained at a proxy: the same choices, networks that are smaller, less data.
+
+        An architecture means the same in both, and objectives are still those of this problem: of its own networks.
+
+        Raises:
+            InputError: For a proxy that is larger than this problem, or smaller than it can be, with the nearest value that
+                works.
+        """
+        if not proxy:
+            return self
+        known: dict[Proxy, Problem] = self.__dict__.setdefault("_proxies", {})  # images are averaged once
+        if proxy not in known:
+            space = shrunk(self.space, proxy, len(self.data.remaining(proxy.without)))
+            data = self.data.smaller(proxy.size, proxy.share, proxy.without)
+            known[proxy] = copy.copy(self)
+            known[proxy].__dict__.update(space=space, data=data, _proxies={})
+        return known[proxy]
 
     @property
     def goals(self) -> list[Goal]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from orchestrator.errors import InputError
 from orchestrator.registry import keywords
@@ -14,6 +14,13 @@ from orchestrator.registry import keywords
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
+AUTO = "auto"
+"""What stands for a proxy that is chosen when a search begins."""
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    """Read class names, which on a command line may be one, a list, or numbers."""
+    return tuple(str(name) for name in (value if isinstance(value, (list, tuple)) else [value]))
 
 
 class Section:
@@ -151,3 +158,71 @@ class Retraining(Section, section="retrain"):
     weight_decay: Annotated[float, Field(ge=0)] = 3e-4
     clip: Positive = 5.0
     channels_last: bool = True
+
+
+@dataclass(frozen=True)
+class Proxy(Section, section="proxy"):
+    """Smaller networks on smaller data, in place of the target's, on which a search trains and judges.
+
+    Shared weights, judgements and short trainings are at the proxy. Prices, limits, measurements on devices, retraining and
+    exported networks are those of the target: the experiment's `[space]` and `[data]`. What is not given is as in the target.
+
+    Args:
+        size: Pixels of an image's shorter side.
+        cells: Cells of a network, as the space counts them.
+        channels: Channels of the first layer or group; the others follow in proportion.
+        share: Share of the training images, the same for each class.
+        without: Classes that are left out, by name.
+
+    Example:
+        >>> str(Proxy(size=16, cells=1))
+        'size=16,cells=1'
+    """
+
+    size: Count | None = None
+    cells: Count | None = None
+    channels: Count | None = None
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    without: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Proxy:
+        """Read what `str` writes, `size=8,cells=3`; a name without a key is one more class of `without`. Raises InputError."""
+        given: dict[str, Any] = {}
+        for part in text.split(",") if text != "target" else ():
+            key, equals, value = part.strip().partition("=")
+            if not equals and "without" in given:
+                given["without"].append(key)
+            elif not equals:
+                raise InputError(f"proxy {text!r}: write KEY=VALUE, several with commas, as in size=8,cells=3")
+            else:
+                given[key] = [value] if key == "without" else value
+        return cls(**keywords(cls, given, "proxy"))
+
+    def __bool__(self) -> bool:
+        """Tell whether it asks for anything but the target."""
+        return bool(self.to_dict())
+
+    def __str__(self) -> str:
+        listed = {key: ",".join(v) if isinstance(v, list) else f"{v:g}" for key, v in self.to_dict().items()}
+        return ",".join(f"{key}={value}" for key, value in listed.items()) or "target"
+
+    @property
+    def numbers(self) -> dict[str, int]:
+        """What a space needs to know of it: those of `size`, `channels` and `cells` that are given."""
+        return {key: value for key in ("size", "channels", "cells") if (value := getattr(self, key)) is not None}
+
+    @property
+    def words(self) -> str:
+        """What it is, in words."""
+        said = [f"images of {self.size} pixels"] if self.size else []
+        said += [f"{n} channel{'s' * (n > 1)}" for n in [self.channels] if n]
+        said += [f"{n} cell{'s' * (n > 1)}" for n in [self.cells] if n]
+        said += [f"{100 * self.share:.3g} % of the training images"] if self.share < 1 else []
+        said += [f"without {', '.join(self.without)}"] if self.without else []
+        return ", ".join(said) or "the target"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values of what is smaller, as a section of an experiment file."""
+        given = {field.name: getattr(self, field.name) for field in fields(self) if getattr(self, field.name) != field.default}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in given.items()}

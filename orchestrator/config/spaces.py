@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from orchestrator.config.settings import Proxy
 from orchestrator.errors import InputError, attributed_to, plugin_packages
 from orchestrator.registry import Component, build, check_subclass, find, name_of, nearest
 from orchestrator.spaces.base import Published, SearchSpace
@@ -57,6 +58,49 @@ def build_space(source: Component, image: tuple[int, int, int], classes: int) ->
         made = source.build("space", image=image, classes=classes)
     assert isinstance(made, SearchSpace)
     return made
+
+
+def shrunk(space: SearchSpace, proxy: Proxy, classes: int) -> SearchSpace:
+    """Return the space of a proxy's networks, which has the same choices, for so many classes.
+
+    Raises:
+        InputError: For a proxy that is larger than the space, or smaller than it can be, with the nearest value that works.
+    """
+    colours, height, width = space.image
+    own = {"size": min(height, width), **space.extent}
+
+    def made(size: int | None = None, **fewer: int) -> SearchSpace:
+        image = space.image
+        if size is not None:
+            image = (colours, round(height * size / own["size"]), round(width * size / own["size"]))
+        smaller = space.smaller(image, classes, **fewer)
+        if smaller.choices != space.choices:
+            raise ValueError("the space would have other choices")
+        return smaller
+
+    def works(**values: int) -> bool:
+        try:
+            made(**values)
+        except ValueError:
+            return False
+        return True
+
+    values: dict[str, int] = {}
+    for key, value in proxy.numbers.items():
+        said = f"proxy.{key} = {value}"
+        if key not in own:
+            only = f"fewer {' and '.join(space.extent)}" if space.extent else "smaller images and less data"
+            raise InputError(f"{said}: a proxy of {space.name} cannot have fewer {key}, only {only}; leave it out")
+        if value > own[key]:
+            raise InputError(f"{said}: the target has {own[key]}; write at most {own[key]}")
+        try:
+            made(**values, **{key: value})
+        except ValueError as error:
+            least = next((v for v in range(value + 1, own[key] + 1) if works(**values, **{key: v})), None)
+            hint = "leave it out" if least is None else f"write at least {least}"
+            raise InputError(f"{said}: {error}; {hint}") from error
+        values[key] = value
+    return made(**values)
 
 
 def published(space: str, name: str) -> Published | None:

@@ -6,19 +6,22 @@ transforms draw once per batch; DataLoader workers cost more than small networks
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from orchestrator.errors import InputError
-from orchestrator.registry import Component
+from orchestrator.registry import Component, nearest
 
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.int64]
+_SHARE = 17
+"""Stream of chance that draws a share of the images; it is no search's own, so that all searches see the same ones."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,46 @@ class Dataset:
         """Shape of an image, (channels, height, width)."""
         c, h, w = self.train.images.shape[1:]
         return c, h, w
+
+    def remaining(self, without: Sequence[str]) -> list[int]:
+        """List the classes that are left without those of these names.
+
+        Raises:
+            InputError: For a class that there is not, and where fewer than two are left.
+        """
+        for name in without:
+            if name not in self.classes:
+                raise InputError(f"proxy.without = {name!r}: the data has no such class{nearest(name, self.classes)}")
+        left = [c for c, name in enumerate(self.classes) if name not in without]
+        if len(left) < 2:
+            most = len(self.classes) - 2
+            raise InputError(f"proxy.without leaves {len(left)} of {len(self.classes)} classes; leave out at most {most}")
+        return left
+
+    def smaller(self, size: int | None = None, share: float = 1.0, without: Sequence[str] = ()) -> Dataset:
+        """Return less data for a proxy: smaller images, a share of those for weights, or fewer classes.
+
+        Args:
+            size: Pixels of the shorter side; None for what it is. A pixel is the mean of those that it takes the place of.
+            share: Share of the train part, of each class; a smaller share is part of a larger one.
+            without: Names of the classes that are left out, in all parts.
+
+        Raises:
+            InputError: Where a class would have no image left, and as `remaining` does.
+        """
+        left = self.remaining(without)
+        height, width = self.image[1:]
+        own = min(height, width)
+        shape = None if size in (None, own) else (round(height * size / own), round(width * size / own))
+        train, valid, test = (_of_classes(part, left) for part in (self.train, self.valid, self.test))
+        if share < 1:
+            train = _share_of(train, share, [self.classes[c] for c in left])
+        if shape is not None:
+            train, valid, test = (Part(_resized(part.images, shape), part.labels) for part in (train, valid, test))
+        mean, std = _moments(train.images.numpy())
+        crop = self.crop if shape is None else round(self.crop * min(shape) / own)
+        classes = tuple(self.classes[c] for c in left)
+        return replace(self, train=train, valid=valid, test=test, classes=classes, mean=mean, std=std, crop=crop, source=None)
 
     def normalise(self, images: Tensor) -> Tensor:
         """Convert uint8 to float32 with mean 0 and deviation 1 per channel of the train part."""
@@ -191,17 +234,55 @@ class Split:
         # Mixed: it is judged batch by batch, mostly with each batch's own statistics, and folders come class by class.
         valid = rng.permutation(np.concatenate([c[:cut] for c, cut in zip(everything, cuts, strict=True)]))
         train = np.sort(np.concatenate([c[cut:] for c, cut in zip(everything, cuts, strict=True)]))
-        scaled = images[train].transpose(1, 0, 2, 3).reshape(images.shape[1], -1)
+        mean, std = _moments(images[train])
         return Dataset(
             _part(images[train], labels[train]),
             _part(images[valid], labels[valid]),
             _part(test_images, test_labels),
             raw.classes,
-            tuple(float(m) / 255 for m in scaled.mean(axis=1, dtype=np.float64)),
-            tuple(max(float(s) / 255, 1e-3) for s in scaled.std(axis=1, dtype=np.float64)),
+            mean,
+            std,
             raw.flip if self.flip is None else self.flip,
             raw.crop if self.crop is None else self.crop,
         )
+
+
+def _moments(images: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and deviation of each channel, in 0..1."""
+    scaled = images.transpose(1, 0, 2, 3).reshape(images.shape[1], -1)
+    mean = tuple(float(m) / 255 for m in scaled.mean(axis=1, dtype=np.float64))
+    return mean, tuple(max(float(s) / 255, 1e-3) for s in scaled.std(axis=1, dtype=np.float64))
+
+
+def _of_classes(part: Part, classes: Sequence[int]) -> Part:
+    """Keep the images of some classes, whose labels count from 0 anew."""
+    kept = torch.isin(part.labels, torch.tensor(classes))
+    if bool(kept.all()):
+        return part
+    return Part(part.images[kept], torch.searchsorted(torch.tensor(classes), part.labels[kept]))
+
+
+def _share_of(part: Part, share: float, classes: Sequence[str]) -> Part:
+    """Draw a share of the images of each class."""
+    images = [np.flatnonzero(part.labels.numpy() == c) for c in range(len(classes))]
+    least = min((len(i), name) for i, name in zip(images, classes, strict=True) if len(i))
+    if not _rounded(least[0] * share):
+        needed = math.ceil(1e4 * 0.5 / least[0]) / 1e4
+        raise InputError(f"proxy.share = {share:g} leaves no image of class {least[1]!r}; write at least {needed:g}")
+    chance = (np.random.default_rng([_SHARE, c]) for c in range(len(classes)))
+    found = [rng.permutation(i)[: _rounded(len(i) * share)] for rng, i in zip(chance, images, strict=False)]
+    kept = torch.from_numpy(np.sort(np.concatenate(found)))
+    return Part(part.images[kept], part.labels[kept])
+
+
+def _rounded(number: float) -> int:
+    return math.floor(number + 0.5)
+
+
+def _resized(images: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Average pixels, in exact arithmetic but for the last division, so that every processor has the same images."""
+    pieces = [nn.functional.adaptive_avg_pool2d(piece.float(), shape).round().byte() for piece in images.split(4096)]  # type: ignore[no-untyped-call]
+    return torch.cat(pieces)
 
 
 def _part(images: Pixels, labels: Labels) -> Part:

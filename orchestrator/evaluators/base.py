@@ -61,6 +61,8 @@ class Evaluator(ABC):
         device: Device of its networks, "cpu" or "cuda".
         step: Weight steps so far, over all stages.
         asked: Batches so far on which the loss was differentiated with respect to a mixture.
+        target: Space and data of the networks that the search is for, where `space` and `data` are a proxy of them; None where
+            they are those themselves. Devices measure networks of the target.
         shares_weights: Whether architectures share the weights that `train` trains; otherwise measuring one trains it.
     """
 
@@ -73,6 +75,7 @@ class Evaluator(ABC):
     step: int
     asked: int = 0
     device: str = "cpu"
+    target: tuple[SearchSpace, Dataset] | None = None
 
     def machines(self) -> list[Machine]:
         """List the machines whose arithmetic goes into the results."""
@@ -179,19 +182,21 @@ class Evaluator(ABC):
 
 
 def run_probes(
-    space: SearchSpace, probes: Sequence[Probe], architectures: Sequence[Architecture], image: Tensor, seed: int
+    space: SearchSpace, data: Dataset, probes: Sequence[Probe], architectures: Sequence[Architecture], device: str, seed: int
 ) -> list[Metrics]:
     """Return the metrics of the probes for each standalone network.
 
     Args:
         space: Search space of the architectures.
+        data: Images, of which one is shown to the networks.
         probes: Objectives that run a network.
         architectures: Networks to measure.
-        image: An image, (1, channels, height, width), on the device to measure.
+        device: torch's name of the device to measure.
         seed: Seed of the networks' weights.
     """
     if not probes:
         return [{} for _ in architectures]
+    image = data.normalise(data.valid.images[:1].to(device))
     metrics: list[Metrics] = []
     for architecture in architectures:
         with torch.random.fork_rng(devices=[]):

@@ -123,7 +123,8 @@ class FromScratch(Evaluator):
         return metrics
 
     def measure_on_device(self, architectures: Sequence[Architecture]) -> list[Metrics]:
-        return run_probes(self.space, self.probes, architectures, self.data.normalise(self._valid.images[:1]), self.seed)
+        space, data = self.target or (self.space, self.data)
+        return run_probes(space, data, self.probes, architectures, self.device, self.seed)
 
     def state_dict(self) -> dict[str, Any]:
         return {"step": self.step}

@@ -336,8 +336,8 @@ class Supernet(Differentiable):
         return metrics
 
     def measure_on_device(self, architectures: Sequence[Architecture]) -> list[Metrics]:
-        image = self.data.normalise(self._valid.images[:1])
-        return run_probes(self.space, self.probes, architectures, image, _number(self.seed, _PROBE))
+        space, data = self.target or (self.space, self.data)
+        return run_probes(space, data, self.probes, architectures, self.device, _number(self.seed, _PROBE))
 
     def differentiate(self, mixture: Mixture, batch: int, unrolled: bool = False) -> tuple[float, Cotangents]:
         self.asked += 4 if unrolled else 1

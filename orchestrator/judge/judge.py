@@ -69,7 +69,7 @@ class Judge:
 
     def __init__(self, plan: SearchPlan, price: Price, score: Score) -> None:
         self.plan, self._price, self._score = plan, price, score
-        space, data = plan.problem.space, plan.problem.data
+        space, data = plan.problem.space, plan.trained.data
         settings = plan.experiment.training.settings
         valid = len(data.valid)
         images = min(settings.get("valid_images", valid), valid)

@@ -22,16 +22,9 @@ from searchers import GradientSearcher, Mixture
 
 def estimate(plan: SearchPlan) -> dict[str, Any]:
     """Describe the run, with the seconds that it would take. Starts no Ray, and writes no file. Raises InputError."""
-    check(plan)
-    here = plan.in_process()
-    if not torch.cuda.is_available():
-        here = here.varied(workers=replace(here.workers, gpus=0.0))
+    what, search = search_time(plan)
     with threads(plan.workers.cpus), attributed_to(plan.plugins, InputError):
-        what, search = _search_with_shared_weights(plan, here) if plan.shares_weights else _search_from_scratch(plan, here)
-        step = _training_step(here, plan.retraining.batch)
-        if plan.alone.epochs:
-            search += plan.alone.epochs * plan.steps_of_an_epoch * _training_step(here, plan.schedule.batch)
-    search /= plan.workers.count
+        step = _training_step(_here(plan), plan.retraining.batch)
     if plan.budget.seconds is not None:
         search = min(search, plan.budget.seconds)
     problem, data, settings = plan.problem, plan.problem.data, plan.retraining
@@ -42,6 +35,7 @@ def estimate(plan: SearchPlan) -> dict[str, Any]:
         "data": f"{problem.sources.data.name}: {len(data.train)} images for weights, {len(data.valid)} for architectures, "
         f"{len(data.test)} for the final test; {len(data.classes)} classes of {'x'.join(map(str, data.image))}",
         "space": f"{problem.sources.space.name}: {size(problem.space)} architectures",
+        **({"proxy": plan.proxy.words} if plan.proxy else {}),
         "searcher": plan.experiment.searcher.name,
         "objectives": ", ".join(o.title for o in problem.objectives),
         "search": what,
@@ -51,6 +45,23 @@ def estimate(plan: SearchPlan) -> dict[str, Any]:
         **warnings,
         "seconds": search + retraining,
     }
+
+
+def search_time(plan: SearchPlan) -> tuple[str, float]:
+    """Describe the search, and return the seconds that it would take if `budget.seconds` did not end it. Raises InputError."""
+    check(plan)
+    here = _here(plan)
+    with threads(plan.workers.cpus), attributed_to(plan.plugins, InputError):
+        what, search = _search_with_shared_weights(plan, here) if plan.shares_weights else _search_from_scratch(plan, here)
+        if plan.alone.epochs:
+            search += plan.alone.epochs * plan.steps_of_an_epoch * _training_step(here.at_proxy(), plan.schedule.batch)
+    return what, search / plan.workers.count
+
+
+def _here(plan: SearchPlan) -> SearchPlan:
+    """Return the same search in this process, without a GPU where there is none."""
+    here = plan.in_process()
+    return here if torch.cuda.is_available() else here.varied(workers=replace(here.workers, gpus=0.0))
 
 
 def _timed(work: Callable[[], Any]) -> float:
@@ -100,14 +111,14 @@ def _running(plan: SearchPlan, evaluator: Evaluator) -> Callable[[], Any]:
 
 def _search_from_scratch(plan: SearchPlan, here: SearchPlan) -> tuple[str, float]:
     """Describe the search, and return its seconds on one worker."""
-    data, largest = plan.problem.data, plan.problem.space.largest()
+    data, largest = plan.trained.data, plan.problem.space.largest()
     settings = plan.experiment.training.settings
     each, samples = settings["epochs"], plan.schedule.rounds * plan.workers.count
     # A few steps of the largest network tell what an epoch takes.
     images = min(len(data.train), 4 * settings["batch"])
     few = replace(data, train=Part(data.train.images[:images], data.train.labels[:images]), source=None)
     short = replace(here.experiment.training, settings={**settings, "epochs": 1})
-    one_epoch = here.varied(training=short).on(few).build_evaluator()
+    one_epoch = here.at_proxy().varied(training=short).on(few).build_evaluator()
     evaluator = here.build_evaluator()
     seconds = _timed(lambda: one_epoch.measure([largest])) * each * len(data.train) / images
     seconds += _timed(_running(plan, evaluator))

@@ -11,7 +11,7 @@ from typing import Any
 
 @contextmanager
 def heeding_ctrl_c(stop: Path, say: Callable[[str], object]) -> Iterator[None]:
-    """Let the first Ctrl-C ask the work to save and stop; a second one, or one before the work has begun, ends it at once.
+    """Let the first Ctrl-C, or SIGTERM, ask the work to save and stop; a second one, or one before the work has begun, ends it.
 
     Args:
         stop: The file that asks the work to stop.
@@ -20,13 +20,15 @@ def heeding_ctrl_c(stop: Path, say: Callable[[str], object]) -> Iterator[None]:
 
     def heed(signum: int, frame: Any) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         if not stop.parent.exists():
             raise KeyboardInterrupt
         stop.touch()
         say("stopping: saving the state first (Ctrl-C again ends at once)")
 
-    previous = signal.signal(signal.SIGINT, heed)
+    previous = {number: signal.signal(number, heed) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

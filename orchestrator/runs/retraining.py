@@ -86,15 +86,15 @@ def retrain_all(plan: SearchPlan, directory: Path, members: Sequence[Member], wa
     missing = [member for member in members if not member.done]
     if missing:
         for member in members:
-            watcher.retrain(member.arch, float(member not in missing), len(members))
+            watcher.retrain(member.name, float(member not in missing), len(members))
         if plan.workers.ray:
-            trials.retrain(plan, directory, missing, lambda arch, share: watcher.retrain(arch, share, len(members)))
+            trials.retrain(plan, directory, missing, lambda name, share: watcher.retrain(name, share, len(members)))
         else:
             with threads(plan.workers.cpus):
                 for member in missing:
 
-                    def progress(fraction: float, arch: str = member.arch) -> None:
-                        watcher.retrain(arch, fraction, len(members))
+                    def progress(fraction: float, name: str = member.name) -> None:
+                        watcher.retrain(name, fraction, len(members))
                         if stop_file(directory).exists():
                             raise Interrupted
 

@@ -47,7 +47,7 @@ class Coordinator:
         self.plan, self.directory, self.evaluator = plan, directory, evaluator
         self.searcher = plan.build_searcher()
         self.spending = self._new_spending()
-        self.recorder = Recorder(directory, plan.problem, self.spending, plan.seed)
+        self.recorder = Recorder(directory, plan.problem, self.spending, plan.seed, str(plan.proxy) if plan.proxy else None)
         # Networks with weights of their own, or just trained, are measured once, on the full validation set.
         full = not plan.shares_weights or self.searcher.full_validation
         self.assessor = Assessor(plan.problem, evaluator, self.recorder, self.spending, full=full)
@@ -150,7 +150,7 @@ class Coordinator:
             rounds=self.spending.schedule.rounds,
             evaluations=self.spending.evaluations,
             best_error=min((e.costs[0] for e in self.archive.front), default=None),
-            judged_on="the validation set" if self.assessor.full else "one batch",
+            judged_on=("the validation set" if self.assessor.full else "one batch") + " of the proxy" * bool(self.plan.proxy),
             hypervolume=self.archive.hypervolume,
             fraction=1.0 if self.finished else self.spending.fraction,
             seconds=self.spending.seconds,
@@ -252,7 +252,8 @@ def identity(plan: SearchPlan) -> dict[str, Any]:
     schedule["alone"] = asdict(plan.alone)
     for objective in plain["objectives"].values():
         objective.pop("file", None)  # its place does not matter
-    return {name: plain[name] for name in sections} | {"images": images_of(plan), "schedule": schedule}
+    same = {name: plain[name] for name in (*sections, "proxy") if name in plain}
+    return same | {"images": images_of(plan), "schedule": schedule}
 
 
 def is_complete(plan: SearchPlan, directory: Path) -> bool:
@@ -264,9 +265,9 @@ def is_complete(plan: SearchPlan, directory: Path) -> bool:
 def check_identity(plan: SearchPlan, state: dict[str, Any]) -> None:
     """Raise RunError for a checkpoint of another experiment, or of other data."""
     now = identity(plan)
-    for name, saved in state["made_by"].items():
-        current = now[name]
-        if isinstance(saved, dict):  # a setting that is newer than the checkpoint had no other value then
+    for name in {"proxy": None} | state["made_by"]:
+        saved, current = state["made_by"].get(name), now.get(name)
+        if isinstance(saved, dict) and isinstance(current, dict):  # a newer setting had no other value then
             current = {key: value for key, value in current.items() if key in saved}
         if saved != current:
             raise RunError(

@@ -23,10 +23,12 @@ class Recorder:
         problem: Problem whose objectives and choices name the columns.
         spending: Source of the seconds of each row.
         seed: Seed of the search, a column of every row.
+        proxy: Where errors are measured, a column of every row; None for the target, which needs none.
     """
 
-    def __init__(self, directory: Path, problem: Problem, spending: Spending, seed: int) -> None:
+    def __init__(self, directory: Path, problem: Problem, spending: Spending, seed: int, proxy: str | None = None) -> None:
         self.problem, self.spending, self.seed = problem, spending, seed
+        self.proxied = {} if proxy is None else {"proxy": proxy}
         self.evaluations_path, self.policy_path = directory / records.EVALUATIONS, directory / records.POLICY
         self.columns = problem.columns
         self.spreads = [o.spread for o in problem.objectives if o.spread is not None]
@@ -46,7 +48,7 @@ class Recorder:
             raise RunError(f"the records do not fit the checkpoint: {error}") from error
 
     def _open(self, evaluations: int, policy: int) -> None:
-        columns = records.evaluation_columns(self.columns, self.spreads)
+        columns = records.evaluation_columns(self.columns, self.spreads, list(self.proxied))
         self._evaluations = records.Table(self.evaluations_path, columns, evaluations)
         self._policy = records.Table(self.policy_path, self._policy_columns, policy)
 
@@ -65,6 +67,7 @@ class Recorder:
                 "step": step,
                 "stage": stage,
                 "kind": kind,
+                **self.proxied,
                 "arch": self.problem.space.format(evaluation.architecture),
                 **dict(zip(self.columns, evaluation.costs, strict=True)),
                 **{spread: measured[spread] for spread in self.spreads},

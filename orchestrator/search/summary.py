@@ -66,6 +66,7 @@ def write_results(
         "hypervolume_of_samples": archive.hypervolume,
         "judged": bool(front),
         "weights": "shared" if plan.shares_weights else "own",
+        **({"proxy": {"words": plan.proxy.words, **plan.proxy.to_dict()}} if plan.proxy else {}),
         "reference_point": dict(zip(columns, archive.reference, strict=True)),
         "objectives": {o.column: o.title for o in problem.objectives},
         "limits": {c: limit for c, limit in zip(columns, problem.limits, strict=True) if limit is not None},
@@ -131,9 +132,9 @@ def _judged(plan: SearchPlan, table: pd.DataFrame, front: Sequence[Verdict]) -> 
 
 
 def images_of(plan: SearchPlan) -> dict[str, int]:
-    """Count the images of each part, and of a batch."""
-    data = plan.problem.data
-    return {"train": len(data.train), "valid": len(data.valid), "test": len(data.test), "batch": plan.schedule.batch}
+    """Count the images of each part that the search sees, those of the final test, and those of a batch."""
+    data, test = plan.trained.data, plan.problem.data.test
+    return {"train": len(data.train), "valid": len(data.valid), "test": len(test), "batch": plan.schedule.batch}
 
 
 def _spent(plan: SearchPlan, table: pd.DataFrame, spending: Spending, evaluator: Evaluator) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -94,6 +94,31 @@ class SearchSpace(ABC):
             stages_left: Stages of the search that are still to come; in the last one, 0, it has its full depth.
         """
         return self.build()
+
+    @property
+    def extent(self) -> dict[str, int]:
+        """What a proxy may have fewer of, with this space's own number.
+
+        `channels` counts those of the first layer or group, which the others follow in proportion; `cells` those of a group or
+        of the network, as the space's setting does. Here: whole numbers among the settings of these two names.
+        """
+        known = {key: self.settings.get(key) for key in ("channels", "cells")}
+        return {key: value for key, value in known.items() if isinstance(value, int) and not isinstance(value, bool)}
+
+    def smaller(self, image: tuple[int, int, int], classes: int, **fewer: Any) -> SearchSpace:
+        """Return a proxy: a space of the same choices whose networks are smaller. Here its settings are replaced.
+
+        Args:
+            image: Shape of its images, (channels, height, width).
+            classes: Its number of classes.
+            fewer: Numbers of some of what `extent` has, each at most the one there.
+
+        Raises:
+            ValueError: Where no network can be so small.
+        """
+        if not is_dataclass(self):
+            raise ValueError(f"{self.name} does not say how it shrinks; give its class a method `smaller`")
+        return replace(self, image=image, classes=classes, **fewer)
 
     @abstractmethod
     def format(self, architecture: Architecture) -> str:

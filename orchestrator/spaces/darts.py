@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -117,6 +117,13 @@ class Darts(SearchSpace):
     def build_supernet(self, stages_left: int) -> nn.Module:
         channels, depths = self._supernet
         return self._network(channels, depths[max(0, len(depths) - 1 - stages_left)], searching=True)
+
+    def smaller(self, image: tuple[int, int, int], classes: int, **fewer: Any) -> SearchSpace:
+        """Return a proxy, whose supernet is at most as wide and deep as its networks."""
+        channels, cells = (fewer.get(key, own) for key, own in self.extent.items())
+        narrow = None if self.supernet_channels is None else min(channels, self.supernet_channels)
+        depths = None if self.supernet_cells is None else [min(cells, c) for c in self.supernet_cells]
+        return super().smaller(image, classes, supernet_channels=narrow, supernet_cells=depths, **fewer)
 
     def _network(self, channels: int, cells: int, searching: bool) -> nn.Module:
         operations = {"normal": self.normal, "reduce": self.reduce}

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import nn
 
 from analysis.graphs import Graph
 from orchestrator.spaces.base import Decision, Published, SearchSpace
-from orchestrator.spaces.parts.chains import chain, chain_graph, make_divisible
+from orchestrator.spaces.parts.chains import chain, chain_graph, check_halvings, make_divisible
 from orchestrator.spaces.parts.choice import Choice
 from orchestrator.spaces.parts.layers import MBConv, Shortcut
 from orchestrator.spaces.parts.notation import read_words
@@ -55,6 +55,17 @@ class DdpnasMobile(SearchSpace):
         if self.width <= 0 or self.classes < 2:
             raise ValueError(f"width = {self.width}, classes = {self.classes}: at least something, and 2")
         self.choices = tuple(Decision(name, OPTIONS) for name, *_ in self._blocks())
+
+    @property
+    def extent(self) -> dict[str, int]:
+        """The channels of the stem; a proxy's, too, are rounded to multiples of 8."""
+        return {"channels": self._scaled(STEM)}
+
+    def smaller(self, image: tuple[int, int, int], classes: int, **fewer: Any) -> SearchSpace:
+        assert self.strides is not None
+        check_halvings(self.image, image, sum(stride == 2 for stride in self.strides))
+        share = fewer["channels"] / self._scaled(STEM) if fewer else 1.0
+        return super().smaller(image, classes, width=self.width * share)
 
     def _scaled(self, channels: int) -> int:
         return make_divisible(channels * self.width) if self.width != 1 else channels

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -77,6 +77,12 @@ class NasBench201(SearchSpace):
         depths = self.supernet_cells
         assert depths is not None
         return self._network(depths[max(0, len(depths) - 1 - stages_left)], searching=True)
+
+    def smaller(self, image: tuple[int, int, int], classes: int, **fewer: Any) -> SearchSpace:
+        """Return a proxy, whose supernet deepens in the same proportions."""
+        assert self.supernet_cells is not None
+        share = fewer.get("cells", self.cells) / self.cells
+        return super().smaller(image, classes, supernet_cells=[max(1, round(c * share)) for c in self.supernet_cells], **fewer)
 
     def _network(self, cells: int, searching: bool) -> nn.Module:
         """Build the network with so many cells in each of its three groups."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from torch import nn
 
 from analysis.graphs import Graph
 from orchestrator.spaces.base import Decision, SearchSpace
-from orchestrator.spaces.parts.chains import chain, chain_graph
+from orchestrator.spaces.parts.chains import chain, chain_graph, check_halvings, in_proportion
 from orchestrator.spaces.parts.choice import Choice, Made
 from orchestrator.spaces.parts.layers import MBConv, Shortcut
 from orchestrator.spaces.parts.notation import Reader
@@ -60,6 +61,11 @@ class NasBenchMacro(SearchSpace):
                 blocks.append(Choice(name, options))
             c_in = c_out
         return chain(self.image[0], stem, 1, blocks, c_in, self.mix, self.classes, activation=nn.ReLU)
+
+    def smaller(self, image: tuple[int, int, int], classes: int, **fewer: Any) -> SearchSpace:
+        check_halvings(self.image, image, len(LAYERS))
+        (mix,) = in_proportion([self.mix], self.channels, fewer.get("channels", self.channels))
+        return super().smaller(image, classes, mix=mix, **fewer)
 
     def format(self, architecture: Architecture) -> str:
         self.check(architecture)

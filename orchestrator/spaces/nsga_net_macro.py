@@ -7,12 +7,13 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from operator import attrgetter
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
 from analysis.graphs import Graph
 from orchestrator.spaces.base import Decision, Published, SearchSpace
+from orchestrator.spaces.parts.chains import in_proportion
 from orchestrator.spaces.parts.choice import Decided, total
 from orchestrator.spaces.parts.costs import AdditiveCost, ConditionalOperation, Operation, OperationCosts
 from orchestrator.spaces.parts.layers import classifier
@@ -90,6 +91,16 @@ class NsgaNetMacro(SearchSpace):
 
     def build(self) -> nn.Module:
         return _Shared(self)
+
+    @property
+    def extent(self) -> dict[str, int]:
+        """The channels of the first phase."""
+        return {"channels": self.channels[0]}
+
+    def smaller(self, image: tuple[int, int, int], classes: int, **fewer: Any) -> SearchSpace:
+        first = self.channels[0]
+        widths = in_proportion(self.channels, first, fewer.get("channels", first))
+        return super().smaller(image, classes, channels=tuple(widths))
 
     @cached_property
     def operation_costs(self) -> OperationCosts:

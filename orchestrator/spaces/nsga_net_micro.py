@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -95,6 +95,13 @@ class NsgaNetMicro(SearchSpace):
 
     def build_supernet(self, stages_left: int) -> nn.Module:
         return self._network(*self._supernet, searching=True)
+
+    def smaller(self, image: tuple[int, int, int], classes: int, **fewer: Any) -> SearchSpace:
+        """Return a proxy, whose supernet is at most as wide and deep as its networks."""
+        channels, cells = (fewer.get(key, own) for key, own in self.extent.items())
+        narrow = None if self.supernet_channels is None else min(channels, self.supernet_channels)
+        depth = None if self.supernet_cells is None else min(cells, self.supernet_cells)
+        return super().smaller(image, classes, supernet_channels=narrow, supernet_cells=depth, **fewer)
 
     def _network(self, channels: int, cells: int, searching: bool) -> nn.Module:
         return _Network(partial(_Cell, searching=searching), self.image, self.classes, channels, cells)

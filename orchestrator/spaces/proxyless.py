@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import nn
 
 from analysis.graphs import Graph
 from orchestrator.spaces.base import Decision, Published, SearchSpace
-from orchestrator.spaces.parts.chains import chain, chain_graph, make_divisible
+from orchestrator.spaces.parts.chains import chain, chain_graph, check_halvings, in_proportion, make_divisible
 from orchestrator.spaces.parts.choice import Choice, Zero
 from orchestrator.spaces.parts.layers import MBConv, Shortcut
 from orchestrator.spaces.parts.notation import read_words
@@ -102,6 +102,17 @@ class Proxyless(SearchSpace):
             block = Choice(name, options)
             blocks.append(Shortcut(block) if "id" in options else block)
         return chain(self.image[0], stem, self.strides[0], blocks, last, mix, self.classes, dropout=self.dropout, epsilon=1e-3)
+
+    @property
+    def extent(self) -> dict[str, int]:
+        """The channels of the stem."""
+        return {"channels": self._channels()[0]}
+
+    def smaller(self, image: tuple[int, int, int], classes: int, **fewer: Any) -> SearchSpace:
+        check_halvings(self.image, image, sum(stride == 2 for stride in self.strides))
+        widths = self._channels()
+        scaled = in_proportion(widths, widths[0], fewer.get("channels", widths[0]))
+        return super().smaller(image, classes, widths=tuple(scaled), width=1.0)
 
     def format(self, architecture: Architecture) -> str:
         self.check(architecture)

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, cat, nn
 
 from analysis.graphs import Graph
 from orchestrator.spaces.base import Decision, SearchSpace
+from orchestrator.spaces.parts.chains import in_proportion
 from orchestrator.spaces.parts.choice import Choice
 from orchestrator.spaces.parts.depthwise import DepthwiseConv2d
 from orchestrator.spaces.parts.layers import WEIGHTLESS, classifier
@@ -69,6 +70,16 @@ class ProxylessCifar(SearchSpace):
         self.choices = tuple(
             Decision(f"block{block + 1}/{edge}", OPERATIONS) for block in range(3 * self.blocks) for edge in EDGES
         )
+
+    @property
+    def extent(self) -> dict[str, int]:
+        """The channels of the stem."""
+        return {"channels": self.stem}
+
+    def smaller(self, image: tuple[int, int, int], classes: int, **fewer: Any) -> SearchSpace:
+        stem = fewer.get("channels", self.stem)
+        first, last = (max(2, width) for width in in_proportion(self.widths, self.stem, stem))
+        return super().smaller(image, classes, stem=stem, widths=(first, last))
 
     def _widths(self) -> list[int]:
         first, last = self.widths

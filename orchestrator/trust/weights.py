@@ -58,7 +58,7 @@ class SharedWeights:
             raise InputError(f"{directory}: its networks were trained from scratch one by one, so nothing was inherited")
         if not is_finished(directory):
             raise InputError(f"{directory} is not finished; finish it with: paretoray resume {directory}")
-        self.data, self.space = plan.problem.data, plan.problem.space
+        self.data, self.space = plan.trained.data, plan.problem.space
         checkpoints = Checkpoints(directory / "checkpoints")
         alone = plan.varied(workers=Workers(ray=False, count=1)).build_evaluator()
         if not isinstance(alone, Supernet):
@@ -140,7 +140,7 @@ class SharedWeights:
         path = self.directory / FOLDER / "scores.csv"
         known = _scored(path)
         missing = [arch for arch in names if arch not in known.index]
-        score = TrainingFree(self.space, self.data, seed=self.plan.seed, device=self.plan.workers.device)
+        score = TrainingFree(self.plan.trained.space, self.data, seed=self.plan.seed, device=self.plan.workers.device)
         began = time.monotonic()
         for done, arch in enumerate(missing, 1):
             if stop():
@@ -159,7 +159,7 @@ class SharedWeights:
         workers = Workers(ray=False, count=1, gpus=self.plan.workers.gpus if torch.cuda.is_available() else 0.0)
         training = self.plan.experiment.training
         settings = {**training.settings, "statistics": statistics, "compile": False, "valid_images": len(data.valid)}
-        plan = self.plan.varied(workers=workers, training=replace(training, settings=settings)).on(data)
+        plan = self.plan.at_proxy().varied(workers=workers, training=replace(training, settings=settings)).on(data)
         made = plan.build_evaluator(probes=())
         assert isinstance(made, Supernet)
         try:

@@ -54,6 +54,17 @@ def _conv_norm(c_in: int, c_out: int, kernel: int, stride: int, activation: Acti
     return nn.Sequential(conv, nn.BatchNorm2d(c_out), activation())
 
 
+def in_proportion(widths: Iterable[int], own: int, fewer: int) -> list[int]:
+    """Scale numbers of channels by `fewer / own`, to at least one each."""
+    return [max(1, round(width * fewer / own)) for width in widths]
+
+
+def check_halvings(own: tuple[int, int, int], image: tuple[int, int, int], times: int) -> None:
+    """Raise ValueError for images, smaller than a space's `own`, that its strides halve more often than they have pixels."""
+    if image != own and min(image[1:]) < 2**times:
+        raise ValueError(f"images of {image[1]}x{image[2]} are too small: the space halves them {times} times")
+
+
 def make_divisible(channels: float, by: int = 8) -> int:
     """Round to the nearest multiple of `by` that is at least 0.9 of `channels`, as MobileNets round their widths."""
     rounded = max(by, int(channels + by / 2) // by * by)

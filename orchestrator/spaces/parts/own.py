@@ -67,6 +67,10 @@ class OwnSpace(SearchSpace):
     def settings(self) -> dict[str, Any]:
         return self._settings
 
+    def smaller(self, image: tuple[int, int, int], classes: int, **fewer: Any) -> SearchSpace:
+        """Return a proxy; the function takes fewer `channels` and `cells` where these are keywords of its own."""
+        return OwnSpace(self.factory, self._settings | fewer, image, classes)
+
     def _check_names(self) -> None:
         for choice in self.choices:
             for name in (choice.name, *choice.options):

@@ -1,0 +1,162 @@
+"""How well proxies order networks of one cost: concordance within cost levels with intervals, a picture, and advice."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from analysis import plots
+from analysis.trust import CONFIDENCE, ENOUGH, RESAMPLES, Interval, tau
+
+WIDTH = 1.1
+"""Costs of a level differ by less than this factor, where they are continuous."""
+SAVED = 0.2
+"""Share of the target's seconds that a proxy has to save."""
+TARGET = "target"
+"""Name of the target among the places where networks are trained."""
+
+
+def levels(costs: ArrayLike) -> NDArray[np.int64]:
+    """Number the cost level of each network: distinct costs, or bins of the logarithm where most costs occur once.
+
+    Args:
+        costs: (networks,), positive.
+
+    Returns:
+        (networks,), rising with the cost.
+    """
+    values = np.asarray(costs, dtype=np.float64)
+    known, level = np.unique(values, return_inverse=True)
+    if 4 * len(known) > len(values):
+        level = np.unique(np.floor(np.log(values) / math.log(WIDTH)), return_inverse=True)[1]
+    return level.astype(np.int64)
+
+
+def concordance(judged: ArrayLike, truth: ArrayLike, level: ArrayLike) -> Interval:
+    """Agreement of two orders among pairs of networks of one cost level: concordant minus discordant pairs, over all pairs.
+
+    1 is the true order, 0 is guessing. Pairs that tie in the truth are left out, those that tie in the judgement count as
+    neither. The interval is the percentile bootstrap's, over the networks within each level.
+
+    Args:
+        judged: (networks,), higher is better.
+        truth: (networks,), higher is better.
+        level: (networks,), cost level of each.
+
+    Returns:
+        The value is NaN where no level has two networks.
+    """
+    a, b, of = np.asarray(judged, dtype=np.float64), np.asarray(truth, dtype=np.float64), np.asarray(level)
+    groups = [np.flatnonzero(of == number) for number in np.unique(of)]
+    value = _agreement(a, b, groups)
+    if not np.isfinite(value) or len(a) < ENOUGH:
+        return Interval(value, np.nan, np.nan, len(a))
+    rng = np.random.default_rng(0)
+    drawn = [_agreement(a, b, [rng.choice(group, len(group)) for group in groups]) for _ in range(RESAMPLES)]
+    low, high = np.quantile(np.nan_to_num(drawn), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Interval(value, float(low), float(high), len(a))
+
+
+def _agreement(judged: NDArray[np.float64], truth: NDArray[np.float64], groups: Sequence[NDArray[np.int64]]) -> float:
+    agreeing = pairs = 0.0
+    for group in groups:
+        i, j = np.triu_indices(len(group), 1)
+        true = np.sign(truth[group[i]] - truth[group[j]])
+        agreeing += float((np.sign(judged[group[i]] - judged[group[j]]) * true).sum())
+        pairs += float(np.abs(true).sum())
+    return agreeing / pairs if pairs else np.nan
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a proxy is worth.
+
+    Args:
+        name: The proxy, as a command line writes it.
+        tau: Kendall's tau with the target's accuracies, over all networks.
+        within: Concordance with them within cost levels.
+        seconds: Mean seconds of training a network there, of one core on a CPU.
+    """
+
+    name: str
+    tau: Interval
+    within: Interval
+    seconds: float
+
+
+def judge(table: pd.DataFrame) -> list[Judged]:
+    """Compare each proxy with the target.
+
+    Args:
+        table: A row for each network and place of training: `arch`, `level`, `proxy`, `accuracy` and `seconds`.
+    """
+    wide = table.pivot(index="arch", columns="proxy", values="accuracy")
+    level = table.drop_duplicates("arch").set_index("arch")["level"].loc[wide.index].to_numpy()
+    truth, seconds = wide[TARGET].to_numpy(), table.groupby("proxy")["seconds"].mean()
+    return [
+        Judged(name, tau(wide[name], truth), concordance(wide[name], truth, level), float(seconds[name]))
+        for name in table["proxy"].unique()
+        if name != TARGET
+    ]
+
+
+def advice(judged: Sequence[Judged], target_seconds: float) -> str:
+    """Recommend a proxy in one sentence: the cheapest that is as good as the best one, as far as these networks can show."""
+    best = max(judged, key=lambda j: -math.inf if math.isnan(j.within.value) else j.within.value)
+    if math.isnan(best.within.value):
+        return "No two of these networks have one cost and different accuracies, so nothing can be said; take more of a level."
+    if not best.within.low > 0:
+        return (
+            f"None of these proxies can be told from guessing among networks of one cost: the best, {best.name}, has "
+            f"{shown(best.within)}; take more networks, or a proxy nearer to the target."
+        )
+    able = [j for j in judged if j.within.low > 0 and j.within.value >= best.within.low]
+    chosen = min(able, key=lambda j: j.seconds)
+    cost = f"{chosen.seconds:.3g} s a network, and the target {target_seconds:.3g} s"
+    if chosen.seconds > (1 - SAVED) * target_seconds:
+        return f"Take no proxy: the cheapest that orders networks of one cost, {chosen.name}, takes {cost}."
+    cases = f"{50 * (1 + chosen.within.value):.0f} of 100 cases"
+    return f"Take {chosen.name}: of two networks of one cost it puts the better one first in about {cases}; it takes {cost}."
+
+
+def shown(interval: Interval) -> str:
+    """Format a statistic with its bounds."""
+    if not interval.known:
+        return "-"
+    return f"{interval.value:.2f}" + ("" if math.isnan(interval.low) else f" ({interval.low:.2f}..{interval.high:.2f})")
+
+
+def plain(judged: Judged) -> dict[str, Any]:
+    """Plain values for JSON, with None for what is not known."""
+
+    def known(value: float) -> float | None:
+        return None if math.isnan(value) else value
+
+    intervals = {"tau": judged.tau, "within": judged.within}
+    bounds = {
+        f"{name}{end}": known(getattr(i, key))
+        for name, i in intervals.items()
+        for end, key in (("", "value"), ("_low", "low"), ("_high", "high"))
+    }
+    return {"proxy": judged.name, **bounds, "networks": judged.within.networks, "seconds": judged.seconds}
+
+
+def picture(judged: Sequence[Judged], target_seconds: float, networks: int) -> plots.Picture:
+    """Draw cost against concordance, with the target's cost as a line."""
+    figure = plots.new_figure(6.4, 3.8)
+    ax = figure.subplots()
+    plots.draw_proxies(
+        ax,
+        [j.name for j in judged],
+        np.array([j.seconds for j in judged]),
+        np.array([[j.within.value, j.within.low, j.within.high] for j in judged]),
+        target_seconds,
+    )
+    caption = f"{networks} networks, each trained at the target and at every proxy; bars are 95 % intervals, 0 is guessing."
+    return plots.Picture("proxies", "Cost of proxies against what they tell", caption, figure)
