@@ -164,8 +164,9 @@ def test_a_search_trains_at_the_proxy_and_prices_at_the_target(tmp_path: Path) -
     assert summary["data"]["train"] == 40 and summary["data"]["test"] == len(plan.problem.data.test)
     assert "errors measured at a proxy: images of 4 pixels" in (tmp_path / "run/report.html").read_text()
 
-    weights = torch.load(tmp_path / "run/networks/0.pt", weights_only=True)
-    retrained = target.network(target.parse(str(pd.read_csv(tmp_path / "run/retrained.csv")["arch"][0])))
+    first = pd.read_csv(tmp_path / "run/retrained.csv").iloc[0]
+    weights = torch.load(tmp_path / f"run/networks/network-{first['member']}.pt", weights_only=True)
+    retrained = target.network(target.parse(str(first["arch"])))
     retrained.load_state_dict(weights)
     result = call("trust", tmp_path / "run", "--networks", 5, "--retrain", 2)
     assert result.exit_code == 0, result.output
