@@ -74,7 +74,7 @@ def test_other_members_come_with_inherited_weights(result: pr.Result, problem: p
     images = problem.data.normalise(problem.data.valid.images)
     architecture = problem.space.parse(result.front["arch"].iloc[other])
     # The same as the supernet itself measures with recalibrated statistics.
-    supernet = SharedWeights(result.plan, result.directory)._supernet("recalibrated", problem.data)
+    supernet = SharedWeights(result.plan, result.directory).supernet("recalibrated", problem.data)
     (measured,) = supernet.measure([architecture])
     with torch.no_grad():
         right = (network(images).argmax(dim=1) == problem.data.valid.labels).float().mean()

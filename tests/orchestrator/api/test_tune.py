@@ -314,7 +314,7 @@ class Repeating(RandomSearch):
     told: list[Any]
 
     def ask(self, n: int) -> list[Any]:
-        asked = super().ask(n)
+        asked = super().ask(n // 2)
         return [*asked, *asked]
 
     def tell(self, evaluations: Any) -> None:
