@@ -158,7 +158,8 @@ class SearchPlan:
     @property
     def alone(self) -> Alone:
         """Networks that are trained alone, beside shared weights, for the judge."""
-        return Alone.of(self.budget, self.steps_of_an_epoch) if self.shares_weights and self.front.judge else Alone()
+        able = evaluator_class(self.experiment.training).train_alone is not Evaluator.train_alone
+        return Alone.of(self.budget, self.steps_of_an_epoch) if able and self.shares_weights and self.front.judge else Alone()
 
     @property
     def steps_of_an_epoch(self) -> int:

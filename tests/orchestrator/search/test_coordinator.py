@@ -219,13 +219,15 @@ def test_trainings_alone_go_on_where_they_were_stopped(alone: SearchPlan, tmp_pa
     stopped_and_continued_is_as_straight(alone, rounds, tmp_path / "straight", tmp_path / "stopped")
 
 
-def test_shares_are_left_to_the_search_where_they_buy_too_little(digits: Dataset) -> None:
+def test_shares_are_left_to_the_search_where_they_buy_too_little(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     assert tiny_plan(digits).alone == Alone()  # eight epochs of three steps
     plan = tiny_plan(digits, budget={"epochs": 20_000})
     assert plan.alone.landmark_epochs >= plan.alone.finalist_epochs / 3 > 0
     steps = len(digits.train) // 32
     assert plan.schedule.rounds == pytest.approx((20_000 - plan.alone.epochs) * steps / 2, abs=1)
     assert tiny_plan(digits, budget={"epochs": 20_000}, front={"judge": False}).alone == Alone()
+    monkeypatch.delattr(FakeEvaluator, "train_alone")  # as an evaluator of somebody's own that cannot
+    assert tiny_plan(digits, **FAKE, budget={"epochs": 20_000}).alone == Alone()
     with pytest.raises(InputError, match=r"budget\.landmarks = 0\.6 and budget\.finalists = 0\.4"):
         tiny_plan(digits, budget={"landmarks": 0.6, "finalists": 0.4})
 
