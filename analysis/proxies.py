@@ -1,4 +1,4 @@
-"""How well proxies order networks of one cost: concordance within cost levels with intervals, a picture, and advice."""
+"""Quality of proxies in ordering networks of one cost: concordance within cost levels with intervals, a picture, and advice."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _agreement(judged: NDArray[np.float64], truth: NDArray[np.float64], groups: 
 
 @dataclass(frozen=True)
 class Judged:
-    """What a proxy is worth.
+    """Worth of a proxy.
 
     Args:
         name: The proxy, as a command line writes it.

@@ -1,4 +1,4 @@
-"""How well proxies of about equal cost order good NAS-Bench-201 cells of one cost, judged by a table of trained networks.
+"""Order of good NAS-Bench-201 cells of one cost by proxies of about equal cost, judged by a table of trained networks.
 
     python benchmarks/proxies.py TABLE IMAGES [--networks 60] [--random 20] [--images 1.0] [--proxies 16-8-1-75000 ...]
 

@@ -95,7 +95,7 @@ class SearchPlan:
 
     @property
     def proxy(self) -> Proxy:
-        """What the search trains and judges on; false where that is the target. Raises InputError while it is to be chosen."""
+        """Proxy that the search trains on; false where that is the target. Raises InputError while it is to be chosen."""
         if not isinstance(self.experiment.proxy, Proxy):
             raise InputError(
                 'proxy = "auto" is chosen when `paretoray search` or `paretoray.search` begins; here write the one that '
@@ -152,7 +152,7 @@ class SearchPlan:
 
     @property
     def front(self) -> Front:
-        """How the front is chosen."""
+        """Settings of the choice of the front."""
         return self.experiment.front
 
     @property

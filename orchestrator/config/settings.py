@@ -15,7 +15,7 @@ Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 AUTO = "auto"
-"""What stands for a proxy that is chosen when a search begins."""
+"""Value that stands for a proxy that is chosen when a search begins."""
 
 
 def _names(value: Any) -> tuple[str, ...]:
@@ -115,7 +115,7 @@ class Workers(Section, section="workers"):
 
 @dataclass(frozen=True)
 class Front(Section, section="front"):
-    """How the front is chosen from what a search has measured.
+    """Choice of the front from what a search has measured.
 
     Args:
         members: Networks that are returned at most.
@@ -209,7 +209,7 @@ class Proxy(Section, section="proxy"):
 
     @property
     def numbers(self) -> dict[str, int]:
-        """What a space needs to know of it: those of `size`, `channels` and `cells` that are given."""
+        """Return the settings that a space needs: those of `size`, `channels` and `cells` that are given."""
         return {key: value for key in ("size", "channels", "cells") if (value := getattr(self, key)) is not None}
 
     @property

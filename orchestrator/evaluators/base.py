@@ -139,9 +139,12 @@ class Evaluator(ABC):
     def train_alone(self, architectures: Sequence[Architecture], epochs: int) -> list[Metrics]:
         """Train each network by itself, from scratch, and return its `accuracy` as `measure` does.
 
-        A search trains none alone where an evaluator does not override this.
+        A search trains none alone where an evaluator does not override this, so only a direct call is refused.
+
+        Raises:
+            InputError: For an evaluator that does not override this.
         """
-        raise NotImplementedError
+        raise InputError(f"{type(self).__name__} does not train networks alone; override train_alone(architectures, epochs)")
 
     @abstractmethod
     def measure_on_device(self, architectures: Sequence[Architecture]) -> list[Metrics]:
