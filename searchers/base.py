@@ -115,6 +115,7 @@ class Stage:
         stages: Number of stages of the search. The supernet of the last one has the full depth, so that of a single stage does.
         skips: Whether the skip dropout of P-DARTS is used, which methods on mixtures in stages need and others do not.
         anneal: Share of its half cosine that the learning rate follows during the stage; at 1 it ends at 0.
+        inherits: Whether the weights of the stage before are kept. A supernet that has grown deeper begins anew all the same.
 
     Raises:
         ValueError: for an index or a warm-up out of range.
@@ -127,6 +128,7 @@ class Stage:
     stages: int = 1
     skips: bool = False
     anneal: float = 1.0
+    inherits: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.index < self.stages or not 0 <= self.warmup <= self.rounds:

@@ -188,7 +188,15 @@ class TndNas(Searcher):
     def stage(self) -> Stage:
         index = self._index
         length, warmup = self._lengths[index], self._warmups[index]
-        return Stage(index, self.controllers.options(), length, warmup, len(self._lengths), skips=True)
+        return Stage(
+            index,
+            self.controllers.options(),
+            length,
+            warmup,
+            len(self._lengths),
+            skips=True,
+            inherits=self.trade_offs is not None,  # as published, every stage begins anew
+        )
 
     def train_on(self, steps: int) -> list[Mixture]:
         self._round += 1

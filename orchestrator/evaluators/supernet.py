@@ -154,10 +154,15 @@ class Supernet(Differentiable):
 
     def build(self, stage: Stage, steps: int) -> None:
         self.stage, self.steps, self._begun = stage, steps, self.step
+        old: nn.Module | None = getattr(self, "model", None)
+        before = old.state_dict() if stage.inherits and old is not None else {}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_number(self.seed, _WEIGHTS, stage.index))
             self.model = self.space.supernet(stage.stages - stage.index - 1, stage.options)
         self._norms = _normalisation(self.model, self.affine, tracked=self.statistics != "batch")
+        fresh = self.model.state_dict()
+        if all(name in before and before[name].shape == tensor.shape for name, tensor in fresh.items()):
+            self.model.load_state_dict({name: before[name] for name in fresh})
         self.model.to(device=self.device, memory_format=self.layout)  # type: ignore[call-overload]
         self._skips = [m for m in self.model.modules() if isinstance(m, SkipDropout)]
         for skip in self._skips:

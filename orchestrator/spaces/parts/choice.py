@@ -270,6 +270,8 @@ class MixedNetwork(nn.Module):
     def compile_parts(self) -> None:
         """Have torch compile every operation by itself, so that another path through the network is not another program."""
         torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 256)
+        # torch keeps compiled code on disk, and does not tell ATEN_CPU_CAPABILITY's settings apart: another one's computes NaN.
+        torch.compiler.config.cache_key_tag = torch.backends.cpu.get_cpu_capability()
         for place in self._places:
             for part in (part for held in place.children() for part in held.children()):
                 if not any(decided(part)) and next(part.parameters(), None) is not None:

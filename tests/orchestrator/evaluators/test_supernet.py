@@ -111,6 +111,22 @@ def test_a_new_stage_has_new_and_fewer_weights(digits: Dataset) -> None:
     assert not supernet._optimizer.state
 
 
+def test_a_stage_keeps_weights_if_asked_to_and_the_network_is_no_deeper(digits: Dataset) -> None:
+    supernet = made(digits)
+    supernet.train([UNIFORM])
+    before = weights(supernet)
+    supernet.build(Stage(1, ((1, 3),) * 6, rounds=10, stages=2, inherits=True), 20)
+    after = weights(supernet)
+    assert len(after) < len(before) and all(torch.equal(v, before[k]) for k, v in after.items())
+    assert not supernet._optimizer.state
+    deepening = Supernet(small("nas-bench-201", cells=3), digits, batch=32)
+    deepening.build(Stage(0, FULL.options, rounds=10, stages=3, inherits=True), 20)
+    shallow = weights(deepening)
+    deepening.build(Stage(2, FULL.options, rounds=10, stages=3, inherits=True), 20)
+    same = [k for k, v in weights(deepening).items() if k in shallow and v.shape == shallow[k].shape and v.unique().numel() > 1]
+    assert same and not any(torch.equal(weights(deepening)[k], shallow[k]) for k in same)
+
+
 def test_learning_rate_falls_to_zero_and_skip_dropout_with_it(digits: Dataset) -> None:
     supernet = made(digits, skip_dropout=(0.4,))
     rates, learning = [], []
@@ -276,6 +292,7 @@ def test_bfloat16_learns_in_single_precision_weights(digits: Dataset) -> None:
     assert np.isfinite(loss) and any(c != 0 for row in cotangents for c in row)
 
 
+@pytest.mark.numeric  # `make portability` runs it under several kernels, which share torch's folder of compiled code
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch compiles for the CPU with a C++ compiler, and there is none")
 def test_compiled_operations_compute_the_same(digits: Dataset) -> None:
     space = small("digits-tiny")
@@ -287,6 +304,7 @@ def test_compiled_operations_compute_the_same(digits: Dataset) -> None:
     assert compiled.train([mixture] * 2) == pytest.approx(plain.train([mixture] * 2), abs=1e-4)
     assert compiled.measure([(2, 0, 0, 0)]) == plain.measure([(2, 0, 0, 0)])
     assert any(m._compiled_call_impl is not None for m in compiled.model.modules())
+    assert torch.compiler.config.cache_key_tag == torch.backends.cpu.get_cpu_capability()
     assert compiled.state_dict()["model"].keys() == plain.state_dict()["model"].keys()
 
 
