@@ -99,20 +99,21 @@ def test_progress_never_goes_back(whole: tuple[Path, list[Progress]]) -> None:
     assert seen[-1].fraction == 1 and seen[-1].round == seen[-1].rounds == len(seen)
 
 
-def test_the_front_is_chosen_by_all_measurements(whole: tuple[Path, list[Progress]]) -> None:
+def test_the_front_is_chosen_by_all_measurements(whole: tuple[Path, list[Progress]], digits: Dataset) -> None:
     directory, _ = whole
     rows, front = table(directory), pd.read_csv(directory / records.FRONT)
     assert 2 <= len(front) <= 10
     assert set(front["arch"]) <= set(rows["arch"][rows["kind"] == records.VALIDATION])
     deviation, measured = front["error_percent_deviation"], front["error_percent_measured"]
     assert (deviation > 0).all() and (front["measurements"] >= 1).all()
-    assert (np.abs(front["error_percent"] - measured) < 4 * deviation + 1).all()
+    chance = np.sqrt(measured * (100 - measured) / len(digits.valid))  # of the images that the networks were measured on
+    assert (np.abs(front["error_percent"] - measured) < 4 * np.hypot(deviation, chance) + 1).all()
     assert not np.allclose(front["error_percent"], measured)
 
 
 def test_without_a_judge_the_front_is_the_non_dominated_set_of_what_was_validated(digits: Dataset, tmp_path: Path) -> None:
     directory = tmp_path
-    run(tiny_plan(digits, front={"judge": False}), directory)
+    run(tiny_plan(digits, front={"judge": False}, searcher={"name": "random-search"}), directory)
     columns = ["error_percent", "parameters", "macs"]
     rows = table(directory)
     pool = rows[rows["kind"] == records.VALIDATION].drop_duplicates("arch", keep="last")
