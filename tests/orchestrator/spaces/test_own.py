@@ -230,3 +230,78 @@ def test_factories_are_checked_by_their_signature(tmp_path: Path, monkeypatch: p
 def test_bad_notation_is_refused_at_its_position(text: str, position: int) -> None:
     with pytest.raises(ValueError, match=rf"position {position}\b"):
         own(Net).parse(text)
+
+
+def layer(width: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU())
+
+
+class Depth(nn.Module):
+    """The first of some layers, all of which are registered."""
+
+    def __init__(self, layers: list[nn.Module], used: int) -> None:
+        super().__init__()
+        self.layers, self.used = nn.ModuleList(layers), used
+
+    def forward(self, x: Tensor) -> Tensor:
+        for each in self.layers[: self.used]:
+            x = each(x)
+        return x
+
+
+def shared_depths(image: tuple[int, int, int], classes: int, registered: bool = False) -> nn.Module:
+    layers = [layer(4) for _ in range(3)]
+    depths = {str(n): Depth(layers, n) if registered else nn.Sequential(*layers[:n]) for n in (1, 2, 3)}
+    return nn.Sequential(nn.Conv2d(image[0], 4, 1), Choice("depth", depths), nn.Flatten(), nn.Linear(256, classes))
+
+
+def shared_everywhere(image: tuple[int, int, int], classes: int) -> nn.Module:
+    """One layer in options of three choices, one of them inside another, and outside of choices."""
+    one, two, fixed = layer(4), layer(4), layer(4)
+    inner = Choice("inner", {"one": one, "two": two})
+    choices = [
+        Choice("a", {"one": one, "nested": nn.Sequential(inner, fixed), "skip": nn.Identity()}),
+        Choice("b", {"both": nn.Sequential(one, two), "two": two, "fixed": fixed}),
+    ]
+    return nn.Sequential(nn.Conv2d(image[0], 4, 1), *choices, fixed, nn.Flatten(), nn.Linear(256, classes))
+
+
+@pytest.mark.parametrize("build", [shared_depths, shared_everywhere])
+def test_networks_that_share_modules_cost_what_they_cost_alone(build: Any) -> None:
+    space = own(build)
+    for architecture in drawn(space, 18):
+        parameters = space.network(architecture).parameters()
+        assert space.parameters(architecture) == sum(p.numel() for p in parameters), space.format(architecture)
+        assert space.parameters(architecture) == sum(o.parameters for o in space.operations(architecture))
+    layers = 16 * 9 * 64
+    if build is shared_depths:
+        assert [space.macs((n,)) - space.macs((0,)) for n in range(3)] == [0, layers, 2 * layers]
+        assert own(build, registered=True).parameters((0,)) == space.parameters((0,))  # what does not run does not count
+    else:
+        a, b = {"a": space.parse("a=one|inner=one|b=both"), "b": space.parse("a=skip|inner=one|b=two")}.values()
+        assert space.macs(a) - space.macs(b) == 2 * layers
+
+
+def test_recurrent_layers_and_attention_are_counted() -> None:
+    class Sequence(nn.Module):
+        def __init__(self, cell: nn.Module) -> None:
+            super().__init__()
+            self.cell = cell
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.cell(x.flatten(1, 2))
+            return y[0] if isinstance(y, tuple) else y
+
+    def build(image: tuple[int, int, int], classes: int) -> nn.Module:
+        cells = {
+            "lstm": lambda: Sequence(nn.LSTM(8, 8, batch_first=True)),
+            "attention": lambda: Sequence(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)),
+        }
+        return nn.Sequential(Choice("cell", cells), nn.Flatten(), nn.Linear(64, classes))
+
+    space = own(build)
+    head = 64 * 10
+    assert space.macs((0,)) - head == 8 * 4 * 8 * (8 + 8)
+    assert space.macs((1,)) - head == 8 * (4 * 8 * 8 + 2 * 8 * 16) + 2 * 8 * 8 * 8
+    for a in ((0,), (1,)):
+        assert space.parameters(a) == sum(p.numel() for p in space.network(a).parameters())
