@@ -305,3 +305,14 @@ def test_recurrent_layers_and_attention_are_counted() -> None:
     assert space.macs((1,)) - head == 8 * (4 * 8 * 8 + 2 * 8 * 16) + 2 * 8 * 8 * 8
     for a in ((0,), (1,)):
         assert space.parameters(a) == sum(p.numel() for p in space.network(a).parameters())
+
+
+def test_a_network_that_overwrites_the_output_of_a_choice_is_drawn() -> None:
+    def build(image: tuple[int, int, int], classes: int) -> nn.Module:
+        choices = [Choice(f"c{i}", {"conv": lambda: nn.Conv2d(1, 1, 3, padding=1), "skip": nn.Identity}) for i in range(2)]
+        layers = [module for choice in choices for module in (choice, nn.ReLU(inplace=True))]
+        return nn.Sequential(nn.Conv2d(image[0], 1, 1), *layers, nn.Flatten(), nn.Linear(64, classes))
+
+    for architecture in drawn(own(build), 4):
+        graph = own(build).graph(architecture)["network"]
+        assert graph.arrows == [("in", "c0"), ("c0", "c1"), ("c1", "out")]
