@@ -316,3 +316,24 @@ def test_a_network_that_overwrites_the_output_of_a_choice_is_drawn() -> None:
     for architecture in drawn(own(build), 4):
         graph = own(build).graph(architecture)["network"]
         assert graph.arrows == [("in", "c0"), ("c0", "c1"), ("c1", "out")]
+
+
+def test_gates_have_their_gradients_where_the_output_of_a_choice_is_overwritten() -> None:
+    """Cotangents of an inactive option are the same with an activation in place as with one that is not."""
+    found = []
+    for inplace in (True, False):
+
+        def build(image: tuple[int, int, int], classes: int, inplace: bool = inplace) -> nn.Module:
+            choice = Choice("c", {"conv": lambda: nn.Conv2d(1, 1, 3, padding=1), "skip": nn.Identity})
+            stem = nn.Conv2d(image[0], 1, 1)
+            return nn.Sequential(stem, choice, nn.ReLU(inplace=inplace), nn.Flatten(), nn.Linear(64, classes))
+
+        torch.manual_seed(0)
+        supernet = own(build).supernet(0, [(0, 1)])
+        for active in (0, 1):
+            leaf = torch.zeros(1, requires_grad=True)
+            rows = [[float(option == active) for option in range(2)]]
+            scores = supernet(torch.linspace(-1, 1, 128).reshape(2, 1, 8, 8), Weights(rows, [((1 - active,), leaf)]))
+            (gradient,) = torch.autograd.grad(scores.square().sum(), [leaf])
+            found.append(float(gradient))
+    assert found[:2] == pytest.approx(found[2:]) and all(found)
