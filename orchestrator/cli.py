@@ -155,7 +155,9 @@ def report(directories: tuple[Path, ...], references: tuple[Path, ...]) -> None:
     "--table", "tables", multiple=True, type=click.Path(path_type=Path),
     help="Trained networks: Parquet, CSV or JSON with a column arch, or a shipped table's name; several are joined by arch.",
 )  # fmt: skip
-@click.option("--column", help="The table's column that is the truth; one that ends in accuracy or _acc is maximised.")
+@click.option("--column", help="The table's column that is the truth.")
+@click.option("--maximize", multiple=True, metavar="COLUMN", help="More of it is better, where its name does not say so.")
+@click.option("--minimize", multiple=True, metavar="COLUMN", help="Less of it is better, likewise.")
 @click.option("--networks", type=int, default=100, show_default=True, help="Random networks to rank.")
 @click.option("--retrain", "members", type=int, help="Without --table: so many of them are trained from scratch.  [default: 8]")
 @click.option("--images", type=int, help="Images of the validation set to measure inherited accuracies on; all by default.")
@@ -241,7 +243,11 @@ PLAYED = "random-search,nsga2,pymoo-algorithm:algorithm=SMSEMOA,aging-evolution,
     help="Trained networks: Parquet, CSV or JSON with a column arch, or a shipped table's name; several are joined by arch.",
 )  # fmt: skip
 @click.option("--space", help="The space that arch is written in.")
-@click.option("--objectives", metavar="A,B,...", help="Columns; one that ends in accuracy or _acc is maximised.")
+@click.option("--objectives", metavar="A,B,...", help="Columns of the table, an accuracy or error first.")
+@click.option(
+    "--maximize", multiple=True, metavar="A", help="A column of which more is better, where its name does not say so."
+)
+@click.option("--minimize", multiple=True, metavar="A", help="A column of which less is better, likewise.")
 @click.option("--searchers", default=PLAYED, metavar="X,Y,...", help="Names, with settings as nsga2:population=40.")
 @click.option("--budget", type=float, help="Different architectures for each to evaluate.  [default: 400]")
 @click.option("--time", "column", help="Column with the time of an evaluation; --budget is then in its unit.")
@@ -398,7 +404,7 @@ def train(space: str, architecture: str, settings: tuple[str, ...], out: Path) -
 @click.option("--energy", is_flag=True, help="Read the device's energy counter, too.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the choice of networks.")
 @click.option("--fit", "table", type=click.Path(path_type=Path), help="Measure nothing; fit to a table of measured networks.")
-@click.option("--column", help="With --fit: the column, in ms (mJ for energy).")
+@click.option("--column", help="With --fit: the column; in ms (mJ for energy), or with its unit in the name, as latency_us.")
 @click.option("--cost", default="latency", show_default=True, help="With --fit: what it is, latency or energy.")
 @click.option("--hardware", help="The device in words; found out by itself where it is measured.")
 @click.option("--source", help="With --fit: where the table is from.")

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import pandas as pd
 from rich.console import Console
@@ -16,6 +17,7 @@ from orchestrator.bench.entries import parse
 from orchestrator.config.problem import Problem
 from orchestrator.config.settings import Retraining, Workers
 from orchestrator.config.spaces import make_space
+from orchestrator.evaluators.columns import Mode
 from orchestrator.evaluators.tabular import TabularBenchmark
 from orchestrator.registry import Component
 from searchers import Searcher
@@ -54,6 +56,7 @@ def bench(
     table: str | Path | Sequence[Path] | None = None,
     space: str = "digits-tiny",
     objectives: Sequence[str] = ("valid_accuracy", "parameters"),
+    modes: Mapping[str, Mode] = MappingProxyType({}),
     budget: float = 200,
     problem: Problem | None = None,
     seconds: float | None = None,
@@ -73,6 +76,7 @@ def bench(
         table: Files of trained networks, or the name of a shipped table; by default `digits-tiny`.
         space: The space that the table is written in, where there is no problem.
         objectives: The table's columns; for whole searches one for each objective of the problem.
+        modes: "max" or "min" for columns whose names do not say which way is better, or say it wrongly.
         budget: Different networks that each searcher may evaluate on a table.
         problem: What whole searches solve.
         seconds: What each whole search may take.
@@ -93,7 +97,8 @@ def bench(
     paths = [Path(table)] if isinstance(table, (str, Path)) else list(table or ())
     if problem is None:
         entries = {name: entry_of(searcher) for name, searcher in named.items()}
-        rows = TabularBenchmark.read(paths or [Path("digits-tiny")], make_space(space, {}, (3, 32, 32), 10), objectives)
+        made = make_space(space, {}, (3, 32, 32), 10)
+        rows = TabularBenchmark.read(paths or [Path("digits-tiny")], made, objectives, modes=modes)
         count = workers.count if workers else 1
         summary = tables.run(rows, entries, budget, seeds, directory, count, lambda done, of: None)
         return Benchmark(directory, summary)
@@ -111,7 +116,7 @@ def bench(
         )
         for name, searcher in named.items()
     }
-    truth = (paths, objectives) if paths else None
+    truth = searches.Truth(paths, objectives, modes) if paths else None
     return Benchmark(directory, searches.run(plans, seeds, cost, directory, truth, Console(quiet=True)))
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from orchestrator.errors import InputError
-from orchestrator.evaluators.tabular import is_accuracy
+from orchestrator.evaluators.columns import direction
 from orchestrator.registry import nearest
 
 Mode = Literal["min", "max"]
@@ -50,7 +50,7 @@ class TrialMetrics:
             if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not math.isfinite(limit):
                 raise InputError(f"limits[{name!r}] = {limit!r}; write a finite number, in the metric's own unit")
         for name in (*names, *limits):
-            if is_accuracy(name) and name not in given:
+            if direction(name) == "max" and name not in given:
                 raise InputError(f'{name} would be minimised; write modes={{{name!r}: "max"}}')
         return cls(
             {name: given.get(name, "min") for name in names},  # type: ignore[misc]

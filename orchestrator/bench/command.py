@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from orchestrator.errors import InputError
+from orchestrator.evaluators.columns import Mode, modes_of_options
 
 LINE = 5.0
 """Seconds between lines of progress."""
@@ -28,6 +30,8 @@ def main(
     searchers: str,
     budget: float | None,
     column: str | None,
+    maximize: Sequence[str],
+    minimize: Sequence[str],
     sha256: Sequence[str],
     seconds: float | None,
     images: float | None,
@@ -42,7 +46,11 @@ def main(
         found = ", ".join(f"{path} has {s}" for path, s in zip(paths, checksums, strict=True))
         raise InputError(f"--sha256: {found or 'there is no --table'}, which is not what was given; get the file again")
     named = [s.strip() for s in searchers.split(",")]
-    columns = [c.strip() for c in objectives.split(",")] if objectives else []
+    # A name with a comma in it is quoted, as in a CSV file.
+    columns = [c.strip() for c in next(csv.reader([objectives], skipinitialspace=True))] if objectives else []
+    modes = modes_of_options(maximize, minimize)
+    if modes and not columns and (paths or settings):
+        raise InputError("--maximize and --minimize are about columns of a --table; name them with --objectives")
     if settings or seconds is not None or images is not None:
         unused = {"--space": space, "--budget": budget, "--time": column, "--workers": workers}
         if said := [flag for flag, value in unused.items() if value is not None]:
@@ -51,7 +59,7 @@ def main(
             )
         if bool(paths) != bool(columns):
             raise InputError("--table and --objectives judge whole searches together: give both, or neither")
-        return _searches(console, settings, named, seconds, images, 3 if seeds is None else seeds, out, paths, columns)
+        return _searches(console, settings, named, seconds, images, 3 if seeds is None else seeds, out, paths, columns, modes)
     if not paths:
         if space not in (None, SHIPPED):
             raise InputError(f"--space {space} needs a --table; the one that is shipped is of {SHIPPED}")
@@ -61,8 +69,9 @@ def main(
     if space is None or not columns:
         raise InputError("--table needs --space, whose notation its column arch has, and --objectives, two of its columns")
     return _table(
-        console, paths, space, columns, named, budget, column, 20 if seeds is None else seeds, workers, out, checksums
-    )
+        console, paths, space, columns, named, budget, column, 20 if seeds is None else seeds, workers, out, checksums,
+        modes,
+    )  # fmt: skip
 
 
 def _table(
@@ -77,6 +86,7 @@ def _table(
     workers: int | None,
     out: Path,
     checksums: Sequence[str],
+    modes: Mapping[str, Mode],
 ) -> list[list[str]]:
     from orchestrator.bench import tables as bench_table
     from orchestrator.bench.entries import entries_of
@@ -86,7 +96,7 @@ def _table(
 
     if len(columns) < 2:
         raise InputError(f"--objectives {','.join(columns)}: a trade-off has two or more; name further columns")
-    table = TabularBenchmark.read(paths, make_space(space, {}, (3, 32, 32), 10), columns, time=column)
+    table = TabularBenchmark.read(paths, make_space(space, {}, (3, 32, 32), 10), columns, time=column, modes=modes)
     cpus = int(local_resources()["CPU"])
     count = cpus if workers is None else workers
     if not 1 <= count <= cpus:
@@ -101,7 +111,8 @@ def _table(
             console.print(f"bench: {done} of {whole} runs done", highlight=False)
             shown = time.monotonic()
 
-    budget = min(400, len(table.costs)) if budget is None else budget
+    if budget is None:  # a searcher need not come across every network of a sparse table
+        budget = min(400, max(2, len(table.costs) // 2) if table.sparse else len(table.costs))
     summary = bench_table.run(table, entries_of(searchers), budget, seeds, out, count, show, checksums)
     last = summary[summary["budget"] == summary["budget"].max()].sort_values("hypervolume", ascending=False)
     rows = [
@@ -127,6 +138,7 @@ def _searches(
     out: Path,
     paths: Sequence[Path],
     columns: Sequence[str],
+    modes: Mapping[str, Mode],
 ) -> list[list[str]]:
     from orchestrator.bench import searches as bench_searches
     from orchestrator.bench.entries import plans_of
@@ -135,7 +147,7 @@ def _searches(
 
     path, overrides = arguments(settings)
     cost = bench_searches.Cost(seconds, images)
-    truth = (paths, columns) if paths else None
+    truth = bench_searches.Truth(paths, columns, modes) if paths else None
     plans = plans_of(path, overrides, searchers, retrained=truth is None)
     found = bench_searches.run(plans, seeds, cost, out, truth, console, lambda stop: heeding_ctrl_c(stop, console.print))
     taus = {"tau, measured last": "tau", "tau, random networks": "tau_batch"}  # the former are chosen by what is in question

@@ -23,7 +23,8 @@ from orchestrator.bench.entries import claim
 from orchestrator.config.plan import SearchPlan
 from orchestrator.config.problem import Problem
 from orchestrator.errors import InputError, RunError
-from orchestrator.evaluators.tabular import TabularBenchmark, is_accuracy
+from orchestrator.evaluators.columns import Mode
+from orchestrator.evaluators.tabular import TabularBenchmark
 from orchestrator.judge.selection import levels
 from orchestrator.machine import threads
 from orchestrator.runs.directory import EXPERIMENT, reopen
@@ -57,12 +58,27 @@ class Cost:
             raise InputError("whole searches are compared at equal cost: say --seconds S or --images N, not both, above 0")
 
 
+@dataclass(frozen=True)
+class Truth:
+    """Table of all networks of the space that fronts are judged by.
+
+    Args:
+        paths: Its files.
+        columns: A column for each objective.
+        modes: As for `TabularBenchmark`.
+    """
+
+    paths: Sequence[Path]
+    columns: Sequence[str]
+    modes: Mapping[str, Mode]
+
+
 def run(
     plans: Mapping[str, SearchPlan],
     seeds: int,
     cost: Cost,
     out: Path,
-    truth: tuple[Sequence[Path], Sequence[str]] | None,
+    truth: Truth | None,
     console: Console,
     heed: Heed = lambda stop: nullcontext(),
 ) -> pd.DataFrame:
@@ -77,8 +93,7 @@ def run(
         seeds: Number of seeds.
         cost: What each search may cost.
         out: The benchmark's folder.
-        truth: Files of a table of all networks of the space, and its columns for the objectives; None has the fronts' members
-            retrained, and their test errors count.
+        truth: Table of all networks of the space; None has the fronts' members retrained, and their test errors count.
         console: Where progress is shown.
         heed: Surrounds each search, whose stop file it is given: a command lets Ctrl-C touch it.
 
@@ -100,9 +115,9 @@ def run(
     space, columns = problem.space, problem.columns
     table = None
     if truth:
-        table = TabularBenchmark.read(truth[0], space, truth[1])
-        if len(truth[1]) != len(columns):
-            raise InputError(f"--objectives {','.join(truth[1])}: name a column for each of {', '.join(columns)}")
+        table = TabularBenchmark.read(truth.paths, space, truth.columns, modes=truth.modes)
+        if len(truth.columns) != len(columns):
+            raise InputError(f"--objectives {','.join(truth.columns)}: name a column for each of {', '.join(columns)}")
         if not table.complete:
             raise InputError(
                 f"{table.source} has {len(table.costs):,} of {space.architectures:,} architectures; all are needed"
@@ -252,7 +267,7 @@ def report(
     ]
     titles = ["test error (%)", *list(summary["objectives"].values())[1:]]
     if table is not None:
-        titles = [f"100 - {c}" if is_accuracy(c) else c for c in table.columns]
+        titles = table.titles
     bench_report.write_searches(out, found, everything, true, best, titles, protocol, table is not None, inherited)
     return found
 

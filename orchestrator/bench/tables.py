@@ -15,7 +15,8 @@ import torch
 from analysis import bench_report
 from orchestrator.bench.entries import claim
 from orchestrator.errors import InputError, RunError, attributed_to, plugin_packages
-from orchestrator.evaluators.tabular import TabularBenchmark, is_accuracy
+from orchestrator.evaluators.columns import disagrees
+from orchestrator.evaluators.tabular import TabularBenchmark
 from orchestrator.registry import Component
 from orchestrator.search.rounds import checked, rounds
 from searchers import Architecture, Evaluation, GradientSearcher, SearchContext, Searcher
@@ -76,6 +77,7 @@ def run(
             raise InputError(str(error)) from error
     what = {"table": table.source, "columns": table.columns, "budget": budget, "space": space}
     what |= {"time": table.time} if table.time else {}
+    what |= {"maximised": list(table.maximised)} if any(map(disagrees, table.columns, table.maximised)) else {}
     what |= {"sha256": list(checksums)} if checksums else {}
     claim(out, what)
     path = out / "evaluations.csv"
@@ -98,7 +100,7 @@ def run(
     played[table.columns] = [table.costs[a] for a in architectures]
     played["spent"] = [table.takes[a] for a in architectures]
     played["spent"] = played.groupby(["searcher", "seed"])["spent"].cumsum()
-    titles = [f"100 - {c}" if is_accuracy(c) else c for c in table.columns]
+    titles = table.titles
     asked = (
         f"{budget:g} different architectures" if table.time is None else f"architectures that take {budget:g} by {table.time}"
     )
@@ -108,6 +110,10 @@ def run(
         f"Every searcher, under seeds 0 to {seeds - 1}, until it had asked for {asked}; repeats cost nothing. Methods "
         "with a schedule have one that fits, without warm-up, and begin again when it ends early.",
     ]
+    if table.sparse:
+        protocol.append(
+            "A proposal that the table does not have stands for the network of the table that differs in fewest choices."
+        )
     methods = [entry.factory for entry in entries.values()]
     if any(isinstance(method, type) and issubclass(method, GradientSearcher) for method in methods):
         protocol.append("Gradients of the table's multilinear extension cost nothing, which favours methods that use them.")
@@ -188,6 +194,9 @@ def run_on_table(
     A method with a schedule is given one that fits the budget, without warm-up, as a table has no weights to train. One that
     has finished, or asks for nothing new any more, begins again with another seed.
 
+    A proposal that a partial table does not have costs nothing and is told to break a constraint. Of a sparse table searchers
+    would hardly ever meet a network, so there it stands for the nearest one that the table has.
+
     Args:
         table: Trained networks.
         entry: The searcher and its settings.
@@ -195,7 +204,6 @@ def run_on_table(
         seed: Of the searcher.
         only: Stop after so many architectures; None for all of the budget.
     """
-    # What a partial table has not costs nothing, and is told to break a constraint.
     found: dict[Architecture, Evaluation] = {}
     left = budget
 
@@ -203,12 +211,12 @@ def run_on_table(
         nonlocal left
         evaluations = []
         for a in architectures:
-            costs = table.costs.get(a)
-            evaluation = Evaluation(a, table.worst(), violation=1.0) if costs is None else Evaluation(a, costs)
-            if costs is not None and a not in found and left > 0:
-                found[a] = evaluation
-                left = 0.0 if len(found) == only else left - table.takes[a]
-            evaluations.append(evaluation)
+            played = table.nearest(a) if table.sparse else a
+            costs = table.costs.get(played)
+            if costs is not None and played not in found and left > 0:
+                found[played] = Evaluation(played, costs)
+                left = 0.0 if len(found) == only else left - table.takes[played]
+            evaluations.append(Evaluation(a, table.worst(), violation=1.0) if costs is None else Evaluation(a, costs))
         return evaluations
 
     length = expected_evaluations(table, budget)

@@ -5,31 +5,42 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+import shlex
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 
 from analysis.pareto import non_dominated
 from orchestrator.errors import InputError
 from orchestrator.evaluators.base import Differentiable
+from orchestrator.evaluators.columns import Mode, direction, is_share
 from orchestrator.evaluators.training_free import Scored
 from orchestrator.objectives.base import Metrics
+from orchestrator.registry import nearest
 from orchestrator.spaces.base import SearchSpace
 from searchers.base import Architecture, Cotangents, Mixture, Stage
 from searchers.parts.additive import Additive
 
 SHIPPED = Path(__file__).parents[1] / "tables"
+SPARSE = 0.1
+"""Share of a space's networks below which a searcher's proposals stand for the nearest network of the table."""
+MIXED = 0.02
+"""Share of fractions above which a column of percents is taken for a mixture; a collapsed network is below 1 % now and then."""
 
 
 class TabularBenchmark(Differentiable):
     """Table with a row of numbers per architecture.
 
-    A column whose name ends in "accuracy" counts as 100 minus its value; every other one is minimised.
+    A column that is to be as high as possible, by its name or by `modes`, counts as 100 minus its value, or as the highest
+    value minus its own where that is above 100; every other one is minimised. Shares of 1 are turned into percent.
 
     Between architectures the first column is extended multilinearly: its expectation when every choice draws an option with the
     mixture's weights, over their sum. So the gradient at a mixture is exact, and at an architecture the cotangent of each
@@ -41,14 +52,17 @@ class TabularBenchmark(Differentiable):
         columns: Columns to use as costs, the error or accuracy first.
         source: Name of the table, for messages.
         time: Column with the cost of an evaluation, in seconds or any other unit; None for 1 each.
+        modes: "max" or "min" for columns whose names do not say which way is better, or say it wrongly.
 
     Attributes:
+        maximised: For each column whether it is to be as high as possible.
         costs: Costs by architecture, lower is better.
         takes: Cost of an evaluation by architecture, in the unit of `time`.
 
     Raises:
         InputError: For a table that lacks a column, names architectures that the space does not have or one of them twice, or
-            has values that are missing or not finite, or times that are not positive.
+            has values that are missing or not finite, or times that are not positive; for a column of which nobody says which
+            way is better, and for one that has fractions among percents.
     """
 
     def __init__(
@@ -59,14 +73,16 @@ class TabularBenchmark(Differentiable):
         source: str = "the table",
         *,
         time: str | None = None,
+        modes: Mapping[str, Mode] = MappingProxyType({}),
     ) -> None:
+        self.maximised = tuple(mode == "max" for mode in modes_of(columns, modes, source))
         needed = [*columns, *([time] if time else [])]
         if missing := [c for c in ("arch", *needed) if c not in frame.columns]:
             raise InputError(f"{source} has no column {', '.join(missing)}; it has {', '.join(map(str, frame.columns))}")
         if frame.empty:
             raise InputError(f"{source} has no rows")
         self.space, self.columns, self.source, self.time, self.step = space, list(columns), source, time, 0
-        values = frame[needed].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float, copy=True)
+        values = frame[needed].apply(_numbers).to_numpy(dtype=float, copy=True)
         bad = ~np.isfinite(values)
         if time:
             bad[:, -1] |= ~(values[:, -1] > 0)
@@ -78,9 +94,15 @@ class TabularBenchmark(Differentiable):
             raise InputError(f"{source}, row {at + 1}: {needed[which]} is missing, or not a {kind} number{shown}")
         times = values[:, -1].tolist() if time else [1.0] * len(values)
         values = values[:, : len(columns)]
-        for i, column in enumerate(columns):
-            if is_accuracy(column):
-                values[:, i] = 100.0 - values[:, i]
+        # From a value to a cost: a factor, and the number that it is taken from; None where it is the cost itself.
+        self._scales: list[tuple[float, float | None]] = []
+        for i, (column, maximised) in enumerate(zip(columns, self.maximised, strict=True)):
+            factor = _percent(column, values[:, i], source)
+            values[:, i] *= factor
+            top = max(100.0, float(values[:, i].max())) if maximised else None
+            self._scales.append((factor, top))
+            if top is not None:
+                values[:, i] = top - values[:, i]
         self.costs: dict[Architecture, tuple[float, ...]] = {}
         self.takes: dict[Architecture, float] = {}
         self._named: dict[str, Architecture] = {}
@@ -96,10 +118,17 @@ class TabularBenchmark(Differentiable):
         self._additive: dict[int, Additive | None] = {}
         self._grid: torch.Tensor | None = None
         self._front: list[tuple[float, ...]] | None = None
+        self._places: NDArray[np.int64] | None = None
 
     @classmethod
     def read(
-        cls, paths: Path | Sequence[Path], space: SearchSpace, columns: Sequence[str], *, time: str | None = None
+        cls,
+        paths: Path | Sequence[Path],
+        space: SearchSpace,
+        columns: Sequence[str],
+        *,
+        time: str | None = None,
+        modes: Mapping[str, Mode] = MappingProxyType({}),
     ) -> TabularBenchmark:
         """Read a table from files that are joined by their `arch`.
 
@@ -107,7 +136,8 @@ class TabularBenchmark(Differentiable):
         numbers for an architecture has the results of several trainings, of which the mean counts.
 
         Args:
-            paths: Parquet, CSV or JSON files; a path that is no file may be the name of a shipped table.
+            paths: Parquet, CSV (separated by commas, semicolons or tabs) or JSON files; a path that is no file may be the name
+                of a shipped table.
             space: As all that follow, see the class.
 
         Raises:
@@ -120,7 +150,13 @@ class TabularBenchmark(Differentiable):
             if both := sorted(set(frame.columns) & set(other.columns) - {"arch"}):
                 raise InputError(f"{path} and the tables before it all have {', '.join(both)}; rename one of them")
             frame = frame.merge(other, on="arch", how="outer")
-        return cls(space, frame, columns, " + ".join(path.name for path in paths), time=time)
+        return cls(space, frame, columns, " + ".join(path.name for path in paths), time=time, modes=modes)
+
+    @property
+    def titles(self) -> list[str]:
+        """Titles of the costs, which say what a column that is maximised was taken from."""
+        tops = [top for _, top in self._scales]
+        return [c if top is None else f"{top:.6g} - {c}" for c, top in zip(self.columns, tops, strict=True)]
 
     @property
     def complete(self) -> bool:
@@ -154,7 +190,27 @@ class TabularBenchmark(Differentiable):
 
     def values(self, costs: Sequence[float]) -> list[float]:
         """Convert costs to values as the table's columns have them."""
-        return [100.0 - v if is_accuracy(c) else v for c, v in zip(self.columns, costs, strict=True)]
+        scaled = [(v if top is None else top - v, factor) for (factor, top), v in zip(self._scales, costs, strict=True)]
+        return [v if factor == 1 else v / factor for v, factor in scaled]
+
+    @property
+    def sparse(self) -> bool:
+        """Tell whether the table has so few of the space's networks that proposals hardly ever meet one."""
+        return len(self.costs) < SPARSE * self.space.architectures
+
+    def nearest(self, architecture: Architecture) -> Architecture:
+        """Return the network of the table that differs from `architecture` in the fewest choices.
+
+        Of several that differ in as many, one is taken by the architecture's own options, so that no row is favoured.
+        """
+        if architecture in self.costs:
+            return architecture
+        if self._places is None:
+            self._places = np.array(list(self.costs))
+        apart = (self._places != np.array(architecture)).sum(axis=1)
+        ties = np.flatnonzero(apart == apart.min())
+        chosen = zlib.crc32(np.array(architecture, dtype="<i8").tobytes()) % len(ties)
+        return tuple(map(int, self._places[ties[chosen]]))
 
     def additive(self, column: int) -> Additive | None:
         """Return a column as a sum over the options, or None where it is no such sum.
@@ -257,9 +313,55 @@ class CostColumn:
         return self.table.additive(self.column)
 
 
-def is_accuracy(column: str) -> bool:
-    """Tell whether a column counts as 100 minus its value."""
-    return column.endswith(("accuracy", "_acc"))
+def modes_of(columns: Sequence[str], given: Mapping[str, Mode], source: str) -> list[Mode]:
+    """Return for each column whether it is to be as high or as low as possible, by what is given or by its name.
+
+    Raises:
+        InputError: Where neither says so, and for a mode of another column.
+    """
+    for name, chosen in given.items():
+        if name not in columns:
+            raise InputError(
+                f"{source}: {name!r} is to be {chosen}imised, and is none of the objectives{nearest(name, columns)}"
+            )
+        if chosen not in ("max", "min"):
+            raise InputError(f'modes[{name!r}] = {chosen!r}; write "max" or "min"')
+    modes: list[Mode] = []
+    for column in columns:
+        mode: Mode | None = given.get(column) or direction(column)
+        if mode is None:
+            raise InputError(
+                f"{source}: the name of column {column!r} does not say whether it is to be maximised or minimised; write "
+                f'--maximize {shlex.quote(column)} or --minimize {shlex.quote(column)} (in Python modes={{{column!r}: "max"}})'
+            )
+        modes.append(mode)
+    return modes
+
+
+def _numbers(column: pd.Series) -> pd.Series:
+    """Read numbers, which may have a percent sign; NaN for what is none."""
+    if pd.api.types.is_bool_dtype(column):
+        return pd.Series(np.nan, column.index)
+    if not pd.api.types.is_numeric_dtype(column):
+        column = column.astype(str).str.strip().str.removesuffix("%")
+    return pd.to_numeric(column, errors="coerce")
+
+
+def _percent(column: str, values: NDArray[np.float64], source: str) -> float:
+    """Return 100 for shares of 1 that are written as fractions, otherwise 1. Raises InputError for fractions among percents."""
+    if not is_share(column) or (values < 0).any() or not values.any():
+        return 1.0
+    fractions = values <= 1.0
+    if fractions.all():
+        return 100.0
+    fractions &= values > 0
+    if fractions.mean() > MIXED:
+        row = int(fractions.argmax())
+        raise InputError(
+            f"{source}, row {row + 1}: {column} is {values[row]:g}, in other rows up to {values.max():g}; these are fractions "
+            "among percents: write all of them in percent"
+        )
+    return 1.0
 
 
 def checksum(path: Path) -> str:
@@ -289,11 +391,29 @@ def _frame(path: Path) -> pd.DataFrame:
         elif file.suffix == ".json":
             frame = _from_json(json.loads(file.read_text()))
         else:
-            frame = pd.read_csv(file, dtype={"arch": str})
+            frame = _from_text(file)
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {path} as a table: {error}") from error
+    frame.columns = pd.Index([str(column).strip() for column in frame.columns])
     if "arch" not in frame.columns:
         raise InputError(f"{path} has no column arch; it has {', '.join(map(str, frame.columns))}")
+    return frame
+
+
+def _from_text(file: Path) -> pd.DataFrame:
+    """Read CSV with whichever separator puts `arch` into a column of its own."""
+    with file.open(encoding="utf-8-sig", errors="replace") as lines:
+        head = lines.readline().strip()
+    names = {sep: [name.strip().strip('"') for name in head.split(sep)] for sep in ",;\t"}
+    sep = next((sep for sep, found in names.items() if "arch" in found), ",")
+    frame = pd.read_csv(file, sep=sep, dtype={"arch": str}, encoding="utf-8-sig", skipinitialspace=True)
+    if sep == ",":
+        return frame
+    text = [c for c in frame.columns if c != "arch" and not pd.api.types.is_numeric_dtype(frame[c])]
+    for column in text:  # where a semicolon separates columns, a comma separates decimals
+        swapped = frame[column].astype(str).str.replace(",", ".", regex=False)
+        if pd.to_numeric(swapped, errors="coerce").notna().all():
+            frame[column] = pd.to_numeric(swapped)
     return frame
 
 

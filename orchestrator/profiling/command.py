@@ -15,6 +15,7 @@ from hw_profiles.profile import UNITS, Profile, write
 from orchestrator.config import overrides
 from orchestrator.describe import describe
 from orchestrator.errors import InputError, doing
+from orchestrator.evaluators.columns import factor
 from orchestrator.evaluators.tabular import TabularBenchmark
 from orchestrator.objectives.predicted import read
 from orchestrator.profiling.fitting import conclude, from_table
@@ -98,7 +99,7 @@ def _fitted(
         space: The space.
         out: Device file, for messages.
         table: Table of measured networks.
-        column: Column of the table.
+        column: Column of the table; a unit in its name, as in latency_us or "time (s)", is converted.
         cost: "latency" or "energy", of the column.
         source: Origin of the table; None for its name.
         networks: Networks to fit to; None for 300.
@@ -108,7 +109,11 @@ def _fitted(
     if cost not in UNITS:
         raise InputError(f"--cost {cost}; known are {', '.join(UNITS)}")
     about = {"source": source or f"{table.name}, column {column}"}
-    benchmark = TabularBenchmark.read(table, space, [column])
+    benchmark = TabularBenchmark.read(table, space, [column], modes={column: "min"})
+    scale = factor(column, cost)
+    if scale is not None and scale != 1:
+        benchmark.costs = {a: (scale * value,) for a, (value,) in benchmark.costs.items()}
+        about["converted"] = f"times {scale:g}, to {UNITS[cost]}"
     with doing(f"fitting costs to {table}, column {column}, for {out}"):
         return from_table(benchmark, cost, networks or 300, about, hardware or out.stem, seed)
 

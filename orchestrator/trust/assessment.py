@@ -13,7 +13,7 @@ import pandas as pd
 from analysis import records
 from analysis.trust import FRONT, RANDOM, Skips, ranking_quality
 from orchestrator.errors import InputError
-from orchestrator.evaluators.tabular import TabularBenchmark, is_accuracy
+from orchestrator.evaluators.tabular import TabularBenchmark
 from orchestrator.trust.weights import SharedWeights, Show
 from searchers import Architecture
 
@@ -48,7 +48,7 @@ def table_truth(table: TabularBenchmark, column: str, needed: Sequence[Architect
     values = {a: table.values(table.costs[a])[0] for a in needed}
     if len({values[a] for a in ranked}) < 2:
         raise InputError(f"{table.source}: {column} is the same for all {len(ranked)} networks; nothing can be ranked by it")
-    return Truth(f"{column} of {table.source}", column, is_accuracy(column), values)
+    return Truth(f"{column} of {table.source}", column, table.maximised[0], values)
 
 
 def assess(

@@ -16,6 +16,7 @@ from analysis.trust_section import findings, warnings
 from orchestrator.cluster.connection import cluster
 from orchestrator.config.plan import SearchPlan
 from orchestrator.errors import InputError
+from orchestrator.evaluators.columns import modes_of_options
 from orchestrator.evaluators.tabular import TabularBenchmark
 from orchestrator.machine import threads
 from orchestrator.runs.directory import open_run
@@ -38,6 +39,8 @@ def main(
     *,
     tables: Sequence[Path],
     column: str | None,
+    maximize: Sequence[str],
+    minimize: Sequence[str],
     networks: int,
     members: int | None,
     images: int | None,
@@ -45,9 +48,9 @@ def main(
     """Does what `paretoray trust` says, going on where it was interrupted; returns the findings (what, value, meaning) and what
     is wrong.
 
-    tables, column: where the truth is from; without them `members` of the random networks are retrained. images: of the
-    validation set to measure on; None for all. Raises InputError before anything starts, and Interrupted once Ctrl-C was
-    heeded.
+    tables, column: where the truth is from; without them `members` of the random networks are retrained. maximize, minimize:
+    the column, where its name does not say which way is better. images: of the validation set to measure on; None for all.
+    Raises InputError before anything starts, and Interrupted once Ctrl-C was heeded.
     """
     if bool(tables) != (column is not None):
         raise InputError(
@@ -71,9 +74,8 @@ def main(
     truth, jobs, trained = None, [], 0
     if tables:
         assert column is not None
-        truth = table_truth(
-            TabularBenchmark.read(list(tables), space, [column]), column, list(dict.fromkeys([*random, *front])), random
-        )
+        table = TabularBenchmark.read(list(tables), space, [column], modes=modes_of_options(maximize, minimize))
+        truth = table_truth(table, column, list(dict.fromkeys([*random, *front])), random)
         judge = truth.title
     else:
         known = _retrained(directory, space)

@@ -186,7 +186,9 @@ class _Cotangents(torch.autograd.Function):
     def forward(ctx: Any, y: Tensor, leaf: Tensor, options: list[nn.Module], weights: Weights, *x: Tensor) -> Tensor:
         ctx.save_for_backward(*(each.detach() for each in x))
         ctx.options, ctx.weights = options, weights
-        return y.view_as(y)
+        # Nothing behind a choice could overwrite a view in place. The zeros of a choice without active options have no memory
+        # to copy, and nothing can overwrite them either.
+        return y.view_as(y) if not any(y.stride()) else y.clone()
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:

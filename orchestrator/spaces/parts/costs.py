@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
 from operator import attrgetter
 from typing import Any
@@ -11,10 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from hw_profiles import profile
-from orchestrator.spaces.parts.choice import Choice, Conditions, Decided, Input, MixedNetwork, Weights, decided
+from orchestrator.spaces.parts.choice import Choice, Conditions, Input, MixedNetwork, Weights, decided
 from searchers.base import Architecture
 
 
@@ -102,12 +106,16 @@ class OperationCosts:
 
     Args:
         listed: The operations, in the order in which they run.
+        shared: Further parameters, of modules that operations of different choices share: conditions, and how many.
         sizes: Number of options of each choice.
     """
 
-    def __init__(self, listed: Sequence[ConditionalOperation], sizes: Sequence[int]) -> None:
-        self.listed, self.sizes = list(listed), list(sizes)
-        self._sums = {cost: self.sum(attrgetter(cost)) for cost in ("parameters", "macs")}
+    def __init__(
+        self, listed: Sequence[ConditionalOperation], shared: Sequence[tuple[Conditions, int]], sizes: Sequence[int]
+    ) -> None:
+        self.listed, self.shared, self.sizes = list(listed), list(shared), list(sizes)
+        parameters = [(p.conditions, p.operation.parameters) for p in self.listed]
+        self._sums = {"parameters": AdditiveCost([*parameters, *self.shared], sizes), "macs": self.sum(attrgetter("macs"))}
 
     def sum(self, value: Callable[[Operation], float], fixed: float | None = None) -> AdditiveCost:
         """Return the sum of a cost over the operations of a network.
@@ -129,7 +137,11 @@ class OperationCosts:
 
     def operations(self, architecture: Architecture) -> list[Operation]:
         """List the operations of a network in the order in which they run."""
-        return [p.operation for p in self.listed if _hold(p.conditions, architecture)]
+        shared = sum(count for conditions, count in self.shared if _hold(conditions, architecture))
+        return [
+            *(p.operation for p in self.listed if _hold(p.conditions, architecture)),
+            *([Operation("shared", (), (), shared, 0)] if shared else []),
+        ]
 
     def varying(self, architecture: Architecture) -> list[Operation]:
         """List the operations of a network that not every network has."""
@@ -154,7 +166,7 @@ def cost_operations(
 ) -> OperationCosts:
     """Build a network with all its options and run it once, to see what its operations cost.
 
-    An option is one operation, and so is every layer outside of choices.
+    An option is one operation, and so is every layer outside of choices. Parameters that nothing reads do not count.
 
     Args:
         build: Returns the network.
@@ -167,21 +179,27 @@ def cost_operations(
         ValueError: Where the options of a choice return different shapes.
         Exception: Whatever the network raises.
     """
-    with torch.device(device), torch.no_grad():
+    with torch.device(device), torch.no_grad(), _unfused(device):
         with _Uninitialised() if device == "meta" else torch.random.fork_rng(devices=[]):
             network = MixedNetwork(build(), order).eval()
-        for module in network.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.forward = _same  # type: ignore[method-assign,assignment]
         with FlopCounterMode(display=False) as counter:
             run = _Run(network, counter)
-            network(torch.zeros(1, *image), Weights([[1.0] * size for size in sizes], everything=True))
-    return OperationCosts(run.finish(tuple(image)), sizes)
+            with _Uses(run):
+                network(torch.zeros(1, *image), Weights([[1.0] * size for size in sizes], everything=True))
+    return OperationCosts(*run.finish(tuple(image)), sizes)
 
 
-def _same(x: Tensor) -> Tensor:
-    """Stand in for normalisation, which counts as 0; the meta device takes milliseconds for the real one."""
-    return x
+@contextmanager
+def _unfused(device: str) -> Iterator[None]:
+    """Turn off fused kernels of attention and recurrent layers, which hide their products from the counter."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    with ExitStack() as stack, warnings.catch_warnings():
+        stack.callback(torch.backends.mha.set_fastpath_enabled, before)
+        if device == "cpu":
+            warnings.simplefilter("ignore")  # of TF32 on Intel's GPUs
+            stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
+        yield
 
 
 class _Uninitialised(TorchFunctionMode):
@@ -193,92 +211,201 @@ class _Uninitialised(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
+class _Uses(TorchDispatchMode):
+    """Mode that tells a run of every parameter that an operation reads."""
+
+    def __init__(self, run: _Run) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.run = run
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        for value in (*args, *(kwargs or {}).values()):
+            for each in value if isinstance(value, (list, tuple)) else (value,):
+                if isinstance(each, nn.Parameter):
+                    self.run.use(each)
+        return function(*args, **(kwargs or {}))
+
+
 # Layers from these modules that print alike do alike; a user's module may have a stride that it does not print.
 _PLAIN = ("torch.nn.", "orchestrator.spaces.")
 
 
+@dataclass(eq=False)
+class _Entry:
+    """An operation that is running or has run, and the parameters that it read, by their ids."""
+
+    name: str
+    input: tuple[int, ...]
+    conditions: Conditions
+    output: tuple[int, ...] = ()
+    macs: int = 0
+    parameters: int = 0
+    used: dict[int, None] = field(default_factory=dict)
+
+    def finished(self) -> ConditionalOperation:
+        return ConditionalOperation(Operation(self.name, self.input, self.output, self.parameters, self.macs), self.conditions)
+
+
 class _Run:
-    """Hooks on a network's operations, and what they recorded during one forward pass."""
+    """Hooks on a network's operations, and what they recorded during one forward pass.
+
+    Costs are counted by use: an operation costs what runs inside it, and a network has the parameters that any of its
+    operations reads, each once, however many options share a module.
+    """
 
     def __init__(self, network: MixedNetwork, counter: FlopCounterMode) -> None:
         self.network, self.counter = network, counter
-        self.listed: list[ConditionalOperation] = []
-        self._inside: list[Conditions] = []  # of the parts that are running
+        self.listed: list[_Entry] = []
+        self._running: list[_Entry] = []
         self._begun: list[list[int]] = []  # per running part: FLOPs and operations at its start, and FLOPs of parts inside it
-        self._shapes: dict[int, tuple[str, tuple[int, ...]]] = {}  # per choice, the first option's name and output
         self._skipped_macs = 0  # of places that were not run because an equal one had been
-        self._unclaimed: dict[int, int] = {}  # sizes of the parameters that no operation has claimed yet
-        for parameter in network.parameters():
-            self._unclaimed[id(parameter)] = parameter.numel()
-        self._known: dict[tuple[str, tuple[int, ...]], tuple[list[tuple[Operation, Conditions]], tuple[int, ...]]] = {}
+        self._elsewhere = _Entry("elsewhere", (), ())
+        self._sizes = {id(parameter): parameter.numel() for parameter in network.parameters()}
+        self._known: dict[tuple[str, tuple[int, ...]], tuple[list[tuple[_Entry, list[int]]], tuple[int, ...]]] = {}
         in_places: set[int] = set()
+        owners: Counter[int] = Counter()
+        for module in network.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.forward = partial(self._normalised, module)  # type: ignore[method-assign]
         for place in decided(network):
-            if isinstance(place, Choice) and all(type(m).__module__.startswith(_PLAIN) for m in place.modules()):
-                place.forward = partial(self._repeated, place)  # type: ignore[method-assign]
             for name, part, conditions in place.parts():
                 in_places.update(id(m) for m in part.modules() if not any(decided(m)))
-                self._watch(part, name, conditions, place)
+                inner = {id(p) for m in decided(part) for p in m.parameters()}
+                owners.update(id(p) for p in part.parameters() if id(p) not in inner)
+                if type(place) is not Choice:
+                    self._watch(part, name, conditions)
         for path, module in network.network.named_modules():
-            if id(module) not in in_places and not module._modules:
-                self._watch(module, path, (), None)
+            if id(module) not in in_places:
+                owners.update(map(id, module.parameters(recurse=False)))
+                if not module._modules:
+                    self._watch(module, path, ())
+        for place in decided(network):
+            if type(place) is Choice:
+                plain = all(type(m).__module__.startswith(_PLAIN) for m in place.modules())
+                alone = all(owners[id(p)] == 1 for p in place.parameters())  # none of its parameters are used elsewhere, too
+                run = self._repeated if plain and alone else self._choose
+                place.forward = partial(run, place)  # type: ignore[method-assign]
 
-    def _watch(self, module: nn.Module, name: str, conditions: Conditions, place: Decided | None) -> None:
-        inner = {id(p) for m in decided(module) for p in m.parameters()}
-        parameters = [id(p) for p in module.parameters() if id(p) not in inner]
+    def use(self, parameter: nn.Parameter) -> None:
+        """Note that whatever is running reads a parameter."""
+        if id(parameter) in self._sizes:
+            (self._running[-1] if self._running else self._elsewhere).used[id(parameter)] = None
 
-        def before(module: nn.Module, inputs: Any) -> None:
-            self._begun.append([self.counter.get_total_flops(), len(self.listed), 0])
-            self._inside.append(conditions)
+    def _normalised(self, module: nn.Module, x: Tensor) -> Tensor:
+        """Stand in for normalisation, which counts as 0; the meta device takes milliseconds for the real one."""
+        for parameter in module.parameters():
+            self.use(parameter)
+        return x
 
-        def after(module: nn.Module, inputs: Any, output: Any) -> None:
-            start, position, contained = self._begun.pop()
-            spent = self.counter.get_total_flops() - start
-            if self._begun:
-                self._begun[-1][2] += spent
-            if isinstance(place, Choice):
-                option, shape = self._shapes.setdefault(id(place), (name, _shape(output)))
-                if shape != _shape(output):
-                    raise ValueError(
-                        f"Choice {place.name!r}: option {option!r} returns the shape {shape}, {name!r} {_shape(output)}; all "
-                        "options of a choice must return the same"
-                    )
-            count = sum(self._unclaimed.pop(p, 0) for p in parameters)  # a module that runs twice holds its parameters once
-            # Choices inside it are operations of their own, with their own conditions.
-            operation = Operation(name, _shape(inputs[0] if inputs else None), _shape(output), count, (spent - contained) // 2)
-            self.listed.insert(position, ConditionalOperation(operation, sum(self._inside, ())))
-            self._inside.pop()
+    def _begin(self, name: str, x: Any, conditions: Conditions) -> None:
+        outer = self._running[-1].conditions if self._running else ()
+        self._begun.append([self.counter.get_total_flops(), len(self.listed), 0])
+        self._running.append(_Entry(name, _shape(x), outer + conditions))
 
-        module.register_forward_pre_hook(before)
-        module.register_forward_hook(after)
+    def _end(self, output: Any) -> None:
+        start, position, contained = self._begun.pop()
+        spent = self.counter.get_total_flops() - start
+        if self._begun:
+            self._begun[-1][2] += spent
+        entry = self._running.pop()
+        # Choices inside it are operations of their own, with their own conditions.
+        entry.output, entry.macs = _shape(output), (spent - contained) // 2
+        self.listed.insert(position, entry)
+
+    def _watch(self, module: nn.Module, name: str, conditions: Conditions) -> None:
+        module.register_forward_pre_hook(lambda module, inputs: self._begin(name, inputs[0] if inputs else None, conditions))
+        module.register_forward_hook(lambda module, inputs, output: self._end(output))
+
+    def _choose(self, place: Choice, x: Input) -> Tensor:
+        """Run every option of a choice, and return their sum."""
+        total: Tensor | None = None
+        first = ""
+        for name, option, conditions in place.parts():
+            self._begin(name, x, conditions)
+            y: Tensor = option(x)
+            self._end(y)
+            if not isinstance(y, Tensor):
+                raise ValueError(
+                    f"Choice {place.name!r}: option {name!r} returns {type(y).__name__}; an option must return one tensor"
+                )
+            if total is not None and total.shape != y.shape:
+                raise ValueError(
+                    f"Choice {place.name!r}: option {first!r} returns the shape {_shape(total)}, {name!r} {_shape(y)}; all "
+                    "options of a choice must return the same"
+                )
+            total, first = (y, name) if total is None else (total + y, first)
+        return (x[0] if isinstance(x, tuple) else x).new_zeros(()) if total is None else total
 
     def _repeated(self, place: Choice, x: Input) -> Tensor:
         """Run a choice of plain layers, or repeat what was recorded of an equal one at this shape of input."""
         # Choices inside it have their own conditions, which are those of another place only if the names agree.
         nested = sum(1 for _ in decided(place)) > 1
         key = (f"{place.name if nested else ''}{place!r}", _shape(x))
-        outer: Conditions = sum(self._inside, ())
+        outer: Conditions = self._running[-1].conditions if self._running else ()
+        own = [id(parameter) for parameter in place.parameters()]
         if key not in self._known:
             begun = len(self.listed)
-            y = Choice.forward(place, x)
-            self._known[key] = [(p.operation, p.conditions[len(outer) :]) for p in self.listed[begun:]], _shape(y)
+            y = self._choose(place, x)
+            at = {identity: position for position, identity in enumerate(own)}
+            relative = [replace(e, conditions=e.conditions[len(outer) :]) for e in self.listed[begun:]]
+            self._known[key] = [(e, [at[i] for i in e.used if i in at]) for e in relative], _shape(y)
             return y
         listed, shape = self._known[key]
-        # A place that is passed a second time holds its parameters once.
-        new = [self._unclaimed.pop(id(parameter), None) for parameter in place.parameters()]
-        for operation, inner in listed:
-            conditions = ((place.index[place.name], *inner[0][1:]), *inner[1:])
-            counted = operation if any(new) else replace(operation, parameters=0)
-            self.listed.append(ConditionalOperation(counted, outer + conditions))
-        self._skipped_macs += sum(operation.macs for operation, _ in listed)
+        for entry, positions in listed:
+            inner = entry.conditions
+            conditions = (*outer, (place.index[place.name], *inner[0][1:]), *inner[1:])
+            self.listed.append(replace(entry, conditions=conditions, used=dict.fromkeys(own[i] for i in positions)))
+        self._skipped_macs += sum(entry.macs for entry, _ in listed)
         return torch.empty(1, *shape)
 
-    def finish(self, image: tuple[int, ...]) -> list[ConditionalOperation]:
-        """List all operations, the last of them whatever happens outside of layers."""
-        parameters = sum(self._unclaimed.values())
-        macs = self._skipped_macs + self.counter.get_total_flops() // 2 - sum(entry.operation.macs for entry in self.listed)
-        if parameters or macs:
-            self.listed.append(ConditionalOperation(Operation("elsewhere", image, image, parameters, macs), ()))
-        return self.listed
+    def finish(self, image: tuple[int, ...]) -> tuple[list[ConditionalOperation], list[tuple[Conditions, int]]]:
+        """List all operations, the last of them whatever happens outside of layers, and the parameters that remain to be added.
+
+        The latter are those of modules that operations of different choices share: a number of parameters, and the conditions
+        under which a network has them and no operation has counted them yet.
+        """
+        rest = self._elsewhere
+        rest.input = rest.output = image
+        rest.macs = self._skipped_macs + self.counter.get_total_flops() // 2 - sum(entry.macs for entry in self.listed)
+        groups: dict[tuple[_Entry, ...], int] = {}
+        users: dict[int, list[_Entry]] = {}
+        for entry in (*self.listed, rest):
+            for identity in entry.used:
+                users.setdefault(identity, []).append(entry)
+        for identity, entries in users.items():
+            groups[tuple(entries)] = groups.get(tuple(entries), 0) + self._sizes[identity]
+        shared: list[tuple[Conditions, int]] = []
+        for together, count in groups.items():
+            counted: list[Conditions] = []
+            for entry in sorted(together, key=lambda e: len(e.conditions)):  # the weaker conditions first
+                left = [entry.conditions]
+                for before in counted:
+                    left = [conditions for each in left for conditions in _without(each, before)]
+                if left == [entry.conditions]:
+                    entry.parameters += count
+                else:
+                    shared += [(conditions, count) for conditions in left]
+                counted.append(entry.conditions)
+        if rest.parameters or rest.macs:
+            self.listed.append(rest)
+        return [entry.finished() for entry in self.listed], shared
+
+
+def _without(conditions: Conditions, other: Conditions) -> list[Conditions]:
+    """Split `conditions` without the networks that `other` holds for into conditions of which one holds at a time."""
+    split: list[Conditions] = []
+    held = conditions
+    for choice, option, taken in other:
+        options = {(o, t) for c, o, t in held if c == choice}
+        if (option, not taken) in options or any(t and o != option for o, t in options):
+            if (option, not taken) in options or taken:
+                return [*split, held]  # `other` cannot hold beside it
+            continue
+        if (option, taken) in options:
+            continue
+        split.append((*held, (choice, option, not taken)))
+        held = (*held, (choice, option, taken))
+    return split
 
 
 def _shape(value: Any) -> tuple[int, ...]:

@@ -20,7 +20,7 @@ class _Mark(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        return x.view_as(x)
+        return x.clone()  # not a view, which nothing behind it might overwrite in place
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> Tensor:

@@ -219,3 +219,29 @@ def test_a_searcher_from_outside_may_have_settings() -> None:
     assert entry.name == "searchers.nsga2:Nsga2" and entry.settings["population"] == 40
     with pytest.raises(InputError, match="write settings as"):
         parse("searchers.nsga2:population")
+
+
+def test_a_sparse_table_is_played_on_its_networks(table: Path, tmp_path: Path) -> None:
+    few = fake_table().iloc[::13]
+    few.to_csv(table, index=False)
+    result = run(table, tmp_path / "out", "random-search,nsga2,surrogate-search", budget=10)
+    assert result.exit_code == 0, result.output
+    found = pd.read_csv(tmp_path / "out" / "evaluations.csv")
+    for _, own in found.groupby(["searcher", "seed"]):
+        assert len(own) == own["arch"].nunique() == 10 and set(own["arch"]) <= set(few["arch"])
+    assert "differs in fewest choices" in (tmp_path / "out" / "report.html").read_text()
+    result = run(table, tmp_path / "more", budget=400)
+    assert result.exit_code == 2 and f"the table has {len(few)} architectures" in result.output
+
+
+def test_columns_are_asked_about_and_answered(table: Path, tmp_path: Path) -> None:
+    fake_table().rename(columns={"val_accuracy": "quality, percent"}).to_csv(table, index=False)
+    named = '"quality, percent",params'
+    result = run(table, tmp_path / "out", objectives=named)
+    assert result.exit_code == 2 and "--maximize 'quality, percent' or --minimize" in result.output
+    result = run(table, tmp_path / "out", objectives=named, maximize="quality")
+    assert result.exit_code == 2 and "none of the objectives" in result.output
+    result = run(table, tmp_path / "out", objectives=named, maximize="quality, percent")
+    assert result.exit_code == 0 and "100 - quality, percent" in (tmp_path / "out" / "report.html").read_text(), result.output
+    result = run(table, tmp_path / "out", objectives=named, minimize="quality, percent")
+    assert result.exit_code == 1 and "another benchmark" in result.output

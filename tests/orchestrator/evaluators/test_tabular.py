@@ -124,3 +124,68 @@ def test_times_are_positive(bad: float) -> None:
     frame = fake_table().assign(seconds=[bad, *[2.0] * (len(fake_table()) - 1)])
     with pytest.raises(InputError, match="row 1: seconds is missing, or not a positive"):
         TabularBenchmark(DIGITS_TINY, frame, ["val_accuracy", "params"], time="seconds")
+
+
+def renamed(name: str, scale: float = 1.0) -> pd.DataFrame:
+    frame = fake_table().rename(columns={"val_accuracy": name})
+    return frame.assign(**{name: scale * frame[name]})
+
+
+@pytest.mark.parametrize("name", ["acc", "Top-1 Acc (%)", "f1", "mIoU"])
+@pytest.mark.parametrize("scale", [1.0, 0.01], ids=["percent", "fractions"])
+def test_an_accuracy_under_another_name_or_as_fractions_gives_the_same_costs(name: str, scale: float) -> None:
+    known = TabularBenchmark(DIGITS_TINY, fake_table(), ["val_accuracy", "params"])
+    other = TabularBenchmark(DIGITS_TINY, renamed(name, scale), [name, "params"])
+    np.testing.assert_allclose(list(other.costs.values()), list(known.costs.values()))
+    assert other.titles == [f"100 - {name}", "params"] and other.maximised == (True, False)
+    a = (1, 0, 2, 1)
+    assert other.values(other.costs[a])[0] == pytest.approx(scale * known.values(known.costs[a])[0])
+
+
+def test_a_name_that_does_not_say_which_way_is_better_is_asked_about() -> None:
+    frame = renamed("score")
+    with pytest.raises(InputError, match="--maximize score or --minimize score"):
+        TabularBenchmark(DIGITS_TINY, frame, ["score", "params"])
+    known = TabularBenchmark(DIGITS_TINY, fake_table(), ["val_accuracy", "params"])
+    assert TabularBenchmark(DIGITS_TINY, frame, ["score", "params"], modes={"score": "max"}).costs == known.costs
+    lowest = TabularBenchmark(DIGITS_TINY, frame, ["score", "params"], modes={"score": "min"})
+    assert all(lowest.costs[a][0] == 100 - costs[0] for a, costs in known.costs.items())
+    with pytest.raises(InputError, match="none of the objectives; did you mean 'score'"):
+        TabularBenchmark(DIGITS_TINY, frame, ["score", "params"], modes={"scores": "max"})
+
+
+def test_values_above_100_have_costs_that_are_not_negative() -> None:
+    table = TabularBenchmark(DIGITS_TINY, renamed("throughput", 10.0), ["throughput", "params"])
+    assert min(c[0] for c in table.costs.values()) == 0 and len(table.front()) > 1
+
+
+def test_fractions_among_percents_are_refused() -> None:
+    frame = fake_table()
+    frame.loc[frame.index % 3 == 1, "val_accuracy"] /= 100
+    with pytest.raises(InputError, match=r"row 2: val_accuracy .* fractions among percents"):
+        TabularBenchmark(DIGITS_TINY, frame, ["val_accuracy", "params"])
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_separators_signs_and_spaces_are_found(separator: str, tmp_path: Path) -> None:
+    decimal = "," if separator == ";" else "."
+    lines = [separator.join(["\ufeffarch", " val_accuracy ", "params"])]
+    for arch, accuracy, params in fake_table()[["arch", "val_accuracy", "params"]].itertuples(index=False):
+        lines.append(separator.join([arch, f"{accuracy:.4f}".replace(".", decimal) + "%" * (separator == "\t"), str(params)]))
+    (tmp_path / "t.csv").write_text("\n".join(lines), encoding="utf-8")
+    found = TabularBenchmark.read(tmp_path / "t.csv", DIGITS_TINY, ["val_accuracy", "params"])
+    known = TabularBenchmark(DIGITS_TINY, fake_table(), ["val_accuracy", "params"])
+    np.testing.assert_allclose([found.costs[a] for a in known.costs], list(known.costs.values()), atol=1e-4)
+
+
+def test_the_nearest_network_of_a_sparse_table_favours_no_row() -> None:
+    table = TabularBenchmark(DIGITS_TINY, fake_table().iloc[::13], ["val_accuracy", "params"])
+    assert table.sparse and not TabularBenchmark(DIGITS_TINY, fake_table().iloc[::2], ["val_accuracy", "params"]).sparse
+    every = [tuple(map(int, a)) for a in np.ndindex(*DIGITS_TINY.sizes)]
+    chosen = [table.nearest(a) for a in every]
+    assert set(chosen) == set(table.costs) and all(table.nearest(a) == a for a in table.costs)
+    for a, nearest in zip(every, chosen, strict=True):
+        apart = {b: sum(x != y for x, y in zip(a, b, strict=True)) for b in table.costs}
+        assert apart[nearest] == min(apart.values())
+    counts = [chosen.count(b) for b in table.costs]
+    assert max(counts) < 3 * len(every) / len(table.costs)

@@ -301,6 +301,10 @@ def test_fitting_a_table_from_the_command_line(tmp_path: Path) -> None:
     (profile,) = read(out)
     assert profile.hardware == "my phone" and "t.csv, column latency_ms" in profile.protocol["source"]
     assert profile.validation.networks == len(frame) - 300
+    frame.assign(**{"time (us)": 1000 * frame["latency_ms"]}).to_csv(table, index=False)
+    assert call(*arguments, "time (us)", "--hardware", "my phone", "--out", tmp_path / "same.toml").exit_code == 0
+    (same,) = read(tmp_path / "same.toml")
+    assert same.costs == pytest.approx(profile.costs, rel=1e-3) and "to ms" in same.protocol["converted"]
     for column, words in (("pixel", "no column pixel"), ("arch", "not a finite number")):
         result = call(*arguments, column, "--out", out)
         assert result.exit_code == 2 and words in result.output, result.output

@@ -230,3 +230,110 @@ def test_factories_are_checked_by_their_signature(tmp_path: Path, monkeypatch: p
 def test_bad_notation_is_refused_at_its_position(text: str, position: int) -> None:
     with pytest.raises(ValueError, match=rf"position {position}\b"):
         own(Net).parse(text)
+
+
+def layer(width: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU())
+
+
+class Depth(nn.Module):
+    """The first of some layers, all of which are registered."""
+
+    def __init__(self, layers: list[nn.Module], used: int) -> None:
+        super().__init__()
+        self.layers, self.used = nn.ModuleList(layers), used
+
+    def forward(self, x: Tensor) -> Tensor:
+        for each in self.layers[: self.used]:
+            x = each(x)
+        return x
+
+
+def shared_depths(image: tuple[int, int, int], classes: int, registered: bool = False) -> nn.Module:
+    layers = [layer(4) for _ in range(3)]
+    depths = {str(n): Depth(layers, n) if registered else nn.Sequential(*layers[:n]) for n in (1, 2, 3)}
+    return nn.Sequential(nn.Conv2d(image[0], 4, 1), Choice("depth", depths), nn.Flatten(), nn.Linear(256, classes))
+
+
+def shared_everywhere(image: tuple[int, int, int], classes: int) -> nn.Module:
+    """One layer in options of three choices, one of them inside another, and outside of choices."""
+    one, two, fixed = layer(4), layer(4), layer(4)
+    inner = Choice("inner", {"one": one, "two": two})
+    choices = [
+        Choice("a", {"one": one, "nested": nn.Sequential(inner, fixed), "skip": nn.Identity()}),
+        Choice("b", {"both": nn.Sequential(one, two), "two": two, "fixed": fixed}),
+    ]
+    return nn.Sequential(nn.Conv2d(image[0], 4, 1), *choices, fixed, nn.Flatten(), nn.Linear(256, classes))
+
+
+@pytest.mark.parametrize("build", [shared_depths, shared_everywhere])
+def test_networks_that_share_modules_cost_what_they_cost_alone(build: Any) -> None:
+    space = own(build)
+    for architecture in drawn(space, 18):
+        parameters = space.network(architecture).parameters()
+        assert space.parameters(architecture) == sum(p.numel() for p in parameters), space.format(architecture)
+        assert space.parameters(architecture) == sum(o.parameters for o in space.operations(architecture))
+    layers = 16 * 9 * 64
+    if build is shared_depths:
+        assert [space.macs((n,)) - space.macs((0,)) for n in range(3)] == [0, layers, 2 * layers]
+        assert own(build, registered=True).parameters((0,)) == space.parameters((0,))  # what does not run does not count
+    else:
+        a, b = {"a": space.parse("a=one|inner=one|b=both"), "b": space.parse("a=skip|inner=one|b=two")}.values()
+        assert space.macs(a) - space.macs(b) == 2 * layers
+
+
+def test_recurrent_layers_and_attention_are_counted() -> None:
+    class Sequence(nn.Module):
+        def __init__(self, cell: nn.Module) -> None:
+            super().__init__()
+            self.cell = cell
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.cell(x.flatten(1, 2))
+            return y[0] if isinstance(y, tuple) else y
+
+    def build(image: tuple[int, int, int], classes: int) -> nn.Module:
+        cells = {
+            "lstm": lambda: Sequence(nn.LSTM(8, 8, batch_first=True)),
+            "attention": lambda: Sequence(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)),
+        }
+        return nn.Sequential(Choice("cell", cells), nn.Flatten(), nn.Linear(64, classes))
+
+    space = own(build)
+    head = 64 * 10
+    assert space.macs((0,)) - head == 8 * 4 * 8 * (8 + 8)
+    assert space.macs((1,)) - head == 8 * (4 * 8 * 8 + 2 * 8 * 16) + 2 * 8 * 8 * 8
+    for a in ((0,), (1,)):
+        assert space.parameters(a) == sum(p.numel() for p in space.network(a).parameters())
+
+
+def test_a_network_that_overwrites_the_output_of_a_choice_is_drawn() -> None:
+    def build(image: tuple[int, int, int], classes: int) -> nn.Module:
+        choices = [Choice(f"c{i}", {"conv": lambda: nn.Conv2d(1, 1, 3, padding=1), "skip": nn.Identity}) for i in range(2)]
+        layers = [module for choice in choices for module in (choice, nn.ReLU(inplace=True))]
+        return nn.Sequential(nn.Conv2d(image[0], 1, 1), *layers, nn.Flatten(), nn.Linear(64, classes))
+
+    for architecture in drawn(own(build), 4):
+        graph = own(build).graph(architecture)["network"]
+        assert graph.arrows == [("in", "c0"), ("c0", "c1"), ("c1", "out")]
+
+
+def test_gates_have_their_gradients_where_the_output_of_a_choice_is_overwritten() -> None:
+    """Cotangents of an inactive option are the same with an activation in place as with one that is not."""
+    found = []
+    for inplace in (True, False):
+
+        def build(image: tuple[int, int, int], classes: int, inplace: bool = inplace) -> nn.Module:
+            choice = Choice("c", {"conv": lambda: nn.Conv2d(1, 1, 3, padding=1), "skip": nn.Identity})
+            stem = nn.Conv2d(image[0], 1, 1)
+            return nn.Sequential(stem, choice, nn.ReLU(inplace=inplace), nn.Flatten(), nn.Linear(64, classes))
+
+        torch.manual_seed(0)
+        supernet = own(build).supernet(0, [(0, 1)])
+        for active in (0, 1):
+            leaf = torch.zeros(1, requires_grad=True)
+            rows = [[float(option == active) for option in range(2)]]
+            scores = supernet(torch.linspace(-1, 1, 128).reshape(2, 1, 8, 8), Weights(rows, [((1 - active,), leaf)]))
+            (gradient,) = torch.autograd.grad(scores.square().sum(), [leaf])
+            found.append(float(gradient))
+    assert found[:2] == pytest.approx(found[2:]) and all(found)
