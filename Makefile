@@ -17,7 +17,7 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 demo: $(READY)
-	$(BIN)/paretoray search --out runs/demo-$$(date +%Y%m%d-%H%M%S)
+	$(BIN)/paretoray search space.name=digits-tiny budget.epochs=240 retrain.members=10 --out runs/demo-$$(date +%Y%m%d-%H%M%S)
 
 test: $(READY) lint
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
