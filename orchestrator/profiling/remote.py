@@ -11,7 +11,7 @@ import ray
 from orchestrator.cluster.connection import cluster
 from orchestrator.cluster.replicas import last_line
 from orchestrator.config.settings import Workers
-from orchestrator.errors import InputError, RunError
+from orchestrator.errors import Fault, InputError, RunError, checked_by, unexpected
 from orchestrator.profiling.plan import Row
 from orchestrator.profiling.worker import MeasurementWorker
 
@@ -43,8 +43,14 @@ class RemoteWorker:
         """Fetch an answer. Raises RunError where the node is lost; measurements made until then are saved."""
         try:
             return ray.get(reference)
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, (InputError, RunError)):
+                raise error.cause from None  # Ray's own version of it would print the actor's whole traceback
+            if checked_by(error) is not None:
+                raise Fault(unexpected(error, "paretoray profile")) from error
+            raise RunError(f"measuring failed on the node: {last_line(error)}; the same command goes on") from error
         except ray.exceptions.RayError as error:
-            raise RunError(f"the station was lost: {last_line(error)}; the same command goes on") from error
+            raise RunError(f"the node was lost: {last_line(error)}; the same command goes on") from error
 
 
 @contextmanager

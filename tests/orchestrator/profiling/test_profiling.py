@@ -17,7 +17,7 @@ from hw_profiles import energy, measure
 from hw_profiles.profile import read
 from orchestrator.cli import main
 from orchestrator.config.spaces import make_space
-from orchestrator.errors import InputError, RunError
+from orchestrator.errors import Fault, InputError, RunError
 from orchestrator.evaluators.tabular import TabularBenchmark
 from orchestrator.profiling import worker
 from orchestrator.profiling.fitting import conclude, from_table
@@ -339,6 +339,39 @@ def test_a_node_of_a_cluster_measures_the_same_way(tmp_path: Path) -> None:
             remote.station(asdict(plan), "auto", **{"accelerator": None, "label": None} | given),
         ):
             pass
+
+
+class Broken:
+    """An actor's class whose answers end in errors of several kinds."""
+
+    def jobs(self) -> list[str]:
+        raise RunError("out of memory at batch 8")
+
+    def hardware(self) -> dict[str, str]:
+        np.linalg.cholesky(-np.eye(2))
+        return {}
+
+    def round(self) -> None:
+        raise OSError("no such sensor")
+
+
+@pytest.mark.usefixtures("cluster")
+def test_errors_of_a_node_are_told_apart() -> None:
+    import ray
+
+    from orchestrator.profiling import remote
+
+    actor = ray.remote(Broken).remote()
+    there = remote.RemoteWorker(actor)
+    with pytest.raises(RunError, match=r"^out of memory at batch 8$"):
+        there.jobs()
+    with pytest.raises(Fault, match=r"did not pass a check of numpy(.|\n)*fault of paretoray"):
+        there.hardware()
+    with pytest.raises(RunError, match="measuring failed on the node: OSError: no such sensor; the same command goes on"):
+        there._get(actor.round.remote())
+    ray.kill(actor)
+    with pytest.raises(RunError, match=r"the node was lost: .*; the same command goes on"):
+        there.jobs()
 
 
 def test_measurements_are_those_of_the_operation_and_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
