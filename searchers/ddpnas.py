@@ -17,20 +17,33 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from searchers.base import Architecture, Evaluation, Mixture, Searcher, Stage
-from searchers.parts.additive import Additive, Item, front
+from searchers.parts.additive import Additive, Item, best_within, front, network_groups
 from searchers.parts.categorical import Categorical
+from searchers.parts.targets import additive_bounds, normal_scores
 from searchers.parts.ties import ROUNDING, level
+
+SAMPLED = 0.4
+"""Share of the epochs of a search for several targets that sample; in the others, networks are generated."""
+
+RIDGE = 1.0
+"""Weight of the squared credits, in evaluations of one network."""
 
 
 class Ddpnas(Searcher):
     """Train one sampled network for an epoch at a time, and credit its validation accuracy to each of its operations.
 
     The architecture distribution is the softmax of those credits; at fixed intervals every choice loses its least probable
-    operation.
+    operation. That is the method as published (`targets = 1`).
+
+    With several targets, which is ours, the credits of operations are the main effects on the normal score of the accuracy, by
+    ridge regression on everything that was measured; of the networks that this makes the best within each target, by an exact
+    knapsack, none loses an operation; and networks are generated for the targets in turn, each with the credits of all before.
+    An epoch is then a round.
 
     Args:
         sizes: Number of options of each choice.
@@ -42,16 +55,19 @@ class Ddpnas(Searcher):
         node_inputs: For cells that keep two edges into each node: the choices that feed each node, node by node and cell by
             cell, in the order of the cell's states.
         none_option: Per choice the option that stands for no edge, or None.
+        targets: Number of bounds on the first additive cost, spread evenly over the logarithm of what networks cost, or a list
+            of bounds. 1 for the method as published; None for 9, or for 1 where no cost is additive or `sharpness`, `momentum`,
+            `family`, `plain_edges` or `heights` are set, which belong to it.
         cycles: Passes over all surviving operations between two prunings; each pass uses every one of them once. 3 in the
-            paper; fewer where the budget has too few rounds.
+            paper; fewer where the budget has too few rounds for the published schedule.
         survivors: Operations per choice at which pruning ends; 2 in the paper. With 8 operations and 3 cycles that makes
             3 * (8 + 7 + ... + 3) = 99 epochs.
-        sharpness: Inverse temperature of the softmax over accuracies, which are fractions; at 100, one percentage point is a
-            factor of e.
-        momentum: Weight of the previous distribution in the new one; 0.5 in the code.
-        family: At most so many networks are generated after the last pruning. Each is trained for an epoch and measured like
-            the samples before it, which takes as many epochs more (the authors train theirs from scratch). Smaller where the
-            budget has few rounds.
+        sharpness: Inverse temperature of the softmax over accuracies, which are fractions. None for 100, where one percentage
+            point is a factor of e.
+        momentum: Weight of the previous distribution in the new one. None for 0.5, as in the code.
+        family: At most so many networks are generated after the last pruning; None for 20. Each is trained for an epoch and
+            measured like the samples before it, which takes as many epochs more (the authors train theirs from scratch).
+            Smaller where the budget has few rounds.
         plain_edges: For cells, the numbers of parameter-free operations that are generated, the same in all cells of a network;
             None for the 0, 2, 4, 6, 8 of the authors' script. In other spaces, or where the list is empty, the family is the
             front of summed probability against the first additive cost, solved exactly.
@@ -81,15 +97,25 @@ class Ddpnas(Searcher):
         parameter_free: Sequence[Sequence[bool]] | None = None,
         node_inputs: Sequence[Sequence[int]] = (),
         none_option: Sequence[int | None] | None = None,
+        targets: int | list[float] | None = None,
         cycles: int = 3,
         survivors: int = 2,
-        sharpness: float = 100.0,
-        momentum: float = 0.5,
-        family: int = 20,
+        sharpness: float | None = None,
+        momentum: float | None = None,
+        family: int | None = None,
         plain_edges: list[int] | None = None,
         heights: list[int] | None = None,
         seed: int = 0,
     ) -> None:
+        published = {
+            "sharpness": sharpness, "momentum": momentum, "family": family, "plain_edges": plain_edges, "heights": heights
+        }  # fmt: skip
+        given = [name for name, value in published.items() if value is not None]
+        if given and targets is None:
+            targets = 1
+        sharpness = 100.0 if sharpness is None else sharpness
+        momentum = 0.5 if momentum is None else momentum
+        family = 20 if family is None else family
         if cycles < 1 or survivors < 1 or sharpness <= 0 or not 0 <= momentum < 1 or family < 1:
             raise ValueError(
                 f"cycles = {cycles}, survivors = {survivors}, sharpness = {sharpness}, momentum = {momentum}, family = "
@@ -104,18 +130,25 @@ class Ddpnas(Searcher):
         self.additive = next((cost for cost in additive if cost is not None), None)
         capped = [limit for cost, limit in zip(additive, limits, strict=False) if cost is not None]
         self.budget = capped[0] if capped and capped[0] is not None else math.inf
+        self.bounds = additive_bounds(targets, additive, self.node_inputs, none_option)
+        if given and self.bounds is not None:
+            raise ValueError(f"{given[0]} belongs to the method as published; leave it out, or write targets = 1")
         self.survivors, self.sharpness, self.momentum = survivors, sharpness, momentum
         self.heights = [1, 2, 3, 4] if heights is None else heights
         self.plain_edges = [0, 2, 4, 6, 8] if plain_edges is None else plain_edges
-        cycle = sum(range(max(survivors, 1) + 1, max(self.sizes) + 1)) or 1
-        if rounds <= cycle:
-            raise ValueError(
-                f"pruning {max(self.sizes)} options to {survivors}, one at a time, takes at least {cycle} epochs, a family one "
-                f"more, and the budget has {rounds} rounds; raise budget.epochs or lower budget.interval"
-            )
-        self.cycles = max(1, min(cycles, (rounds - family) // cycle))
-        self.epochs = self.cycles * cycle
-        self.family = min(family, rounds - self.epochs)
+        if self.bounds is None:
+            cycle = sum(range(max(survivors, 1) + 1, max(self.sizes) + 1)) or 1
+            if rounds <= cycle:
+                raise ValueError(
+                    f"pruning {max(self.sizes)} options to {survivors}, one at a time, takes at least {cycle} epochs, a family "
+                    f"one more, and the budget has {rounds} rounds; raise budget.epochs or lower budget.interval"
+                )
+            self.cycles = max(1, min(cycles, (rounds - family) // cycle))
+            self.epochs = self.cycles * cycle
+            self.family = min(family, rounds - self.epochs)
+        else:
+            self.cycles, self.epochs = cycles, max(1, int(SAMPLED * rounds))
+            self.family = rounds - self.epochs
         self.rounds = rounds
         self._generator = torch.Generator().manual_seed(seed)
         self.policy = Categorical(sizes)
@@ -125,7 +158,7 @@ class Ddpnas(Searcher):
         self._pools: list[list[int]] = [[] for _ in self.sizes]
         self._round = self._epoch = self._in_cycle = 0
         self._sample: Architecture | None = None
-        self._told: list[Evaluation] = []
+        self._measured: list[Evaluation] = []
 
     @property
     def stage(self) -> Stage:
@@ -152,6 +185,8 @@ class Ddpnas(Searcher):
         A choice without any such operation begins again with all that survive. After the last pruning it is one of the family
         at a time.
         """
+        if self._epoch >= self.epochs and self.bounds is not None:
+            return self._generate_next()
         if self._epoch >= self.epochs and (family := self.derive()):
             return family[(self._epoch - self.epochs) % len(family)]
         options = []
@@ -171,6 +206,9 @@ class Ddpnas(Searcher):
         (evaluation,) = evaluations
         self._sample = None
         self._epoch += 1
+        if self.bounds is not None:
+            self._measured.append(evaluation)
+            self._credit_main_effects()
         if self._epoch > self.epochs:
             return  # one of the family
         picked = torch.tensor(evaluation.architecture)[:, None]
@@ -187,32 +225,93 @@ class Ddpnas(Searcher):
         if len(self._credit) == self.cycles:
             self._prune()
 
+    def _credit_main_effects(self) -> None:
+        """Set `theta` to how much each operation adds to the normal score of the accuracy, by ridge regression."""
+        offsets = np.cumsum([0, *self.sizes[:-1]])
+        design = np.zeros((len(self._measured), sum(self.sizes)))
+        design[np.arange(len(design))[:, None], offsets + np.array([e.architecture for e in self._measured])] = 1.0
+        scores = normal_scores([e.costs[0] for e in self._measured])
+        effects = np.linalg.solve(design.T @ design + RIDGE * np.eye(design.shape[1]), design.T @ scores)
+        self.theta = torch.zeros_like(self.theta)
+        for choice, (start, size) in enumerate(zip(offsets, self.sizes, strict=True)):
+            self.theta[choice, :size] = torch.from_numpy(effects[start : start + size])
+        self.theta = level(self.theta)
+
+    def _within(self, bound: float) -> Architecture:
+        """Return the network of surviving operations with the largest sum of credits within a cost."""
+        assert self.additive is not None
+        fixed, _ = self.additive
+        return tuple(option for _, option in sorted(best_within(self._groups(), min(bound, self.budget) - fixed)))
+
+    def _generate_next(self) -> Architecture:
+        """Return the next target's network, or of its neighbours within that cost the best one that was not measured yet."""
+        assert self.bounds is not None
+        bound = self.bounds[(self._epoch - self.epochs) % len(self.bounds)]
+        best, known = self._within(bound), {e.architecture for e in self._measured}
+        if best not in known:
+            return best
+        meeting = {choice for node in self.node_inputs for choice in node}
+        neighbours = [
+            (*best[:choice], option, *best[choice + 1 :])
+            for choice, left in enumerate(self.policy.options())
+            for option in left
+            # An edge that a cell has stays one.
+            if choice not in meeting or self.none_option[choice] not in (best[choice], option)
+        ]
+        limit = min(bound, self.budget) * (1 + ROUNDING)
+        new = [a for a in neighbours if a not in known and self._cost(a) <= limit]
+        credit = lambda a: sum(float(self.theta[choice, option]) for choice, option in enumerate(a))  # noqa: E731
+        return max(new, key=credit, default=best)
+
     def _prune(self) -> None:
         """Update the distribution, and drop one operation of every choice."""
-        alive = self.policy.alive
-        evidence = torch.stack([(self.sharpness * c).masked_fill(~alive, -torch.inf).softmax(dim=1) for c in self._credit])
-        # Masked before and after, where the code leaves operations that were pruned a trace of exp(-100 * accuracy).
-        self.theta = level(evidence.mean(dim=0) + self.momentum * self.theta).masked_fill(~alive, 0.0)
+        needed: set[tuple[int, int]] = set()
+        if self.bounds is not None:
+            needed = {item for bound in self.bounds for item in enumerate(self._within(bound))}
+        else:
+            self._update_distribution()
         for choice, left in enumerate(self.policy.options()):
             if len(left) <= self.survivors:
                 continue
             kinds = [self.parameter_free[choice][o] for o in left]
-            # The last operation of its kind stays, as long as there is another kind.
+            # The last operation of its kind stays, as long as there is another kind; so does one that a target needs.
             may_go = [o for o in left if kinds.count(self.parameter_free[choice][o]) > 1 or len(set(kinds)) == 1]
-            worst = min(may_go, key=lambda o: float(self.theta[choice, o]))
-            self.policy.alive[choice, worst] = False
-            self.theta[choice, worst] = 0.0
-        self.theta = level(self.theta / self.theta.sum(dim=1, keepdim=True))
+            may_go = [o for o in may_go if (choice, o) not in needed]
+            if may_go:
+                worst = min(may_go, key=lambda o: float(self.theta[choice, o]))
+                self.policy.alive[choice, worst] = False
+        if self.bounds is None:
+            self.theta = self.theta.masked_fill(~self.policy.alive, 0.0)
+            self.theta = level(self.theta / self.theta.sum(dim=1, keepdim=True))
         self._credit = []
+
+    def _update_distribution(self) -> None:
+        alive = self.policy.alive
+        evidence = torch.stack([(self.sharpness * c).masked_fill(~alive, -torch.inf).softmax(dim=1) for c in self._credit])
+        # Masked before and after, where the code leaves operations that were pruned a trace of exp(-100 * accuracy).
+        self.theta = level(evidence.mean(dim=0) + self.momentum * self.theta).masked_fill(~alive, 0.0)
 
     def expected(self, rounds: int) -> float:
         return float(self.epochs + self.family)
 
     def probabilities(self) -> list[list[float]]:
-        return [row[:n] for row, n in zip(self.theta.tolist(), self.sizes, strict=True)]
+        """Return the distribution; with several targets, the share of their best networks that have an option."""
+        if self.bounds is None:
+            return [row[:n] for row, n in zip(self.theta.tolist(), self.sizes, strict=True)]
+        if not self._measured:
+            return self.policy.rows()
+        chosen = list(zip(*(self._within(bound) for bound in self.bounds), strict=True))
+        return [[row.count(o) / len(row) for o in range(n)] for row, n in zip(chosen, self.sizes, strict=True)]
 
     def derive(self) -> list[Architecture]:
-        """Generate the family: networks along the constraint, spread out evenly to at most `family`."""
+        """Generate the family: networks along the constraint, spread out evenly to at most `family`.
+
+        With several targets, it is the best network within each.
+        """
+        if self.bounds is not None:
+            return list(
+                dict.fromkeys(a for a in map(self._within, self.bounds) if self._cost(a) <= self.budget * (1 + ROUNDING))
+            )
         if self.node_inputs and self.plain_edges and any(any(row) for row in self.parameter_free):
             networks = [a for h in self.heights for s in self.plain_edges for a in [self.generate(h, s)] if a is not None]
         elif self.additive is not None:
@@ -301,27 +400,16 @@ class Ddpnas(Searcher):
                 within this cost, if there is one.
         """
         assert self.additive is not None
-        fixed, prices = self.additive
-        surviving = self.policy.options()
-        meeting = {choice for node in self.node_inputs for choice in node}
-        groups: list[list[Item]] = [
-            [Item(float(self.theta[c, o]), prices[c][o], ((c, o),)) for o in surviving[c]]
-            for c in range(len(self.sizes))
-            if c not in meeting
-        ]
-        for node in self.node_inputs:
-            rest = [(c, none) for c in node if (none := self.none_option[c]) is not None]
-            pairs = []
-            for a, b in itertools.combinations(node, 2):
-                for i, j in itertools.product(surviving[a], surviving[b]):
-                    if i != self.none_option[a] and j != self.none_option[b]:
-                        others = tuple((c, o) for c, o in rest if c not in (a, b))
-                        cost = prices[a][i] + prices[b][j] + sum(prices[c][o] for c, o in others)
-                        pairs.append(Item(float(self.theta[a, i] + self.theta[b, j]), cost, ((a, i), (b, j), *others)))
-            groups.append(pairs)
-        combinations = front(groups, (self.budget if budget is None else budget) - fixed)
+        fixed, _ = self.additive
+        combinations = front(self._groups(), (self.budget if budget is None else budget) - fixed)
         networks = [tuple(option for _, option in sorted(options)) for _, _, options in combinations]
         return networks if budget is None else networks[-1:]
+
+    def _groups(self) -> list[list[Item]]:
+        """Return what a network of surviving operations is made of, scored by `theta`."""
+        assert self.additive is not None
+        _, prices = self.additive
+        return network_groups(self.theta.tolist(), prices, self.policy.options(), self.node_inputs, self.none_option)
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -333,6 +421,7 @@ class Ddpnas(Searcher):
             "credit": [c.clone() for c in self._credit],
             "sum": self._sum.clone(),
             "uses": self._uses.clone(),
+            "measured": [e.to_data() for e in self._measured],
             "pools": [list(pool) for pool in self._pools],
             "sample": None if self._sample is None else list(self._sample),
             "generator": self._generator.get_state(),
@@ -344,6 +433,7 @@ class Ddpnas(Searcher):
         self.policy.alive = state["alive"].clone()
         self._credit = [c.clone() for c in state["credit"]]
         self._sum, self._uses = state["sum"].clone(), state["uses"].clone()
+        self._measured = [Evaluation.from_data(e) for e in state["measured"]]
         self._pools = [list(pool) for pool in state["pools"]]
         self._sample = None if state["sample"] is None else tuple(state["sample"])
         self._generator.set_state(state["generator"])

@@ -14,15 +14,18 @@ import torch
 from torch import Tensor
 
 from searchers.base import Architecture, Cotangents, Evaluation, GradientSearcher, Mixture, Stage, learning_rate
-from searchers.parts.additive import Additive
+from searchers.parts.additive import Additive, best_within, network_groups
 from searchers.parts.categorical import Categorical
+from searchers.parts.targets import additive_bounds
 from searchers.parts.ties import level
 
 
 class Nasp(GradientSearcher):
     """Move continuous parameters `a <- clip(a - step * d loss / d projection(a), 0, 1)`.
 
-    The projection keeps the largest entry of each choice.
+    The projection keeps the largest entry of each choice. That is the method as published (`targets = 1`). With several
+    targets, which is ours, there is a copy of the parameters for each, whose projection is the nearest network within that
+    cost: the one whose entries have the largest sum, by an exact knapsack. The copies take turns, over one set of weights.
 
     Args:
         sizes: Number of options of each choice.
@@ -32,6 +35,8 @@ class Nasp(GradientSearcher):
         node_inputs: The choices that feed each node, for spaces whose cells keep two of them.
         none_option: Per choice the option that stands for no edge, or None; it has no weight and is not trained.
         edges: Edges into a node that are run, those with the largest entries; 2 in the authors' code, 0 for all.
+        targets: Number of bounds on the first additive cost, spread evenly over the logarithm of what networks cost, or a list
+            of bounds. 1 for no bound, as published; None for 9, or for 1 where no cost is additive.
         size: Weight of the regulariser `size * sum(a_k ** 2 * P_k / sum(P))` at the projection, with P the first additive cost;
             0, as published, for none. The code has it on the normal cell only; here it is on all choices.
         lr: Learning rate of Adam on `a`. None for the published 3e-4 over 50 epochs of 390 steps: a search with fewer steps
@@ -41,6 +46,8 @@ class Nasp(GradientSearcher):
         noise: Standard deviation of the initial `a` around 0.5. The code starts at 0.5 everywhere, where the first operation
             wins every tie and is for a while the only one that is trained.
         samples: Networks that are proposed in a round, for the archive: the projected one, and neighbours of it in one choice.
+            With several targets these take turns, and a projection is proposed once it differs from the last one of its target.
+            None for 2, or for 5 with several targets.
         seed: Seed of all sampling.
 
     Raises:
@@ -66,15 +73,23 @@ class Nasp(GradientSearcher):
         node_inputs: Sequence[Sequence[int]] = (),
         none_option: Sequence[int | None] | None = None,
         edges: int = 2,
+        targets: int | list[float] | None = None,
         size: float = 0.0,
         lr: float | None = None,
         betas: tuple[float, float] = (0.5, 0.999),
         weight_decay: float = 1e-3,
         noise: float = 1e-3,
-        samples: int = 2,
+        samples: int | None = None,
         seed: int = 0,
     ) -> None:
-        if edges < 0 or size < 0 or not (lr is None or lr > 0) or weight_decay < 0 or noise < 0 or samples < 1:
+        if (
+            edges < 0
+            or size < 0
+            or not (lr is None or lr > 0)
+            or weight_decay < 0
+            or noise < 0
+            or (samples is not None and samples < 1)
+        ):
             raise ValueError(
                 f"edges = {edges}, size = {size}, lr = {lr}, weight_decay = {weight_decay}, noise = {noise}, samples = "
                 f"{samples}: none may be negative, lr must be positive, samples at least 1"
@@ -82,17 +97,25 @@ class Nasp(GradientSearcher):
         self.sizes = tuple(sizes)
         self.node_inputs = [list(node) for node in node_inputs]
         self.none_option = list(none_option) if none_option is not None else [None] * len(self.sizes)
-        self.edges, self.size, self.samples = edges, size, samples
-        self.lr = learning_rate(3e-4, 19_500, steps) if lr is None else lr
+        self.edges, self.size = edges, size
+        self.bounds = additive_bounds(targets, additive, self.node_inputs if edges else (), none_option)
+        self._additive = next((cost for cost in additive if cost is not None), None)
+        copies = 1 if self.bounds is None else len(self.bounds)
+        self.samples = (2 if copies == 1 else 5) if samples is None else samples
+        self.lr = learning_rate(3e-4, 19_500, steps / copies) if lr is None else lr
         self._generator = torch.Generator().manual_seed(seed)
         self._alive = Categorical(sizes).alive
         for choice, option in enumerate(self.none_option):
             if option is not None:
                 self._alive[choice, option] = False
-        start = torch.randn(self._alive.shape, dtype=torch.float64, generator=self._generator)
-        self.a = (0.5 + noise * start).clamp(0, 1).requires_grad_()
-        self._adam = torch.optim.Adam([self.a], lr=self.lr, betas=betas, weight_decay=weight_decay)
-        share = torch.zeros_like(self.a.detach())
+        self.copies = []
+        for _ in range(copies):
+            start = torch.randn(self._alive.shape, dtype=torch.float64, generator=self._generator)
+            self.copies.append((0.5 + noise * start).clamp(0, 1).requires_grad_())
+        self._adams = [torch.optim.Adam([a], lr=self.lr, betas=betas, weight_decay=weight_decay) for a in self.copies]
+        self._turn = self._proposer = 0
+        self._proposed: list[Architecture | None] = [None] * copies
+        share = torch.zeros_like(self.copies[0].detach())
         if size:
             if not additive or additive[0] is None:
                 raise ValueError("size needs a first cost that is a sum over operations, as parameters are")
@@ -105,9 +128,11 @@ class Nasp(GradientSearcher):
     def stage(self) -> Stage:
         return self._stage
 
-    def _projected(self) -> list[int | None]:
+    def _projected(self, copy: int) -> list[int | None]:
         """Return the option that runs at each choice; None for an edge that is left out."""
-        values = level(self.a.detach()).masked_fill(~self._alive, -torch.inf)
+        values = level(self.copies[copy].detach()).masked_fill(~self._alive, -torch.inf)
+        if self.bounds is not None:
+            return self._within(values, self.bounds[copy])
         best: list[int | None] = list(values.argmax(dim=1).tolist())
         strength = values.max(dim=1).values.tolist()
         if self.edges:
@@ -117,46 +142,71 @@ class Nasp(GradientSearcher):
                     best[choice] = None
         return best
 
+    def _within(self, values: Tensor, bound: float) -> list[int | None]:
+        """Return the nearest network within a cost: of all one-hot rows, those whose entries have the largest sum."""
+        assert self._additive is not None
+        fixed, prices = self._additive
+        options = [row.nonzero().flatten().tolist() for row in self._alive]
+        # Groups of a node are pairs of edges; where all edges run, each choice is a group.
+        groups = network_groups(values.tolist(), prices, options, self.node_inputs if self.edges else (), self.none_option)
+        taken = dict(best_within(groups, bound - fixed))
+        return [None if taken[c] == absent else taken[c] for c, absent in enumerate(self.none_option)]
+
     def _mixture(self, wanted: bool) -> Mixture:
-        rows = tuple(tuple(float(o == k) for o in range(n)) for k, n in zip(self._projected(), self.sizes, strict=True))
+        best = self._projected(self._turn)
+        rows = tuple(tuple(float(o == k) for o in range(n)) for k, n in zip(best, self.sizes, strict=True))
         marked = tuple(tuple(row[:n]) for row, n in zip(self._alive.tolist(), self.sizes, strict=True))
         return Mixture(rows, marked if wanted else None)
 
     def train_on(self, steps: int) -> list[Mixture]:
-        return [self._mixture(wanted=False)] * steps
+        mixtures = []
+        for _ in range(steps):
+            mixtures.append(self._mixture(wanted=False))
+            self._turn = (self._turn + 1) % len(self.copies)
+        return mixtures
 
     def relax(self) -> Mixture | None:
         return self._mixture(wanted=True)
 
     def descend(self, loss: float, cotangents: Cotangents) -> None:
-        gradient = torch.zeros_like(self.a)
+        a = self.copies[self._turn]
+        gradient = torch.zeros_like(a)
         for row, values in enumerate(cotangents):
             gradient[row, : len(values)] = torch.tensor(values, dtype=torch.float64)
         if self.size:
-            for row, option in enumerate(self._projected()):
+            for row, option in enumerate(self._projected(self._turn)):
                 if option is not None:
                     gradient[row, option] += 2 * self.size * self._share[row, option]
-        self.a.grad = gradient.masked_fill(~self._alive, 0.0)
-        self._adam.step()
+        a.grad = gradient.masked_fill(~self._alive, 0.0)
+        self._adams[self._turn].step()
         with torch.no_grad():
-            self.a.clamp_(0, 1)
+            a.clamp_(0, 1)
 
     def ask(self, n: int) -> list[Architecture]:
-        """Return the projected network and neighbours of it that the shared weights can judge.
+        """Return projected networks and neighbours of them that the shared weights can judge.
 
         Without the neighbours the archive would hold as many networks as there were projections.
         """
-        here = self._architecture(self._projected())
-        asked = [here]
-        while len(asked) < min(n, self.samples):
-            choice = int(torch.randint(len(self.sizes), (), generator=self._generator))
-            options = [o for o in range(self.sizes[choice]) if self._alive[choice, o] and o != here[choice]]
-            if here[choice] == self.none_option[choice] or not options:
-                asked.append(here)
-                continue
-            option = options[int(torch.randint(len(options), (), generator=self._generator))]
-            asked.append((*here[:choice], option, *here[choice + 1 :]))
-        return asked[:n]
+        here = [self._architecture(self._projected(copy)) for copy in range(len(self.copies))]
+        if self.bounds is None:
+            return [here[0], *(self._neighbour(here[0]) for _ in range(min(n, self.samples) - 1))][:n]
+        asked = []
+        for _ in range(min(n, self.samples)):
+            copy = self._proposer
+            changed = here[copy] != self._proposed[copy]
+            asked.append(here[copy] if changed else self._neighbour(here[copy]))
+            self._proposed[copy] = here[copy]
+            self._proposer = (copy + 1) % len(self.copies)
+        return asked
+
+    def _neighbour(self, here: Architecture) -> Architecture:
+        """Return a network that differs in a random choice; the same one where that choice is no edge or has one option."""
+        choice = int(torch.randint(len(self.sizes), (), generator=self._generator))
+        options = [o for o in range(self.sizes[choice]) if self._alive[choice, o] and o != here[choice]]
+        if here[choice] == self.none_option[choice] or not options:
+            return here
+        option = options[int(torch.randint(len(options), (), generator=self._generator))]
+        return (*here[:choice], option, *here[choice + 1 :])
 
     def _architecture(self, options: Sequence[int | None]) -> Architecture:
         found = []
@@ -170,16 +220,24 @@ class Nasp(GradientSearcher):
         pass
 
     def probabilities(self) -> list[list[float]]:
-        """Return the softmax of `a`, from which the authors derive their cells."""
-        shown = self._softmax()
+        """Return the softmax of the parameters, from which the authors derive their cells, or its mean over the targets."""
+        shown = (
+            torch.stack([self._softmax(a) for a in self.copies]).mean(dim=0) if self.bounds else self._softmax(self.copies[0])
+        )
         return [row[:n] for row, n in zip(shown.tolist(), self.sizes, strict=True)]
 
-    def _softmax(self) -> Tensor:
-        return self.a.detach().masked_fill(~self._alive, -torch.inf).softmax(dim=1)
+    def _softmax(self, a: Tensor) -> Tensor:
+        return a.detach().masked_fill(~self._alive, -torch.inf).softmax(dim=1)
 
     def derive(self) -> list[Architecture]:
-        """Return, per node, the two edges whose best operation has the largest softmax (DARTS's rule), with that operation."""
-        p = level(self._softmax())
+        """Return the nearest network within each target.
+
+        As published, these are per node the two edges whose best operation has the largest softmax (DARTS's rule), with that
+        operation.
+        """
+        if self.bounds is not None:
+            return list(dict.fromkeys(self._architecture(self._projected(copy)) for copy in range(len(self.copies))))
+        p = level(self._softmax(self.copies[0]))
         best: list[int | None] = list(p.argmax(dim=1).tolist())
         strength = p.max(dim=1).values.tolist()
         for node in self.node_inputs if self.edges else ():
@@ -189,10 +247,20 @@ class Nasp(GradientSearcher):
         return [self._architecture(best)]
 
     def state_dict(self) -> dict[str, Any]:
-        return {"a": self.a.detach().clone(), "adam": self._adam.state_dict(), "generator": self._generator.get_state()}
+        return {
+            "copies": [a.detach().clone() for a in self.copies],
+            "adams": [adam.state_dict() for adam in self._adams],
+            "turn": self._turn,
+            "proposer": self._proposer,
+            "proposed": [None if a is None else list(a) for a in self._proposed],
+            "generator": self._generator.get_state(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        with torch.no_grad():
-            self.a.copy_(state["a"])
-        self._adam.load_state_dict(state["adam"])
+        for a, adam, saved, moments in zip(self.copies, self._adams, state["copies"], state["adams"], strict=True):
+            with torch.no_grad():
+                a.copy_(saved)
+            adam.load_state_dict(moments)
+        self._turn, self._proposer = state["turn"], state["proposer"]
+        self._proposed = [None if a is None else tuple(a) for a in state["proposed"]]
         self._generator.set_state(state["generator"])

@@ -76,7 +76,7 @@ def stacked(
 def ddpnas(table: TabularBenchmark) -> None:
     picture, axes = figure(3, sharey=True)
     steps = []
-    for searcher, _ in run(table, "ddpnas", 56):
+    for searcher, _ in run(table, "ddpnas", 56, targets=1):
         assert isinstance(searcher, Ddpnas)
         steps.append(searcher.theta.numpy().copy())
     for ax, edge in zip(axes, (0, 2, 5), strict=True):
@@ -93,10 +93,10 @@ def ddpnas(table: TabularBenchmark) -> None:
 def nasp(table: TabularBenchmark) -> None:
     picture, axes = figure(2, sharey=True)
     values, projected = [], []
-    for searcher, _ in run(table, "nasp", 200, edges=0):
+    for searcher, _ in run(table, "nasp", 200, edges=0, targets=1):
         assert isinstance(searcher, Nasp)
-        values.append(searcher.a.detach().numpy().copy())
-        projected.append(searcher._projected())
+        values.append(searcher.copies[0].detach().numpy().copy())
+        projected.append(searcher._projected(0))
     for ax, edge in zip(axes, (1, 5), strict=True):
         for option, name in enumerate(NAMES):
             line = np.array([v[edge, option] for v in values])

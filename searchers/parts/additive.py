@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -22,6 +23,46 @@ class Item(NamedTuple):
     score: float
     cost: float
     taken: Taken
+
+
+def network_groups(
+    scores: Sequence[Sequence[float]],
+    prices: Sequence[Sequence[float]],
+    options: Sequence[Sequence[int]],
+    node_inputs: Sequence[Sequence[int]] = (),
+    none_option: Sequence[int | None] | None = None,
+) -> list[list[Item]]:
+    """Return the groups of alternatives that make up a network: the options of a choice, or two edges into a node of a cell.
+
+    Args:
+        scores: Score of each option of each choice.
+        prices: What each option of each choice adds to the cost.
+        options: The options that may be taken.
+        node_inputs: The choices that feed each node, of which two are taken; empty where every choice is.
+        none_option: Per choice the option that stands for no edge, or None.
+    """
+    absent = [None] * len(options) if none_option is None else none_option
+    meeting = {choice for node in node_inputs for choice in node}
+    groups = [[Item(scores[c][o], prices[c][o], ((c, o),)) for o in left] for c, left in enumerate(options) if c not in meeting]
+    for node in node_inputs:
+        rest = [(c, none) for c in node if (none := absent[c]) is not None]
+        pairs = []
+        for a, b in itertools.combinations(node, 2):
+            for i, j in itertools.product(options[a], options[b]):
+                if i != absent[a] and j != absent[b]:
+                    others = tuple((c, o) for c, o in rest if c not in (a, b))
+                    cost = prices[a][i] + prices[b][j] + sum(prices[c][o] for c, o in others)
+                    pairs.append(Item(scores[a][i] + scores[b][j], cost, ((a, i), (b, j), *others)))
+        groups.append(pairs)
+    return groups
+
+
+def best_within(groups: Sequence[Sequence[Item]], budget: float) -> Taken:
+    """Return the options of the best combination within a budget, or of the cheapest one where none is within it."""
+    solutions = front(groups, budget)
+    if not solutions:
+        solutions = front([[min(group, key=lambda item: (item.cost, -item.score))] for group in groups], np.inf)
+    return solutions[-1][2]
 
 
 def front(groups: Sequence[Sequence[Item]], budget: float) -> list[tuple[float, float, Taken]]:

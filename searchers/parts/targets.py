@@ -142,6 +142,38 @@ def check_targets(targets: Sequence[Sequence[float]], ranges: Sequence[tuple[flo
                 )
 
 
+def additive_bounds(
+    targets: int | list[float] | None,
+    additive: Sequence[Additive | None],
+    node_inputs: Sequence[Sequence[int]] = (),
+    none_option: Sequence[int | None] | None = None,
+) -> list[float] | None:
+    """Return the bounds on the first additive cost that a method searches within; None for the method as it was published.
+
+    Args:
+        targets: The user's setting: a number of bounds, or the bounds; None for `TARGETS`, or 1 where no cost is additive.
+        additive: Each cost after the error as a sum over the options, or None.
+        node_inputs: As for `cost_range`, as is `none_option`.
+
+    Raises:
+        ValueError: for several targets where no cost is a sum over the options, and for targets outside what networks cost.
+    """
+    cost = next((cost for cost in additive if cost is not None), None)
+    aims = read_targets(targets, int(cost is not None)) if targets is None else read_targets(targets, 1)
+    if aims == 1:
+        return None
+    if cost is None:
+        raise ValueError(
+            f"targets = {targets}: no objective after the error is a sum over operations, as parameters and macs are, so there "
+            "is nothing to bound; add one, or write targets = 1"
+        )
+    known = cost_range(cost, node_inputs, none_option)
+    if isinstance(aims, int):
+        return [row[0] for row in spread_targets([known], aims)]
+    check_targets(aims, [known])
+    return [row[0] for row in aims]
+
+
 def normal_scores(errors: Sequence[float]) -> np.ndarray:
     """Return the accuracies' normal scores, (errors,): 0 in the middle, about 1 at the best sixth.
 

@@ -27,7 +27,7 @@ def darts(**settings: Any) -> Ddpnas:
         "none_option": DARTS.none_option,
         "additive": [DARTS.additive("parameters")],
     }
-    return made(DARTS.sizes, 119, **given | settings)
+    return made(DARTS.sizes, 119, targets=1, **given | settings)
 
 
 def epoch(searcher: Ddpnas, accuracy: Any) -> Architecture:
@@ -239,3 +239,39 @@ def test_the_family_keeps_limits_and_is_spread_out() -> None:
     searcher.theta = torch.arange(18, dtype=torch.float64).view(6, 3)
     costs = [1 + sum(prices[c][o] for c, o in enumerate(a)) for a in searcher.derive()]
     assert len(costs) == 5 and costs == sorted(costs) and (costs[0], costs[-1]) == (1.0, 47.0)
+
+
+PRICES = (1.0, [[0.0, 1.0, 3.0]] * 4)
+
+
+def played(searcher: Ddpnas, rounds: int) -> list[Architecture]:
+    """What a search measures of which every operation adds to the accuracy what it adds to the cost."""
+    measured = []
+    for _ in range(rounds):
+        searcher.train_on(1)
+        for a in searcher.ask(1):
+            searcher.tell([Evaluation(a, (60.0 - 5.0 * sum(a), 1.0 + sum(PRICES[1][0][o] for o in a)))])
+            measured.append(a)
+    return measured
+
+
+def test_several_targets_end_at_the_best_network_within_each() -> None:
+    searcher = made((3,) * 4, rounds=60, additive=[PRICES], targets=[1.0, 5.0, 13.0], seed=1)
+    measured = played(searcher, 60)
+    assert len(measured) == 60 and set(measured[24:27]) >= {(0,) * 4, (2,) * 4}  # generated, after two fifths
+    assert searcher.derive() == [(0,) * 4, (1,) * 4, (2,) * 4]
+    assert searcher.probabilities() == [[pytest.approx(1 / 3)] * 3] * 4
+    assert searcher.stage.options == ((0, 1, 2),) * 4  # each is needed somewhere
+
+
+def test_what_no_target_needs_is_pruned() -> None:
+    searcher = made((3,) * 4, rounds=60, additive=[(1.0, [[0.0, 5.0, 5.0]] * 4)], targets=2)
+    played(searcher, 60)
+    assert searcher.stage.options == ((0, 2),) * 4
+
+
+def test_settings_of_the_published_method_select_it() -> None:
+    assert made((3,) * 4, rounds=60, additive=[PRICES], family=5).bounds is None
+    assert made((3,) * 4, rounds=60).bounds is None
+    with pytest.raises(ValueError, match="family belongs to the method as published"):
+        made((3,) * 4, rounds=60, additive=[PRICES], targets=3, family=5)
