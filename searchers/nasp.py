@@ -26,6 +26,9 @@ class Nasp(GradientSearcher):
     The projection keeps the largest entry of each choice. That is the method as published (`targets = 1`). With several
     targets, which is ours, there is a copy of the parameters for each, whose projection is the nearest network within that
     cost: the one whose entries have the largest sum, by an exact knapsack. The copies take turns, over one set of weights.
+    Weights train at the projection of the parameters plus uniform noise in 0..1, which falls to 0 over the search: with nine
+    projections alone, the cheapest networks are trained most, and shared weights rank them first. Derivatives are taken at
+    the projection itself.
 
     Args:
         sizes: Number of options of each choice.
@@ -113,7 +116,8 @@ class Nasp(GradientSearcher):
             start = torch.randn(self._alive.shape, dtype=torch.float64, generator=self._generator)
             self.copies.append((0.5 + noise * start).clamp(0, 1).requires_grad_())
         self._adams = [torch.optim.Adam([a], lr=self.lr, betas=betas, weight_decay=weight_decay) for a in self.copies]
-        self._turn = self._proposer = 0
+        self._turn = self._proposer = self._trained = 0
+        self._steps = steps
         self._proposed: list[Architecture | None] = [None] * copies
         share = torch.zeros_like(self.copies[0].detach())
         if size:
@@ -128,9 +132,17 @@ class Nasp(GradientSearcher):
     def stage(self) -> Stage:
         return self._stage
 
-    def _projected(self, copy: int) -> list[int | None]:
-        """Return the option that runs at each choice; None for an edge that is left out."""
-        values = level(self.copies[copy].detach()).masked_fill(~self._alive, -torch.inf)
+    def _projected(self, copy: int, heat: float = 0.0) -> list[int | None]:
+        """Return the option that runs at each choice; None for an edge that is left out.
+
+        Args:
+            copy: Which set of parameters.
+            heat: Largest uniform noise that is added to the parameters first.
+        """
+        values = self.copies[copy].detach()
+        if heat:
+            values = values + heat * torch.rand(values.shape, dtype=values.dtype, generator=self._generator)
+        values = level(values).masked_fill(~self._alive, -torch.inf)
         if self.bounds is not None:
             return self._within(values, self.bounds[copy])
         best: list[int | None] = list(values.argmax(dim=1).tolist())
@@ -152,8 +164,8 @@ class Nasp(GradientSearcher):
         taken = dict(best_within(groups, bound - fixed))
         return [None if taken[c] == absent else taken[c] for c, absent in enumerate(self.none_option)]
 
-    def _mixture(self, wanted: bool) -> Mixture:
-        best = self._projected(self._turn)
+    def _mixture(self, wanted: bool, heat: float = 0.0) -> Mixture:
+        best = self._projected(self._turn, heat)
         rows = tuple(tuple(float(o == k) for o in range(n)) for k, n in zip(best, self.sizes, strict=True))
         marked = tuple(tuple(row[:n]) for row, n in zip(self._alive.tolist(), self.sizes, strict=True))
         return Mixture(rows, marked if wanted else None)
@@ -161,7 +173,9 @@ class Nasp(GradientSearcher):
     def train_on(self, steps: int) -> list[Mixture]:
         mixtures = []
         for _ in range(steps):
-            mixtures.append(self._mixture(wanted=False))
+            left = max(0.0, 1.0 - self._trained / self._steps)
+            mixtures.append(self._mixture(wanted=False, heat=0.0 if self.bounds is None else left))
+            self._trained += 1
             self._turn = (self._turn + 1) % len(self.copies)
         return mixtures
 
@@ -251,6 +265,7 @@ class Nasp(GradientSearcher):
             "copies": [a.detach().clone() for a in self.copies],
             "adams": [adam.state_dict() for adam in self._adams],
             "turn": self._turn,
+            "trained": self._trained,
             "proposer": self._proposer,
             "proposed": [None if a is None else list(a) for a in self._proposed],
             "generator": self._generator.get_state(),
@@ -261,6 +276,6 @@ class Nasp(GradientSearcher):
             with torch.no_grad():
                 a.copy_(saved)
             adam.load_state_dict(moments)
-        self._turn, self._proposer = state["turn"], state["proposer"]
+        self._turn, self._proposer, self._trained = state["turn"], state["proposer"], state["trained"]
         self._proposed = [None if a is None else tuple(a) for a in state["proposed"]]
         self._generator.set_state(state["generator"])

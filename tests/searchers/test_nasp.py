@@ -123,6 +123,18 @@ def test_copies_take_turns_and_only_the_one_whose_turn_it_is_moves() -> None:
     assert len(searcher.ask(10)) == 5 and len(searcher.derive()) == 2
 
 
+def test_with_several_targets_weights_train_around_the_projections_and_end_at_them() -> None:
+    searcher = made(steps=60, additive=[(1.0, [[0.0, 1.0, 2.0, 5.0]] * 5)], targets=[6.0, 12.0])
+    projections = [searcher._mixture(wanted=False).weights for searcher._turn in (0, 1)]
+    searcher._turn = 0
+    trained = [m.weights for m in searcher.train_on(60)]
+    assert len(set(trained[:20])) > 5
+    for turn, bound in ((0, 6.0), (1, 12.0)):
+        costs = [1.0 + sum(w * p for row in m for w, p in zip(row, (0, 1, 2, 5), strict=True)) for m in trained[turn::2]]
+        assert max(costs) <= bound
+    assert [m.weights for m in searcher.train_on(2)] == projections
+
+
 def test_targets_need_a_cost_that_is_a_sum_and_lie_within_it() -> None:
     assert made(additive=[None]).bounds is None
     with pytest.raises(ValueError, match="nothing to bound"):
