@@ -26,7 +26,7 @@ BASE = ["retrain.members=0", "objectives={error={}, parameters={}}"]
 
 def validated(seed: int, overrides: list[str], directory: Path) -> pd.DataFrame:
     """Search, and return the networks that were measured on the whole validation set, with columns `family` and `front`."""
-    result = search([*BASE, "searcher.name=ddpnas", f"seed={seed}", *overrides], directory)
+    result = search([*BASE, "searcher.name=ddpnas", "searcher.targets=1", f"seed={seed}", *overrides], directory)
     rows = result.evaluations
     rows = rows[rows["kind"] == "validation"].drop_duplicates("arch").reset_index(drop=True)
     rows["family"] = rows["arch"].isin(result.summary["derived"])

@@ -116,6 +116,7 @@ class Stage:
         skips: Whether the skip dropout of P-DARTS is used, which methods on mixtures in stages need and others do not.
         anneal: Share of its half cosine that the learning rate follows during the stage; at 1 it ends at 0.
         inherits: Whether the weights of the stage before are kept. A supernet that has grown deeper begins anew all the same.
+        brief: Whether networks train too briefly before they are measured for running statistics of normalisation to be theirs.
 
     Raises:
         ValueError: for an index or a warm-up out of range.
@@ -129,6 +130,7 @@ class Stage:
     skips: bool = False
     anneal: float = 1.0
     inherits: bool = False
+    brief: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.index < self.stages or not 0 <= self.warmup <= self.rounds:

@@ -27,7 +27,7 @@ from searchers.parts.categorical import Categorical
 from searchers.parts.targets import additive_bounds, normal_scores
 from searchers.parts.ties import ROUNDING, level
 
-SAMPLED = 0.4
+SAMPLED = 0.8
 """Share of the epochs of a search for several targets that sample; in the others, networks are generated."""
 
 RIDGE = 1.0
@@ -163,7 +163,7 @@ class Ddpnas(Searcher):
     @property
     def stage(self) -> Stage:
         # The authors' learning rate goes through a quarter of its half cosine: T_max = 200, a step every second epoch.
-        return Stage(0, self._at_hand(), self.rounds, anneal=0.25)
+        return Stage(0, self._at_hand(), self.rounds, anneal=0.25, brief=self.bounds is not None)
 
     def _at_hand(self) -> tuple[tuple[int, ...], ...]:
         """List the surviving options; in cells all parameter-free ones, too, as generation replaces a `none` that survives."""
@@ -260,8 +260,11 @@ class Ddpnas(Searcher):
         ]
         limit = min(bound, self.budget) * (1 + ROUNDING)
         new = [a for a in neighbours if a not in known and self._cost(a) <= limit]
-        credit = lambda a: sum(float(self.theta[choice, option]) for choice, option in enumerate(a))  # noqa: E731
-        return max(new, key=credit, default=best)
+        return max(new, key=self._credit_of, default=best)
+
+    def _credit_of(self, architecture: Architecture) -> float:
+        """Return the sum of the credits of a network's operations."""
+        return sum(float(self.theta[choice, option]) for choice, option in enumerate(architecture))
 
     def _prune(self) -> None:
         """Update the distribution, and drop one operation of every choice."""
@@ -306,12 +309,12 @@ class Ddpnas(Searcher):
     def derive(self) -> list[Architecture]:
         """Generate the family: networks along the constraint, spread out evenly to at most `family`.
 
-        With several targets, it is the best network within each.
+        With several targets, it is the network with the largest sum of credits within each, of all that were measured.
         """
         if self.bounds is not None:
-            return list(
-                dict.fromkeys(a for a in map(self._within, self.bounds) if self._cost(a) <= self.budget * (1 + ROUNDING))
-            )
+            known = [e.architecture for e in self._measured] or [self._within(bound) for bound in self.bounds]
+            found = [[a for a in known if self._cost(a) <= min(bound, self.budget) * (1 + ROUNDING)] for bound in self.bounds]
+            return list(dict.fromkeys(max(within, key=self._credit_of) for within in found if within))
         if self.node_inputs and self.plain_edges and any(any(row) for row in self.parameter_free):
             networks = [a for h in self.heights for s in self.plain_edges for a in [self.generate(h, s)] if a is not None]
         elif self.additive is not None:

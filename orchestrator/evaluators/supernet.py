@@ -60,7 +60,8 @@ class Supernet(Differentiable):
             measured on (ProxylessNAS, TND-NAS); "running", the averages over training (DDPNAS, which has just trained that very
             network; other paths' averages are stale); or "recalibrated", those of `recalibration` training batches that are run
             through the network first (Guo et al., arXiv 1904.00420, section 3.4). None takes what the method's authors have:
-            "running" for DDPNAS, "batch" for the others.
+            "running" for DDPNAS, or "recalibrated" where it has several targets, whose networks train for a round each; "batch"
+            for the others.
         recalibration: Training batches for "recalibrated".
         channels_last: Whether the channels of a pixel lie side by side in memory, which is 1.1 to 1.8 times as fast as torch's
             usual layout on the CPUs that were measured.
@@ -114,6 +115,7 @@ class Supernet(Differentiable):
         self.space, self.data, self.probes = space, data, list(probes)
         self.affine = space.affine if affine is None else affine
         self.statistics, self.recalibration = statistics or "batch", recalibration
+        self._refits = False
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         self.amp, self.compile = amp, compile
         self.lr, self.momentum, self.weight_decay, self.clip = lr, momentum, weight_decay, clip
@@ -150,10 +152,14 @@ class Supernet(Differentiable):
         if chosen.get("statistics") is None:
             # As the method's authors have it: a network that was just trained has running averages of its own.
             chosen["statistics"] = "running" if searcher.full_validation else "batch"
-        return cls(space, data, probes, **chosen, seed=seed, device=device, rank=rank, world=world)
+        made = cls(space, data, probes, **chosen, seed=seed, device=device, rank=rank, world=world)
+        made._refits = settings.get("statistics") is None
+        return made
 
     def build(self, stage: Stage, steps: int) -> None:
         self.stage, self.steps, self._begun = stage, steps, self.step
+        if stage.brief and self._refits:
+            self.statistics = "recalibrated"
         old: nn.Module | None = getattr(self, "model", None)
         before = old.state_dict() if stage.inherits and old is not None else {}
         with torch.random.fork_rng(devices=[]):

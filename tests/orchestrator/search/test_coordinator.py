@@ -382,8 +382,25 @@ def test_the_space_tells_what_a_method_must_know_of_it(digits: Dataset) -> None:
     assert fixed + sum(row[o] for row, o in zip(rows, space.largest(), strict=True)) == space.macs(space.largest())
 
 
+PUBLISHED = {"name": "ddpnas", "cycles": 1, "targets": 1}
+
+
+@pytest.mark.parametrize(
+    "settings, training, statistics",
+    [({}, {}, "recalibrated"), ({}, {"statistics": "running"}, "running"), (PUBLISHED, {}, "running")],
+)
+def test_normalisation_is_fitted_where_networks_train_for_a_round_only(
+    digits: Dataset, settings: dict[str, Any], training: dict[str, Any], statistics: str
+) -> None:
+    method = {"name": "ddpnas"} | settings
+    plan = tiny_plan(digits, budget={"epochs": 20, "interval": 1}, searcher=method, training=training)
+    evaluator = plan.build_evaluator()
+    evaluator.build(plan.build_searcher().stage, 10)
+    assert evaluator.statistics == statistics  # type: ignore[attr-defined]
+
+
 def test_a_distribution_is_pruned_in_place_and_goes_on_from_a_checkpoint(digits: Dataset, tmp_path: Path) -> None:
-    plan = tiny_plan(digits, space={"cells": 1}, budget={"epochs": 8, "interval": 1}, searcher={"name": "ddpnas", "cycles": 1})
+    plan = tiny_plan(digits, space={"cells": 1}, budget={"epochs": 8, "interval": 1}, searcher=PUBLISHED)
     straight = start(plan, tmp_path / "straight")
     left: list[int] = []
     weights: list[int] = []
@@ -560,7 +577,7 @@ def test_cells_are_generated_though_what_survives_is_no_edge(tmp_path: Path) -> 
         space={"name": "darts", "channels": 4, "cells": 3, "supernet_channels": 2},
         training={"name": f"{__name__}:NoneIsBest"},
         budget={"epochs": 53, "interval": 1},
-        searcher={"name": "ddpnas", "cycles": 1},
+        searcher=PUBLISHED,
         objectives={"error": {}, "parameters": {}},
     )
     coordinator, space = start(plan, tmp_path), plan.problem.space
