@@ -7,7 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Literal, Protocol, Self
 
 import numpy as np
 
@@ -100,6 +100,10 @@ class Evaluation:
         return cls(tuple(architecture), tuple(costs), violation)
 
 
+Statistics = Literal["batch", "running", "recalibrated"]
+"""Statistics of normalisation; `training.statistics` says what each of them is."""
+
+
 @dataclass(frozen=True)
 class Stage:
     """The life of one set of shared weights.
@@ -116,7 +120,8 @@ class Stage:
         skips: Whether the skip dropout of P-DARTS is used, which methods on mixtures in stages need and others do not.
         anneal: Share of its half cosine that the learning rate follows during the stage; at 1 it ends at 0.
         inherits: Whether the weights of the stage before are kept. A supernet that has grown deeper begins anew all the same.
-        brief: Whether networks train too briefly before they are measured for running statistics of normalisation to be theirs.
+        statistics: Statistics of normalisation with which single networks are measured, where the user did not choose any:
+            those of the batch, running averages, or averages that are fitted to the network first.
 
     Raises:
         ValueError: for an index or a warm-up out of range.
@@ -130,7 +135,7 @@ class Stage:
     skips: bool = False
     anneal: float = 1.0
     inherits: bool = False
-    brief: bool = False
+    statistics: Statistics = "batch"
 
     def __post_init__(self) -> None:
         if not 0 <= self.index < self.stages or not 0 <= self.warmup <= self.rounds:
@@ -330,8 +335,8 @@ class Searcher(ABC):
         warmup_setting: The setting that says for how long shared weights train before the first proposal; it is 0 in a search
             without shared weights.
         mixes: Whether the method trains on, or asks about, mixtures of several options.
-        full_validation: Whether proposals are measured on the whole validation set, as they were just trained and with the
-            running statistics of that training; otherwise on one batch, with the statistics of that batch.
+        full_validation: Whether proposals are measured on the whole validation set, as they were just trained, with the
+            statistics that `Stage.statistics` names; otherwise on one batch.
         models_noise: Whether the method has a model of its own of how noisy costs are, and so wants them as they were measured;
             others may be told what a search makes of all its measurements.
         samples: Architectures that are proposed in a round.

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from searchers.base import Architecture, Evaluation, Mixture, Searcher, Stage
+from searchers.base import Architecture, Evaluation, Mixture, Searcher, Stage, Statistics
 from searchers.parts.additive import Additive, Item, best_within, front, network_groups
 from searchers.parts.categorical import Categorical
 from searchers.parts.targets import additive_bounds, normal_scores
@@ -163,7 +163,9 @@ class Ddpnas(Searcher):
     @property
     def stage(self) -> Stage:
         # The authors' learning rate goes through a quarter of its half cosine: T_max = 200, a step every second epoch.
-        return Stage(0, self._at_hand(), self.rounds, anneal=0.25, brief=self.bounds is not None)
+        # A network that was trained for an epoch has running averages of its own; after a round they are partly others'.
+        statistics: Statistics = "running" if self.bounds is None else "recalibrated"
+        return Stage(0, self._at_hand(), self.rounds, anneal=0.25, statistics=statistics)
 
     def _at_hand(self) -> tuple[tuple[int, ...], ...]:
         """List the surviving options; in cells all parameter-free ones, too, as generation replaces a `none` that survives."""

@@ -246,7 +246,6 @@ class SearchPlan:
             at.data,
             self.problem.probes if probes is None else probes,
             self.experiment.training.settings,
-            searcher=self.searcher_class,
             seed=self.seed,
             device=self.workers.device,
             rank=rank,

@@ -17,7 +17,7 @@ from orchestrator.evaluators.training_free import Scored, TrainingFree, once_eac
 from orchestrator.machine import Machine, machine
 from orchestrator.objectives.base import Metrics, Probe
 from orchestrator.spaces.base import SearchSpace
-from searchers.base import Architecture, Cotangents, Mixture, Searcher, Stage
+from searchers.base import Architecture, Cotangents, Mixture, Stage
 
 
 @dataclass(frozen=True)
@@ -89,13 +89,12 @@ class Evaluator(ABC):
         probes: Sequence[Probe],
         settings: Mapping[str, Any],
         *,
-        searcher: type[Searcher],
         seed: int,
         device: str,
         rank: int = 0,
         world: int = 1,
     ) -> Self:
-        """Make one replica with a user's `settings`, for a search by `searcher`. Raises InputError."""
+        """Make one replica with a user's `settings`. Raises InputError."""
         return cls(space, data, probes, **settings, seed=seed, device=device)  # type: ignore[call-arg]
 
     @classmethod

@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from orchestrator.evaluators.training import fit, wrong
 from orchestrator.objectives.base import Metrics, Probe
 from orchestrator.spaces.base import SearchSpace
 from orchestrator.spaces.parts.choice import SkipDropout, Weights, extract
-from searchers.base import Architecture, Cotangents, Mixture, Searcher, Stage
+from searchers.base import Architecture, Cotangents, Mixture, Stage, Statistics
 
 log = logging.getLogger(__name__)
 
@@ -60,8 +60,7 @@ class Supernet(Differentiable):
             measured on (ProxylessNAS, TND-NAS); "running", the averages over training (DDPNAS, which has just trained that very
             network; other paths' averages are stale); or "recalibrated", those of `recalibration` training batches that are run
             through the network first (Guo et al., arXiv 1904.00420, section 3.4). None takes what the method's authors have:
-            "running" for DDPNAS, or "recalibrated" where it has several targets, whose networks train for a round each; "batch"
-            for the others.
+            "running" for DDPNAS, "batch" for the others; with several targets DDPNAS has "recalibrated" (`Stage.statistics`).
         recalibration: Training batches for "recalibrated".
         channels_last: Whether the channels of a pixel lie side by side in memory, which is 1.1 to 1.8 times as fast as torch's
             usual layout on the CPUs that were measured.
@@ -91,7 +90,7 @@ class Supernet(Differentiable):
         clip: float = 5.0,
         skip_dropout: tuple[float, ...] = (0.3, 0.6, 0.8),
         affine: bool | None = None,
-        statistics: Literal["batch", "running", "recalibrated"] | None = None,
+        statistics: Statistics | None = None,
         recalibration: int = 8,
         channels_last: bool = True,
         amp: bool = False,
@@ -114,8 +113,7 @@ class Supernet(Differentiable):
             raise InputError(f"training.recalibration = {recalibration}; it counts batches, so at least 1")
         self.space, self.data, self.probes = space, data, list(probes)
         self.affine = space.affine if affine is None else affine
-        self.statistics, self.recalibration = statistics or "batch", recalibration
-        self._refits = False
+        self._chosen, self.recalibration = statistics, recalibration
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         self.amp, self.compile = amp, compile
         self.lr, self.momentum, self.weight_decay, self.clip = lr, momentum, weight_decay, clip
@@ -142,24 +140,20 @@ class Supernet(Differentiable):
         probes: Sequence[Probe],
         settings: Mapping[str, Any],
         *,
-        searcher: type[Searcher],
         seed: int,
         device: str,
         rank: int = 0,
         world: int = 1,
     ) -> Self:
-        chosen = dict(settings)
-        if chosen.get("statistics") is None:
-            # As the method's authors have it: a network that was just trained has running averages of its own.
-            chosen["statistics"] = "running" if searcher.full_validation else "batch"
-        made = cls(space, data, probes, **chosen, seed=seed, device=device, rank=rank, world=world)
-        made._refits = settings.get("statistics") is None
-        return made
+        return cls(space, data, probes, **settings, seed=seed, device=device, rank=rank, world=world)
+
+    def measured_with(self, stage: Stage) -> Statistics:
+        """Return the statistics of normalisation with which single networks are measured in a stage."""
+        return self._chosen or stage.statistics
 
     def build(self, stage: Stage, steps: int) -> None:
         self.stage, self.steps, self._begun = stage, steps, self.step
-        if stage.brief and self._refits:
-            self.statistics = "recalibrated"
+        self.statistics = self.measured_with(stage)
         old: nn.Module | None = getattr(self, "model", None)
         before = old.state_dict() if stage.inherits and old is not None else {}
         with torch.random.fork_rng(devices=[]):

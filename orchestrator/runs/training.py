@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,7 @@ class Training:
     @classmethod
     def of(cls, space: str, text: str, overrides: Sequence[str]) -> Training:
         """Read a notation or published name, and `section.key=value` overrides. Raises InputError."""
-        if other := [o for o in overrides if o.partition(".")[0] not in ("data", "space", "retrain", "seed")]:
+        if other := [o for o in overrides if re.split("[.=]", o)[0] not in ("data", "space", "retrain", "seed")]:
             raise InputError(f"{other[0]!r}: a training has the sections data, space and retrain, and a seed")
         known = published(space, text)
         shape = {k: v for k, v in (known.settings if known else {}).items() if k not in ("image", "classes")}

@@ -66,14 +66,14 @@ class SharedWeights:
                 f"{directory}: its weights are those of training.name = {plan.experiment.training.name!r}; only weights of the "
                 "evaluator supernet, or of a class that extends it, can be looked into"
             )
-        self.own: str = alone.statistics
         try:
             state = checkpoints.load()
             if state is None:
                 raise InputError(f"{directory} has no checkpoint any more, and the weights were in it; search again")
             check_identity(plan, state)
             self._state: dict[str, Any] = state["evaluator"]
-            self.options = stage_of(self._state).options
+            stage = stage_of(self._state)
+            self.options, self.own = stage.options, alone.measured_with(stage)
         except RunError as error:
             raise InputError(str(error)) from error
         except (KeyError, TypeError, ValueError) as error:

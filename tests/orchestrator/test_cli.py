@@ -414,11 +414,12 @@ def test_describe_refuses_with_advice(arguments: list[str], parts: list[str]) ->
 
 
 def test_train_a_published_network_as_a_point_to_compare_with(tmp_path: Path) -> None:
-    settings = ["space.channels=4", "space.cells=3", "data.limit=200", "retrain.epochs=1"]
+    settings = ["space.channels=4", "space.cells=3", "data.limit=200", "retrain.epochs=1", "seed=3"]
     result = call("train", "darts", "DARTS_V2", *settings, "--out", tmp_path / "v2")
     assert result.exit_code == 0, result.output
     told = json.loads((tmp_path / "v2" / "result.json").read_text())
     assert told["name"] == "DARTS_V2" and told["parameters"] > 1000
+    assert "seed = 3\n" in (tmp_path / "v2" / "experiment.toml").read_text()
     assert told["arch"].startswith("Genotype(") and 0 <= told["test_error_percent"] <= 100
     assert "test error" in result.output and (tmp_path / "v2" / "network.pt").exists()
     refused(call("train", "darts", "DARTS_V2", *settings, "--out", tmp_path / "v2"), "choose another name")

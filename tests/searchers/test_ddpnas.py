@@ -245,7 +245,7 @@ PRICES = (1.0, [[0.0, 1.0, 3.0]] * 4)
 
 
 def played(searcher: Ddpnas, rounds: int) -> list[Architecture]:
-    """What a search measures of which every operation adds to the accuracy what it adds to the cost."""
+    """Run a search in which dearer operations are more accurate, and return what it measures, in order."""
     measured = []
     for _ in range(rounds):
         searcher.train_on(1)

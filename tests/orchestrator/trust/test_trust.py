@@ -148,6 +148,11 @@ def test_a_search_by_averages_is_judged_by_them_and_by_batches(
     assert json.loads((directory / records.RANKING_QUALITY).read_text())["own"] == own
 
 
+def test_the_statistics_of_a_search_are_those_that_its_method_asked_for(tmp_path: Path) -> None:
+    directory = search(tmp_path, searcher={"name": "ddpnas", "targets": 3})
+    assert SharedWeights(plan_of(directory), directory).own == "recalibrated"
+
+
 def test_where_nothing_is_normalised_there_is_one_accuracy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "bare.py").write_text(
         "from torch import nn\nfrom orchestrator.spaces import Choice\n"
