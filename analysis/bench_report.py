@@ -13,7 +13,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from analysis import compare, plots
+from analysis import compare, plots, records
+from analysis.files import replacing, write_text
 from analysis.pareto import Floats
 from analysis.plots import Picture
 from analysis.report import inline
@@ -78,7 +79,7 @@ def write(
         budgets = sorted({*np.geomspace(size / 40, size, 24)[:-1].tolist(), *marks})
     scored = compare.scores(evaluations, columns, front, budgets)
     summary = compare.summary(scored)
-    summary.to_csv(directory / "summary.csv", index=False)
+    records.write(summary, directory / "summary.csv")
     best = summary[summary["budget"] == size].sort_values("hypervolume", ascending=False)
     names = best["searcher"].tolist()
     seeds = int(evaluations["seed"].nunique())
@@ -315,7 +316,8 @@ def page(
     (directory / "plots").mkdir(exist_ok=True)
     with plots.style():
         for picture in pictures:
-            picture.figure.savefig(directory / "plots" / f"{picture.name}.png", dpi=150)
+            with replacing(directory / "plots" / f"{picture.name}.png") as temporary:
+                picture.figure.savefig(temporary, dpi=150)
         figures = inline(pictures)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
@@ -329,7 +331,7 @@ def page(
         figures=figures,
         protocol=protocol,
     )
-    (directory / "report.html").write_text(text)
+    write_text(directory / "report.html", text)
 
 
 def _colours(names: Sequence[str]) -> dict[str, str]:

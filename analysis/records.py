@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.files import replacing, write_text
 from analysis.pareto import non_dominated, violations
 
 EVALUATIONS = "evaluations.csv"
@@ -101,9 +102,7 @@ class Table:
             text = "".join(lines[: rows + 1])
         else:
             text = _csv([self.columns])
-        temporary = path.with_name(path.name + ".new")
-        temporary.write_text(text, newline="")
-        os.replace(temporary, path)
+        write_text(path, text)
 
     def append(self, rows: Iterable[dict[str, Any]]) -> None:
         """Append rows.
@@ -134,6 +133,12 @@ def _csv(rows: Iterable[Sequence[Any]]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
+
+
+def write(table: pd.DataFrame, path: Path) -> None:
+    """Replace a table of a run."""
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=False)
 
 
 def read(path: Path, needed: Sequence[str] = ()) -> pd.DataFrame:

@@ -20,6 +20,7 @@ from matplotlib.patches import Patch
 
 from analysis import drawing, front_table, members, plots, trust_section
 from analysis.curves import hypervolume_curve
+from analysis.files import replacing, write_text
 from analysis.graphs import Graph
 from analysis.pareto import violations
 from analysis.plots import Picture
@@ -103,9 +104,10 @@ def _write(run: Run, directory: Path) -> Path:
     folder = directory / "plots"
     folder.mkdir(exist_ok=True)
     for picture in [*fronts, *pictures, *trust.pictures]:
-        picture.figure.savefig(folder / f"{picture.name}.png", dpi=150)
+        with replacing(folder / f"{picture.name}.png") as temporary:
+            picture.figure.savefig(temporary, dpi=150)
         if picture.graph is not None:
-            (folder / f"{picture.name}.dot").write_text(picture.graph.dot(picture.name))
+            write_text(folder / f"{picture.name}.dot", picture.graph.dot(picture.name))
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
@@ -129,7 +131,7 @@ def _write(run: Run, directory: Path) -> Path:
         experiment=run.experiment,
     )
     path = directory / "report.html"
-    path.write_text(page)
+    write_text(path, page)
     return path
 
 

@@ -29,6 +29,9 @@ from orchestrator.errors import Fault, InputError, Interrupted, RunError, unexpe
 @click.option("-v", "--verbose", count=True, help="Say on standard error what happens; twice for details.")
 def main(verbose: int) -> None:
     """Multi-objective neural architecture search on a Ray cluster."""
+    from orchestrator.runs.process import outlive_readers
+
+    outlive_readers()
     if verbose:
         from orchestrator.search.logs import show
 
@@ -42,8 +45,11 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def run(*arguments: Any, **options: Any) -> None:
+        from orchestrator.runs.process import ending_like_ctrl_c
+
         try:
-            command(*arguments, **options)
+            with ending_like_ctrl_c():
+                command(*arguments, **options)
         except InputError as error:
             click.echo(f"error: {error}", err=True)
             sys.exit(2)
@@ -90,7 +96,7 @@ def search(settings: tuple[str, ...], out: Path | None, varied: tuple[str, ...],
     from orchestrator.config.overrides import arguments
     from orchestrator.config.plan import SearchPlan
     from orchestrator.runs import run, sweep
-    from orchestrator.runs.directory import check_out
+    from orchestrator.runs.directory import check_out, fresh
     from orchestrator.runs.estimate import estimate
     from orchestrator.runs.proxy import settled
 
@@ -114,20 +120,26 @@ def search(settings: tuple[str, ...], out: Path | None, varied: tuple[str, ...],
     for _, chosen in searches:
         run.check(chosen)
     name = re.sub(r"[^\w.-]", "-", f"{first.searcher.name}-{first.data.name}")
-    directory = out or Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    directory = out or fresh(Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
     _go(plan, directory, new=True, searches=searches if len(searches) > 1 else ())
+
+
+trusting = click.option(
+    "--trust", "trusted", is_flag=True, help="Import the code that a run directory names, though somebody else made it."
+)
 
 
 @main.command()
 @click.argument("directory", type=click.Path(path_type=Path))
+@trusting
 @_guarded
-def resume(directory: Path) -> None:
+def resume(directory: Path, trusted: bool) -> None:
     """Continue the run in DIRECTORY from its last checkpoint."""
     from orchestrator.config.plan import SearchPlan
     from orchestrator.runs import run
     from orchestrator.runs.directory import open_run
 
-    plan = SearchPlan.of(open_run(directory))
+    plan = SearchPlan.of(open_run(directory, trust=trusted))
     run.check(plan)
     _go(plan, directory)
 
@@ -138,15 +150,16 @@ def resume(directory: Path) -> None:
     "--with", "references", multiple=True, type=click.Path(path_type=Path), metavar="DIR",
     help="A network made by `paretoray train`, to be shown beside the front; may be given more than once.",
 )  # fmt: skip
+@trusting
 @_guarded
-def report(directories: tuple[Path, ...], references: tuple[Path, ...]) -> None:
+def report(directories: tuple[Path, ...], references: tuple[Path, ...], trusted: bool) -> None:
     """Write report.html of each run directory anew."""
     from orchestrator.config.plan import SearchPlan
     from orchestrator.runs.directory import open_run
     from orchestrator.runs.report import write_report
 
     for directory in directories:
-        click.echo(str(write_report(SearchPlan.of(open_run(directory)), directory, references)))
+        click.echo(str(write_report(SearchPlan.of(open_run(directory, trust=trusted)), directory, references)))
 
 
 @main.command()
@@ -161,6 +174,7 @@ def report(directories: tuple[Path, ...], references: tuple[Path, ...]) -> None:
 @click.option("--networks", type=int, default=100, show_default=True, help="Random networks to rank.")
 @click.option("--retrain", "members", type=int, help="Without --table: so many of them are trained from scratch.  [default: 8]")
 @click.option("--images", type=int, help="Images of the validation set to measure inherited accuracies on; all by default.")
+@trusting
 @_guarded
 def trust(directory: Path, **given: Any) -> None:
     """Measure whether the shared weights of a finished search rank networks as they truly are.
@@ -199,8 +213,11 @@ def trust(directory: Path, **given: Any) -> None:
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder; by default RUN/proxies, or runs/proxies and the time of day."
 )
+@trusting
 @_guarded
-def proxies(settings: tuple[str, ...], named: tuple[str, ...], of_levels: int, each: int, out: Path | None) -> None:
+def proxies(
+    settings: tuple[str, ...], named: tuple[str, ...], of_levels: int, each: int, out: Path | None, trusted: bool
+) -> None:
     """Measure whether smaller networks on less data order good networks of one cost as the target does.
 
     Some networks, chosen within cost levels and among good ones, are trained at the target and at every proxy with the
@@ -214,11 +231,12 @@ def proxies(settings: tuple[str, ...], named: tuple[str, ...], of_levels: int, e
     """
     from analysis.proxies import shown
     from orchestrator.config.overrides import arguments
+    from orchestrator.runs.directory import fresh
     from orchestrator.trust import proxies as study
 
     path, overrides = arguments(settings)
-    run, plan = study.experiment(path, overrides)
-    directory = out or (run / "proxies" if run else Path("runs") / f"proxies-{time.strftime('%Y%m%d-%H%M%S')}")
+    run, plan = study.experiment(path, overrides, trust=trusted)
+    directory = out or (run / "proxies" if run else fresh(Path("runs") / f"proxies-{time.strftime('%Y%m%d-%H%M%S')}"))
     console = Console()
     try:
         judged, said = study.main(console, plan, directory, named, of_levels=of_levels, each=each, run=run)
@@ -275,9 +293,10 @@ def bench(settings: tuple[str, ...], **given: Any) -> None:
         --searchers tnd-nas,random-search,nsga-net:training.name=from-scratch:training.epochs=10
     """
     from orchestrator.bench import command as bench
+    from orchestrator.runs.directory import fresh
 
     console = Console()
-    directory = given.pop("out") or Path("runs") / f"bench-{time.strftime('%Y%m%d-%H%M%S')}"
+    directory = given.pop("out") or fresh(Path("runs") / f"bench-{time.strftime('%Y%m%d-%H%M%S')}")
     try:
         shown = bench.main(console, settings, directory, **given)
     except (Interrupted, KeyboardInterrupt):

@@ -20,6 +20,7 @@ from orchestrator.config.spaces import make_space
 from orchestrator.evaluators.columns import Mode
 from orchestrator.evaluators.tabular import TabularBenchmark
 from orchestrator.registry import Component
+from orchestrator.runs.directory import fresh
 from searchers import Searcher
 
 SearcherLike = str | type[Searcher] | Component
@@ -93,7 +94,7 @@ def bench(
         >>> pr.bench(["random-search", "nsga2"], budget=50, seeds=2).summary                   # doctest: +SKIP
     """
     named = searchers if isinstance(searchers, Mapping) else {s if isinstance(s, str) else s.__name__: s for s in searchers}
-    directory = Path(out) if out is not None else Path("runs") / f"bench-{time.strftime('%Y%m%d-%H%M%S')}"
+    directory = Path(out) if out is not None else fresh(Path("runs") / f"bench-{time.strftime('%Y%m%d-%H%M%S')}")
     paths = [Path(table)] if isinstance(table, (str, Path)) else list(table or ())
     if problem is None:
         entries = {name: entry_of(searcher) for name, searcher in named.items()}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from ray.tune.search.sample import Categorical
 from ray.tune.search.variant_generator import parse_spec_vars
 from ray.tune.utils.util import unflatten_dict
 
+from analysis.files import replacing
 from analysis.pareto import non_dominated
 from orchestrator.api.search import searcher_of
 from orchestrator.api.trial_config import SpaceLike, space_of
@@ -191,10 +191,9 @@ class ParetoSearch(TuneSearcher):  # type: ignore[misc]
     def save(self, checkpoint_path: str) -> None:
         """Write all that decides the future to a file, as plain data. Raises InputError where it cannot be written."""
         path = Path(checkpoint_path)
-        temporary = path.with_name(f"{path.name}.writing")
         try:
-            torch.save(self._state(), temporary)
-            os.replace(temporary, path)
+            with replacing(path) as temporary:
+                torch.save(self._state(), temporary)
         except (OSError, RuntimeError) as error:  # torch raises RuntimeError for a folder that does not exist
             raise InputError(f"cannot write the search to {path}: {error}; choose a file that you may write to") from error
 

@@ -43,11 +43,19 @@ class Result:
         self.plan, self.problem, self.directory = plan, plan.problem, directory
 
     @classmethod
-    def open(cls, directory: str | Path) -> Result:
-        """Open the directory of a run, finished or not. Raises InputError."""
+    def open(cls, directory: str | Path, *, trust: bool = False) -> Result:
+        """Open the directory of a run, finished or not.
+
+        Args:
+            directory: The run directory.
+            trust: Whether to import the code that it names, though somebody else made it.
+
+        Raises:
+            InputError: For a folder that is no run directory, and for one of somebody else's that names code to import.
+        """
         from orchestrator.runs.directory import open_run
 
-        return cls(SearchPlan.of(open_run(Path(directory))), Path(directory).resolve())
+        return cls(SearchPlan.of(open_run(Path(directory), trust=trust)), Path(directory).resolve())
 
     def __repr__(self) -> str:
         return f"<Result of {self.directory}: {'finished' if self.finished else 'not finished'}>"

@@ -17,7 +17,7 @@ from orchestrator.config.problem import Problem
 from orchestrator.config.settings import Budget, Front, Proxy, Retraining, Workers
 from orchestrator.errors import InputError, Interrupted
 from orchestrator.registry import Component, check_subclass
-from orchestrator.runs.directory import check_out, open_run, reopen
+from orchestrator.runs.directory import check_out, fresh, open_run, reopen
 from orchestrator.runs.display import Display
 from orchestrator.runs.proxy import settled
 from orchestrator.runs.run import check, go
@@ -83,8 +83,9 @@ def search(
     plan, _ = settled(plan)
     experiment = plan.experiment
     name = re.sub(r"[^\w.-]", "-", f"{experiment.searcher.name}-{experiment.data.name}")
-    directory = Path(out) if out is not None else Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    check_out(directory)
+    if out is not None:
+        check_out(Path(out))
+    directory = Path(out) if out is not None else fresh(Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
     return _go(plan, directory.resolve(), callbacks, progress, new=True)
 
 
@@ -125,6 +126,7 @@ def resume(
     *,
     callbacks: Sequence[Callback] = (),
     progress: bool = False,
+    trust: bool = False,
 ) -> Result:
     """Continue a run from its last checkpoint; a finished one is returned as it is.
 
@@ -133,13 +135,14 @@ def resume(
         problem: The problem, where data or space were given as objects that no file can name.
         callbacks: As in `search`.
         progress: As in `search`.
+        trust: Whether to import the code that the run names, though somebody else made it.
 
     Raises:
-        InputError: For a folder that is no run directory.
+        InputError: For a folder that is no run directory, and for one of somebody else's that names code to import.
         RunError: For a damaged checkpoint, or one of another experiment.
     """
     path = Path(directory).resolve()
-    plan = SearchPlan.of(open_run(path)) if problem is None else reopen(path, problem)
+    plan = SearchPlan.of(open_run(path, trust=trust)) if problem is None else reopen(path, problem)
     return _go(plan, path, callbacks, progress)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from analysis.files import write_text
 from orchestrator.config.experiment import searcher_component
 from orchestrator.config.overrides import parse_value, read
 from orchestrator.config.plan import SearchPlan
@@ -78,4 +79,4 @@ def claim(out: Path, what: dict[str, Any]) -> None:
             raise RunError(f"{out} has another benchmark, {before}; this one is {what}. Take another --out")
     elif any(out.iterdir()):
         raise InputError(f"{out} has other files; take another --out")
-    note.write_text(json.dumps(what, indent=2) + "\n")
+    write_text(note, json.dumps(what, indent=2) + "\n")

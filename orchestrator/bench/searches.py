@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -16,6 +15,7 @@ from rich.console import Console
 from scipy.stats import kendalltau
 
 from analysis import bench_report, records
+from analysis.files import write_text
 from analysis.pareto import as_costs, non_dominated, relative_hypervolume, spread_out
 from analysis.trust import ALL, ENOUGH, RANDOM, Skips, tau_within
 from analysis.trust_section import repeats
@@ -164,9 +164,7 @@ def _epochs(plan: SearchPlan, text: str, cost: Cost, out: Path, heed: Heed) -> f
         search = plan.varied(retrain=replace(plan.retraining, members=0))
         guessed = search.budget.epochs * cost.seconds / estimate(search)["seconds"]
         known[text] = _timed(search, guessed, cost.seconds, out / "pilots" / _folder(out, text, 0).name, heed)
-        temporary = path.with_suffix(".new")
-        temporary.write_text(json.dumps(known, indent=2) + "\n")
-        os.replace(temporary, path)
+        write_text(path, json.dumps(known, indent=2) + "\n")
     return known[text]
 
 
@@ -251,8 +249,8 @@ def report(
         if table is not None:
             row |= _of_measured(predicted[row["searcher"], row["seed"]], own, columns[0], table)
     found = pd.DataFrame(rows)
-    found.to_csv(out / SEARCHES, index=False)
-    everything[["searcher", "seed", "arch", *columns, *true]].to_csv(out / FRONTS, index=False)
+    records.write(found, out / SEARCHES)
+    records.write(everything[["searcher", "seed", "arch", *columns, *true]], out / FRONTS)
     against = f"the table {table.source}" if table else "all fronts together, as the true one is not known"
     judge = (
         f"the columns {', '.join(table.columns)} of {table.source}" if table else "retraining from scratch, and the test set"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from analysis import bench_report
+from analysis import bench_report, records
 from orchestrator.bench.entries import claim
 from orchestrator.errors import InputError, RunError, attributed_to, plugin_packages
 from orchestrator.evaluators.columns import disagrees
@@ -134,9 +133,7 @@ def _kept(path: Path, jobs: Sequence[Job], table: TabularBenchmark, budget: floa
     except (ValueError, KeyError) as error:
         raise RunError(f"{path} is damaged: {error}; take another --out") from error
     whole = rows[spent >= budget * (1 - 1e-9)]
-    temporary = path.with_suffix(".tmp")
-    whole.to_csv(temporary, index=False)
-    os.replace(temporary, path)
+    records.write(whole, path)
     return {(str(s), int(seed)) for s, seed in zip(whole["searcher"], whole["seed"], strict=True)} & set(jobs)
 
 

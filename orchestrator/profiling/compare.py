@@ -54,12 +54,15 @@ def show(console: Console, chosen: Sequence[str], space: str | None, cost: str, 
             listed.add_row(str(i), name, profile.hardware, *figures)
         console.print(f"\n{cost} of {of}: how well the profiles predict", highlight=False, soft_wrap=True)
         console.print(listed)
+        if len(group) == 1:
+            continue
+        if ":" in group[0][2].space:  # a device file is data, and nothing that it names is imported
+            console.print("not compared: networks of somebody's own", highlight=False, soft_wrap=True)
+            continue
         try:
             resolved = make_space(group[0][2].space, dict(group[0][2].settings), group[0][2].image, 10)
-        except InputError as error:  # a user's network, whose code is not here
+        except InputError as error:
             console.print(f"not compared: {error}", highlight=False, soft_wrap=True)
-            continue
-        if len(group) == 1:
             continue
         costs = predictions([ProfiledCost(resolved, cost=cost, device=name, file=str(path)) for name, path, _ in group])
         correlation = np.corrcoef(rankdata(costs, axis=0), rowvar=False)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.files import write_text
 from hw_profiles import measure
 from orchestrator.errors import RunError
 from orchestrator.profiling.plan import ROUNDS, MeasurementPlan
@@ -27,14 +28,14 @@ def keep(path: Path, plan: MeasurementPlan) -> pd.DataFrame:
     columns = ["round", "job", "cost", "value"]
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"# {about}\n{','.join(columns)}\n")
+        write_text(path, f"# {about}\n{','.join(columns)}\n")
         return pd.DataFrame(columns=columns)
     text = path.read_text()
     first = text.partition("\n")[0]
     if first != f"# {about}":
         raise RunError(f"{path} has measurements of something else; take another --out, or remove it")
     if not text.endswith("\n"):  # it was cut off in the middle of a row
-        path.write_text(text[: text.rindex("\n") + 1])
+        write_text(path, text[: text.rindex("\n") + 1])
     try:
         rows = pd.read_csv(path, comment="#", quotechar='"')
         return rows.astype({"round": int, "job": str, "cost": str, "value": float})[columns]

@@ -2,28 +2,50 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
+import tomllib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from analysis import records
+from analysis.files import write_text
 from orchestrator.config.experiment import Experiment
 from orchestrator.config.overrides import read
 from orchestrator.config.plan import SearchPlan
 from orchestrator.config.problem import Goal, Problem, Sources
 from orchestrator.errors import InputError
+from orchestrator.runs import origin
+from orchestrator.search.checkpoint import alone_in
 
 EXPERIMENT = "experiment.toml"
 DEVICES = "devices"
 
 
+def fresh(directory: Path) -> Path:
+    """Make an empty folder of that name, or with a number after it where another run has it, and return it."""
+    for number in itertools.count(1):
+        path = directory if number == 1 else directory.with_name(f"{directory.name}-{number}")
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise InputError(f"cannot write to {path}: {error.strerror}; choose a folder with --out") from error
+        return path
+    raise AssertionError
+
+
 def check_out(directory: Path) -> None:
     """Raise InputError where a new run cannot have `directory`: it is taken, or may not be made."""
     try:
-        taken = directory.exists() and (not directory.is_dir() or any(directory.iterdir()))
+        taken = directory.exists() and (
+            not directory.is_dir() or (any(directory.iterdir()) and not _was_never_completed(directory))
+        )
         parent = next(p for p in (directory, *directory.absolute().parents) if p.exists())
         allowed = parent.is_dir() and os.access(parent, os.W_OK)
     except OSError as error:
@@ -35,14 +57,44 @@ def check_out(directory: Path) -> None:
         raise InputError(f"cannot write to --out {directory}: choose a folder that you may write to")
 
 
-def create(experiment: Experiment, directory: Path) -> None:
-    """Make the run directory with its experiment.toml. Raises InputError where it is taken or cannot be made."""
+def create(experiment: Experiment, directory: Path, lay_out: Callable[[], object] = lambda: None) -> None:
+    """Make a run directory. It is one from the moment that it has its experiment.toml, which is written last.
+
+    Args:
+        experiment: The search.
+        directory: A folder that is empty or does not exist, or that a process left which was killed in here.
+        lay_out: Called before experiment.toml is written, to make whatever else belongs to the run.
+
+    Raises:
+        InputError: Where the folder is taken or cannot be made.
+    """
     check_out(directory)
     try:
-        (directory / "checkpoints").mkdir(parents=True, exist_ok=True)
-        (directory / EXPERIMENT).write_text(_with_devices(experiment, directory).to_toml())
+        directory.mkdir(parents=True, exist_ok=True)
+        with alone_in(directory, _MAKING, patience=0):
+            check_out(directory)  # again: another process may have made it meanwhile
+            for path in directory.iterdir():
+                if path.name != "checkpoints":
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+            lay_out()
+            whole = _with_devices(experiment, directory)
+            text = whole.to_toml()
+            origin.sign(directory, tomllib.loads(text))
+            write_text(directory / EXPERIMENT, text)
     except OSError as error:
         raise InputError(f"cannot write to --out {directory}: {error.strerror}; choose another folder") from error
+
+
+_MAKING = "making.lock"
+"""Name of the lock that a process holds while it makes a run directory."""
+_LAID_OUT = frozenset({"checkpoints", "searches", "sweep.toml", DEVICES, *map(".new-{}".format, ("sweep.toml", EXPERIMENT))})
+"""All that a run directory may have before its experiment.toml."""
+
+
+def _was_never_completed(directory: Path) -> bool:
+    """Tell whether a process was killed while it made this run directory, which holds nothing else."""
+    made = {path.name for path in directory.iterdir()}
+    return (directory / "checkpoints" / _MAKING).exists() and made <= _LAID_OUT
 
 
 def _with_devices(experiment: Experiment, directory: Path) -> Experiment:
@@ -61,10 +113,27 @@ def _with_devices(experiment: Experiment, directory: Path) -> Experiment:
     return replace(experiment, objectives=goals)
 
 
-def open_run(directory: Path, sources: Sources | None = None) -> Experiment:
-    """Read the experiment of an existing run directory; `sources` as for `Experiment.from_dict`. Raises InputError."""
+def open_run(directory: Path, sources: Sources | None = None, *, trust: bool = False) -> Experiment:
+    """Read the experiment of an existing run directory.
+
+    Args:
+        directory: The run directory.
+        sources: As for `Experiment.from_dict`.
+        trust: Whether it may import what it names, though somebody else made it, from now on.
+
+    Raises:
+        InputError: Where it is no run directory, may not be trusted, or cannot be read.
+    """
     if not (directory / EXPERIMENT).is_file():
+        if directory.is_dir() and any(directory.iterdir()) and _was_never_completed(directory):
+            raise InputError(
+                f"{directory} was never completed, as the search was killed while it began; search again with --out {directory}"
+            )
         raise InputError(f"{directory} is not a run directory: it has no {EXPERIMENT}")
+    if trust:
+        origin.trust(directory)
+    else:
+        origin.check(directory, directory / EXPERIMENT)
     return read(directory / EXPERIMENT, [], sources)
 
 

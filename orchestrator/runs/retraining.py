@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis import members, pareto, records
+from analysis.files import write_text
 from orchestrator.cluster import trials
 from orchestrator.config.plan import SearchPlan
 from orchestrator.errors import Interrupted
@@ -30,14 +31,14 @@ def retrain_front(plan: SearchPlan, directory: Path, watcher: Watcher) -> None:
     trained = front_members(plan, directory)
     trained[0].result.parent.mkdir(exist_ok=True)
     results = retrain_all(plan, directory, trained, watcher)
-    chosen.merge(results.drop(columns="machine", errors="ignore"), on="arch").to_csv(directory / records.RETRAINED, index=False)
+    records.write(chosen.merge(results.drop(columns="machine", errors="ignore"), on="arch"), directory / records.RETRAINED)
     summary = json.loads((directory / records.SUMMARY).read_text())
     known = len(summary.get("machines", []))
     summary["machines"] = unique([*summary.get("machines", []), *results.get("machine", pd.Series()).dropna()])
     anew = members.of_run(front, read_retrained(plan, directory), summary)
-    anew.to_csv(directory / records.FRONT, index=False)
+    records.write(anew, directory / records.FRONT)
     summary["hypervolume_retrained"] = members.hypervolume(anew, summary)
-    (directory / records.SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
+    write_text(directory / records.SUMMARY, json.dumps(summary, indent=2) + "\n")
     if len(summary["machines"]) > known:
         watcher.machines(summary["machines"])
 

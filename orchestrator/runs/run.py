@@ -65,7 +65,7 @@ def go(
     idle = searched and all(member.done for member in front_members(plan, directory))
     with attributed_to(plan.plugins), cluster(plan.workers, count) if plan.workers.ray and not idle else nullcontext():
         if new and searches:
-            sweep.create(directory, [(settings, chosen.experiment) for settings, chosen in searches], create)
+            sweep.create(directory, [(settings, chosen.experiment) for settings, chosen in searches])
         elif new:
             create(plan.experiment, directory)
         with alone_in(directory, "run.lock"), logging_to(directory):

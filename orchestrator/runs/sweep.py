@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,12 @@ import pandas as pd
 import tomli_w
 
 from analysis import members, pareto, records
+from analysis.files import write_text
 from orchestrator.config.experiment import Experiment
 from orchestrator.config.overrides import read
 from orchestrator.errors import InputError
 from orchestrator.machine import unique
+from orchestrator.runs.directory import create as create_run
 
 SWEEP = "sweep.toml"
 _VARIED = ("searcher", "training", "budget", "seed")
@@ -86,14 +88,17 @@ def folders(directory: Path) -> list[Path]:
     return sorted((directory / "searches").iterdir(), key=lambda path: int(path.name.partition("-")[0]))
 
 
-def create(directory: Path, searches: Sequence[Search], make: Callable[[Experiment, Path], None]) -> None:
-    """Lay out the directory of a sweep; `make` makes a run directory."""
-    make(searches[0][1], directory)
-    for index, (settings, experiment) in enumerate(searches):
-        name = "-".join(str(value) for value in settings.values())
-        clean = "".join(c if c.isalnum() or c in "-._" else "_" for c in name)[:60]
-        make(experiment, directory / "searches" / f"{index}-{clean}")
-    (directory / SWEEP).write_text(tomli_w.dumps({"searches": [settings for settings, _ in searches]}))
+def create(directory: Path, searches: Sequence[Search]) -> None:
+    """Make the directory of a sweep, as a whole or not at all."""
+
+    def lay_out() -> None:
+        for index, (settings, experiment) in enumerate(searches):
+            name = "-".join(str(value) for value in settings.values())
+            clean = "".join(c if c.isalnum() or c in "-._" else "_" for c in name)[:60]
+            create_run(experiment, directory / "searches" / f"{index}-{clean}")
+        write_text(directory / SWEEP, tomli_w.dumps({"searches": [settings for settings, _ in searches]}))
+
+    create_run(searches[0][1], directory, lay_out)
 
 
 def settings_of(directory: Path) -> list[dict[str, Any]]:
@@ -152,6 +157,6 @@ def merge(directory: Path) -> None:
             for (i, folder), own, s in zip(parts, found, summaries, strict=True)
         ],
     }
-    evaluations.to_csv(directory / records.EVALUATIONS, index=False)
-    members.of_run(front, None, merged).to_csv(directory / records.FRONT, index=False)
-    (directory / records.SUMMARY).write_text(json.dumps(merged, indent=2) + "\n")
+    records.write(evaluations, directory / records.EVALUATIONS)
+    records.write(members.of_run(front, None, merged), directory / records.FRONT)
+    write_text(directory / records.SUMMARY, json.dumps(merged, indent=2) + "\n")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from analysis.files import write_text
 from orchestrator.config.overrides import read
 from orchestrator.config.plan import SearchPlan
 from orchestrator.config.spaces import find_architecture, published
@@ -60,7 +61,7 @@ class Training:
         with watcher.phase(), attributed_to(self.plan.plugins):
             watcher.retrain(arch, 0.0, 1)
             retrain_member(self.plan, member, lambda fraction: watcher.retrain(arch, fraction, 1))
-        (directory / EXPERIMENT).write_text(self.plan.experiment.to_toml())
+        write_text(directory / EXPERIMENT, self.plan.experiment.to_toml())
         result: dict[str, Any] = {"name": self.name} | json.loads(member.result.read_text()) | self.counts
-        member.result.write_text(json.dumps(result) + "\n")
+        write_text(member.result, json.dumps(result) + "\n")
         return result

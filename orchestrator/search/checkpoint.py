@@ -1,8 +1,11 @@
-"""Checkpoint of a search: plain data, written atomically, with the one before it kept."""
+"""Checkpoint of a search: plain data with a checksum, replaced as a whole, with the one before it kept."""
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
+import io
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -14,7 +17,11 @@ import torch
 
 from orchestrator.errors import RunError
 
-FORMAT = 1
+log = logging.getLogger(__name__)
+
+FORMAT = 2
+SEAL = b"paretoray checkpoint, SHA-256 "
+"""What stands between the data and their checksum at the end of a file; torch.load reads past neither."""
 
 
 class Checkpoints:
@@ -30,6 +37,9 @@ class Checkpoints:
             self.latest.parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as file:
                 torch.save({"format": FORMAT, **state}, file)
+            with temporary.open("r+b") as file:
+                digest = hashlib.file_digest(file, "sha256").digest()
+                file.write(SEAL + digest)
                 file.flush()
                 os.fsync(file.fileno())
             if self.latest.exists():
@@ -40,24 +50,59 @@ class Checkpoints:
             raise RunError(f"cannot write a checkpoint to {self.latest.parent}: {error}; make room, then resume") from error
 
     def load(self) -> dict[str, Any] | None:
-        """Read the latest checkpoint; None before the first. Raises RunError for one that is damaged or of another format."""
-        if not self.latest.exists():
-            # The process died between the two renames of `save`.
-            if not self.previous.exists():
-                return None
-            os.replace(self.previous, self.latest)
-        try:
-            state = torch.load(self.latest, map_location="cpu", weights_only=True)
-            version = state["format"]
-        except Exception as error:  # zip, pickle, EOF, key and type errors: whatever damage looks like
-            hint = "; to go on from the one before it, delete it and resume" if self.previous.exists() else ""
-            raise RunError(f"the checkpoint {self.latest} is damaged ({type(error).__name__}){hint}") from error
+        """Read the latest checkpoint that is whole; None before the first.
+
+        Where the latest one is damaged, the one before it takes its place, and the log says so.
+
+        Raises:
+            RunError: Where none is whole, or one is of another format.
+        """
+        damage: Exception | None = None
+        for path in (self.latest, self.previous):
+            try:
+                state = _read(path)
+            except FileNotFoundError:
+                continue  # before the first, or the process died between the two renames of `save`
+            except RunError:
+                raise
+            except Exception as error:  # zip, pickle, EOF, key and type errors: whatever damage looks like
+                damage = damage or error
+                log.warning("the checkpoint %s is damaged (%s)", path, error or type(error).__name__)
+                continue
+            if path == self.previous:
+                log.warning("the search goes on from the checkpoint before the last one, %s", path)
+                os.replace(self.previous, self.latest)
+            return state
+        if damage is None:
+            return None
+        raise RunError(
+            f"the checkpoint {self.latest} is damaged ({damage or type(damage).__name__}), and there is none before it that is "
+            "whole; search again, with another --out"
+        ) from damage
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read one checkpoint. Raises ValueError, or whatever torch does, for a damaged one, and RunError for another format."""
+    content = memoryview(path.read_bytes())
+    data, seal, digest = content[: -len(SEAL) - 32], content[-len(SEAL) - 32 : -32], content[-32:]
+    if seal != SEAL or hashlib.sha256(data).digest() != digest:
+        version = _unsealed(content) if seal != SEAL else FORMAT
         if version != FORMAT:
-            raise RunError(
-                f"the checkpoint {self.latest} has format {version}; this version of paretoray reads format {FORMAT}"
-            )
-        assert isinstance(state, dict)
-        return state
+            raise RunError(f"the checkpoint {path} has format {version}; this version of paretoray reads format {FORMAT}")
+        raise ValueError("its checksum is wrong")
+    state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        version = state.get("format") if isinstance(state, dict) else None
+        raise RunError(f"the checkpoint {path} has format {version}; this version of paretoray reads format {FORMAT}")
+    return state
+
+
+def _unsealed(content: memoryview) -> object:
+    """Return the format of a checkpoint that has no checksum; ours for one that cannot be read."""
+    try:
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)["format"]
+    except Exception:  # as in `load`
+        return FORMAT
 
 
 @contextmanager

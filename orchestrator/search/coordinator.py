@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from orchestrator.config.plan import SearchPlan
-from orchestrator.errors import RunError
+from orchestrator.errors import RunError, attributed_to
 from orchestrator.evaluators.base import Evaluator
 from orchestrator.judge.judge import Judge, Verdict
 from orchestrator.machine import Machine, unique
@@ -77,7 +78,8 @@ class Coordinator:
             if state is None:
                 self._start()
             else:
-                self._restore(state)
+                with _fitting(self.checkpoints.latest, self.plan.plugins):
+                    self._restore(state)
             if not self.finished:
                 self.machines = unique([*self.machines, *self.evaluator.machines()])
             name, limit = self.plan.experiment.searcher.name, self.spending.schedule.rounds
@@ -242,6 +244,19 @@ class Coordinator:
         if self.judge is not None and self.closing is not None:
             self.judge.load_state_dict(state["judge"], self.searcher.stage)
             self.closing.load_state_dict(state["closing"])
+
+
+@contextmanager
+def _fitting(path: Path, plugins: Collection[str]) -> Iterator[None]:
+    """Report a checkpoint that is whole, but has something else than this search would have saved."""
+    try:
+        with attributed_to(plugins):
+            yield
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:  # torch raises the last for shapes
+        raise RunError(
+            f"the checkpoint {path} does not fit this search ({error!r}); it was changed, or made by another version of "
+            "paretoray: search again, with another --out"
+        ) from error
 
 
 def identity(plan: SearchPlan) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from typing import Any
 
 import torch
 
+from analysis.files import replacing, write_text
 from orchestrator.config.plan import SearchPlan
 from orchestrator.config.settings import Proxy
 from orchestrator.evaluators.training import fit, portable, retrain, wrong
@@ -93,11 +93,10 @@ def retrain_member(plan: SearchPlan, member: Member, progress: Callable[[float],
         result = {"accuracy": 100.0 * (1 - share), "train_loss": loss, "seconds": seconds}
         said = "accuracy {accuracy:.2f} % at " + str(member.at)
     if member.weights is not None:
-        torch.save(portable(network), member.weights)
+        with replacing(member.weights) as temporary:
+            torch.save(portable(network), temporary)
     line: dict[str, Any] = {"arch": member.arch, **result, "retrain_seconds": round(time.monotonic() - began, 1)}
     line |= {"retrain_epochs": settings.epochs, "retrain_seed": plan.seed, "test_images": len(plan.problem.data.test)}
     line["machine"] = machine(plan.workers.device)
-    temporary = member.result.with_name(member.result.name + ".new")
-    temporary.write_text(json.dumps(line) + "\n")
-    os.replace(temporary, member.result)
+    write_text(member.result, json.dumps(line) + "\n")
     log.info("trained %s from scratch: %s", member.arch, said.format(**result))

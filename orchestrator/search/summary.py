@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import members, pareto, records
+from analysis.files import write_text
 from orchestrator.config.plan import SearchPlan
 from orchestrator.evaluators.base import Evaluator
 from orchestrator.judge.judge import Verdict
@@ -85,8 +86,8 @@ def write_results(
         | {"python": platform.python_version()},
     }
     with writing(directory):
-        members.of_run(chosen, None, summary).to_csv(directory / records.FRONT, index=False)
-        (directory / records.SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
+        records.write(members.of_run(chosen, None, summary), directory / records.FRONT)
+        write_text(directory / records.SUMMARY, json.dumps(summary, indent=2) + "\n")
 
 
 def front_of_search(plan: SearchPlan, recorder: Recorder, front: Sequence[Verdict]) -> pd.DataFrame:

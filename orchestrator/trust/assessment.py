@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import records
+from analysis.files import write_text
 from analysis.trust import FRONT, RANDOM, Skips, ranking_quality
 from orchestrator.errors import InputError
 from orchestrator.evaluators.tabular import TabularBenchmark
@@ -75,7 +75,7 @@ def assess(
     found = measured.assign(true=true + [truth.values.get(a, np.nan) for a in front])
     if scores is not None:
         found = found.join(scores, on="arch")
-    found.to_csv(weights.directory / records.TRUST, index=False)
+    records.write(found, weights.directory / records.TRUST)
     skips = Skips.of(weights.space.skips, weights.space.none_option)
     shares = dict(zip(found["arch"], skips.shares([*random, *front]), strict=True)) if skips.skip.any() else {}
     facts = {
@@ -91,7 +91,5 @@ def assess(
         "checkpoint": weights.checksum,
     }
     path = weights.directory / records.RANKING_QUALITY
-    temporary = path.with_suffix(".new")
-    temporary.write_text(json.dumps(facts | ranking_quality(found, weights.own, truth.higher, shares), indent=2) + "\n")
-    os.replace(temporary, path)
+    write_text(path, json.dumps(facts | ranking_quality(found, weights.own, truth.higher, shares), indent=2) + "\n")
     return found

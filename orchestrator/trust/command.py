@@ -44,12 +44,14 @@ def main(
     networks: int,
     members: int | None,
     images: int | None,
+    trusted: bool,
 ) -> tuple[list[tuple[str, str, str]], list[str]]:
     """Does what `paretoray trust` says, going on where it was interrupted; returns the findings (what, value, meaning) and what
     is wrong.
 
     tables, column: where the truth is from; without them `members` of the random networks are retrained. maximize, minimize:
     the column, where its name does not say which way is better. images: of the validation set to measure on; None for all.
+    trusted: whether to import what the run names, though somebody else made it.
     Raises InputError before anything starts, and Interrupted once Ctrl-C was heeded.
     """
     if bool(tables) != (column is not None):
@@ -60,7 +62,7 @@ def main(
         raise InputError("--retrain means nothing with --table, which has the truth of all networks; leave one out")
     if networks < 3 or (members is not None and not 0 <= members <= networks):
         raise InputError(f"--networks {networks}, --retrain {members}: at least 3 are ranked, and at most those are retrained")
-    plan = SearchPlan.of(open_run(directory))
+    plan = SearchPlan.of(open_run(directory, trust=trusted))
     weights = SharedWeights(plan, directory)
     valid = len(weights.data.valid)
     if images is not None and not 1 <= images <= valid:

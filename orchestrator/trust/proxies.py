@@ -14,6 +14,7 @@ import pandas as pd
 from rich.console import Console
 
 from analysis import plots, records
+from analysis.files import replacing, write_text
 from analysis.pareto import Floats
 from analysis.proxies import TARGET, Judged, advice, judge, levels, picture, plain
 from orchestrator.cluster.connection import cluster
@@ -22,7 +23,7 @@ from orchestrator.config.plan import SearchPlan
 from orchestrator.config.settings import Proxy
 from orchestrator.errors import InputError
 from orchestrator.objectives.base import Probe
-from orchestrator.runs.directory import EXPERIMENT
+from orchestrator.runs.directory import EXPERIMENT, open_run
 from orchestrator.runs.display import Display
 from orchestrator.runs.process import heeding_ctrl_c
 from orchestrator.runs.retraining import retrain_all
@@ -68,14 +69,18 @@ class Attempt:
         return str(self.proxy) + (f",epochs={self.epochs}" if self.epochs else "")
 
 
-def experiment(path: Path | None, overrides: Sequence[str]) -> tuple[Path | None, SearchPlan]:
-    """Read an experiment's file, or the one of a run directory, which is returned, too. Raises InputError."""
+def experiment(path: Path | None, overrides: Sequence[str], *, trust: bool = False) -> tuple[Path | None, SearchPlan]:
+    """Read an experiment's file, or the one of a run directory, which is returned, too; `trust` is that of `open_run`.
+
+    Raises InputError.
+    """
     if path is None or not path.is_dir():
         return None, SearchPlan.of(read(path, overrides))
     if not (path / records.EVALUATIONS).exists():
         raise InputError(f"{path} is no run directory that has measured anything; name one, or an experiment's file")
     if fixed := [o for o in overrides if o.partition(".")[0] not in ("retrain", "workers", "seed")]:
         raise InputError(f"{fixed[0]!r}: of a run only retrain, workers and seed can be changed; name an experiment instead")
+    open_run(path, trust=trust)
     return path, SearchPlan.of(read(path / EXPERIMENT, overrides))
 
 
@@ -155,13 +160,13 @@ def main(
             "seconds": results["seconds"],
         }
     )
-    table.to_csv(directory / TABLE, index=False)
+    records.write(table, directory / TABLE)
     judged, seconds = judge(table), float(table.loc[table["proxy"] == TARGET, "seconds"].mean())
     said = advice(judged, seconds)
     summary = {"advice": said, "target_seconds": seconds, "levels": len(candidates), "proxies": [plain(j) for j in judged]}
-    (directory / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
-    with plots.style():
-        picture(judged, seconds, len(at_level)).figure.savefig(directory / PICTURE, dpi=150)
+    write_text(directory / SUMMARY, json.dumps(summary, indent=2) + "\n")
+    with plots.style(), replacing(directory / PICTURE) as temporary:
+        picture(judged, seconds, len(at_level)).figure.savefig(temporary, dpi=150)
     return judged, said
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from analysis.files import write_text
 from analysis.trust import PARAMETERS, SUFFIX
 from orchestrator.config.plan import SearchPlan
 from orchestrator.config.settings import Workers
@@ -207,7 +208,7 @@ def _scored(path: Path) -> pd.DataFrame:
     if not path.exists():
         return pd.DataFrame(columns=_SCORED).set_index("arch")
     if not path.read_bytes().endswith(b"\n"):
-        path.write_bytes(path.read_bytes().rpartition(b"\n")[0] + b"\n")
+        write_text(path, path.read_bytes().rpartition(b"\n")[0].decode() + "\n")
     try:
         return pd.read_csv(path, dtype={"arch": str}).set_index("arch")[_SCORED[1:]]
     except (ValueError, KeyError) as error:
