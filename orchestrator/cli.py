@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from orchestrator.errors import Fault, InputError, Interrupted, RunError, unexpected
+from orchestrator.errors import Fault, InputError, Interrupted, RunError, first_line, out_of_memory, shortened, unexpected
 
 # Everything heavy is imported inside the commands, so that --help answers at once.
 
@@ -51,17 +51,21 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
             with ending_like_ctrl_c():
                 command(*arguments, **options)
         except InputError as error:
-            click.echo(f"error: {error}", err=True)
+            click.echo(f"error: {shortened(str(error))}", err=True)
             sys.exit(2)
         except Fault as fault:
             click.echo(fault, err=True)
             sys.exit(1)
         except (RunError, OSError) as error:
-            click.echo(f"error: {error}", err=True)
+            click.echo(f"error: {shortened(str(error))}", err=True)
             sys.exit(1)
         except (click.ClickException, click.exceptions.Exit, click.Abort, Interrupted):
             raise
         except Exception as error:
+            if out_of_memory(error):
+                said = "choose fewer channels or cells, smaller images, or a smaller batch"
+                click.echo(f"error: not enough memory ({first_line(error)}); {said}", err=True)
+                sys.exit(1)
             click.echo(unexpected(error, click.get_current_context().command_path), err=True)
             sys.exit(1)
 

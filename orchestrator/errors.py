@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
@@ -28,6 +29,26 @@ class Fault(RunError):
 
 class Interrupted(Exception):
     """Interruption by Ctrl-C or a stop file, with the state saved: exit code 130."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error, by its type or by torch's words, says that something is too large to be stored."""
+    if isinstance(error, MemoryError):
+        return True
+    words = (
+        r"out of memory|can't allocate|cannot allocate|alloc_cpu|[Ss]torage size|overflow|exceeds? .*(size|memory)|too large"
+    )
+    return isinstance(error, RuntimeError) and re.search(words, str(error)) is not None
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message that says something, or else its type."""
+    return next(iter(filter(None, map(str.strip, str(error).splitlines()))), type(error).__name__)
+
+
+def shortened(message: str, most: int = 200) -> str:
+    """Cut the middle out of words of a message that are longer than anybody reads, as a value of some thousand digits."""
+    return re.sub(rf"\S{{{most},}}", lambda word: f"{word[0][: most // 2]}...{word[0][-most // 4 :]}", message)
 
 
 @contextmanager
@@ -63,7 +84,7 @@ def attributed_to(packages: Collection[str], error_type: type[InputError] | type
             raise
         # A method that a plug-in inherits from us is its own fault, too, but then the last line is not in its files.
         frame, line = next((f for f in reversed(frames) if _package(f[0]) in packages), frames[-1])
-        message = next(iter(filter(None, map(str.strip, str(error).splitlines()))), "")
+        message = first_line(error) if str(error).strip() else ""
         place = f"{Path(frame.f_code.co_filename).name}, line {line}"
         raise error_type(f"{_named(frames[0][0])} raised {type(error).__name__}: {message} ({place})") from error
 

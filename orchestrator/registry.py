@@ -10,6 +10,7 @@ import ast
 import difflib
 import importlib
 import inspect
+import math
 import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -29,6 +30,8 @@ FOLDERS = {"searcher": "searchers", "space": "orchestrator.spaces", "objective":
 """The package that holds a file for each component of a kind."""
 UNNAMED = "object given in Python"
 """The name of data that no file can name."""
+LARGEST, LARGEST_COST, LARGEST_SEED = 1e9, 1e30, 2**63 - 1
+"""The largest number that a setting may be, that an objective's may be, and that a seed may be, as torch takes it."""
 _FINITE = ConfigDict(allow_inf_nan=False)
 
 
@@ -226,6 +229,7 @@ def keywords(
     values: dict[str, Any] = {}
     for name, parameter in parameters.items():
         if name in given:
+            check_magnitude(given[name], f"{section}.{name}")
             try:
                 values[name] = TypeAdapter(hints.get(name, Any), config=_FINITE).validate_python(given[name])
             except ValidationError as error:
@@ -235,6 +239,24 @@ def keywords(
         else:
             raise InputError(f"{section}.{name} has no value and no default; write {section}.{name}=...")
     return values
+
+
+def check_magnitude(value: Any, setting: str) -> None:
+    """Raise InputError for a number beyond anything that can be meant, before it overflows, or takes for ever, somewhere."""
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            check_magnitude(item, setting)
+    elif isinstance(value, (int, float)) and math.isfinite(value):
+        most = LARGEST_SEED if setting.endswith("seed") else LARGEST_COST if setting.startswith("objectives") else LARGEST
+        if abs(value) > most:
+            raise InputError(f"{setting} = {_shown(value)}: no number here is above {most:.3g}; write a smaller one")
+
+
+def _shown(value: float) -> str:
+    try:
+        return f"{value:.6g}"
+    except OverflowError:
+        return f"a number of {int(value).bit_length()} bits"
 
 
 def user_parameters(function: Callable[..., Any], supplied: Collection[str]) -> dict[str, inspect.Parameter]:

@@ -22,7 +22,7 @@ def read(path: Path | None, overrides: Sequence[str], sources: Sources | None = 
             given = tomllib.loads(path.read_text())
         except OSError as error:
             raise InputError(f"cannot read {path}: {error.strerror}") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{path} is not valid TOML: {error}") from error
     _name_objectives(given)
     listed = given.get("objectives")
@@ -83,5 +83,7 @@ def parse_value(text: str) -> Any:
     """Read a value as TOML would; whatever TOML cannot read is a string, and a bare comma makes a list."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except RecursionError as error:
+        raise InputError(f"{text} is nested too deeply; write a plain value") from error
+    except ValueError:  # also for an integer of some thousand digits
         return [parse_value(part) for part in text.split(",")] if "," in text and text[0] not in "[{\"'" else text

@@ -18,7 +18,7 @@ from orchestrator.errors import InputError, attributed_to, plugin_packages
 from orchestrator.objectives import predicted
 from orchestrator.objectives.base import Objective, Probe, TrainingFreeScore
 from orchestrator.objectives.predicted import ProfiledCost
-from orchestrator.registry import UNNAMED, Component, check_subclass, find, name_of
+from orchestrator.registry import UNNAMED, Component, check_magnitude, check_subclass, find, name_of
 from orchestrator.spaces.base import SearchSpace
 
 FROM_PROBLEM = ("space", "cost", "device")
@@ -97,6 +97,7 @@ def objective_class(name: str) -> Callable[..., Any]:
 def _positive(value: Any, setting: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
         raise InputError(f"{setting} = {value!r}: write a positive number, in the objective's own unit")
+    check_magnitude(value, setting)
     return float(value)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +27,8 @@ from orchestrator.machine import unique
 from orchestrator.runs.directory import create as create_run
 
 SWEEP = "sweep.toml"
+MOST = 1000
+"""Searches of a sweep, at most: each is a trial of one Tune grid."""
 _VARIED = ("searcher", "training", "budget", "seed")
 
 
@@ -55,7 +58,11 @@ def plan(path: Path | None, overrides: Sequence[str], varied: Sequence[str], see
     if seeds > 1:
         if "seed" in keys:
             raise InputError("--sweep seed=... and --seeds say the same; leave one out")
+        if seeds > MOST:
+            raise InputError(f"--seeds {seeds}; at most {MOST:,} searches make a sweep")
         axes.append(("seed", [first + i for i in range(seeds)]))
+    if (count := math.prod(len(options) for _, options in axes)) > MOST:
+        raise InputError(f"--sweep and --seeds ask for {count:,} searches; at most {MOST:,} make a sweep")
     found = []
     for values in itertools.product(*(options for _, options in axes)):
         settings = dict(zip((key for key, _ in axes), values, strict=True))

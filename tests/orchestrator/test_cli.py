@@ -177,6 +177,15 @@ def test_a_read_only_folder(tmp_path: Path) -> None:
         (["searcher.exponents=-0.1,-0.2,-0.3"], ["exponents has 3 numbers; the 2 objectives"]),
         (["searcher.clip=-5"], ["clip = -5"]),
         (["budget.epochs=0.01"], ["3 stages"]),
+        (["training.lr=1e308"], ["training.lr = 1e+308", "write a smaller one"]),
+        (["budget.interval=100000000000000000000"], ["budget.interval = 1e+20"]),
+        (["budget.epochs=1e300"], ["budget.epochs = 1e+300"]),
+        (["searcher.samples=1e30"], ["searcher.samples = 1e+30"]),
+        (["seed=99999999999999999999999"], ["seed = 1e+23"]),
+        (["objectives.parameters.at_most=1e300"], ["at_most = 1e+300"]),
+        (["searcher.samples=" + "9" * 6000], ["searcher.samples = '9999", "..."]),
+        (["searcher.samples=" + "[" * 3000 + "]" * 3000], ["nested too deeply"]),
+        (["searcher.name=" + "x" * 5000], ["unknown searcher", "..."]),
         (["nowhere.toml"], ["cannot read nowhere.toml"]),
         (["a.toml", "b.toml"], ["expected one RUN.toml"]),
     ],
@@ -186,6 +195,18 @@ def test_wrong_input_starts_nothing(tmp_path: Path, settings: list[str], parts: 
     result = call("search", *files, *IN_PROCESS, *[s for s in settings if "=" in s], "--out", tmp_path / "run")
     refused(result, *parts)
     assert not (tmp_path / "run").exists()
+
+
+def test_what_does_not_fit_into_memory_is_no_fault_of_ours(tmp_path: Path) -> None:
+    result = call("search", *IN_PROCESS, "space.name=nas-bench-201", "space.channels=1000000000", "--out", tmp_path / "run")
+    refused(result, "not enough memory", "fewer channels", code=1)
+
+
+def test_a_sweep_of_more_searches_than_anybody_means(tmp_path: Path) -> None:
+    refused(call("search", "--seeds", "99999999999", "--out", tmp_path / "run"), "at most 1,000")
+    many = ",".join(map(str, range(40)))
+    sweep = ("--sweep", f"searcher.samples={many}", "--sweep", f"seed={many}")
+    refused(call("search", *sweep, "--out", tmp_path / "run"), "1,600 searches")
 
 
 @pytest.mark.parametrize(
