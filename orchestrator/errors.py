@@ -83,10 +83,12 @@ def attributed_to(packages: Collection[str], error_type: type[InputError] | type
         if not frames:
             raise
         # A method that a plug-in inherits from us is its own fault, too, but then the last line is not in its files.
-        frame, line = next((f for f in reversed(frames) if _package(f[0]) in packages), frames[-1])
+        theirs = [f for f in frames if _package(f[0]) in packages]
+        frame, line = theirs[-1] if theirs else frames[-1]
+        called = theirs[0][0] if theirs else frames[0][0]  # rather than what torch calls a module's forward from
         message = first_line(error) if str(error).strip() else ""
         place = f"{Path(frame.f_code.co_filename).name}, line {line}"
-        raise error_type(f"{_named(frames[0][0])} raised {type(error).__name__}: {message} ({place})") from error
+        raise error_type(f"{_named(called)} raised {type(error).__name__}: {message} ({place})") from error
 
 
 def _owner(frame: FrameType) -> str:

@@ -13,17 +13,19 @@ from orchestrator.errors import InputError, RunError, plugin_packages
 from orchestrator.objectives.base import Probe
 from orchestrator.search.assessor import check_cost
 from orchestrator.search.rounds import mixtures_of, proposals_of
+from orchestrator.search.trying import try_network
 from searchers import Evaluation, GradientSearcher, Searcher, Stage
 
 
 def rehearse(plan: SearchPlan) -> None:
-    """Use a searcher and objectives from outside once, with made-up costs. Raises InputError.
+    """Use a searcher and objectives from outside once, with made-up costs, and a user's network. Raises InputError.
 
     A fault that only a later round shows is a RunError then. Objectives that run networks are left to the workers.
     """
     try:
         if plugin_packages([plan.searcher_class]):
             _rehearse_searcher(plan)
+        try_network(plan)
         network = plan.problem.space.largest()
         for goal, objective in zip(plan.problem.goals, plan.problem.objectives, strict=True):
             if plugin_packages([type(objective)]) and not isinstance(objective, Probe):

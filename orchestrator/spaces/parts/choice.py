@@ -7,7 +7,7 @@ pass takes a mixture; built with one option each, and the choices taken out, it 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -123,17 +123,22 @@ class Choice(Decided):
         # An nn.ModuleDict refuses names such as "keys" or "conv.3"; the index is always a good one.
         self.options = nn.ModuleDict({str(i): m if isinstance(m, nn.Module) else m() for i, m in held.items()})
         self._shapes: dict[tuple[int, ...], torch.Size] = {}
+        self._harmless: set[tuple[str, bool]] = set()
 
     def forward(self, x: Input) -> Tensor:
         """Return the weighted sum; where no option is active, a scalar zero, which adds nothing to whatever it is added to."""
         row = self.row(self.name)
+        assert self.weights is not None
+        inactive = self.weights.inactive[self.index[self.name]]
+        active = sum(isinstance(w, Tensor) or w != 0 for w in row)
+        together = active > 1 or inactive is not None
         total: Tensor | None = None
         ours = False  # whether `total` is a tensor that nobody else holds, to which may be added in place
         for index, option in self.options.items():
             weight = row[int(index)]
             if isinstance(option, Zero) or (not isinstance(weight, Tensor) and weight == 0):
                 continue
-            y = option(x)
+            y = self._apart(index, x) if together else option(x)
             if isinstance(weight, Tensor):
                 y = weight * y
                 total = y if total is None else total + y
@@ -143,21 +148,37 @@ class Choice(Decided):
                 total.add_(y, alpha=weight)
             else:
                 total = total.add(y, alpha=weight)
-        assert self.weights is not None
-        inactive = self.weights.inactive[self.index[self.name]]
-        alone = [self.options[str(i)] for i in inactive[0]] if inactive else []
-        if inactive is not None and not all(isinstance(option, Zero) for option in alone):
+        alone = {str(i): self.options[str(i)] for i in inactive[0]} if inactive else {}
+        if inactive is not None and not all(isinstance(option, Zero) for option in alone.values()):
             total = self._zeros(x, alone) if total is None else total
-            total = _Cotangents.apply(total, inactive[1], alone, self.weights, *(x if isinstance(x, tuple) else (x,)))
+            total = _Cotangents.apply(
+                total, inactive[1], alone, self._apart, self.weights, *(x if isinstance(x, tuple) else (x,))
+            )
         return (x[0] if isinstance(x, tuple) else x).new_zeros(()) if total is None else total
 
-    def _zeros(self, x: Input, options: Iterable[nn.Module]) -> Tensor:
+    def _apart(self, index: str, x: Input) -> Tensor:
+        """Run an option beside others, which must not see what it may do to its input in place.
+
+        It gets a copy of the input until it is known to leave that alone, in the mode of training or of evaluation.
+        """
+        option, mode = self.options[index], (index, self.training)
+        if mode in self._harmless:
+            return option(x)  # type: ignore[no-any-return]
+        given = tuple(each.clone() for each in x) if isinstance(x, tuple) else x.clone()
+        parts = given if isinstance(given, tuple) else (given,)
+        before = [part._version for part in parts]
+        y: Tensor = option(given)
+        if [part._version for part in parts] == before:
+            self._harmless.add(mode)
+        return y
+
+    def _zeros(self, x: Input, options: Mapping[str, nn.Module]) -> Tensor:
         """Return zeros of the shape of an output, for the upstream gradient of a choice without active options."""
         first = x[0] if isinstance(x, tuple) else x
         shape = self._shapes.get(tuple(first.shape))
         if shape is None:
             with torch.no_grad():
-                y: Tensor = next(o for o in options if not isinstance(o, Zero))(x)
+                y = self._apart(next(i for i, option in options.items() if not isinstance(option, Zero)), x)
             shape = self._shapes[tuple(first.shape)] = y.shape
         return first.new_zeros(()).expand(shape)  # no memory, and no opinion on the layout of what it is added to
 
@@ -183,9 +204,17 @@ class _Cotangents(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, y: Tensor, leaf: Tensor, options: list[nn.Module], weights: Weights, *x: Tensor) -> Tensor:
+    def forward(
+        ctx: Any,
+        y: Tensor,
+        leaf: Tensor,
+        options: dict[str, nn.Module],
+        run: Callable[[str, Input], Tensor],
+        weights: Weights,
+        *x: Tensor,
+    ) -> Tensor:
         ctx.save_for_backward(*(each.detach() for each in x))
-        ctx.options, ctx.weights = options, weights
+        ctx.options, ctx.run, ctx.weights = options, run, weights
         # Nothing behind a choice could overwrite a view in place. The zeros of a choice without active options have no memory
         # to copy, and nothing can overwrite them either.
         return y.view_as(y) if not any(y.stride()) else y.clone()
@@ -197,10 +226,10 @@ class _Cotangents(torch.autograd.Function):
         inner = []
         flat: dict[tuple[int, ...], Tensor] = {}
         with torch.no_grad():
-            for option in ctx.options:
+            for index, option in ctx.options.items():
                 for inside in decided(option):
                     inside.weights = ctx.weights
-                y = option(x)
+                y = ctx.run(index, x)
                 if not y.dim():  # `none`
                     inner.append(y)
                     continue
@@ -209,7 +238,7 @@ class _Cotangents(torch.autograd.Function):
                 if order not in flat:
                     flat[order] = gradient.permute(order).reshape(-1)
                 inner.append(torch.dot(flat[order], y.permute(order).reshape(-1)))
-        return gradient, torch.stack(inner), None, None, *(None for _ in ctx.saved_tensors)
+        return gradient, torch.stack(inner), None, None, None, *(None for _ in ctx.saved_tensors)
 
 
 def _order(y: Tensor) -> tuple[int, ...]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
-from functools import cached_property
+from collections.abc import Callable, Mapping
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,22 @@ from orchestrator.spaces.parts.trace import dataflow
 from searchers.base import Architecture
 
 
+def scores_of(output: Any, classes: int) -> Any:
+    """Return the scores among what a network returns: the first tensor (images, classes) of a tuple or a dict.
+
+    Published networks return those of auxiliary heads behind them in training mode, and features before or behind them; these
+    are not used. What has no such tensor is returned as it is.
+    """
+    parts = list(output.values()) if isinstance(output, Mapping) else output
+    if not isinstance(parts, (tuple, list)):
+        return output
+    return next((part for part in parts if isinstance(part, Tensor) and part.dim() == 2 and part.shape[1] == classes), output)
+
+
+def _only_scores(classes: int, module: nn.Module, given: Any, output: Any) -> Any:
+    return scores_of(output, classes)
+
+
 class OwnSpace(SearchSpace):
     """Space of the networks that `factory(image=..., classes=..., **settings)` builds.
 
@@ -33,7 +49,7 @@ class OwnSpace(SearchSpace):
 
     Raises:
         ValueError: Where the choices cannot be read, or the network does not take the images or does not return a score for
-            each class.
+            each class (see `scores_of`).
     """
 
     affine = True
@@ -107,7 +123,10 @@ class OwnSpace(SearchSpace):
         """Path encoding, which is None: a graph takes a run of the network, and the encoding would take one of each."""
 
     def build(self) -> nn.Module:
-        return self.factory(image=self.image, classes=self.classes, **self._settings)
+        network = self.factory(image=self.image, classes=self.classes, **self._settings)
+        if isinstance(network, nn.Module):  # whoever reads its choices says so if not
+            network.register_forward_hook(partial(_only_scores, self.classes))
+        return network
 
     def format(self, architecture: Architecture) -> str:
         self.check(architecture)
