@@ -340,7 +340,8 @@ def describe(space: str, arguments: tuple[str, ...], kind: str | None, as_json: 
 
     from orchestrator import describe as descriptions
     from orchestrator.config import overrides
-    from orchestrator.registry import known
+    from orchestrator.config.spaces import find_space
+    from orchestrator.registry import known, user_parameters
 
     kinds = [k for k in ("space", "searcher", "objective") if space in known(k)]
     kind = kind or (kinds[0] if kinds else "objective" if "@" in space else "space")
@@ -350,8 +351,12 @@ def describe(space: str, arguments: tuple[str, ...], kind: str | None, as_json: 
         facts = descriptions.describe_component(kind, space)
         click.echo(json.dumps(facts, default=str) if as_json else "\n".join(descriptions.component_lines(facts)))
         return
-    # A notation may hold an equals sign itself, as a genotype does; a setting begins with a word and one.
-    settings = [a for a in arguments if re.match(r"[A-Za-z_]\w*=", a) and "|" not in a]
+    # A notation may hold an equals sign itself, as a genotype does; a setting begins with its name and one.
+    keys = user_parameters(find_space(space), ())
+    settings = [a for a in arguments if a.partition("=")[0] in keys and "=" in a]
+    wrong = [a for a in arguments if a not in settings and re.match(r"[A-Za-z_]\w*=", a) and "|" not in a]
+    if wrong and ":" not in space:  # only notations of users' own spaces begin like that
+        settings += wrong
     named = [a for a in arguments if a not in settings]
     if len(named) > 1:
         raise InputError(f"expected one architecture and settings as key=value; got {' '.join(map(shlex.quote, named))}")

@@ -230,10 +230,16 @@ def keywords(
     for name, parameter in parameters.items():
         if name in given:
             check_magnitude(given[name], f"{section}.{name}")
+            schema: TypeAdapter[Any] = TypeAdapter(hints.get(name, Any), config=_FINITE)
             try:
-                values[name] = TypeAdapter(hints.get(name, Any), config=_FINITE).validate_python(given[name])
+                values[name] = schema.validate_python(given[name])
             except ValidationError as error:
-                raise InputError(f"{section}.{name} = {given[name]!r}: {in_words(error.errors())}") from error
+                try:  # a number on a command line may be meant as text
+                    values[name] = schema.validate_python(given[name].text)
+                except (AttributeError, ValidationError):
+                    raise InputError(f"{section}.{name} = {given[name]!r}: {in_words(error.errors())}") from error
+            if hasattr(values[name], "text") and isinstance(values[name], (int, float)):  # whatever takes anything
+                values[name] = int(values[name]) if isinstance(values[name], int) else float(values[name])
         elif parameter.default is not parameter.empty:
             values[name] = parameter.default
         else:

@@ -79,10 +79,32 @@ def _set(given: dict[str, Any], path: list[str], value: Any, override: str) -> N
     section[last] = value
 
 
+class Number:
+    """A number as it was written, which a setting that wants text takes at its word: a folder may be called 2024.10."""
+
+    text: str
+
+    @staticmethod
+    def of(value: float, text: str) -> Any:
+        """Return `value` with its text, as the number that it is."""
+        number = (_Whole if isinstance(value, int) else _Decimal)(value)
+        number.text = text
+        return number
+
+
+class _Whole(int, Number):
+    pass
+
+
+class _Decimal(float, Number):
+    pass
+
+
 def parse_value(text: str) -> Any:
     """Read a value as TOML would; whatever TOML cannot read is a string, and a bare comma makes a list."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        value = tomllib.loads(f"value = {text}")["value"]
+        return Number.of(value, text.strip()) if type(value) in (int, float) else value
     except RecursionError as error:
         raise InputError(f"{text} is nested too deeply; write a plain value") from error
     except ValueError:  # also for an integer of some thousand digits

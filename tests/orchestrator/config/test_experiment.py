@@ -5,9 +5,9 @@ import pytest
 
 from orchestrator import registry
 from orchestrator.config.experiment import DEFAULT, Experiment
-from orchestrator.config.overrides import read
+from orchestrator.config.overrides import parse_value, read
 from orchestrator.errors import InputError
-from tests.helpers import TINY
+from tests.helpers import TINY, call
 
 
 def test_the_resolved_experiment_runs_again_as_it_is(tmp_path: Path) -> None:
@@ -109,3 +109,39 @@ def test_every_space_survives_the_file(space: str, tmp_path: Path) -> None:
     (tmp_path / "run.toml").write_text(experiment.to_toml())
     again = read(tmp_path / "run.toml", [])
     assert again.to_dict() == experiment.to_dict()
+
+
+@pytest.mark.parametrize("name", ["2024", "2024.10", "1e3", "007", "-5"])
+def test_a_folder_may_be_called_by_a_number(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for label in ("a", "b"):
+        (tmp_path / name / label).mkdir(parents=True)
+    experiment = read(None, ["data.name=folder", f"data.path={name}", "data.size=8", "seed=3"])
+    assert Path(experiment.data.settings["path"]) == tmp_path / name and experiment.data.settings["size"] == 8
+    assert {type(experiment.seed), type(experiment.data.settings["size"])} == {int}  # plain, as a checkpoint wants it
+
+
+def unannotated(anything=1):  # type: ignore[no-untyped-def]
+    return anything
+
+
+@pytest.mark.parametrize(("text", "kind"), [("4", int), ("4.5", float), ("true", bool), ("four", str)])
+def test_a_setting_without_a_type_is_a_plain_value(text: str, kind: type) -> None:
+    found = registry.keywords(unannotated, {"anything": parse_value(text)}, "data")["anything"]
+    assert type(found) is kind
+
+
+def test_the_notation_of_a_single_choice_is_no_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "one_choice.py").write_text(
+        "from torch import nn\nfrom paretoray import Choice\n"
+        "def build(image, classes, width: int = 4):\n"
+        "    block = Choice('block', {'a': lambda: nn.Linear(width, width), 'b': nn.Identity})\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, width), block, nn.Linear(width, classes))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    shape = ("image=1,8,8", "classes=3", "width=8")
+    result = call("describe", "one_choice:build", "block=b", *shape)
+    assert result.exit_code == 0 and "block: b(in)" in result.output
+    result = call("describe", "one_choice:build", "wdith=8", *shape[:2])
+    assert result.exit_code == 2 and "'wdith=8' is not an architecture" in result.output
+    assert "unknown key space.chanels" in call("describe", "darts", "chanels=8").output
