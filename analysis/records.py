@@ -16,6 +16,7 @@ from analysis.pareto import non_dominated, violations
 EVALUATIONS = "evaluations.csv"
 FRONT = "front.csv"
 POLICY = "policy.csv"
+FAILURES = "failures.csv"
 RETRAINED = "retrained.csv"
 SUMMARY = "summary.json"
 TRUST = "trust.csv"
@@ -61,6 +62,11 @@ RESERVED = (
     "proxy", MEMBER, SEED, MEASUREMENTS, *AFTERWARDS,
 )  # fmt: skip
 """Columns of the tables of a run other than those of its objectives."""
+
+REASON = "reason"
+FAILURE_COLUMNS = ("seed", "step", "stage", "kind", "arch", REASON, "seconds")
+"""Columns of failures.csv, which has a row for each network that could not be trained, measured or run. Such networks are in no
+other table, so whatever is worked out from these leaves them out."""
 
 
 def evaluation_columns(objectives: Sequence[str], spreads: Sequence[str], proxied: Sequence[str] = ()) -> list[str]:
@@ -202,6 +208,24 @@ def read_retrained(path: Path, objectives: Sequence[str], *, epochs: int, images
     for column, value in ((EPOCHS, epochs), (TEST_IMAGES, images)):
         table[column] = table[column].fillna(value).astype(int) if column in table else value
     return table
+
+
+def read_failures(path: Path) -> pd.DataFrame:
+    """Read failures.csv; an empty table where nothing has failed. Raises ValueError as `read` does."""
+    if not path.exists():
+        return pd.DataFrame(columns=list(FAILURE_COLUMNS))
+    failures = read(path, ["arch"])
+    return failures.assign(**{REASON: failures[REASON].astype(str)})
+
+
+def reasons(failures: pd.DataFrame) -> list[tuple[str, int, str]]:
+    """Group failures by their reason, the most frequent first: the reason, the number of networks, and one of them.
+
+    Args:
+        failures: Rows of failures.csv.
+    """
+    groups = [(str(reason), len(rows), str(rows["arch"].iloc[0])) for reason, rows in failures.groupby(REASON, sort=False)]
+    return sorted(groups, key=lambda group: -group[1])
 
 
 def margins(front: pd.DataFrame, objective: str) -> pd.Series:

@@ -146,15 +146,15 @@ def _packed(happened: Round) -> dict[str, Any]:
     progress = happened.progress
     packed = {"hypervolume": progress.hypervolume, "evaluations": progress.evaluations, "progress": asdict(progress)}
     if happened.evaluations:
-        packed["measured"] = [[list(e.architecture), list(e.costs), e.violation] for e in happened.evaluations]
+        packed["measured"] = [e.to_data() for e in happened.evaluations]
     if happened.front is not None:
-        packed["front"] = [[list(e.architecture), list(e.costs), e.violation] for e in happened.front]
+        packed["front"] = [e.to_data() for e in happened.front]
     return packed
 
 
 def _unpacked(result: dict[str, Any]) -> Round:
     def evaluations(rows: Sequence[Any]) -> tuple[Evaluation, ...]:
-        return tuple(Evaluation(tuple(a), tuple(costs), violation) for a, costs, violation in rows)
+        return tuple(map(Evaluation.from_data, rows))
 
     front = evaluations(result["front"]) if "front" in result else None
     return Round(Progress(**result["progress"]), evaluations(result.get("measured", ())), front)

@@ -119,6 +119,9 @@ class Coordinator:
         self.searched = self.spending.searched >= 1
         self._follow_stage()
         if self.searched and not self.recorder.rows[0]:
+            if self.assessor.failures:
+                count = len(self.assessor.failures)
+                raise RunError(f"all {count} networks that the budget paid for failed; {self.assessor.last_failure}")
             raise RunError(f"the budget ended before anything was measured; raise {self.spending.limit}")
         self.finished = self.searched and (self.closing is None or not self.plan.alone.epochs)
 
@@ -152,6 +155,7 @@ class Coordinator:
             best_error=min((e.costs[0] for e in self.archive.front), default=None),
             judged_on=("the validation set" if self.assessor.full else "one batch") + " of the proxy" * bool(self.plan.proxy),
             hypervolume=self.archive.hypervolume,
+            failed=len(self.assessor.failures),
             fraction=1.0 if self.finished else self.spending.fraction,
             seconds=self.spending.seconds,
             machines=self.machines,
@@ -161,7 +165,8 @@ class Coordinator:
         self.spending = self.recorder.spending = self.assessor.spending = self._new_spending()
         self.recorder.start()
         self._build()
-        self.archive = Archive(self.assessor.reference())
+        self.assessor.worst = self.assessor.reference()
+        self.archive = Archive(self.assessor.worst)
 
     def _build(self) -> None:
         """Make fresh weights for the searcher's stage."""
@@ -237,6 +242,7 @@ class Coordinator:
         self.machines = state.get("machines", [])
         self.spending.load_state_dict(state)
         self.recorder.resume(*state["rows"])
+        self.assessor.worst = state["reference"]
         self.archive = Archive(state["reference"])
         self.archive.add(self.assessor.load_state_dict(state, self.searcher.stage))
         if self.judge is not None and self.closing is not None:

@@ -74,6 +74,7 @@ def write_results(
         "spreads": {o.column: o.spread for o in problem.objectives if o.spread is not None},
         "timed_again": bool((table["kind"] == records.TIMED).any()),
         "warnings": problem.warnings,
+        "failed": len(records.read_failures(recorder.failures_path)),
         "derived": [problem.space.format(a) for a in derived],
         "spent": _spent(plan, table, spending, evaluator),
         "data": images_of(plan),
@@ -101,6 +102,8 @@ def front_of_search(plan: SearchPlan, recorder: Recorder, front: Sequence[Verdic
     """
     columns, spreads, limits = recorder.columns, recorder.spreads, plan.problem.limits
     table = records.read(recorder.evaluations_path, columns)
+    # What could be measured once, and failed in a longer training or on the device, is not returned.
+    table = table[~table["arch"].isin(records.read_failures(recorder.failures_path)["arch"])]
     if not front:
         return records.front_of(table, columns, limits, spreads)
     judged = _judged(plan, table[table["kind"] != records.TIMED], front)
@@ -147,6 +150,7 @@ def _spent(plan: SearchPlan, table: pd.DataFrame, spending: Spending, evaluator:
     return {
         "rounds": spending.rounds,
         "weight_steps": evaluator.step,
+        "weight_steps_skipped": evaluator.skipped_steps(),
         "images_trained_on": evaluator.step * images["batch"] + spending.trained_alone * images["train"],
         "images_judged_on": batch * on_batches + judged * on_all,
         "evaluations": spending.evaluations,
