@@ -63,6 +63,8 @@ RESERVED = (
 )  # fmt: skip
 """Columns of the tables of a run other than those of its objectives."""
 
+RETRAINING_FAILED = "retraining_failed"
+"""Key of summary.json: the reason for each member of the front whose training from scratch failed."""
 REASON = "reason"
 FAILURE_COLUMNS = ("seed", "step", "stage", "kind", "arch", REASON, "seconds")
 """Columns of failures.csv, which has a row for each network that could not be trained, measured or run. Such networks are in no

@@ -536,9 +536,23 @@ def _print_front(console: Console, plan: Any, directory: Path) -> None:
     console.print(table)
     for row in rows:
         console.print(f"{row.cells[0][0]:>3}  {row.arch}", **plain)
+    _print_failures(console, directory, summary)
     for warning in members.noisy(front, records.spreads_of(summary)):
         console.print(f"warning: {warning}", **plain)
     console.print(f"report: {directory / 'report.html'}", **plain)
+
+
+def _print_failures(console: Console, directory: Path, summary: dict[str, Any]) -> None:
+    from analysis import records
+
+    plain: dict[str, Any] = {"soft_wrap": True, "highlight": False, "markup": False}
+    failures = records.read_failures(directory / records.FAILURES)
+    if len(failures):
+        console.print(f"{len(failures)} networks failed, and count for nothing ({records.FAILURES}):", **plain)
+    for reason, count, _ in records.reasons(failures)[:5]:
+        console.print(f"{count:>5}  {reason}", **plain)
+    for arch, reason in summary.get(records.RETRAINING_FAILED, {}).items():
+        console.print(f"warning: {arch} could not be trained from scratch: {reason}", **plain)
 
 
 def _print_plan(plan: dict[str, Any]) -> None:

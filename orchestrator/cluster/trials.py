@@ -23,7 +23,7 @@ from orchestrator.search.control import stop_file
 from orchestrator.search.coordinator import Coordinator
 from orchestrator.search.logs import logging_to
 from orchestrator.search.progress import Observer, Progress, Round
-from orchestrator.search.retraining import Member, retrain_member
+from orchestrator.search.retraining import Member, try_member
 from searchers import Evaluation
 
 log = logging.getLogger(__name__)
@@ -201,7 +201,7 @@ def _retrain_trial(config: dict[str, Any], plan: SearchPlan, members: Sequence[M
 
     try:
         with logging_to(stop.parent), doing(f"training {member.arch}, for {member.result}"), attributed_to(plan.plugins):
-            retrain_member(plan, member, progress)
+            try_member(plan, member, progress)
     except Interrupted:
         return  # the driver sees that the result is missing
     except Exception as error:

@@ -20,7 +20,6 @@ from orchestrator.objectives.base import Metrics, Probe
 from orchestrator.spaces.base import SearchSpace
 from searchers.base import Architecture, Cotangents, Mixture, Stage
 
-
 T = TypeVar("T")
 
 

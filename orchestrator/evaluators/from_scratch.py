@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import InputError

@@ -214,7 +214,7 @@ class Supernet(Differentiable):
     def _train_on(self, mixture: Mixture) -> Tensor | None:
         """Take a weight step, and return this replica's part of the loss; None where the step had to be left out.
 
-        It is left out, on all replicas alike, where the loss or a gradient is not finite, or the forward or backward pass raises.
+        It is left out, on all replicas alike, where the loss or a gradient is not finite, or the mixture cannot be run.
 
         Raises:
             RunError: After too many such steps in a row.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -15,38 +16,52 @@ from orchestrator.errors import Interrupted
 from orchestrator.machine import threads, unique
 from orchestrator.runs.watcher import Watcher
 from orchestrator.search.control import stop_file
-from orchestrator.search.retraining import Member, retrain_member
+from orchestrator.search.retraining import FAILURE, Member, settings_of, try_member
 
 
-def retrain_front(plan: SearchPlan, directory: Path, watcher: Watcher) -> None:
+def retrain_front(plan: SearchPlan, directory: Path, watcher: Watcher) -> dict[str, str]:
     """Train up to `retrain.members` of the front from scratch, and make the front anew from them.
 
     Writes retrained.csv and networks/; adds to front.csv how each member stands, and to summary.json the hypervolume of the
     retrained front and the machines that took part.
+
+    Returns:
+        Members whose training failed, with the reasons; the front is made of the others.
+
     """
     front, chosen = _front(plan, directory), _chosen(plan, directory)
     if chosen.empty:
-        return  # nothing to do, or no network keeps the constraints
+        return {}  # nothing to do, or no network keeps the constraints
     trained = front_members(plan, directory)
     trained[0].result.parent.mkdir(exist_ok=True)
     results = retrain_all(plan, directory, trained, watcher)
-    chosen.merge(results.drop(columns="machine", errors="ignore"), on="arch").to_csv(directory / records.RETRAINED, index=False)
-    summary = json.loads((directory / records.SUMMARY).read_text())
+    failed = {
+        str(arch): str(reason) for arch, reason in zip(results["arch"], results[FAILURE], strict=True) if pd.notna(reason)
+    }
+    results = results[results[FAILURE].isna()].drop(columns=FAILURE)
+    if len(results):
+        table = chosen.merge(results.drop(columns="machine", errors="ignore"), on="arch")
+        table.to_csv(directory / records.RETRAINED, index=False)
+    else:
+        (directory / records.RETRAINED).unlink(missing_ok=True)
+    summary = json.loads((directory / records.SUMMARY).read_text()) | {records.RETRAINING_FAILED: failed}
     known = len(summary.get("machines", []))
-    summary["machines"] = unique([*summary.get("machines", []), *results.get("machine", pd.Series()).dropna()])
+    summary["machines"] = unique([*summary.get("machines", []), *results.get("machine", pd.Series(dtype=object)).dropna()])
     anew = members.of_run(front, read_retrained(plan, directory), summary)
     anew.to_csv(directory / records.FRONT, index=False)
     summary["hypervolume_retrained"] = members.hypervolume(anew, summary)
     (directory / records.SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
     if len(summary["machines"]) > known:
         watcher.machines(summary["machines"])
+    return failed
 
 
 def front_members(plan: SearchPlan, directory: Path) -> list[Member]:
     """List the members of the front that are to be trained, those already trained included."""
     chosen = _chosen(plan, directory)
     numbers = zip(chosen["arch"], chosen[records.MEMBER], strict=True)
-    return [_member(directory / "networks", str(arch), int(number)) for arch, number in numbers]
+    settings = settings_of(plan)
+    return [_member(directory / "networks", str(arch), int(number), settings) for arch, number in numbers]
 
 
 def _front(plan: SearchPlan, directory: Path) -> pd.DataFrame:
@@ -68,17 +83,19 @@ def read_retrained(plan: SearchPlan, directory: Path) -> pd.DataFrame | None:
     )
 
 
-def _member(networks: Path, arch: str, number: int) -> Member:
+def _member(networks: Path, arch: str, number: int, settings: dict[str, Any]) -> Member:
     """Name a member's files by its number, or find those that it has from before members had numbers."""
     for path in [networks / f"network-{number}.json", *sorted(networks.glob("[0-9]*.json"))]:
-        member = Member(arch, path, path.with_suffix(".pt"))
+        member = Member(arch, path, path.with_suffix(".pt"), settings=settings)
         if member.done:
             return member
-    return Member(arch, networks / f"network-{number}.json", networks / f"network-{number}.pt")
+    return Member(arch, networks / f"network-{number}.json", networks / f"network-{number}.pt", settings=settings)
 
 
 def retrain_all(plan: SearchPlan, directory: Path, members: Sequence[Member], watcher: Watcher) -> pd.DataFrame:
-    """Train those of `members` that have no result yet; returns the results of all.
+    """Train those of `members` that have no result yet, and return the results of all, in order.
+
+    A training that failed has the reason in the column `failure`, which is empty for all others, and no numbers.
 
     Raises:
         Interrupted: Once the directory's stop file is there.
@@ -98,7 +115,8 @@ def retrain_all(plan: SearchPlan, directory: Path, members: Sequence[Member], wa
                         if stop_file(directory).exists():
                             raise Interrupted
 
-                    retrain_member(plan, member, progress)
+                    try_member(plan, member, progress)
     if not all(member.done for member in members):
         raise Interrupted
-    return pd.DataFrame([json.loads(member.result.read_text()) for member in members])
+    results = pd.DataFrame([json.loads(member.result.read_text()) for member in members])
+    return results.drop(columns="settings", errors="ignore").assign(**{FAILURE: results.get(FAILURE)})

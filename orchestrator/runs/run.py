@@ -10,7 +10,7 @@ from typing import Any
 from orchestrator.cluster import trials
 from orchestrator.cluster.connection import check_fit, cluster, local_resources
 from orchestrator.config.plan import SearchPlan
-from orchestrator.errors import InputError, Interrupted, attributed_to, doing
+from orchestrator.errors import InputError, Interrupted, RunError, attributed_to, doing
 from orchestrator.machine import threads
 from orchestrator.runs import sweep
 from orchestrator.runs.directory import create, is_finished, reopen, timing_is_due
@@ -78,9 +78,14 @@ def go(
             if not finished:
                 raise Interrupted
             with watcher.phase(), doing(f"retraining the front, in {directory}"):
-                retrain_front(plan, directory, watcher)
+                failed = retrain_front(plan, directory, watcher)
             with doing(f"writing the report, in {directory}"):
                 write_report(plan, directory)
+            if failed and len(failed) == len(front_members(plan, directory)):
+                raise RunError(
+                    f"the search is finished, and its report is written, but not one of {len(failed)} networks of the front "
+                    f"could be trained from scratch, the last: {list(failed.values())[-1]}"
+                )
 
 
 def _is_searched(plan: SearchPlan, directory: Path) -> bool:

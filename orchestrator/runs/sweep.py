@@ -130,13 +130,15 @@ def merge(directory: Path) -> None:
     front = records.numbered(front.drop_duplicates(columns).sort_values(columns))
     reference = np.max([[s["reference_point"][c] for c in columns] for s in summaries], axis=0)
     differ = settings_of(directory)
-    spent = {key: sum(s["spent"][key] for s in summaries) for key in summaries[0]["spent"]}
+    spent = {key: sum(s["spent"].get(key, 0) for s in summaries) for key in summaries[0]["spent"]}
+    failures = together([records.read_failures(folder / records.FAILURES) for _, folder in parts])
     merged = summaries[0] | {
         "finished": len(parts) == len(differ) and all(s["finished"] for s in summaries),
         "hypervolume": pareto.hypervolume(front[columns].to_numpy(), reference.tolist()),
         "hypervolume_of_samples": max(s["hypervolume_of_samples"] for s in summaries),
         "reference_point": dict(zip(columns, reference.tolist(), strict=True)),
         "derived": [],
+        "failed": sum(s.get("failed", 0) for s in summaries),
         "timed_again": all(s.get("timed_again", False) for s in summaries),
         "machines": unique(m for s in summaries for m in s.get("machines", [])),
         "spent": spent | {"architectures": int(evaluations["arch"].nunique())},
@@ -152,6 +154,8 @@ def merge(directory: Path) -> None:
             for (i, folder), own, s in zip(parts, found, summaries, strict=True)
         ],
     }
+    if len(failures):
+        failures.to_csv(directory / records.FAILURES, index=False)
     evaluations.to_csv(directory / records.EVALUATIONS, index=False)
     members.of_run(front, None, merged).to_csv(directory / records.FRONT, index=False)
     (directory / records.SUMMARY).write_text(json.dumps(merged, indent=2) + "\n")

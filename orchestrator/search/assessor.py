@@ -69,8 +69,8 @@ class Assessor:
         measured = self.measure_on_device([largest])[0]
         if isinstance(measured, Failure):
             raise RunError(
-                f"the largest network, {self.problem.space.format(largest)}, cannot be run on the device, and its costs are the "
-                f"bounds of the hypervolume: {measured.reason}"
+                f"the largest network, {self.problem.space.format(largest)}, cannot be run on the device, and its costs bound "
+                f"the hypervolume: {measured.reason}"
             )
         metrics = measured | {"accuracy": 0.0}
         self.price(largest, metrics)  # names an objective whose cost is no number
@@ -89,7 +89,7 @@ class Assessor:
         return [self._on_device[a] for a in architectures]
 
     def __call__(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
-        """Evaluate what a searcher asked for; duplicates are measured and recorded once, and what has failed is not tried again.
+        """Evaluate what a searcher asked for; duplicates are measured and recorded once, and no failure is tried again.
 
         Raises:
             RunError: For an accuracy or a cost that is not finite, and where not one of the first `HOPELESS` networks worked.
