@@ -223,7 +223,9 @@ class Assessor:
     def last_failure(self) -> str:
         """Name the network that failed last, and say why."""
         architecture, reason = list(self.failures.items())[-1]
-        return f"the last one was {self.problem.space.format(architecture)}: {reason}"
+        skipped = self.evaluator.skipped_steps()
+        advice = f"; {skipped} weight steps were left out as well, so lower training.lr" if skipped else ""
+        return f"the last one was {self.problem.space.format(architecture)}: {reason}{advice}"
 
     def _failed(self, architecture: Architecture) -> Evaluation:
         """Return what a searcher is told of a network that failed: the worst error, and that it breaks a limit."""
