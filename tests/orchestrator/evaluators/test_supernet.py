@@ -176,9 +176,7 @@ def test_probing_builds_the_full_network_with_fixed_weights(digits: Dataset) -> 
 
 def test_a_loss_that_explodes_is_an_error_with_advice(digits: Dataset) -> None:
     supernet = made(digits, lr=1e30, clip=1e30)
-    with pytest.raises(
-        RunError, match=rf"^{supernets.MOST_SKIPPED} weight steps in a row .* lower training\.lr \(now 1e\+30\)"
-    ):
+    with pytest.raises(RunError, match=rf"^{supernets.MOST_SKIPPED} weight steps in a row .* lower training\.lr \(now 1e"):
         supernet.train([UNIFORM] * (supernets.MOST_SKIPPED + 8))
 
 
