@@ -295,6 +295,12 @@ def front_of(
     return front.drop_duplicates(list(objectives)).sort_values(list(objectives), ignore_index=True)
 
 
+def timings(evaluations: pd.DataFrame) -> pd.DataFrame:
+    """Timings of members of the front after the search, the last of each; those before a search went on count no more."""
+    later = ~(evaluations["kind"] != TIMED)[::-1].cummax()[::-1]
+    return evaluations[later].drop_duplicates("arch", keep="last")
+
+
 def timed_again(networks: pd.DataFrame, evaluations: pd.DataFrame, costs: Sequence[str]) -> pd.DataFrame:
     """Replace costs from the search by those that were measured after it, alone.
 
@@ -305,7 +311,7 @@ def timed_again(networks: pd.DataFrame, evaluations: pd.DataFrame, costs: Sequen
         evaluations: Rows of evaluations.csv; without a `TIMED` one, nothing changes.
         costs: Columns to replace: costs, and interquartile ranges of timed ones.
     """
-    timed = evaluations[evaluations["kind"] == TIMED].drop_duplicates("arch", keep="last").set_index("arch")
+    timed = timings(evaluations).set_index("arch")
     if timed.empty:
         return networks.reset_index(drop=True)
     networks = networks[networks["arch"].isin(timed.index)].reset_index(drop=True)

@@ -120,14 +120,32 @@ def search(settings: tuple[str, ...], out: Path | None, varied: tuple[str, ...],
 
 @main.command()
 @click.argument("directory", type=click.Path(path_type=Path))
+@click.argument("settings", nargs=-1, metavar="[section.key=value ...]")
 @_guarded
-def resume(directory: Path) -> None:
-    """Continue the run in DIRECTORY from its last checkpoint."""
+def resume(directory: Path, settings: tuple[str, ...]) -> None:
+    """Continue the run in DIRECTORY from its last checkpoint, or a finished one with a larger budget.
+
+    What can change is the budget, retrain.*, front.members and workers.*; the rest is what was searched, and stays.
+
+    \b
+    paretoray resume runs/photos
+    paretoray resume runs/photos budget.epochs=150 retrain.members=8
+    """
+    from orchestrator.config import overrides
     from orchestrator.config.plan import SearchPlan
-    from orchestrator.runs import run
+    from orchestrator.runs import extension, run
     from orchestrator.runs.directory import open_run
 
-    plan = SearchPlan.of(open_run(directory))
+    if settings:
+        plan = extension.apply(directory, overrides.changes(settings))
+    else:
+        plan = SearchPlan.of(open_run(directory))
+    if run.is_done(plan, directory):
+        click.echo(
+            f"{directory} is finished: {directory / 'report.html'}; it goes on with a larger budget, as in: paretoray resume "
+            f"{shlex.quote(str(directory))} budget.epochs={2 * plan.budget.epochs:g}"
+        )
+        return
     run.check(plan)
     _go(plan, directory)
 

@@ -441,6 +441,17 @@ class Searcher(ABC):
         """
         return False
 
+    def extend(self, rounds: int) -> None:
+        """Go on for so many more rounds than the method was built for.
+
+        By default it cannot, as a method that plans its stages, its temperature or its learning rate over the whole search has
+        come to the end of that plan. A subclass that can go on overrides this.
+
+        Raises:
+            ValueError: for a method that cannot go on.
+        """
+        raise ValueError(f"{type(self).__name__} plans the whole search in advance, and cannot go on after it")
+
     def expected(self, rounds: int) -> float:
         """Estimate how many architectures the method asks for in a search of so many rounds."""
         return (1 - self.stage.warmup / self.stage.rounds) * rounds * self.samples

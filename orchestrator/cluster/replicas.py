@@ -111,6 +111,9 @@ class Replicas(Differentiable):
     def build(self, stage: Stage, steps: int) -> None:
         self._all("build", stage, steps)
 
+    def extend(self, steps: int) -> None:
+        self._all("extend", steps)
+
     def drop(self, stage: Stage) -> None:
         self._all("drop", stage)
 

@@ -164,6 +164,9 @@ class Evaluator(ABC):
     def build(self, stage: Stage, steps: int) -> None:
         """Make fresh weights over the stage's surviving options; the learning rate falls to 0 over `steps` weight steps."""
 
+    def extend(self, steps: int) -> None:  # noqa: B027, most have nothing that is planned by steps
+        """Plan so many further weight steps, once those of `build` are over: the learning rate starts again, and falls to 0."""
+
     @abstractmethod
     def drop(self, stage: Stage) -> None:
         """Continue with the options of `stage` alone, weights as they are."""

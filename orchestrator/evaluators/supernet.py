@@ -179,6 +179,9 @@ class Supernet(Differentiable):
         if self.compile:
             self.model.compile_parts()
 
+    def extend(self, steps: int) -> None:
+        self.steps, self._begun = steps, self.step
+
     def drop(self, stage: Stage) -> None:
         """Continue with the stage's options alone: the others' parameters and optimizer state are freed.
 

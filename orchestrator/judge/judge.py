@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from analysis import records
 from analysis.pareto import violations
-from orchestrator.config.plan import SearchPlan
+from orchestrator.config.plan import Alone, SearchPlan
 from orchestrator.judge.belief import FEWEST, Belief, Observation, believe, normal_scores
 from orchestrator.judge.evidence import Evidence, Measurement
 from orchestrator.judge.process import Floats
@@ -69,6 +69,7 @@ class Judge:
 
     def __init__(self, plan: SearchPlan, price: Price, score: Score) -> None:
         self.plan, self._price, self._score = plan, price, score
+        self._alone, self._leg_began = plan.alone, 0
         space, data = plan.problem.space, plan.trained.data
         settings = plan.experiment.training.settings
         valid = len(data.valid)
@@ -105,13 +106,26 @@ class Judge:
         """Take note of measurements of errors; timings made after the search are none."""
         if kind == records.TIMED:
             return
-        alone = self.plan.alone
-        epochs = {records.LANDMARK: alone.landmark_epochs, records.FINALIST: alone.finalist_epochs}.get(kind, 0)
         self.evidence.measurements += [
-            Measurement(kind, epochs, stage, step, e.architecture, float(e.costs[0])) for e in evaluations
+            Measurement(kind, self._epochs_of(kind), stage, step, e.architecture, float(e.costs[0])) for e in evaluations
         ]
         if self._settled is None:
             self._prices |= {e.architecture: e.costs[1:] for e in evaluations}
+
+    def _epochs_of(self, kind: str) -> int:
+        """Epochs for which a network is trained alone for a measurement of this kind."""
+        return {records.LANDMARK: self._alone.landmark_epochs, records.FINALIST: self._alone.finalist_epochs}.get(kind, 0)
+
+    def begin_leg(self, alone: Alone) -> None:
+        """Begin a leg of the search, in which networks trained alone are trained as `alone` says."""
+        self.reopen()
+        self._alone, self._leg_began = alone, len(self.evidence.measurements)
+        self._belief, self._scores, self._formed = None, None, 0
+
+    @property
+    def of_leg(self) -> Sequence[Measurement]:
+        """Measurements of this leg of the search."""
+        return self.evidence.measurements[self._leg_began :]
 
     def fail(self, architecture: Architecture) -> None:
         """Take note of a network that cannot be trained, measured or run, which is neither chosen nor returned from here on."""
@@ -245,10 +259,14 @@ class Judge:
         draws = self._draws()
         if draws is None:
             return []
+        # Shared weights judge anew once they were trained further; a training alone would give the same again.
+        among = self.of_leg if kind == records.VALIDATION else self.evidence.measurements
         done = {
             self._key(m.architecture)
-            for m in self.evidence.measurements
-            if m.kind == kind and (kind != records.VALIDATION or (self._stage is not None and m.stage == self._stage.index))
+            for m in among
+            if m.kind == kind
+            and m.epochs == self._epochs_of(kind)
+            and (kind != records.VALIDATION or (self._stage is not None and m.stage == self._stage.index))
         } | {self._key(a) for a in besides}
         done |= set(self._failed)
         taken = [i for i, a in enumerate(self._pool) if self._key(a) in done]

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from analysis import records
 from orchestrator.cluster import trials
 from orchestrator.cluster.connection import check_fit, cluster, local_resources
 from orchestrator.config.plan import SearchPlan
@@ -86,6 +87,18 @@ def go(
                     f"the search is finished, and its report is written, but not one of {len(failed)} networks of the front "
                     f"could be trained from scratch, the last: {list(failed.values())[-1]}"
                 )
+
+
+def is_done(plan: SearchPlan, directory: Path) -> bool:
+    """Tell whether nothing is left to do in a run directory: its search, the retraining of the front, the report."""
+    report, summary = directory / "report.html", directory / records.SUMMARY
+    if not _is_searched(plan, directory) or not report.exists() or report.stat().st_mtime_ns < summary.stat().st_mtime_ns:
+        return False
+    members = front_members(plan, directory)
+    if any(timing_is_due(folder) for folder in sweep.folders(directory)) if sweep.settings_of(directory) else False:
+        return False
+    # A run without any member that could be trained says so each time.
+    return all(member.done for member in members) and not (members and all(member.failed for member in members))
 
 
 def _is_searched(plan: SearchPlan, directory: Path) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from analysis import pareto, records
+from orchestrator.config.plan import Alone
 from orchestrator.config.problem import Problem
 from orchestrator.errors import RunError
 from orchestrator.evaluators.base import Evaluator, Failure, Measured
@@ -268,8 +269,15 @@ class Assessor:
         probed = [[list(a), m] for a, m in self._on_device.items() if not isinstance(m, Failure)]
         return {"probed": probed, "failed": [[list(a), reason] for a, reason in self.failures.items()]}
 
-    def load_state_dict(self, state: dict[str, Any], stage: Stage) -> list[Evaluation]:
-        """Restore `state` in `stage`, and return all evaluations of the searcher's kind so far."""
+    def load_state_dict(self, state: dict[str, Any], stage: Stage, legs: Sequence[tuple[int, Alone]]) -> list[Evaluation]:
+        """Restore `state`, and return all evaluations of the searcher's kind so far.
+
+        Args:
+            state: As `state_dict` returned it.
+            stage: Stage that the search is in.
+            legs: Number of rows before each leg of the search, and what was trained alone in it.
+        """
+        coming = list(legs)
         self._on_device = {tuple(a): m for a, m in state["probed"]}
         self.failures = {tuple(a): str(reason) for a, reason in state.get("failed", [])}
         if self.judge is not None:
@@ -278,7 +286,9 @@ class Assessor:
         self.begin(stage)
         evaluations = []
         # the records have every digit
-        for kind, index, step, architecture, costs in self.recorder.read():
+        for row, (kind, index, step, architecture, costs) in enumerate(self.recorder.read()):
+            while coming and coming[0][0] <= row:
+                self.begin_leg(coming.pop(0)[1])
             evaluation = self.evaluation(architecture, costs)
             if self.judge is not None:
                 self.judge.observe([evaluation], kind=kind, stage=index, step=step)
@@ -286,7 +296,15 @@ class Assessor:
                 evaluations.append(evaluation)
                 if index == stage.index:
                     self.samples.setdefault(architecture, []).append(costs)
+        for _, alone in coming:
+            self.begin_leg(alone)
         return evaluations
+
+    def begin_leg(self, alone: Alone) -> None:
+        """Forget samples that were judged by weights that were trained further since."""
+        self.samples = {}
+        if self.judge is not None:
+            self.judge.begin_leg(alone)
 
 
 def check_cost(cost: object, objective: str, arch: str) -> None:

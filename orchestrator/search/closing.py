@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from analysis import records
-from orchestrator.config.plan import SearchPlan
+from orchestrator.config.plan import Alone, SearchPlan
 from orchestrator.judge.judge import Judge
 from orchestrator.search.assessor import Assessor
 from orchestrator.search.budget import Spending
@@ -26,7 +26,10 @@ class Closing:
 
     def __init__(self, plan: SearchPlan, judge: Judge, assessor: Assessor) -> None:
         self.plan, self.judge, self.assessor = plan, judge, assessor
-        alone = plan.alone
+        self.begin(plan.alone)
+
+    def begin(self, alone: Alone) -> None:
+        """Plan the end of a leg of the search."""
         self._kinds = {
             records.LANDMARK: (alone.landmarks, alone.landmark_epochs),
             records.FINALIST: (alone.finalists, alone.finalist_epochs),
@@ -37,7 +40,7 @@ class Closing:
     def step(self, spending: Spending) -> list[Evaluation]:
         """Train the next networks, and return what was measured; nothing where all that the budget pays for is done."""
         for kind, (total, epochs) in self._kinds.items():
-            left = total - self._failed[kind] - sum(m.kind == kind for m in self.judge.evidence.measurements)
+            left = total - self._failed[kind] - sum(m.kind == kind for m in self.judge.of_leg)
             if left <= 0 or spending.over:
                 continue
             workers = self.plan.workers.count

@@ -64,6 +64,11 @@ class Member:
         except (OSError, ValueError, KeyError, TypeError):
             return False
 
+    @property
+    def failed(self) -> bool:
+        """Tell whether the result is that the training failed."""
+        return self.done and FAILURE in json.loads(self.result.read_text())
+
 
 def settings_of(plan: SearchPlan) -> dict[str, Any]:
     """Settings of the plan that decide whether a training fails."""
