@@ -170,6 +170,12 @@ def _facts(run: Run) -> list[tuple[str, str]]:
 
 def _notes(run: Run) -> list[str]:
     notes = [] if run.summary["finished"] else ["This search was interrupted: what follows is its state at that moment."]
+    if raised := run.summary.get("raised_after"):
+        epochs = " and ".join(f"{leg['epochs']:g}" for leg in raised)
+        notes.append(
+            f"The budget was raised after {epochs} epochs, and the search went on from there; one that has the whole budget "
+            "from the start is another search."
+        )
     if run.summary["limits"]:
         limits = " and ".join(f"{c} at most {front_table.number(c, limit)}" for c, limit in run.summary["limits"].items())
         none = " No network that was measured keeps the limits." if run.front.empty else ""

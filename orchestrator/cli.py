@@ -136,15 +136,9 @@ def resume(directory: Path, settings: tuple[str, ...]) -> None:
     from orchestrator.runs import extension, run
     from orchestrator.runs.directory import open_run
 
-    if settings:
-        plan = extension.apply(directory, overrides.changes(settings))
-    else:
-        plan = SearchPlan.of(open_run(directory))
+    plan = extension.apply(directory, overrides.changes(settings)) if settings else SearchPlan.of(open_run(directory))
     if run.is_done(plan, directory):
-        click.echo(
-            f"{directory} is finished: {directory / 'report.html'}; it goes on with a larger budget, as in: paretoray resume "
-            f"{shlex.quote(str(directory))} budget.epochs={2 * plan.budget.epochs:g}"
-        )
+        click.echo(f"{directory} is finished: {directory / 'report.html'}\n{extension.how_to_go_on(plan, directory)}")
         return
     run.check(plan)
     _go(plan, directory)

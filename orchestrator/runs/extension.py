@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -19,7 +20,9 @@ from orchestrator.errors import InputError
 from orchestrator.registry import keywords
 from orchestrator.runs import sweep
 from orchestrator.runs.directory import EXPERIMENT, open_run
+from orchestrator.search.checkpoint import alone_in
 from orchestrator.search.coordinator import check_change
+from searchers import Searcher
 
 SECTIONS = {"budget": Budget, "retrain": Retraining, "front": Front, "workers": Workers}
 """Sections of which something can change once a run has begun."""
@@ -47,8 +50,8 @@ def changed(experiment: Experiment, changes: Mapping[str, Any]) -> Experiment:
         if section not in SECTIONS or not isinstance(values, Mapping):
             key = section if not isinstance(values, Mapping) or not values else f"{section}.{next(iter(values))}"
             raise InputError(
-                f"{key}: a run that has begun stays the same search; only budget, retrain, front.members and workers can change. "
-                "Start another run for it: paretoray search"
+                f"{key} cannot change in a run that has begun; only budget, retrain, front.members and workers can. Start "
+                "another run for it with paretoray search"
             )
         for key in values:
             if reason := FIXED.get(f"{section}.{key}"):
@@ -57,6 +60,18 @@ def changed(experiment: Experiment, changes: Mapping[str, Any]) -> Experiment:
         before = getattr(experiment, section)
         found[section] = cls(**keywords(cls, {**asdict(before), **values}, section))
     return replace(experiment, **found).checked()
+
+
+def how_to_go_on(plan: SearchPlan, directory: Path) -> str:
+    """Say what a finished run can go on with."""
+    command = f"paretoray resume {shlex.quote(str(directory))}"
+    if plan.searcher_class.extend is Searcher.extend:
+        name = plan.experiment.searcher.name
+        return (
+            f"{name} plans the whole search in advance: a larger budget needs another run; more members are retrained with: "
+            + (f"{command} retrain.members={plan.retraining.members + 3}")
+        )
+    return f"it goes on with a larger budget, as in: {command} budget.epochs={2 * plan.budget.epochs:g}"
 
 
 def apply(directory: Path, changes: Mapping[str, Any], problem: Problem | None = None) -> SearchPlan:
@@ -82,11 +97,12 @@ def apply(directory: Path, changes: Mapping[str, Any], problem: Problem | None =
                 raise InputError(f"{key} is what the searches of this sweep differ in; it cannot be set for all of them")
     first = changed(open_run(directory, sources), changes)
     plan = SearchPlan.of(first) if problem is None else SearchPlan(first, problem)
-    for folder in folders or [directory]:
-        own = changed(open_run(folder, sources), changes)
-        check_change(replace(plan, experiment=own), folder)
-    for folder in [*folders, directory]:
-        _write(folder / EXPERIMENT, changes)
+    with alone_in(directory, "run.lock"):
+        for folder in folders or [directory]:
+            own = changed(open_run(folder, sources), changes)
+            check_change(replace(plan, experiment=own), folder)
+        for folder in [*folders, directory]:
+            _write(folder / EXPERIMENT, changes)
     return plan
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +35,9 @@ def retrain_front(plan: SearchPlan, directory: Path, watcher: Watcher) -> dict[s
     front, chosen = _front(plan, directory), _chosen(plan, directory)
     if chosen.empty:
         return {}  # nothing to do, or no network keeps the constraints
+    (directory / "networks").mkdir(exist_ok=True)
+    _renumber(directory / "networks", dict(zip(front["arch"], front[records.MEMBER], strict=True)))
     trained = front_members(plan, directory)
-    trained[0].result.parent.mkdir(exist_ok=True)
     results = retrain_all(plan, directory, trained, watcher)
     failed = {
         str(arch): str(reason) for arch, reason in zip(results["arch"], results[FAILURE], strict=True) if pd.notna(reason)
@@ -81,6 +85,41 @@ def read_retrained(plan: SearchPlan, directory: Path) -> pd.DataFrame | None:
     return records.read_retrained(
         directory / records.RETRAINED, plan.problem.columns, epochs=plan.retraining.epochs, images=images
     )
+
+
+def _renumber(networks: Path, numbers: Mapping[str, int]) -> None:
+    """Name the files of each network after its number on the front, which another one than before has after a search went on.
+
+    Args:
+        networks: The folder.
+        numbers: Number of each member of the front; the files of others are kept under a name that is no number.
+    """
+    found = {}
+    for path in [*networks.glob("network-*.json"), *networks.glob("earlier-*.json")]:
+        with suppress(OSError, ValueError, KeyError):  # what cannot be read is trained again
+            arch = str(json.loads(path.read_text())["arch"])
+            wanted = f"network-{numbers[arch]}" if arch in numbers else _earlier(arch)
+            if path.stem != wanted:
+                found[path] = (arch, wanted)
+    # First out of each other's way, under names from which the next attempt can go on.
+    for path, (arch, _) in found.items():
+        _move(path, networks / f"{_earlier(arch)}.json")
+    for arch, wanted in found.values():
+        if (kept := networks / f"{_earlier(arch)}.json").exists():
+            _move(kept, networks / f"{wanted}.json")
+
+
+def _earlier(arch: str) -> str:
+    return f"earlier-{hashlib.sha256(arch.encode()).hexdigest()[:12]}"
+
+
+def _move(result: Path, to: Path) -> None:
+    """Rename a network's result and weights."""
+    if result == to:
+        return
+    with suppress(FileNotFoundError):
+        os.replace(result.with_suffix(".pt"), to.with_suffix(".pt"))
+    os.replace(result, to)
 
 
 def _member(networks: Path, arch: str, number: int, settings: dict[str, Any]) -> Member:

@@ -95,8 +95,6 @@ def is_done(plan: SearchPlan, directory: Path) -> bool:
     if not _is_searched(plan, directory) or not report.exists() or report.stat().st_mtime_ns < summary.stat().st_mtime_ns:
         return False
     members = front_members(plan, directory)
-    if any(timing_is_due(folder) for folder in sweep.folders(directory)) if sweep.settings_of(directory) else False:
-        return False
     # A run without any member that could be trained says so each time.
     return all(member.done for member in members) and not (members and all(member.failed for member in members))
 
@@ -123,7 +121,7 @@ def _sweep(plan: SearchPlan, directory: Path, watcher: Watcher) -> bool:
     """Run the unfinished searches of a sweep: in parallel with Ray, one after the other without."""
     # They agree in their data, space and objectives.
     points = [(reopen(folder, plan.problem), folder) for folder in sweep.folders(directory)]
-    fractions = [float(is_finished(folder)) for _, folder in points]
+    fractions = [float(is_finished(folder) and is_complete(own, folder)) for own, folder in points]
 
     def show(index: int, happened: Round) -> None:
         fractions[index] = happened.progress.fraction

@@ -110,7 +110,7 @@ class Coordinator:
             write_results(
                 self.directory, self.plan, self.recorder, self.archive, self.spending, self.evaluator,
                 finished=self.finished, derived=self._derived(), machines=self.machines,
-                front=front,
+                front=front, legs=self.legs,
             )  # fmt: skip
             what = "finished" if self.finished else "stopped, its state saved"
             log.info("search %s: %d evaluations, hypervolume %.4f", what, self.spending.evaluations, self.archive.hypervolume)
@@ -266,6 +266,7 @@ class Coordinator:
             self.closing.load_state_dict(state["closing"])
         if "budget" in state["made_by"] and state["made_by"] != identity(self.plan):
             self._change(state)
+            self.checkpoints.save(self.state_dict())
 
     def _change(self, state: dict[str, Any]) -> None:
         """Go on with another budget, or another number of members of the front, than the checkpoint was made with."""
@@ -373,11 +374,16 @@ def _extend(searcher: Searcher, plan: SearchPlan, rounds: int) -> None:
 def is_complete(plan: SearchPlan, directory: Path) -> bool:
     """Tell whether the checkpoint in `directory` is of this very search, finished. Raises RunError for a damaged one."""
     state = Checkpoints(directory / "checkpoints").load()
-    return state is not None and state["finished"] and state["made_by"] == identity(plan)
+    if state is None or not state["finished"]:
+        return False
+    now = identity(plan)
+    if "budget" not in state["made_by"]:  # of an earlier version
+        del now["budget"]
+    return bool(state["made_by"] == now)
 
 
 def check_identity(plan: SearchPlan, state: dict[str, Any]) -> None:
-    """Raise RunError for a checkpoint of another experiment, or of other data; its budget and size of the front may be others."""
+    """Raise RunError for a checkpoint of another experiment, or of other data; the budget and the front's size may differ."""
     now, before = identity(plan), dict(state["made_by"])
     if "budget" in before:  # an earlier version kept none, and could not go on with another
         del before["budget"]

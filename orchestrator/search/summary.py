@@ -20,7 +20,7 @@ from orchestrator.evaluators.base import Evaluator
 from orchestrator.judge.judge import Verdict
 from orchestrator.machine import Machine, processor
 from orchestrator.search.archive import Archive
-from orchestrator.search.budget import Spending
+from orchestrator.search.budget import Leg, Spending
 from orchestrator.search.recorder import Recorder, writing
 from searchers import Architecture
 
@@ -37,6 +37,7 @@ def write_results(
     front: Sequence[Verdict],
     derived: list[Architecture],
     machines: list[Machine],
+    legs: Sequence[Leg],
 ) -> None:
     """Write front.csv and summary.json; neither, where nothing has been measured yet.
 
@@ -51,6 +52,7 @@ def write_results(
         front: The judge's choice; empty for the non-dominated networks by their own measurements.
         derived: What the method itself returns.
         machines: Kinds of machines that took part.
+        legs: Parts of the search that were planned at once, more than one where its budget was raised.
 
     Raises:
         RunError: Where the disk is full.
@@ -79,6 +81,7 @@ def write_results(
         "spent": _spent(plan, table, spending, evaluator),
         "data": images_of(plan),
         "seed": plan.seed,
+        **({"raised_after": [{"epochs": g.epochs, "rounds": g.rounds} for g in legs[1:]]} if len(legs) > 1 else {}),
         "workers": asdict(plan.workers),
         "machines": machines,
         "hardware": {"cpu": processor(), "cores": os.cpu_count(), "system": platform.platform()},
