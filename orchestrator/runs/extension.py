@@ -67,10 +67,8 @@ def how_to_go_on(plan: SearchPlan, directory: Path) -> str:
     command = f"paretoray resume {shlex.quote(str(directory))}"
     if plan.searcher_class.extend is Searcher.extend:
         name = plan.experiment.searcher.name
-        return (
-            f"{name} plans the whole search in advance: a larger budget needs another run; more members are retrained with: "
-            + (f"{command} retrain.members={plan.retraining.members + 3}")
-        )
+        more = f"{command} retrain.members={plan.retraining.members + 3}"
+        return f"{name} plans the whole search in advance: a larger budget needs another run; to retrain more members: {more}"
     return f"it goes on with a larger budget, as in: {command} budget.epochs={2 * plan.budget.epochs:g}"
 
 
