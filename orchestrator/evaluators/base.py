@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,8 @@ from orchestrator.machine import Machine, machine
 from orchestrator.objectives.base import Metrics, Probe
 from orchestrator.spaces.base import SearchSpace
 from searchers.base import Architecture, Cotangents, Mixture, Stage
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -58,6 +61,7 @@ def attempt(work: Callable[[], T]) -> T | Failure:
         raise
     except Exception as error:
         reason = in_a_line(error)
+        log.debug("a network failed", exc_info=True)
         memory = isinstance(error, (MemoryError, torch.OutOfMemoryError))
         if not memory and torch.cuda.is_available() and "CUDA error" in str(error):
             raise RunError(f"the GPU cannot be used any more in this process: {reason}") from error
