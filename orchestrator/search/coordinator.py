@@ -50,6 +50,7 @@ class Coordinator:
         self.plan, self.directory, self.evaluator = plan, directory, evaluator
         self.searcher = plan.build_searcher()
         self.legs = [Leg(plan.budget)]
+        self._planned: tuple[Leg, SearchPlan] | None = None
         self.spending = self._new_spending()
         self.recorder = Recorder(directory, plan.problem, self.spending, plan.seed, str(plan.proxy) if plan.proxy else None)
         # Networks with weights of their own, or just trained, are measured once, on the full validation set.
@@ -122,6 +123,11 @@ class Coordinator:
         self._record_policy()
         self.searched = self.spending.searched >= 1
         self._follow_stage()
+        if self.searched and 0 < self.evaluator.step <= self.evaluator.skipped_steps():
+            raise RunError(
+                f"not one of {self.evaluator.step} weight steps could be taken (run.log says why); lower training.lr, or "
+                "remove the option that cannot be trained"
+            )
         if self.searched and not self.recorder.rows[0]:
             if self.assessor.failures:
                 count = len(self.assessor.failures)
@@ -139,7 +145,9 @@ class Coordinator:
     @property
     def _leg_plan(self) -> SearchPlan:
         """The search with the budget of its present leg."""
-        return _of_leg(self.plan, self.legs[-1])
+        if self._planned is None or self._planned[0] is not self.legs[-1]:
+            self._planned = self.legs[-1], _of_leg(self.plan, self.legs[-1])
+        return self._planned[1]
 
     def _new_spending(self) -> Spending:
         leg, plan = self.legs[-1], self._leg_plan

@@ -194,6 +194,12 @@ def test_a_search_in_which_everything_fails_is_an_error(digits: Dataset, tmp_pat
         run(tiny_plan(digits, **sections, budget={"epochs": 3}), tmp_path / "few")
 
 
+def test_a_search_whose_weights_were_never_trained_is_an_error(digits: Dataset, tmp_path: Path) -> None:
+    sections = OWN | {"searcher": {"name": "tnd-nas"}, "training": {"name": "supernet", "batch": 32}}
+    with pytest.raises(RunError, match=r"^not one of \d+ weight steps could be taken .* remove the option"):
+        run(tiny_plan(digits, **sections, budget={"epochs": 10}), tmp_path)
+
+
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit, Interrupted, RunError])
 def test_what_stops_a_run_is_no_failure_of_a_network(stop: type[BaseException]) -> None:
     def stopped() -> None:
