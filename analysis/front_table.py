@@ -86,7 +86,7 @@ def rows(front: pd.DataFrame, summary: Mapping[str, Any]) -> list[Row]:
         cells += [(number(c, row[c]), _plus_minus(c, row[spreads[c]]) if c in spreads else "") for c in costs]
         if TEST_ERROR in front:
             cells.append(searched)
-        listed.append(Row(str(row["arch"]), cells, row.get(STANDING) in (members.BEATEN, members.OUTSIDE)))
+        listed.append(Row(str(row["arch"]), cells, row.get(STANDING) in (members.BEATEN, members.OUTSIDE, members.FAILED)))
     return listed
 
 

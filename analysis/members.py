@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from analysis.pareto import ROUNDING, Floats
 from analysis.records import BEATEN_BY, CONFIDENCE, MEMBER, STANDING, TEST_ERROR, TEST_HIGH, TEST_LOW, TIED_WITH
 from analysis.trust import Interval, tau
 
-FRONT, BEATEN, OUTSIDE, UNTRAINED = "front", "beaten", "over a limit", "not retrained"
+FRONT, BEATEN, OUTSIDE, UNTRAINED, FAILED = "front", "beaten", "over a limit", "not retrained", "training failed"
 """Standings: non-dominated among the networks that were trained from scratch, or not, or not to be compared."""
 
 
@@ -26,6 +26,7 @@ def table(
     objectives: Sequence[str],
     spreads: Mapping[str, str],
     limits: Mapping[str, float],
+    failed: Collection[str] = (),
 ) -> pd.DataFrame:
     """Make the front anew from the members that were trained from scratch.
 
@@ -35,11 +36,12 @@ def table(
         objectives: Names of the cost columns, the error first.
         spreads: Column of the interquartile range of each timed objective.
         limits: Upper bound of each objective that has one; that of the error counts for the test error.
+        failed: Notations of members whose training from scratch failed.
 
     Returns:
         The rows of `front` with further columns: `tied_with` where something was timed, and after retraining `standing`,
         `beaten_by`, and the test error with its interval, images, epochs and seeds. The retrained front comes first, the lowest
-        test error at its top; then the members that another one beats; then those that were not retrained.
+        test error at its top; then the members that another one beats; then those that were not retrained, or could not be.
     """
     tested = _tested(retrained)
     members = front.copy() if tested is None else front.merge(tested, on="arch", how="left")
@@ -53,7 +55,12 @@ def table(
                 others = ties(rows[[error, *objectives[1:]]].to_numpy(dtype=float), noise)
                 numbers = [pd.NA if other is None else rows[MEMBER].iloc[other] for other in others]
                 members.loc[rows.index, TIED_WITH] = pd.array(numbers, dtype="Int64")
+    lost = members["arch"].isin(failed) & ~judged
+    if not judged.any() and not lost.any():
+        return members
     if not judged.any():
+        members[STANDING] = np.where(lost, FAILED, UNTRAINED)
+        members[BEATEN_BY] = pd.array([None] * len(members), dtype="Int64")
         return members
     costs = true_costs(members[judged], objectives)
     over = pareto.violations(costs, [limits.get(c) for c in objectives]) > 0
@@ -63,9 +70,10 @@ def table(
     standing[best] = FRONT
     for i in set(kept) - set(best):
         beaten_by[i] = next(members.loc[judged, MEMBER].iloc[j] for j in best if (costs[j] <= costs[i]).all())
-    members[STANDING], members[BEATEN_BY] = UNTRAINED, pd.array([None] * len(members), dtype="Int64")
+    members[STANDING] = np.where(lost, FAILED, UNTRAINED)
+    members[BEATEN_BY] = pd.array([None] * len(members), dtype="Int64")
     members.loc[judged, STANDING], members.loc[judged, BEATEN_BY] = standing, pd.array(beaten_by, dtype="Int64")
-    rank = members[STANDING].map({FRONT: 0, BEATEN: 1, OUTSIDE: 2, UNTRAINED: 3})
+    rank = members[STANDING].map({FRONT: 0, BEATEN: 1, OUTSIDE: 2, UNTRAINED: 3, FAILED: 4})
     by = members.assign(**{STANDING: rank}).sort_values([STANDING, TEST_ERROR, MEMBER]).index
     first = [c for c in (MEMBER, *records.AFTERWARDS) if c in members]
     return members.loc[by, [*first, *members.columns.drop(first)]].reset_index(drop=True)
@@ -73,7 +81,8 @@ def table(
 
 def of_run(front: pd.DataFrame, retrained: pd.DataFrame | None, summary: Mapping[str, Any]) -> pd.DataFrame:
     """Call `table` with what summary.json says of objectives, spreads and limits."""
-    return table(front, retrained, list(summary["objectives"]), records.spreads_of(summary), summary["limits"])
+    failed = summary.get(records.RETRAINING_FAILED, {})
+    return table(front, retrained, list(summary["objectives"]), records.spreads_of(summary), summary["limits"], failed)
 
 
 def ties(costs: Floats, spreads: Floats) -> list[int | None]:
@@ -123,7 +132,7 @@ def hypervolume(members: pd.DataFrame, summary: Mapping[str, Any]) -> float | No
         members: Rows as `table` returns them.
         summary: Content of summary.json.
     """
-    if STANDING not in members:
+    if retrained(members).empty:
         return None
     reference = summary["reference_point"]
     return pareto.hypervolume(true_costs(on_front(members), list(reference)), list(reference.values()))
@@ -178,7 +187,7 @@ def _of_the_mean(values: Floats) -> float:
 
 def on_front(members: pd.DataFrame) -> pd.DataFrame:
     """Rows of the retrained front; of the search's where nothing was retrained."""
-    return members[members[STANDING] == FRONT] if STANDING in members else members
+    return members if retrained(members).empty else members[members[STANDING] == FRONT]
 
 
 def retrained(members: pd.DataFrame) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from analysis.pareto import non_dominated, violations
 EVALUATIONS = "evaluations.csv"
 FRONT = "front.csv"
 POLICY = "policy.csv"
+FAILURES = "failures.csv"
 RETRAINED = "retrained.csv"
 SUMMARY = "summary.json"
 TRUST = "trust.csv"
@@ -62,6 +63,13 @@ RESERVED = (
     "proxy", MEMBER, SEED, MEASUREMENTS, *AFTERWARDS,
 )  # fmt: skip
 """Columns of the tables of a run other than those of its objectives."""
+
+RETRAINING_FAILED = "retraining_failed"
+"""Key of summary.json: the reason for each member of the front whose training from scratch failed."""
+REASON = "reason"
+FAILURE_COLUMNS = ("seed", "step", "stage", "kind", "arch", REASON, "seconds")
+"""Columns of failures.csv, which has a row for each network that could not be trained, measured or run. Such networks are in no
+other table, so whatever is worked out from these leaves them out."""
 
 
 def evaluation_columns(objectives: Sequence[str], spreads: Sequence[str], proxied: Sequence[str] = ()) -> list[str]:
@@ -209,6 +217,24 @@ def read_retrained(path: Path, objectives: Sequence[str], *, epochs: int, images
     return table
 
 
+def read_failures(path: Path) -> pd.DataFrame:
+    """Read failures.csv; an empty table where nothing has failed. Raises ValueError as `read` does."""
+    if not path.exists():
+        return pd.DataFrame(columns=list(FAILURE_COLUMNS))
+    failures = read(path, ["arch"])
+    return failures.assign(**{REASON: failures[REASON].astype(str)})
+
+
+def reasons(failures: pd.DataFrame) -> list[tuple[str, int, str]]:
+    """Group failures by their reason, the most frequent first: the reason, the number of networks, and one of them.
+
+    Args:
+        failures: Rows of failures.csv.
+    """
+    groups = [(str(reason), len(rows), str(rows["arch"].iloc[0])) for reason, rows in failures.groupby(REASON, sort=False)]
+    return sorted(groups, key=lambda group: -group[1])
+
+
 def margins(front: pd.DataFrame, objective: str) -> pd.Series:
     """Half of each member's interval of an objective, whose column then has posterior means; NaN where it was measured once.
 
@@ -274,6 +300,12 @@ def front_of(
     return front.drop_duplicates(list(objectives)).sort_values(list(objectives), ignore_index=True)
 
 
+def timings(evaluations: pd.DataFrame) -> pd.DataFrame:
+    """Timings of members of the front after the search, the last of each; those before a search went on count no more."""
+    later = ~(evaluations["kind"] != TIMED)[::-1].cummax()[::-1]
+    return evaluations[later].drop_duplicates("arch", keep="last")
+
+
 def timed_again(networks: pd.DataFrame, evaluations: pd.DataFrame, costs: Sequence[str]) -> pd.DataFrame:
     """Replace costs from the search by those that were measured after it, alone.
 
@@ -284,7 +316,7 @@ def timed_again(networks: pd.DataFrame, evaluations: pd.DataFrame, costs: Sequen
         evaluations: Rows of evaluations.csv; without a `TIMED` one, nothing changes.
         costs: Columns to replace: costs, and interquartile ranges of timed ones.
     """
-    timed = evaluations[evaluations["kind"] == TIMED].drop_duplicates("arch", keep="last").set_index("arch")
+    timed = timings(evaluations).set_index("arch")
     if timed.empty:
         return networks.reset_index(drop=True)
     networks = networks[networks["arch"].isin(timed.index)].reset_index(drop=True)

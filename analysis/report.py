@@ -6,7 +6,7 @@ import io
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,14 @@ from analysis.plots import Picture
 from analysis.records import (
     CONFIDENCE,
     MEMBER,
+    RETRAINING_FAILED,
     SAMPLE,
     STANDING,
     TEST_ERROR,
     TIED_WITH,
     margins,
     measurements,
+    reasons,
     samples_of,
     spreads_of,
 )
@@ -61,6 +63,8 @@ class Run:
         trust: Rows of trust.csv, or None before `paretoray trust` has run.
         ranking_quality: Content of trust.json, likewise.
         references: Networks to compare with: `name`, `test_error_percent`, `parameters` and `macs`.
+        failures: Rows of failures.csv, or None where there are none.
+        undrawn: Architectures of the front without a drawing, and why.
     """
 
     title: str
@@ -77,6 +81,8 @@ class Run:
     trust: pd.DataFrame | None = None
     ranking_quality: dict[str, Any] | None = None
     references: Sequence[Mapping[str, float | str]] = ()
+    failures: pd.DataFrame | None = None
+    undrawn: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def members(self) -> pd.DataFrame:
@@ -97,7 +103,8 @@ def write(run: Run, directory: Path) -> Path:
 
 def _write(run: Run, directory: Path) -> Path:
     fronts = _fronts(run)
-    pictures = [p for p in (_hypervolume(run), _policy(run), *_networks(run)) if p is not None]
+    networks, undrawn = _networks(run)
+    pictures = [p for p in (_hypervolume(run), _policy(run), *networks) if p is not None]
     trust = trust_section.section(
         run.summary, run.evaluations, run.front, run.retrained, run.policy, run.known, run.trust, run.ranking_quality
     )
@@ -116,7 +123,8 @@ def _write(run: Run, directory: Path) -> Path:
     page = environment.get_template("report.html").render(
         title=run.title,
         lead=run.lead,
-        notes=_notes(run),
+        notes=[*_notes(run), *(f"Network {number} could not be drawn: {reason}" for number, reason in undrawn)],
+        failures=_failures(run),
         searches=_searches(summary),
         facts=_facts(run),
         heads=heads,
@@ -155,6 +163,8 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         *facts,
         (f"{spent['evaluations']:,}", "samples measured"),
         (f"{spent['architectures']:,}", "different architectures"),
+        *([(f"{summary['failed']:,}", "networks failed")] if summary.get("failed") else []),
+        *([(f"{skipped:,}", "weight steps left out")] if (skipped := spent.get("weight_steps_skipped", 0)) else []),
         (f"{spent['images_trained_on']:,}", "images trained on"),
         (f"{spent['seconds']:.0f} s", "of search"),
     ]
@@ -162,6 +172,12 @@ def _facts(run: Run) -> list[tuple[str, str]]:
 
 def _notes(run: Run) -> list[str]:
     notes = [] if run.summary["finished"] else ["This search was interrupted: what follows is its state at that moment."]
+    if raised := run.summary.get("raised_after"):
+        epochs = " and ".join(f"{leg['epochs']:g}" for leg in raised)
+        notes.append(
+            f"The budget was raised after {epochs} epochs, and the search went on from there; one that has the whole budget "
+            "from the start is another search."
+        )
     if run.summary["limits"]:
         limits = " and ".join(f"{c} at most {front_table.number(c, limit)}" for c, limit in run.summary["limits"].items())
         none = " No network that was measured keeps the limits." if run.front.empty else ""
@@ -189,6 +205,17 @@ def _searches(summary: dict[str, Any]) -> list[list[str]]:
         results = [f"{search['hypervolume']:.3f}", str(search["on_merged_front"])]
         rows.append([settings, *results, f"{search['evaluations']:,}", f"{search['seconds']:.0f}"])
     return rows
+
+
+def _failures(run: Run) -> list[tuple[str, str, str]]:
+    """Rows of the table of failures: the reason, the number of networks, and one of them."""
+    rows = [] if run.failures is None else [(r, f"{n:,}", arch) for r, n, arch in reasons(run.failures)]
+    retrained: Mapping[str, str] = run.summary.get(RETRAINING_FAILED, {})
+    numbers = {str(arch): str(number) for arch, number in zip(run.front["arch"], run.front[MEMBER], strict=True)}
+    return rows + [
+        (f"training from scratch at the end: {reason}", "1", f"network {numbers.get(arch, '?')}: {arch}")
+        for arch, reason in retrained.items()
+    ]
 
 
 def _table_note(run: Run) -> str:
@@ -346,21 +373,27 @@ def _policy(run: Run) -> Picture | None:
     return Picture("policy", "The policy over time", caption, figure)
 
 
-def _networks(run: Run) -> list[Picture]:
-    """Draw up to six networks, with up to three graphs each."""
+def _networks(run: Run) -> tuple[list[Picture], list[tuple[int, str]]]:
+    """Draw up to six networks, with up to three graphs each; the second result are numbers of others, and why these failed."""
+    numbers = dict(zip(run.front["arch"], run.front[MEMBER], strict=True))
+    undrawn = [(int(numbers[arch]), reason) for arch, reason in run.undrawn.items() if arch in numbers]
     shown = run.members if run.retrained is None else members.retrained(run.members)
-    pictures = []
+    pictures: list[Picture] = []
     for _, row in shown[shown["arch"].isin(list(run.drawings))].head(6).iterrows():
         graphs = run.drawings[row["arch"]]
         standing = members.words(row)
         for title, graph in list(graphs.items())[:3]:
             name = f"network-{row[MEMBER]}-{title.replace(' ', '-')}"
             caption = f"Network {row[MEMBER]}{f' ({standing})' if standing else ''}, {title}; "
-            caption += f"test error {front_table.test_error(row)} %." if TEST_ERROR in row else f"error {row[run.error]:.2f} %."
+            tested = TEST_ERROR in row and not pd.isna(row[TEST_ERROR])
+            caption += f"test error {front_table.test_error(row)} %." if tested else f"error {row[run.error]:.2f} %."
             if len(graphs) > 3:
                 caption += f" One of {len(graphs)} graphs."
-            pictures.append(Picture(name, "", caption, drawing.figure(graph), graph))
-    return [replace(p, title="The chosen networks" if i == 0 else "") for i, p in enumerate(pictures)]
+            try:
+                pictures.append(Picture(name, "", caption, drawing.figure(graph), graph))
+            except Exception as error:  # a graph of any user's network; the page must not fail over a picture
+                undrawn.append((int(row[MEMBER]), f"{title}, {type(error).__name__}: {error}"))
+    return [replace(p, title="The chosen networks" if i == 0 else "") for i, p in enumerate(pictures)], undrawn
 
 
 def inline(pictures: Sequence[Picture]) -> list[dict[str, str]]:

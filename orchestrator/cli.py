@@ -135,15 +135,30 @@ trusting = click.option(
 
 @main.command()
 @click.argument("directory", type=click.Path(path_type=Path))
+@click.argument("settings", nargs=-1, metavar="[section.key=value ...]")
 @trusting
 @_guarded
-def resume(directory: Path, trusted: bool) -> None:
-    """Continue the run in DIRECTORY from its last checkpoint."""
+def resume(directory: Path, settings: tuple[str, ...], trusted: bool) -> None:
+    """Continue the run in DIRECTORY from its last checkpoint, or a finished one with a larger budget.
+
+    What can change is the budget, retrain.*, front.members and workers.*; the rest is what was searched, and stays.
+
+    \b
+    paretoray resume runs/photos
+    paretoray resume runs/photos budget.epochs=150 retrain.members=8
+    """
+    from orchestrator.config import overrides
     from orchestrator.config.plan import SearchPlan
-    from orchestrator.runs import run
+    from orchestrator.runs import extension, run
     from orchestrator.runs.directory import open_run
 
-    plan = SearchPlan.of(open_run(directory, trust=trusted))
+    if settings:
+        plan = extension.apply(directory, overrides.changes(settings), trust=trusted)
+    else:
+        plan = SearchPlan.of(open_run(directory, trust=trusted))
+    if run.is_done(plan, directory):
+        click.echo(f"{directory} is finished: {directory / 'report.html'}\n{extension.how_to_go_on(plan, directory)}")
+        return
     run.check(plan)
     _go(plan, directory)
 
@@ -564,9 +579,23 @@ def _print_front(console: Console, plan: Any, directory: Path) -> None:
     console.print(table)
     for row in rows:
         console.print(f"{row.cells[0][0]:>3}  {row.arch}", **plain)
+    _print_failures(console, directory, summary)
     for warning in members.noisy(front, records.spreads_of(summary)):
         console.print(f"warning: {warning}", **plain)
     console.print(f"report: {directory / 'report.html'}", **plain)
+
+
+def _print_failures(console: Console, directory: Path, summary: dict[str, Any]) -> None:
+    from analysis import records
+
+    plain: dict[str, Any] = {"soft_wrap": True, "highlight": False, "markup": False}
+    failures = records.read_failures(directory / records.FAILURES)
+    if len(failures):
+        console.print(f"{len(failures)} networks failed, and count for nothing ({records.FAILURES}):", **plain)
+    for reason, count, _ in records.reasons(failures)[:5]:
+        console.print(f"{count:>5}  {reason}", **plain)
+    for arch, reason in summary.get(records.RETRAINING_FAILED, {}).items():
+        console.print(f"warning: {arch} could not be trained from scratch: {reason}", **plain)
 
 
 def _print_plan(plan: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import traceback
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
@@ -15,12 +16,23 @@ CHECKING = ("pydantic", "pydantic_core", "numpy", "scipy", "sklearn")
 """Libraries that check what they are given. If it was ours, their words mean nothing to who runs the program."""
 
 
+LIBRARIES = ("torch", "torchvision", "ray", *CHECKING)
+"""Libraries that run the code of a user; `in_a_line` looks for a place outside of them."""
+NOT_THE_USERS = frozenset({*OURS, *LIBRARIES, *sys.stdlib_module_names}) - {"__main__"}
+LONGEST = 300
+"""Characters of a description of an exception; some messages list whole tensors."""
+
+
 class InputError(Exception):
     """Input that cannot be run: exit code 2. The message names the key, the value and the fix."""
 
 
 class RunError(Exception):
     """Failure of a run whose files are safe: exit code 1. The message says what happened and how to go on."""
+
+
+class NetworkFailed(RunError):
+    """Failure of a single network, as by a loss that is not finite; a search records it and goes on with other networks."""
 
 
 class Fault(RunError):
@@ -59,6 +71,19 @@ def doing(what: str) -> Iterator[None]:
     except Exception as error:
         error.add_note(what)
         raise
+
+
+def in_a_line(error: BaseException) -> str:
+    """Describe an exception in one line: its type, its message, and the place where code of the user raised it, if it did."""
+    named, message = type(error).__name__, first_line(error)
+    said = named if message == named else f"{named}: {message}"
+    if len(said) > LONGEST:
+        said = f"{said[: LONGEST - 3]}..."
+    places = [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__) if _package(frame) not in NOT_THE_USERS]
+    if not places:
+        return said
+    frame, line = places[-1]
+    return f"{said} ({Path(frame.f_code.co_filename).name}, line {line})"
 
 
 def plugin_packages(components: Iterable[object]) -> frozenset[str]:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from orchestrator.errors import RunError as RunError
     from orchestrator.evaluators.base import Differentiable as Differentiable
     from orchestrator.evaluators.base import Evaluator as Evaluator
+    from orchestrator.evaluators.base import Failure as Failure
     from orchestrator.objectives.base import Objective as Objective
     from orchestrator.objectives.base import Probe as Probe
     from orchestrator.search.progress import Progress as Progress
@@ -67,7 +68,7 @@ _WHERE = {
     "orchestrator.config.settings": ("Budget", "Front", "Proxy", "Retraining", "Workers"),
     "orchestrator.data.dataset": ("Dataset",),
     "orchestrator.errors": ("InputError", "RunError"),
-    "orchestrator.evaluators.base": ("Differentiable", "Evaluator"),
+    "orchestrator.evaluators.base": ("Differentiable", "Evaluator", "Failure"),
     "orchestrator.objectives.base": ("Objective", "Probe"),
     "orchestrator.search.progress": ("Progress",),
     "orchestrator.spaces": ("Choice",),

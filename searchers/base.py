@@ -73,6 +73,8 @@ class Evaluation:
         architecture: Option of each choice.
         costs: Lower is better, in the order of the experiment's objectives.
         violation: Sum of `cost / limit - 1` over the limits that are exceeded; 0 where all are kept.
+        failed: Whether the network could not be trained or measured. It then counts as one that breaks a limit; its error is
+            the worst there is, and each other cost its own where that is known, otherwise as bad as any.
 
     Raises:
         ValueError: for a number that is not finite. pymoo drops such rows silently, so they are stopped here.
@@ -81,23 +83,26 @@ class Evaluation:
     architecture: Architecture
     costs: tuple[float, ...]
     violation: float = 0.0
+    failed: bool = False
 
     def __post_init__(self) -> None:
+        if self.failed and self.violation <= 0:
+            raise ValueError(f"architecture {self.architecture} failed; its violation must be above 0, not {self.violation}")
         if not self.costs or not all(math.isfinite(c) for c in (*self.costs, self.violation)):
             raise ValueError(
                 f"architecture {self.architecture} has the costs {self.costs} and the violation {self.violation}; all must be "
                 "finite numbers"
             )
 
-    def to_data(self) -> tuple[list[int], list[float], float]:
+    def to_data(self) -> list[Any]:
         """Return the evaluation as plain data, for a checkpoint."""
-        return list(self.architecture), list(self.costs), self.violation
+        return [list(self.architecture), list(self.costs), self.violation, self.failed]
 
     @classmethod
-    def from_data(cls, data: tuple[list[int], list[float], float]) -> Evaluation:
-        """Invert `to_data`."""
-        architecture, costs, violation = data
-        return cls(tuple(architecture), tuple(costs), violation)
+    def from_data(cls, data: Sequence[Any]) -> Evaluation:
+        """Invert `to_data`; checkpoints of earlier versions know of no failures."""
+        architecture, costs, violation, *failed = data
+        return cls(tuple(architecture), tuple(costs), violation, *failed)
 
 
 Statistics = Literal["batch", "running", "recalibrated"]
@@ -435,6 +440,17 @@ class Searcher(ABC):
             Whether the method can do so; by default it cannot, as a policy learns from its own samples alone.
         """
         return False
+
+    def extend(self, rounds: int) -> None:
+        """Go on for so many more rounds than the method was built for.
+
+        By default it cannot, as a method that plans its stages, its temperature or its learning rate over the whole search has
+        come to the end of that plan. A subclass that can go on overrides this.
+
+        Raises:
+            ValueError: for a method that cannot go on.
+        """
+        raise ValueError(f"{type(self).__name__} plans the whole search in advance, and cannot go on after it")
 
     def expected(self, rounds: int) -> float:
         """Estimate how many architectures the method asks for in a search of so many rounds."""

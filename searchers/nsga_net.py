@@ -77,14 +77,15 @@ class NsgaNet(UniformPaths):
             raise ValueError(f"phases = {self.phases}; together they must have every choice once")
         self.population, self.crossover = population, crossover
         self.mutation = 1 / max(1, sum(size > 1 for size in self.sizes)) if mutation is None else mutation
-        asking = rounds - self._stage.warmup
-        self._exploiting_from = self._stage.warmup + max(1, round(explore * asking))
+        self._explore = explore
         self._alive: list[Evaluation] = []
 
     @property
     def exploiting(self) -> bool:
         """Tell whether children of this round are sampled from the Bayesian network."""
-        return self._round > self._exploiting_from and len(self.told) >= self.population
+        warmup = self._stage.warmup
+        exploring = warmup + max(1, round(self._explore * (self._stage.rounds - warmup)))
+        return self._round - self._began > exploring and len(self.told) >= self.population
 
     def _propose(self, n: int) -> list[Architecture]:
         first = self._new(min(n, max(0, self.population - len(self.told))), self._random)

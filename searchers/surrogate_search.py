@@ -163,9 +163,10 @@ class SurrogateSearch(UniformPaths):
         """Return what is learned from the first `n` evaluations: each unknown cost, and the violation if there was any."""
         costs = np.array([e.costs for e in self.told[:n]])
         violation = np.array([e.violation for e in self.told[:n]])
-        # What could not be measured at all is told as the worst in everything, which says nothing of its costs.
-        unmeasured = (violation > 0) & (costs == costs.max(axis=0)).all(axis=1)
-        costs[unmeasured] = np.median(costs, axis=0)
+        # What could not be measured at all is told as the worst, which says nothing of its costs.
+        unmeasured = np.array([e.failed for e in self.told[:n]])
+        if unmeasured.any() and not unmeasured.all():
+            costs[unmeasured] = np.median(costs[~unmeasured], axis=0)
         values = {i: costs[:, i] for i in range(costs.shape[1]) if i not in self._exact}
         if (violation > 0).any():
             values[VIOLATION] = np.where(violation > 0, np.minimum(violation / violation[violation > 0].mean(), 2.0), -1.0)

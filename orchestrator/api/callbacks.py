@@ -26,12 +26,15 @@ class Measured:
         arch: The same in the notation of its space.
         costs: Its costs by column, lower is better.
         violation: By how much it breaks the limits, as a sum of `cost / limit - 1`; 0 where it keeps them all.
+        failed: Whether it could not be trained, measured or run; costs that are not known then stand at their worst, and
+            failures.csv has the reason.
     """
 
     architecture: Architecture
     arch: str
     costs: dict[str, float]
     violation: float
+    failed: bool = False
 
 
 class Callback:
@@ -124,4 +127,4 @@ class CallingBack(Watcher):
     def _measured(self, evaluation: Evaluation) -> Measured:
         costs = dict(zip(self.problem.columns, evaluation.costs, strict=True))
         arch = self.problem.space.format(evaluation.architecture)
-        return Measured(evaluation.architecture, arch, costs, evaluation.violation)
+        return Measured(evaluation.architecture, arch, costs, evaluation.violation, evaluation.failed)

@@ -356,7 +356,7 @@ class ParetoSearch(TuneSearcher):  # type: ignore[misc]
         for architecture in self._asked:
             values = self._outcomes[architecture].values
             told.append(
-                Evaluation(architecture, worst, broken)
+                Evaluation(architecture, worst, broken, failed=True)
                 if values is None
                 else Evaluation(architecture, self._metrics.costs(values), self._metrics.violation(values))
             )

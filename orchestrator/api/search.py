@@ -17,10 +17,11 @@ from orchestrator.config.problem import Problem
 from orchestrator.config.settings import Budget, Front, Proxy, Retraining, Workers
 from orchestrator.errors import InputError, Interrupted
 from orchestrator.registry import Component, check_subclass
+from orchestrator.runs import extension
 from orchestrator.runs.directory import check_out, fresh, open_run, reopen
 from orchestrator.runs.display import Display
 from orchestrator.runs.proxy import settled
-from orchestrator.runs.run import check, go
+from orchestrator.runs.run import check, go, is_done
 from orchestrator.runs.watcher import Watcher
 from searchers import Searcher
 
@@ -124,26 +125,46 @@ def resume(
     directory: str | Path,
     problem: Problem | None = None,
     *,
+    changes: Mapping[str, Any] | None = None,
     callbacks: Sequence[Callback] = (),
     progress: bool = False,
     trust: bool = False,
 ) -> Result:
-    """Continue a run from its last checkpoint; a finished one is returned as it is.
+    """Continue a run from its last checkpoint; a finished one is returned as it is, unless it gets a larger budget.
 
     Args:
         directory: The run directory.
         problem: The problem, where data or space were given as objects that no file can name.
+        changes: New settings by key, as `{"budget.epochs": 150, "retrain.members": 8}`: of the budget, retraining, workers, and
+            the number of the front's members. They are written into experiment.toml.
         callbacks: As in `search`.
         progress: As in `search`.
         trust: Whether to import the code that the run names, though somebody else made it.
 
     Raises:
-        InputError: For a folder that is no run directory, and for one of somebody else's that names code to import.
+        InputError: For a folder that is no run directory, one of somebody else's that names code to import, a setting that
+            cannot change any more, and a budget that is spent.
         RunError: For a damaged checkpoint, or one of another experiment.
     """
     path = Path(directory).resolve()
-    plan = SearchPlan.of(open_run(path, trust=trust)) if problem is None else reopen(path, problem)
+    if changes:
+        plan = extension.apply(path, _sections(changes), problem, trust=trust)
+    else:
+        plan = SearchPlan.of(open_run(path, trust=trust)) if problem is None else reopen(path, problem)
+    if is_done(plan, path):
+        return Result(plan, path)
     return _go(plan, path, callbacks, progress)
+
+
+def _sections(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Sort dotted keys into sections. Raises InputError for a key without a section."""
+    sections: dict[str, Any] = {}
+    for name, value in changes.items():
+        section, dot, key = str(name).partition(".")
+        if not dot:
+            raise InputError(f"changes has the key {name!r}; write section.key, as budget.epochs")
+        sections.setdefault(section, {})[key] = value
+    return sections
 
 
 def _go(plan: SearchPlan, directory: Path, callbacks: Sequence[Callback], progress: bool, *, new: bool = False) -> Result:

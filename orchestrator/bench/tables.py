@@ -213,7 +213,9 @@ def run_on_table(
             if costs is not None and played not in found and left > 0:
                 found[played] = Evaluation(played, costs)
                 left = 0.0 if len(found) == only else left - table.takes[played]
-            evaluations.append(Evaluation(a, table.worst(), violation=1.0) if costs is None else Evaluation(a, costs))
+            evaluations.append(
+                Evaluation(a, table.worst(), violation=1.0, failed=True) if costs is None else Evaluation(a, costs)
+            )
         return evaluations
 
     length = expected_evaluations(table, budget)

@@ -16,10 +16,9 @@ import torch.distributed as dist
 
 from orchestrator.config.plan import SearchPlan
 from orchestrator.errors import InputError, RunError, attributed_to
-from orchestrator.evaluators.base import Differentiable
+from orchestrator.evaluators.base import Differentiable, Measured
 from orchestrator.evaluators.training_free import Scored
 from orchestrator.machine import Machine, machine, set_threads
-from orchestrator.objectives.base import Metrics
 from searchers import Architecture, Cotangents, Mixture, Stage
 
 
@@ -112,6 +111,9 @@ class Replicas(Differentiable):
     def build(self, stage: Stage, steps: int) -> None:
         self._all("build", stage, steps)
 
+    def extend(self, steps: int) -> None:
+        self._all("extend", steps)
+
     def drop(self, stage: Stage) -> None:
         self._all("drop", stage)
 
@@ -122,32 +124,35 @@ class Replicas(Differentiable):
         self.step += len(mixtures)
         return loss
 
-    def measure(self, architectures: Sequence[Architecture]) -> list[Metrics]:
+    def measure(self, architectures: Sequence[Architecture]) -> list[Measured]:
         metrics = self._shared_out("measure", architectures)
         self.step += self._steps_each * len(architectures)
         return metrics
 
-    def measure_on_batch(self, architectures: Sequence[Architecture], batch: int) -> list[Metrics]:
+    def measure_on_batch(self, architectures: Sequence[Architecture], batch: int) -> list[Measured]:
         metrics = self._shared_out("measure_on_batch", architectures, batch)
         self.step += self._steps_each * len(architectures)
         return metrics
 
-    def train_alone(self, architectures: Sequence[Architecture], epochs: int) -> list[Metrics]:
+    def train_alone(self, architectures: Sequence[Architecture], epochs: int) -> list[Measured]:
         return self._shared_out("train_alone", architectures, epochs)
 
-    def measure_on_device(self, architectures: Sequence[Architecture]) -> list[Metrics]:
+    def measure_on_device(self, architectures: Sequence[Architecture]) -> list[Measured]:
         return self._shared_out("measure_on_device", architectures)
 
     def score_each(self, architectures: Sequence[Architecture], names: Sequence[str]) -> list[Scored]:
         return self._shared_out("score_each", architectures, names)
 
-    def measure_alone(self, architectures: Sequence[Architecture]) -> list[Metrics]:
-        metrics: list[Metrics] = self._get([self._actors[0].call.remote("measure_on_device", list(architectures))])[0]
+    def measure_alone(self, architectures: Sequence[Architecture]) -> list[Measured]:
+        metrics: list[Measured] = self._get([self._actors[0].call.remote("measure_on_device", list(architectures))])[0]
         return metrics
 
-    def differentiate(self, mixture: Mixture, batch: int, unrolled: bool = False) -> tuple[float, Cotangents]:
+    def skipped_steps(self) -> int:
+        return int(self._get([self._actors[0].call.remote("skipped_steps")])[0])
+
+    def differentiate(self, mixture: Mixture, batch: int, unrolled: bool = False) -> tuple[float, Cotangents] | None:
         self.asked += 4 if unrolled else 1
-        answer: tuple[float, Cotangents] = self._all("differentiate", mixture, batch, unrolled)
+        answer: tuple[float, Cotangents] | None = self._all("differentiate", mixture, batch, unrolled)
         return answer
 
     def state_dict(self) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from orchestrator.search.control import stop_file
 from orchestrator.search.coordinator import Coordinator
 from orchestrator.search.logs import logging_to
 from orchestrator.search.progress import Observer, Progress, Round
-from orchestrator.search.retraining import Member, retrain_member
+from orchestrator.search.retraining import Member, try_member
 from searchers import Evaluation
 
 log = logging.getLogger(__name__)
@@ -146,15 +146,15 @@ def _packed(happened: Round) -> dict[str, Any]:
     progress = happened.progress
     packed = {"hypervolume": progress.hypervolume, "evaluations": progress.evaluations, "progress": asdict(progress)}
     if happened.evaluations:
-        packed["measured"] = [[list(e.architecture), list(e.costs), e.violation] for e in happened.evaluations]
+        packed["measured"] = [e.to_data() for e in happened.evaluations]
     if happened.front is not None:
-        packed["front"] = [[list(e.architecture), list(e.costs), e.violation] for e in happened.front]
+        packed["front"] = [e.to_data() for e in happened.front]
     return packed
 
 
 def _unpacked(result: dict[str, Any]) -> Round:
     def evaluations(rows: Sequence[Any]) -> tuple[Evaluation, ...]:
-        return tuple(Evaluation(tuple(a), tuple(costs), violation) for a, costs, violation in rows)
+        return tuple(map(Evaluation.from_data, rows))
 
     front = evaluations(result["front"]) if "front" in result else None
     return Round(Progress(**result["progress"]), evaluations(result.get("measured", ())), front)
@@ -201,7 +201,7 @@ def _retrain_trial(config: dict[str, Any], plan: SearchPlan, members: Sequence[M
 
     try:
         with logging_to(stop.parent), doing(f"training {member.arch}, for {member.result}"), attributed_to(plan.plugins):
-            retrain_member(plan, member, progress)
+            try_member(plan, member, progress)
     except Interrupted:
         return  # the driver sees that the result is missing
     except Exception as error:

@@ -62,6 +62,15 @@ def settings(overrides: Sequence[str]) -> dict[str, Any]:
     return given
 
 
+def changes(overrides: Sequence[str]) -> dict[str, Any]:
+    """Read `section.key=value` strings into sections. Raises InputError for anything else."""
+    for override in overrides:
+        key, equals, _ = override.partition("=")
+        if not equals or "." not in key:
+            raise InputError(f"{override!r} is not of the form section.key=value, as in budget.epochs=150")
+    return settings(overrides)
+
+
 def _path(key: str) -> list[str]:
     """Split a dotted key; a part that has dots itself, as a file name has, is quoted or follows an @."""
     parts = re.findall(r'"[^"]*"|[^."@]*@[^"]*?\.toml|[^."]+', key)

@@ -2,22 +2,74 @@
 
 from __future__ import annotations
 
+import gc
+import logging
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from orchestrator.data.dataset import Dataset
-from orchestrator.errors import InputError, RunError
+from orchestrator.errors import InputError, Interrupted, NetworkFailed, RunError, in_a_line
 from orchestrator.evaluators.training_free import Scored, TrainingFree, once_each
 from orchestrator.machine import Machine, machine
 from orchestrator.objectives.base import Metrics, Probe
 from orchestrator.spaces.base import SearchSpace
 from searchers.base import Architecture, Cotangents, Mixture, Stage
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What an evaluator returns in the place of metrics for a network that cannot be trained, measured or run.
+
+    Args:
+        reason: In one line, with the type of an exception and its place in a user's code.
+
+    Example:
+        >>> Failure("the training loss was not finite in epoch 1").reason
+        'the training loss was not finite in epoch 1'
+    """
+
+    reason: str
+
+
+Measured = Metrics | Failure
+"""Metrics of a network, or the reason why it has none."""
+
+
+def attempt(work: Callable[[], T]) -> T | Failure:
+    """Return what `work` returns, or a `Failure` for whatever it raises that is the fault of the network it works on.
+
+    What stops a run passes through: interruptions, and errors that name a setting.
+
+    Raises:
+        RunError: Where the device cannot be used any more in this process, so that every other network would fail as well.
+    """
+    try:
+        return work()
+    except NetworkFailed as error:
+        return Failure(str(error))
+    except (InputError, RunError, Interrupted):
+        raise
+    except Exception as error:
+        reason = in_a_line(error)
+        log.debug("a network failed", exc_info=True)
+        memory = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+        if not memory and torch.cuda.is_available() and "CUDA error" in str(error):
+            raise RunError(f"the GPU cannot be used any more in this process: {reason}") from error
+    if memory:  # here, where the traceback with its tensors is gone
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+    return Failure(reason)
 
 
 @dataclass(frozen=True)
@@ -116,6 +168,9 @@ class Evaluator(ABC):
     def build(self, stage: Stage, steps: int) -> None:
         """Make fresh weights over the stage's surviving options; the learning rate falls to 0 over `steps` weight steps."""
 
+    def extend(self, steps: int) -> None:  # noqa: B027, most have nothing that is planned by steps
+        """Plan so many further weight steps, once those of `build` are over: the learning rate starts again, and falls to 0."""
+
     @abstractmethod
     def drop(self, stage: Stage) -> None:
         """Continue with the options of `stage` alone, weights as they are."""
@@ -125,17 +180,20 @@ class Evaluator(ABC):
         """Take one weight step per mixture, each on the next batch, and return their mean loss."""
 
     @abstractmethod
-    def measure(self, architectures: Sequence[Architecture]) -> list[Metrics]:
-        """Return the `accuracy` in percent of each on validation images that all networks share, all of them or many."""
+    def measure(self, architectures: Sequence[Architecture]) -> Sequence[Measured]:
+        """Return the `accuracy` in percent of each on validation images that all networks share, all of them or many.
 
-    def measure_on_batch(self, architectures: Sequence[Architecture], batch: int) -> list[Metrics]:
+        For a network that cannot be trained or measured it is a `Failure`, and the search goes on without that network.
+        """
+
+    def measure_on_batch(self, architectures: Sequence[Architecture], batch: int) -> Sequence[Measured]:
         """Return the `accuracy` of each on validation batch number `batch`, the same for all: a proxy evaluation.
 
         Where architectures do not share weights there is nothing cheaper than `measure`.
         """
         return self.measure(architectures)
 
-    def train_alone(self, architectures: Sequence[Architecture], epochs: int) -> list[Metrics]:
+    def train_alone(self, architectures: Sequence[Architecture], epochs: int) -> Sequence[Measured]:
         """Train each network by itself, from scratch, and return its `accuracy` as `measure` does.
 
         A search trains none alone where an evaluator does not override this, so only a direct call is refused.
@@ -146,8 +204,12 @@ class Evaluator(ABC):
         raise InputError(f"{type(self).__name__} does not train networks alone; override train_alone(architectures, epochs)")
 
     @abstractmethod
-    def measure_on_device(self, architectures: Sequence[Architecture]) -> list[Metrics]:
+    def measure_on_device(self, architectures: Sequence[Architecture]) -> Sequence[Measured]:
         """Return the metrics of the problem's probes (latency, ...) for each standalone network on this device."""
+
+    def skipped_steps(self) -> int:
+        """Count the weight steps so far that were left out as their loss or gradients were not finite, or a network raised."""
+        return 0
 
     def score(self, architectures: Sequence[Architecture], names: Sequence[str]) -> list[Metrics]:
         """Return training-free scores of each, NaN for no value, of which the log says the reason; higher is better.
@@ -170,7 +232,7 @@ class Evaluator(ABC):
         scores = TrainingFree(self.space, self.data, names, seed=self.seed, device=self.device)
         return [scores.score(a) for a in architectures]
 
-    def measure_alone(self, architectures: Sequence[Architecture]) -> list[Metrics]:
+    def measure_alone(self, architectures: Sequence[Architecture]) -> Sequence[Measured]:
         """Return the same, measured one after the other while no other worker does anything."""
         return self.measure_on_device(architectures)
 
@@ -185,8 +247,8 @@ class Evaluator(ABC):
 
 def run_probes(
     space: SearchSpace, data: Dataset, probes: Sequence[Probe], architectures: Sequence[Architecture], device: str, seed: int
-) -> list[Metrics]:
-    """Return the metrics of the probes for each standalone network.
+) -> list[Measured]:
+    """Return the metrics of the probes for each standalone network, or a `Failure` for one that does not run.
 
     Args:
         space: Search space of the architectures.
@@ -199,16 +261,17 @@ def run_probes(
     if not probes:
         return [{} for _ in architectures]
     image = data.normalise(data.valid.images[:1].to(device))
-    metrics: list[Metrics] = []
-    for architecture in architectures:
+
+    def measured(architecture: Architecture) -> Metrics:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = space.network(architecture).to(image.device)
-        measured: Metrics = {}
+        metrics: Metrics = {}
         for probe in probes:
-            measured |= _measured(probe, network, image)
-        metrics.append(measured)
-    return metrics
+            metrics |= _measured(probe, network, image)
+        return metrics
+
+    return [attempt(lambda a=a: measured(a)) for a in architectures]  # type: ignore[misc]
 
 
 def _measured(probe: Probe, network: nn.Module, image: Tensor) -> Metrics:
@@ -226,8 +289,10 @@ class Differentiable(Evaluator):
     """Evaluator that also differentiates its loss at mixtures."""
 
     @abstractmethod
-    def differentiate(self, mixture: Mixture, batch: int, unrolled: bool = False) -> tuple[float, Cotangents]:
+    def differentiate(self, mixture: Mixture, batch: int, unrolled: bool = False) -> tuple[float, Cotangents] | None:
         """Return the loss on validation batch number `batch`, and d loss / d weight for every option that the mixture wants.
+
+        None where any of these numbers is not finite, or the mixture cannot be run; the method is then told nothing.
 
         Args:
             mixture: Point at which to differentiate.

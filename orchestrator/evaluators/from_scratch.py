@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import InputError
-from orchestrator.evaluators.base import Evaluator, Schedule, run_probes
+from orchestrator.evaluators.base import Evaluator, Measured, Schedule, attempt, run_probes
 from orchestrator.evaluators.training import fit, wrong
 from orchestrator.objectives.base import Metrics, Probe
 from orchestrator.spaces.base import SearchSpace
@@ -107,22 +106,26 @@ class FromScratch(Evaluator):
     def train(self, mixtures: Sequence[Mixture]) -> float:
         return math.nan  # there are no shared weights
 
-    def measure(self, architectures: Sequence[Architecture]) -> list[Metrics]:
-        metrics: list[Metrics] = []
+    def measure(self, architectures: Sequence[Architecture]) -> list[Measured]:
+        measured: list[Measured] = []
         for architecture in architectures:
-            network = self.space.network(architecture)
-            errors: list[int] = []
+            measured.append(attempt(lambda a=architecture: self._trained(a)))  # type: ignore[misc]
+            self.step += self.steps_each  # of a failure, too: that many were planned, and actors are not asked how many it took
+        return measured
 
-            def judge(epoch: int, network: torch.nn.Module = network, errors: list[int] = errors) -> None:
-                if epoch > self.epochs - self.averaged:
-                    errors.append(wrong(network, self.data, self._valid))
+    def _trained(self, architecture: Architecture) -> Metrics:
+        """Train one network, and return its accuracy."""
+        network = self.space.network(architecture)
+        errors: list[int] = []
 
-            fit(network, architecture, self.data, self._train, **self.settings, progress=judge)
-            metrics.append({"accuracy": 100.0 * (1 - float(np.mean(errors)) / len(self._valid))})
-            self.step += self.steps_each
-        return metrics
+        def judge(epoch: int) -> None:
+            if epoch > self.epochs - self.averaged:
+                errors.append(wrong(network, self.data, self._valid))
 
-    def measure_on_device(self, architectures: Sequence[Architecture]) -> list[Metrics]:
+        fit(network, architecture, self.data, self._train, **self.settings, progress=judge)
+        return {"accuracy": 100.0 * (1 - float(np.mean(errors)) / len(self._valid))}
+
+    def measure_on_device(self, architectures: Sequence[Architecture]) -> list[Measured]:
         space, data = self.target or (self.space, self.data)
         return run_probes(space, data, self.probes, architectures, self.device, self.seed)
 

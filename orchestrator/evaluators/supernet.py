@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Self
 
@@ -17,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from orchestrator.data.dataset import Batches, Dataset, Part
-from orchestrator.errors import InputError, RunError
-from orchestrator.evaluators.base import Differentiable, run_probes
-from orchestrator.evaluators.training import fit, wrong
+from orchestrator.errors import InputError, NetworkFailed, RunError
+from orchestrator.evaluators.base import Differentiable, Failure, Measured, T, attempt, run_probes
+from orchestrator.evaluators.training import NOT_FINITE, fit, wrong
 from orchestrator.objectives.base import Metrics, Probe
 from orchestrator.spaces.base import SearchSpace
 from orchestrator.spaces.parts.choice import SkipDropout, Weights, extract
@@ -32,6 +33,8 @@ _WEIGHTS, _TRAIN, _AUGMENT, _VALID, _DROPOUT, _PROBE, _FIXED, _ALONE = range(8)
 _AVERAGES = ("running_mean", "running_var", "num_batches_tracked")
 _REACH = 0.01
 """Length of the finite difference in DARTS's second order (its footnote 2)."""
+MOST_SKIPPED = 100
+"""Steps that may be left out one after another, as their numbers are not finite or a network raises, before a search ends."""
 
 
 class Supernet(Differentiable):
@@ -131,6 +134,8 @@ class Supernet(Differentiable):
         self._valid_batches = Batches(len(self._valid), valid_batch, (seed, _VALID))
         self._chance = torch.Generator(device)
         self.step = 0
+        self._skipped = self._in_a_row = self._without_gradient = 0
+        self._last_skipped: Mixture | None = None
 
     @classmethod
     def create(
@@ -174,6 +179,9 @@ class Supernet(Differentiable):
         if self.compile:
             self.model.compile_parts()
 
+    def extend(self, steps: int) -> None:
+        self.steps, self._begun = steps, self.step
+
     def drop(self, stage: Stage) -> None:
         """Continue with the stage's options alone: the others' parameters and optimizer state are freed.
 
@@ -195,25 +203,98 @@ class Supernet(Differentiable):
 
     def train(self, mixtures: Sequence[Mixture]) -> float:
         self.model.train()
-        total = torch.zeros((), device=self.device)
+        total, taken = torch.zeros((), device=self.device), 0
         for mixture in mixtures:
-            self._schedule(one_hot=all(len(active) <= 1 for active in mixture.active()))
-            x, y, images = self._training_batch()
-            loss = self._loss(x, y, Weights(mixture.weights), images)
-            self._optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            parameters = [p for p in self.model.parameters() if p.grad is not None]
-            self._sum_over_replicas([p.grad for p in parameters if p.grad is not None])
-            nn.utils.clip_grad_norm_(parameters, self.clip)
-            self._optimizer.step()
-            total += loss.detach()
+            loss = self._train_on(mixture)
             self.step += 1
+            if loss is not None:
+                total += loss
+                taken += 1
         self._copy_the_first()
         self._sum_over_replicas([total])
-        mean = float(total) / max(1, len(mixtures))
-        if not math.isfinite(mean):
-            raise RunError(f"the training loss became {mean} by weight step {self.step}; lower training.lr (now {self.lr})")
-        return mean
+        return float(total) / taken if taken else math.nan
+
+    def _train_on(self, mixture: Mixture) -> Tensor | None:
+        """Take a weight step, and return this replica's part of the loss; None where the step had to be left out.
+
+        It is left out, on all replicas alike, where the loss or a gradient is not finite, or the mixture cannot be run.
+
+        Raises:
+            RunError: After too many such steps in a row.
+        """
+        self._schedule(one_hot=_one_hot(mixture))
+        x, y, images = self._training_batch()
+        self._optimizer.zero_grad(set_to_none=True)
+
+        def differentiated() -> Tensor:
+            loss = self._loss(x, y, Weights(mixture.weights), images)
+            loss.backward()  # type: ignore[no-untyped-call]
+            return loss.detach()
+
+        try:
+            loss = self._together(differentiated)
+        except NetworkFailed as error:
+            self._skip(mixture, str(error))
+            return None
+        parameters = [p for p in self.model.parameters() if p.grad is not None]
+        if parameters:
+            # The product is 0, or NaN for a loss that is not finite, which reaches all replicas with the sum.
+            parameters[0].grad = parameters[0].grad + 0.0 * loss  # type: ignore[operator]
+        self._sum_over_replicas([p.grad for p in parameters if p.grad is not None])
+        norm = nn.utils.clip_grad_norm_(parameters, self.clip)
+        if not math.isfinite(float(norm)):
+            self._skip(mixture, "the loss or its gradient was not finite")
+            return None
+        self._optimizer.step()
+        self._in_a_row, self._last_skipped = 0, None
+        return loss
+
+    def _together(self, work: Callable[[], T]) -> T:
+        """Return what `work` returns on this replica.
+
+        Raises:
+            NetworkFailed: On all replicas, where it raises on any of them, so that none waits for another one's gradients.
+        """
+        result = attempt(work)
+        reason = result.reason if isinstance(result, Failure) else None
+        if self.world > 1:
+            failed = torch.tensor(float(reason is not None), device=self.device)
+            dist.all_reduce(failed)
+            if float(failed) and reason is None:
+                reason = "it failed on another worker"
+        if reason is not None:
+            raise NetworkFailed(reason)
+        assert not isinstance(result, Failure)
+        return result
+
+    def _skip(self, mixture: Mixture, reason: str) -> None:
+        """Take note of a step that is left out, and forget what it left in the averages of normalisation.
+
+        Raises:
+            RunError: After too many in a row; one network that is trained for many steps, as DDPNAS has it, counts once.
+        """
+        if not self._skipped:
+            log.warning("weight step %d was left out: %s; further ones are counted", self.step, reason)
+        self._skipped += 1
+        self._in_a_row += not (_one_hot(mixture) and mixture == self._last_skipped)
+        self._last_skipped = mixture
+        self._optimizer.zero_grad(set_to_none=True)
+        for norm in self._norms:
+            averages = [norm.running_mean, norm.running_var]
+            if not all(bool(average.isfinite().all()) for average in averages if average is not None):
+                norm.reset_running_stats()
+        self._end_after(self._in_a_row, "weight steps", reason)
+
+    def _end_after(self, in_a_row: int, what: str, reason: str) -> None:
+        """Raise RunError where too many in a row were left out."""
+        if in_a_row >= MOST_SKIPPED:
+            raise RunError(
+                f"{in_a_row} {what} in a row had to be left out by weight step {self.step} ({reason}); lower training.lr (now "
+                f"{self.lr}), or remove the option that cannot be trained"
+            )
+
+    def skipped_steps(self) -> int:
+        return self._skipped
 
     def _training_batch(self) -> tuple[Tensor, Tensor, int]:
         """Return this replica's share of the next weight step's images and labels, and the number of images of all shares."""
@@ -278,23 +359,25 @@ class Supernet(Differentiable):
         for norm in tracking:
             norm.reset_running_stats()
             norm.momentum, norm.training = None, True  # None: a plain average
-        for step in range(self.recalibration):
-            indices = torch.from_numpy(self._batches[step]).to(self.device)
-            self._scores(self.data.normalise(self._train.images[indices]), weights)
-        for norm, momentum in zip(tracking, momenta, strict=True):
-            norm.momentum, norm.training = momentum, False
+        try:
+            for step in range(self.recalibration):
+                indices = torch.from_numpy(self._batches[step]).to(self.device)
+                self._scores(self.data.normalise(self._train.images[indices]), weights)
+        finally:
+            for norm, momentum in zip(tracking, momenta, strict=True):
+                norm.momentum, norm.training = momentum, False
 
-    def measure(self, architectures: Sequence[Architecture]) -> list[Metrics]:
+    def measure(self, architectures: Sequence[Architecture]) -> list[Measured]:
         count = len(self._fixed)
         return self._measure(architectures, self._fixed, np.array_split(np.arange(count), math.ceil(count / self.valid_batch)))
 
-    def measure_on_batch(self, architectures: Sequence[Architecture], batch: int) -> list[Metrics]:
+    def measure_on_batch(self, architectures: Sequence[Architecture], batch: int) -> list[Measured]:
         return self._measure(architectures, self._valid, [self._valid_batches[batch]])
 
     @torch.no_grad()
     def _measure(
         self, architectures: Sequence[Architecture], part: Part, batches: Sequence[NDArray[np.int64]]
-    ) -> list[Metrics]:
+    ) -> list[Measured]:
         """Return the accuracy of each on the images of `part` with these indices, batch by batch."""
         self.model.eval()
         images = [
@@ -302,49 +385,51 @@ class Supernet(Differentiable):
             for i in (torch.from_numpy(b).to(self.device) for b in batches)
         ]
         total = sum(len(b) for b in batches)
-        metrics: list[Metrics] = []
-        for architecture in architectures:
+
+        def measured(architecture: Architecture) -> Metrics:
             weights = Weights(Mixture.one_hot(architecture, self.space.sizes).weights)
             if self.statistics == "recalibrated":
                 self._recalibrate(weights)
-            correct = sum((self._scores(x, weights).argmax(dim=1) == y).sum() for x, y in images)
-            metrics.append({"accuracy": 100.0 * int(correct) / total})
-        return metrics
+            correct, finite = torch.zeros((), device=self.device), torch.ones((), dtype=torch.bool, device=self.device)
+            for x, y in images:
+                scores = self._scores(x, weights)
+                correct += (scores.argmax(dim=1) == y).sum()
+                finite &= scores.isfinite().all()
+            if not bool(finite):
+                raise NetworkFailed(NOT_FINITE)
+            return {"accuracy": 100.0 * int(correct) / total}
 
-    def train_alone(self, architectures: Sequence[Architecture], epochs: int) -> list[Metrics]:
-        metrics: list[Metrics] = []
-        for architecture in architectures:
+        return [attempt(lambda a=a: measured(a)) for a in architectures]  # type: ignore[misc]
+
+    def train_alone(self, architectures: Sequence[Architecture], epochs: int) -> list[Measured]:
+        def trained(architecture: Architecture) -> Metrics:
             network = self.space.network(architecture)
-            try:
-                fit(
-                    network,
-                    architecture,
-                    self.data,
-                    self._train,
-                    epochs=epochs,
-                    batch=min(self.batch, len(self._train)),
-                    lr=self.lr,
-                    momentum=self.momentum,
-                    weight_decay=self.weight_decay,
-                    clip=self.clip,
-                    channels_last=self.layout is torch.channels_last,
-                    seed=_number(self.seed, _ALONE),
-                    device=self.device,
-                    progress=lambda epoch: None,
-                    key="training.lr",
-                )
-                right = 1 - wrong(network, self.data, self._fixed) / len(self._fixed)
-            except RunError as error:  # one that does not train says so of itself alone
-                log.warning("%s, trained alone: %s; it counts as guessing", self.space.format(architecture), error)
-                right = 1 / len(self.data.classes)
-            metrics.append({"accuracy": 100.0 * right})
-        return metrics
+            fit(
+                network,
+                architecture,
+                self.data,
+                self._train,
+                epochs=epochs,
+                batch=min(self.batch, len(self._train)),
+                lr=self.lr,
+                momentum=self.momentum,
+                weight_decay=self.weight_decay,
+                clip=self.clip,
+                channels_last=self.layout is torch.channels_last,
+                seed=_number(self.seed, _ALONE),
+                device=self.device,
+                progress=lambda epoch: None,
+                key="training.lr",
+            )
+            return {"accuracy": 100.0 * (1 - wrong(network, self.data, self._fixed) / len(self._fixed))}
 
-    def measure_on_device(self, architectures: Sequence[Architecture]) -> list[Metrics]:
+        return [attempt(lambda a=a: trained(a)) for a in architectures]  # type: ignore[misc]
+
+    def measure_on_device(self, architectures: Sequence[Architecture]) -> list[Measured]:
         space, data = self.target or (self.space, self.data)
         return run_probes(space, data, self.probes, architectures, self.device, _number(self.seed, _PROBE))
 
-    def differentiate(self, mixture: Mixture, batch: int, unrolled: bool = False) -> tuple[float, Cotangents]:
+    def differentiate(self, mixture: Mixture, batch: int, unrolled: bool = False) -> tuple[float, Cotangents] | None:
         self.asked += 4 if unrolled else 1
         indices = self._valid_batches[batch]
         mine = self._share(indices)
@@ -353,12 +438,20 @@ class Supernet(Differentiable):
         for norm in self._norms:  # the images' own statistics, as DARTS, NASP and ProxylessNAS have it; and no trace of them
             norm.training, norm.track_running_stats = True, False
         try:
-            if unrolled:
-                return self._unrolled(mixture, valid)
-            return self._cotangents(mixture, *valid)[:2]
+            loss, cotangents = self._unrolled(mixture, valid) if unrolled else self._cotangents(mixture, *valid)[:2]
+            if not all(map(math.isfinite, [loss, *itertools.chain(*cotangents)])):
+                raise NetworkFailed("the loss or its derivative was not finite")
+        except NetworkFailed as error:
+            if not self._without_gradient:
+                log.warning("no gradient of a mixture at weight step %d: %s", self.step, error)
+            self._without_gradient += 1
+            self._end_after(self._without_gradient, "gradients of mixtures", str(error))
+            return None
         finally:
             for norm in self._norms:
                 norm.training, norm.track_running_stats = False, norm.running_mean is not None
+        self._without_gradient = 0
+        return loss, cotangents
 
     def _unrolled(self, mixture: Mixture, valid: tuple[Tensor, Tensor, int]) -> tuple[float, Cotangents]:
         """Differentiate through a virtual weight step, the second derivative by a finite difference (DARTS, section 2.3).
@@ -370,8 +463,7 @@ class Supernet(Differentiable):
         self._schedule(one_hot=True)
         (group,) = self._optimizer.param_groups
         train = self._training_batch()
-        loss = self._loss(train[0], train[1], Weights(mixture.weights), train[2])
-        step = self._gradients(loss, parameters)
+        step = self._gradients(lambda: self._loss(train[0], train[1], Weights(mixture.weights), train[2]), parameters)
         try:
             with torch.no_grad():
                 for p, g in zip(parameters, step, strict=True):
@@ -394,9 +486,9 @@ class Supernet(Differentiable):
         rows = zip(cotangents, *around, strict=True)
         return value, tuple(tuple(c - far * (up - down) for c, up, down in zip(*row, strict=True)) for row in rows)
 
-    def _gradients(self, loss: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
-        """Return the gradients of the whole batch's loss; zeros for parameters that did not run."""
-        partial = torch.autograd.grad(loss, parameters, allow_unused=True)
+    def _gradients(self, loss: Callable[[], Tensor], parameters: Sequence[nn.Parameter]) -> list[Tensor]:
+        """Return the gradients of the whole batch's loss; zeros for parameters that did not run. Raises NetworkFailed."""
+        partial = self._together(lambda: torch.autograd.grad(loss(), parameters, allow_unused=True))
         gradients = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, partial, strict=True)]
         self._sum_over_replicas(gradients)
         return gradients
@@ -412,6 +504,9 @@ class Supernet(Differentiable):
             y: Their labels.
             images: Number of images of all replicas.
             parameters: Parameters whose gradients are wanted, too.
+
+        Raises:
+            NetworkFailed: Where the mixture cannot be run.
         """
         active = mixture.active()
         dtype = next(self.model.parameters()).dtype
@@ -439,8 +534,12 @@ class Supernet(Differentiable):
         try:
             for p in resting:
                 p.requires_grad_(False)
-            loss = self._loss(x, y, Weights(rows, inactive), images)
-            gradients = torch.autograd.grad(loss, [*leaves, *parameters], allow_unused=True)
+
+            def differentiated() -> tuple[Tensor, tuple[Tensor | None, ...]]:
+                loss = self._loss(x, y, Weights(rows, inactive), images)
+                return loss, torch.autograd.grad(loss, [*leaves, *parameters], allow_unused=True)
+
+            loss, gradients = self._together(differentiated)
         finally:
             for p in resting:
                 p.requires_grad_(True)
@@ -466,6 +565,7 @@ class Supernet(Differentiable):
             "begun": self._begun,
             "step": self.step,
             "asked": self.asked,
+            "skipped": [self._skipped, self._in_a_row],
             "model": {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()},
             "optimizer": _to_cpu(self._optimizer.state_dict()),
         }
@@ -473,6 +573,7 @@ class Supernet(Differentiable):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.build(stage_of(state), state["steps"])
         self._begun, self.step, self.asked = state["begun"], state["step"], state.get("asked", 0)
+        self._skipped, self._in_a_row = state.get("skipped", (0, 0))
         self.model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
 
@@ -528,6 +629,11 @@ def _normalisation(model: nn.Module, affine: bool, tracked: bool) -> list[_Batch
         if not tracked:
             norm.running_mean = norm.running_var = norm.num_batches_tracked = None
     return norms
+
+
+def _one_hot(mixture: Mixture) -> bool:
+    """Tell whether a mixture is a single network."""
+    return all(len(active) <= 1 for active in mixture.active())
 
 
 def _number(*seed: int) -> int:

@@ -11,8 +11,11 @@ import torch
 from torch import nn
 
 from orchestrator.data.dataset import Batches, Dataset, Part
-from orchestrator.errors import RunError
+from orchestrator.errors import NetworkFailed
 from searchers.base import Architecture
+
+NOT_FINITE = "its scores of validation or test images are not finite numbers"
+"""Reason of a network that computes nothing that could be compared."""
 
 
 def retrain(
@@ -103,7 +106,7 @@ def fit(
         The last epoch's mean loss.
 
     Raises:
-        RunError: Where the loss is not finite.
+        NetworkFailed: Where the loss is not finite.
     """
     chance = [seed, *architecture]
     with torch.random.fork_rng(devices=[]):
@@ -133,17 +136,28 @@ def fit(
             schedule.step()
             loss_sum += loss.detach()
         if not math.isfinite(float(loss_sum)):
-            raise RunError(f"training from scratch diverged in epoch {epoch}; lower {key} (now {lr})")
+            raise NetworkFailed(f"training from scratch diverged in epoch {epoch}; lower {key} (now {lr})")
         progress(epoch + 1)
     return float(loss_sum) / batches.per_epoch
 
 
 @torch.no_grad()
 def wrong(network: nn.Module, data: Dataset, part: Part) -> int:
-    """Count the images of `part` that the network gets wrong; both are on the same device."""
+    """Count the images of `part` that the network gets wrong; both are on the same device.
+
+    Raises:
+        NetworkFailed: Where a score is not finite.
+    """
     network.eval()
     pieces = zip(part.images.split(512), part.labels.split(512), strict=True)  # type: ignore[no-untyped-call]
-    return int(sum(int((network(data.normalise(x)).argmax(dim=1) != y).sum()) for x, y in pieces))
+    missed, finite = 0, True
+    for x, y in pieces:
+        scores = network(data.normalise(x))
+        missed += int((scores.argmax(dim=1) != y).sum())
+        finite = finite and bool(scores.isfinite().all())
+    if not finite:
+        raise NetworkFailed(NOT_FINITE)
+    return missed
 
 
 def portable(network: nn.Module) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from analysis import records
 from analysis.pareto import violations
-from orchestrator.config.plan import SearchPlan
+from orchestrator.config.plan import Alone, SearchPlan
 from orchestrator.judge.belief import FEWEST, Belief, Observation, believe, normal_scores
 from orchestrator.judge.evidence import Evidence, Measurement
 from orchestrator.judge.process import Floats
@@ -69,6 +69,7 @@ class Judge:
 
     def __init__(self, plan: SearchPlan, price: Price, score: Score) -> None:
         self.plan, self._price, self._score = plan, price, score
+        self._alone, self._leg_began = plan.alone, 0
         space, data = plan.problem.space, plan.trained.data
         settings = plan.experiment.training.settings
         valid = len(data.valid)
@@ -84,6 +85,8 @@ class Judge:
         self._costs: Floats = np.zeros((0, 0))
         self._scores: Floats | None = None
         self._prices: dict[Architecture, tuple[float, ...] | None] = {}
+        self._failed: list[Hashable] = []  # keys, in order
+        self._left_out = 0  # failures when the search itself had ended
         self._same: NDArray[np.int64] | None = None  # number of the network, by the place of a notation in the whole space
 
     def _key(self, architecture: Architecture) -> Hashable:
@@ -103,27 +106,49 @@ class Judge:
         """Take note of measurements of errors; timings made after the search are none."""
         if kind == records.TIMED:
             return
-        alone = self.plan.alone
-        epochs = {records.LANDMARK: alone.landmark_epochs, records.FINALIST: alone.finalist_epochs}.get(kind, 0)
         self.evidence.measurements += [
-            Measurement(kind, epochs, stage, step, e.architecture, float(e.costs[0])) for e in evaluations
+            Measurement(kind, self._epochs_of(kind), stage, step, e.architecture, float(e.costs[0])) for e in evaluations
         ]
         if self._settled is None:
             self._prices |= {e.architecture: e.costs[1:] for e in evaluations}
 
+    def _epochs_of(self, kind: str) -> int:
+        """Epochs for which a network is trained alone for a measurement of this kind."""
+        return {records.LANDMARK: self._alone.landmark_epochs, records.FINALIST: self._alone.finalist_epochs}.get(kind, 0)
+
+    def begin_leg(self, alone: Alone) -> None:
+        """Begin a leg of the search, in which networks trained alone are trained as `alone` says."""
+        self.reopen()
+        self._alone, self._leg_began = alone, len(self.evidence.measurements)
+        self._belief, self._scores, self._formed = None, None, 0
+
+    @property
+    def of_leg(self) -> Sequence[Measurement]:
+        """Measurements of this leg of the search."""
+        return self.evidence.measurements[self._leg_began :]
+
+    def fail(self, architecture: Architecture) -> None:
+        """Take note of a network that cannot be trained, measured or run, which is neither chosen nor returned from here on."""
+        self._failed.append(self._key(architecture))
+
     def smooth(self, evaluations: Sequence[Evaluation]) -> list[Evaluation]:
         """Replace errors that were just observed by what all measurements together make of them, for the searcher."""
-        before = len(self.evidence.measurements) - len(evaluations)
-        if not evaluations or not self.evidence.enough(before):
+        measured = [e for e in evaluations if not e.failed]
+        before = len(self.evidence.measurements) - len(measured)
+        if not measured or not self.evidence.enough(before):
             return list(evaluations)
         # Another stage has weights of its own, and errors of another size.
         if before >= GROWTH * self._formed or not self.evidence.enough(self._formed):
             self._form(before)
         assert self._belief is not None
-        observations = [Observation(e.architecture, float(e.costs[0]), self.evidence.batch) for e in evaluations]
-        errors = self._belief.shrink(observations)
+        observations = [Observation(e.architecture, float(e.costs[0]), self.evidence.batch) for e in measured]
+        errors = iter(self._belief.shrink(observations))
         smoothed = []
-        for evaluation, error in zip(evaluations, errors, strict=True):
+        for evaluation in evaluations:
+            if evaluation.failed:
+                smoothed.append(evaluation)
+                continue
+            error = next(errors)
             costs = (float(error), *evaluation.costs[1:])
             violation = float(violations([costs], self.plan.problem.limits)[0])
             smoothed.append(replace(evaluation, costs=costs, violation=violation))
@@ -141,7 +166,7 @@ class Judge:
 
     def settle(self, stage: Stage) -> None:
         """End a stage of the search: from here on, decide among a shortlist, which earlier stages' networks may be on, too."""
-        self._settled, self._stage = len(self.evidence.measurements), stage
+        self._settled, self._stage, self._left_out = len(self.evidence.measurements), stage, len(self._failed)
         self._shortlist()
 
     def reopen(self) -> None:
@@ -181,7 +206,10 @@ class Judge:
             elif self._belief is not None:
                 self._breed(found)
         pool, costs = [], []
-        for architecture in found.values():
+        failed = set(self._failed[: self._left_out])
+        for key, architecture in found.items():
+            if key in failed:
+                continue
             if architecture not in self._prices:
                 self._prices[architecture] = self._price(architecture)
             price = self._prices[architecture]
@@ -231,11 +259,16 @@ class Judge:
         draws = self._draws()
         if draws is None:
             return []
+        # Shared weights judge anew once they were trained further; a training alone would give the same again.
+        among = self.of_leg if kind == records.VALIDATION else self.evidence.measurements
         done = {
             self._key(m.architecture)
-            for m in self.evidence.measurements
-            if m.kind == kind and (kind != records.VALIDATION or (self._stage is not None and m.stage == self._stage.index))
+            for m in among
+            if m.kind == kind
+            and m.epochs == self._epochs_of(kind)
+            and (kind != records.VALIDATION or (self._stage is not None and m.stage == self._stage.index))
         } | {self._key(a) for a in besides}
+        done |= set(self._failed)
         taken = [i for i, a in enumerate(self._pool) if self._key(a) in done]
         can: Sequence[int] = range(len(self._pool))
         if kind == records.VALIDATION and self._stage is not None:  # shared weights have nothing to say of other options
@@ -276,7 +309,7 @@ class Judge:
             notations.setdefault(key, set()).add(measurement.architecture)
             if measurement.kind != records.SAMPLE:
                 measured[key] = measurement.architecture
-        among = [i for i, a in enumerate(self._pool) if self._key(a) in measured]
+        among = [i for i, a in enumerate(self._pool) if self._key(a) in measured.keys() - set(self._failed)]
         draws = self._draws(among) if among else None
         if draws is None or self._belief is None:
             return []
@@ -299,12 +332,12 @@ class Judge:
 
     def state_dict(self) -> dict[str, Any]:
         """Return plain data for a checkpoint; measurements are read back from the records."""
-        return {"formed": self._formed, "settled": self._settled}
+        return {"formed": self._formed, "settled": self._settled, "left_out": self._left_out}
 
     def load_state_dict(self, state: dict[str, Any], stage: Stage) -> None:
         """Go on where `state` was taken, once all measurements are back."""
         if state["settled"] is not None:
-            self._settled, self._stage = state["settled"], stage
+            self._settled, self._stage, self._left_out = state["settled"], stage, state.get("left_out", 0)
             self._shortlist()
         elif state["formed"]:
             self._form(state["formed"])

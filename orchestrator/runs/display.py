@@ -79,7 +79,7 @@ class Display(Watcher):
         facts = {
             "stage": f"{p.stage + 1} ({p.phase})",
             "budget": f"{100 * p.fraction:.0f} %, round {p.round} of {p.rounds}",
-            "measured": f"{p.evaluations} samples",
+            "measured": f"{p.evaluations} samples" + (f", {p.failed} networks failed" if p.failed else ""),
             "best error": f"{error} on {p.judged_on}",
             "hypervolume": f"{p.hypervolume:.3f}",
             "time left": f"{left} (spent {duration(p.seconds)})",

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from analysis import records, report
+from analysis.graphs import Graph
 from analysis.trust import Skips
 from analysis.trust_section import Known
 from orchestrator.config.plan import SearchPlan
 from orchestrator.config.spaces import size
-from orchestrator.errors import InputError, RunError
+from orchestrator.errors import InputError, RunError, in_a_line
 from orchestrator.runs.retraining import read_retrained
 from orchestrator.spaces.base import SearchSpace
+
+log = logging.getLogger(__name__)
 
 
 def write_report(plan: SearchPlan, directory: Path, references: Sequence[Path] = ()) -> Path:
@@ -37,6 +41,7 @@ def write_report(plan: SearchPlan, directory: Path, references: Sequence[Path] =
         evaluations = records.read(directory / records.EVALUATIONS, [*columns, "step", "seconds", "kind", "arch"])
         front = records.read_front(directory / records.FRONT, columns)
         policy = directory / records.POLICY
+        drawings, undrawn = _drawings(space, [str(arch) for arch in front["arch"]])
         trust, quality = (directory / records.TRUST, directory / records.RANKING_QUALITY)
         run = report.Run(
             title=f"{experiment.searcher.name} on {experiment.space.name}, {experiment.data.name}",
@@ -47,7 +52,9 @@ def write_report(plan: SearchPlan, directory: Path, references: Sequence[Path] =
             retrained=read_retrained(plan, directory),
             policy=records.read(policy, ["step", "stage"]) if policy.exists() else None,
             choices={choice.name: choice.options for choice in space.choices},
-            drawings={arch: space.drawing(space.parse(arch)) for arch in front["arch"]},
+            drawings=drawings,
+            failures=records.read_failures(directory / records.FAILURES),
+            undrawn=undrawn,
             known=known(space, [*evaluations["arch"], *front["arch"], *summary["derived"]]),
             experiment=experiment.to_toml(),
             trust=records.read(trust, ["arch", "kind"]) if quality.exists() else None,
@@ -58,6 +65,20 @@ def write_report(plan: SearchPlan, directory: Path, references: Sequence[Path] =
     except (ValueError, KeyError, TypeError) as error:
         problem = f"{error} is missing" if isinstance(error, KeyError) else error
         raise RunError(f"cannot make a report of {directory}, its files are damaged: {problem}") from error
+
+
+def _drawings(space: SearchSpace, archs: Sequence[str]) -> tuple[dict[str, Mapping[str, Graph]], dict[str, str]]:
+    """Return the graphs of each architecture, and the reasons of those that cannot be drawn."""
+    drawings: dict[str, Mapping[str, Graph]] = {}
+    undrawn: dict[str, str] = {}
+    for arch in archs:
+        architecture = space.parse(arch)
+        try:
+            drawings[arch] = space.drawing(architecture)
+        except Exception as error:  # it runs the network, which may be code of a user
+            undrawn[arch] = in_a_line(error)
+            log.warning("%s cannot be drawn: %s", arch, undrawn[arch])
+    return drawings, undrawn
 
 
 def known(space: SearchSpace, archs: Sequence[str]) -> Known:

@@ -7,10 +7,11 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from analysis import records
 from orchestrator.cluster import trials
 from orchestrator.cluster.connection import check_fit, cluster, local_resources
 from orchestrator.config.plan import SearchPlan
-from orchestrator.errors import InputError, Interrupted, attributed_to, doing
+from orchestrator.errors import InputError, Interrupted, RunError, attributed_to, doing
 from orchestrator.machine import threads
 from orchestrator.runs import sweep
 from orchestrator.runs.directory import create, is_finished, reopen, timing_is_due
@@ -78,9 +79,24 @@ def go(
             if not finished:
                 raise Interrupted
             with watcher.phase(), doing(f"retraining the front, in {directory}"):
-                retrain_front(plan, directory, watcher)
+                failed = retrain_front(plan, directory, watcher)
             with doing(f"writing the report, in {directory}"):
                 write_report(plan, directory)
+            if failed and len(failed) == len(front_members(plan, directory)):
+                raise RunError(
+                    f"the search is finished, and its report is written, but not one of {len(failed)} networks of the front "
+                    f"could be trained from scratch, the last: {list(failed.values())[-1]}"
+                )
+
+
+def is_done(plan: SearchPlan, directory: Path) -> bool:
+    """Tell whether nothing is left to do in a run directory: its search, the retraining of the front, the report."""
+    report, summary = directory / "report.html", directory / records.SUMMARY
+    if not _is_searched(plan, directory) or not report.exists() or report.stat().st_mtime_ns < summary.stat().st_mtime_ns:
+        return False
+    members = front_members(plan, directory)
+    # A run without any member that could be trained says so each time.
+    return all(member.done for member in members) and not (members and all(member.failed for member in members))
 
 
 def _is_searched(plan: SearchPlan, directory: Path) -> bool:
@@ -105,7 +121,7 @@ def _sweep(plan: SearchPlan, directory: Path, watcher: Watcher) -> bool:
     """Run the unfinished searches of a sweep: in parallel with Ray, one after the other without."""
     # They agree in their data, space and objectives.
     points = [(reopen(folder, plan.problem), folder) for folder in sweep.folders(directory)]
-    fractions = [float(is_finished(folder)) for _, folder in points]
+    fractions = [float(is_finished(folder) and is_complete(own, folder)) for own, folder in points]
 
     def show(index: int, happened: Round) -> None:
         fractions[index] = happened.progress.fraction

@@ -142,13 +142,15 @@ def merge(directory: Path) -> None:
     front = records.numbered(front.drop_duplicates(columns).sort_values(columns))
     reference = np.max([[s["reference_point"][c] for c in columns] for s in summaries], axis=0)
     differ = settings_of(directory)
-    spent = {key: sum(s["spent"][key] for s in summaries) for key in summaries[0]["spent"]}
+    spent = {key: sum(s["spent"].get(key, 0) for s in summaries) for key in summaries[0]["spent"]}
+    failures = together([records.read_failures(folder / records.FAILURES) for _, folder in parts])
     merged = summaries[0] | {
         "finished": len(parts) == len(differ) and all(s["finished"] for s in summaries),
         "hypervolume": pareto.hypervolume(front[columns].to_numpy(), reference.tolist()),
         "hypervolume_of_samples": max(s["hypervolume_of_samples"] for s in summaries),
         "reference_point": dict(zip(columns, reference.tolist(), strict=True)),
         "derived": [],
+        "failed": sum(s.get("failed", 0) for s in summaries),
         "timed_again": all(s.get("timed_again", False) for s in summaries),
         "machines": unique(m for s in summaries for m in s.get("machines", [])),
         "spent": spent | {"architectures": int(evaluations["arch"].nunique())},
@@ -164,6 +166,8 @@ def merge(directory: Path) -> None:
             for (i, folder), own, s in zip(parts, found, summaries, strict=True)
         ],
     }
+    if len(failures):
+        records.write(failures, directory / records.FAILURES)
     records.write(evaluations, directory / records.EVALUATIONS)
     records.write(members.of_run(front, None, merged), directory / records.FRONT)
     write_text(directory / records.SUMMARY, json.dumps(merged, indent=2) + "\n")

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from analysis import pareto, records
+from orchestrator.config.plan import Alone
 from orchestrator.config.problem import Problem
 from orchestrator.errors import RunError
-from orchestrator.evaluators.base import Evaluator
+from orchestrator.evaluators.base import Evaluator, Failure, Measured
 from orchestrator.judge.judge import Judge
 from orchestrator.objectives.base import Metrics
 from orchestrator.search.budget import Spending
 from orchestrator.search.recorder import Recorder
 from searchers import Architecture, Evaluation, Stage
 
+log = logging.getLogger(__name__)
+
+HOPELESS = 10
+"""Networks that may fail before any has worked; then the search ends, since the fault is hardly theirs."""
 TIMINGS = 5
 """Rounds in which the members of the front are timed again."""
 
@@ -38,6 +45,8 @@ class Assessor:
         judge: Is told of every measurement, and chooses what is measured again; None for the best by their own measurements.
         stage: The stage that evaluations belong to; set it with `begin`.
         samples: Costs of every sample of the stage, by architecture.
+        failures: Networks that could not be trained, measured or run, and why; none of them is tried again.
+        worst: Coordinates of the reference point, which stand for costs of a failed network that are not known.
     """
 
     judge: Judge | None = None
@@ -47,7 +56,9 @@ class Assessor:
         self.kind = records.VALIDATION if full else records.SAMPLE
         self.samples: dict[Architecture, list[tuple[float, ...]]] = {}
         self.stage: Stage
-        self._on_device: dict[Architecture, Metrics] = {}
+        self.failures: dict[Architecture, str] = {}
+        self.worst: Sequence[float] = [1.0] * len(problem.objectives)
+        self._on_device: dict[Architecture, Measured] = {}
 
     def begin(self, stage: Stage) -> None:
         """Start a stage, whose samples are judged by weights of their own."""
@@ -56,31 +67,39 @@ class Assessor:
     def reference(self) -> list[float]:
         """Return the reference point of the hypervolume, from the costs of the largest network. Raises RunError."""
         largest = self.problem.space.largest()
-        metrics = self.measure_on_device([largest])[0] | {"accuracy": 0.0}
+        measured = self.measure_on_device([largest])[0]
+        if isinstance(measured, Failure):
+            raise RunError(
+                f"the largest network, {self.problem.space.format(largest)}, cannot be run on the device, and its costs bound "
+                f"the hypervolume: {measured.reason}"
+            )
+        metrics = measured | {"accuracy": 0.0}
         self.price(largest, metrics)  # names an objective whose cost is no number
         return [objective.reference(metrics) for objective in self.problem.objectives]
 
-    def measure_on_device(self, architectures: Sequence[Architecture]) -> list[Metrics]:
+    def measure_on_device(self, architectures: Sequence[Architecture]) -> list[Measured]:
         """Return the metrics of the objectives that run networks, training-free scores among them.
 
         Each network is run once in a search.
         """
         new = [a for a in dict.fromkeys(architectures) if a not in self._on_device]
-        measured = self.evaluator.measure_on_device(new)
-        scores = self.evaluator.score(new, self.problem.scores)
-        self._on_device |= {a: m | s for a, m, s in zip(new, measured, scores, strict=True)}
+        measured = dict(zip(new, self.evaluator.measure_on_device(new), strict=True))
+        running = [a for a, m in measured.items() if not isinstance(m, Failure)]
+        scores = dict(zip(running, self.evaluator.score(running, self.problem.scores), strict=True))
+        self._on_device |= {a: m if isinstance(m, Failure) else m | scores[a] for a, m in measured.items()}
         return [self._on_device[a] for a in architectures]
 
     def __call__(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
-        """Evaluate what a searcher asked for; duplicates are measured and recorded once.
+        """Evaluate what a searcher asked for; duplicates are measured and recorded once, and no failure is tried again.
 
         Raises:
-            RunError: For an accuracy or a cost that is not finite.
+            RunError: For an accuracy or a cost that is not finite, and where not one of the first `HOPELESS` networks worked.
         """
         unique = list(dict.fromkeys(architectures))
         evaluations = self._evaluate(unique, self.kind)
         for evaluation in evaluations:
-            self.samples.setdefault(evaluation.architecture, []).append(evaluation.costs)
+            if not evaluation.failed:
+                self.samples.setdefault(evaluation.architecture, []).append(evaluation.costs)
         self.spending.evaluations += len(unique)
         by_architecture = {evaluation.architecture: evaluation for evaluation in evaluations}
         return [by_architecture[a] for a in architectures]
@@ -120,7 +139,12 @@ class Assessor:
         known = self.measure_on_device(networks)
         rounds = [self.evaluator.measure_alone(networks) for _ in range(TIMINGS)]
         evaluations, metrics = [], []
-        for architecture, other, *measured in zip(networks, known, *rounds, strict=True):
+        failures: dict[Architecture, str] = {}
+        for architecture, other, *each_round in zip(networks, known, *rounds, strict=True):
+            measured = [m for m in each_round if not isinstance(m, Failure)]
+            if isinstance(other, Failure) or len(measured) < len(each_round):
+                failures[architecture] = next(m.reason for m in (other, *each_round) if isinstance(m, Failure))
+                continue
             merged = {key: statistics.median(m[key] for m in measured) for key in measured[0]}
             costs = [errors[architecture]]
             for objective in self.problem.objectives[1:]:
@@ -132,6 +156,7 @@ class Assessor:
             evaluations.append(self.evaluation(architecture, tuple(costs)))
             metrics.append(merged)
         self.recorder.evaluated(evaluations, metrics, step=self.evaluator.step, stage=self.stage.index, kind=records.TIMED)
+        self._note(failures, records.TIMED)
         self.spending.timing += self.spending.seconds - before
 
     def _best(self, limit: int) -> list[Architecture]:
@@ -155,32 +180,75 @@ class Assessor:
         return chosen
 
     def _evaluate(self, architectures: Sequence[Architecture], kind: str) -> list[Evaluation]:
-        if not architectures:
-            return []
-        if kind == records.VALIDATION:
-            measured = self.evaluator.measure(architectures)
-        else:
-            measured = self.evaluator.measure_on_batch(architectures, self.evaluator.step)
-        return self._record(architectures, measured, kind)
+        untried = [a for a in architectures if a not in self.failures]
+        measured: Sequence[Measured] = []
+        if untried and kind == records.VALIDATION:
+            measured = self.evaluator.measure(untried)
+        elif untried:
+            measured = self.evaluator.measure_on_batch(untried, self.evaluator.step)
+        recorded = {e.architecture: e for e in self._record(untried, measured, kind)}
+        return [recorded.get(a) or self._failed(a) for a in architectures]
 
-    def _record(self, architectures: Sequence[Architecture], measured: Sequence[Metrics], kind: str) -> list[Evaluation]:
-        """Price what was measured, and record it."""
+    def _record(self, architectures: Sequence[Architecture], measured: Sequence[Measured], kind: str) -> list[Evaluation]:
+        """Price what was measured, record it, and return an evaluation of each network, of those that failed, too."""
         _check_accuracies(self.evaluator, measured, len(architectures))
-        on_device = self.measure_on_device(architectures)
-        metrics = [accuracy | device for accuracy, device in zip(measured, on_device, strict=True)]
-        evaluations = [self.price(a, m) for a, m in zip(architectures, metrics, strict=True)]
-        self.recorder.evaluated(evaluations, metrics, step=self.evaluator.step, stage=self.stage.index, kind=kind)
+        trained = {a: m for a, m in zip(architectures, measured, strict=True) if not isinstance(m, Failure)}
+        failures = {a: m.reason for a, m in zip(architectures, measured, strict=True) if isinstance(m, Failure)}
+        metrics: dict[Architecture, Metrics] = {}
+        for architecture, on_device in zip(trained, self.measure_on_device(list(trained)), strict=True):
+            if isinstance(on_device, Failure):
+                failures[architecture] = on_device.reason
+            else:
+                metrics[architecture] = trained[architecture] | on_device
+        evaluations = {a: self.price(a, m) for a, m in metrics.items()}
+        self.recorder.evaluated(
+            list(evaluations.values()), list(metrics.values()), step=self.evaluator.step, stage=self.stage.index, kind=kind
+        )
+        self._note({a: failures[a] for a in architectures if a in failures}, kind)
         if self.judge is not None:
-            self.judge.observe(evaluations, kind=kind, stage=self.stage.index, step=self.evaluator.step)
-        return evaluations
+            self.judge.observe(list(evaluations.values()), kind=kind, stage=self.stage.index, step=self.evaluator.step)
+        return [evaluations.get(a) or self._failed(a) for a in architectures]
+
+    def _note(self, failures: Mapping[Architecture, str], kind: str) -> None:
+        """Record networks that failed. Raises RunError where nothing else has happened so far."""
+        self.recorder.failed(failures, step=self.evaluator.step, stage=self.stage.index, kind=kind)
+        for architecture, reason in failures.items():
+            log.warning("%s failed: %s", self.problem.space.format(architecture), reason)
+            self.failures[architecture] = reason
+            if self.judge is not None:
+                self.judge.fail(architecture)
+        if len(self.failures) >= HOPELESS and not self.recorder.rows[0]:
+            raise RunError(f"all of the first {len(self.failures)} networks failed; {self.last_failure}")
+
+    @property
+    def last_failure(self) -> str:
+        """Name the network that failed last, and say why."""
+        architecture, reason = list(self.failures.items())[-1]
+        skipped = self.evaluator.skipped_steps()
+        advice = f"; {skipped} weight steps were left out as well, so lower training.lr" if skipped else ""
+        return f"the last one was {self.problem.space.format(architecture)}: {reason}{advice}"
+
+    def _failed(self, architecture: Architecture) -> Evaluation:
+        """Return what a searcher is told of a network that failed: the worst error, and that it breaks a limit."""
+        on_device = self._on_device.get(architecture, {})
+        known = {"accuracy": 0.0} | ({} if isinstance(on_device, Failure) else on_device)
+        costs = []
+        for objective, worst in zip(self.problem.objectives, self.worst, strict=True):
+            cost: object = None
+            with suppress(Exception):  # whatever its metrics are, they are not known
+                cost = objective.cost(architecture, known)
+            costs.append(float(cost) if is_finite(cost) else float(worst))  # type: ignore[arg-type]
+        broken = float(pareto.violations([costs], self.problem.limits)[0])
+        return Evaluation(architecture, tuple(costs), 1.0 + broken, failed=True)
 
     def known_costs(self, architecture: Architecture) -> tuple[float, ...] | None:
         """Return the costs after the error of a network that need not be measured; None where it has to be run."""
-        if (self.problem.probes or self.problem.scores) and architecture not in self._on_device:
+        on_device = self._on_device.get(architecture)
+        if isinstance(on_device, Failure) or ((self.problem.probes or self.problem.scores) and on_device is None):
             return None
         costs = []
         for objective in self.problem.objectives[1:]:
-            cost = objective.cost(architecture, self._on_device.get(architecture, {}))
+            cost = objective.cost(architecture, on_device or {})
             check_cost(cost, objective.column, self.problem.space.format(architecture))
             costs.append(float(cost))
         return tuple(costs)
@@ -198,15 +266,29 @@ class Assessor:
 
     def state_dict(self) -> dict[str, Any]:
         """Return plain data for a checkpoint; samples are read back from the records."""
-        return {"probed": [[list(a), m] for a, m in self._on_device.items()]}
+        probed = [[list(a), m] for a, m in self._on_device.items() if not isinstance(m, Failure)]
+        return {"probed": probed, "failed": [[list(a), reason] for a, reason in self.failures.items()]}
 
-    def load_state_dict(self, state: dict[str, Any], stage: Stage) -> list[Evaluation]:
-        """Restore `state` in `stage`, and return all evaluations of the searcher's kind so far."""
+    def load_state_dict(self, state: dict[str, Any], stage: Stage, legs: Sequence[tuple[int, Alone]]) -> list[Evaluation]:
+        """Restore `state`, and return all evaluations of the searcher's kind so far.
+
+        Args:
+            state: As `state_dict` returned it.
+            stage: Stage that the search is in.
+            legs: Number of rows before each leg of the search, and what was trained alone in it.
+        """
+        coming = list(legs)
         self._on_device = {tuple(a): m for a, m in state["probed"]}
+        self.failures = {tuple(a): str(reason) for a, reason in state.get("failed", [])}
+        if self.judge is not None:
+            for failed in self.failures:
+                self.judge.fail(failed)
         self.begin(stage)
         evaluations = []
         # the records have every digit
-        for kind, index, step, architecture, costs in self.recorder.read():
+        for row, (kind, index, step, architecture, costs) in enumerate(self.recorder.read()):
+            while coming and coming[0][0] <= row:
+                self.begin_leg(coming.pop(0)[1])
             evaluation = self.evaluation(architecture, costs)
             if self.judge is not None:
                 self.judge.observe([evaluation], kind=kind, stage=index, step=step)
@@ -214,23 +296,34 @@ class Assessor:
                 evaluations.append(evaluation)
                 if index == stage.index:
                     self.samples.setdefault(architecture, []).append(costs)
+        for _, alone in coming:
+            self.begin_leg(alone)
         return evaluations
+
+    def begin_leg(self, alone: Alone) -> None:
+        """Forget samples that were judged by weights that were trained further since."""
+        self.samples = {}
+        if self.judge is not None:
+            self.judge.begin_leg(alone)
 
 
 def check_cost(cost: object, objective: str, arch: str) -> None:
     """Raise RunError that names the objective unless the cost that it gives a network is a finite number."""
-    if not _is_finite(cost):
+    if not is_finite(cost):
         raise RunError(f"objective {objective} gives {cost!r} for {arch}; a cost must be a finite number")
 
 
 def _check_accuracies(evaluator: Evaluator, measured: Any, networks: int) -> None:
     complete = isinstance(measured, list) and len(measured) == networks
-    if not complete or not all(isinstance(metrics, dict) and _is_finite(metrics.get("accuracy")) for metrics in measured):
+    if not complete or not all(
+        isinstance(m, Failure) or (isinstance(m, dict) and is_finite(m.get("accuracy"))) for m in measured
+    ):
         raise RunError(
             f"{type(evaluator).__name__} measured {str(measured)[:80]} on {networks} networks; it must return a dict "
-            "for each in a list, with a finite `accuracy` in percent"
+            "for each in a list, with a finite `accuracy` in percent, or a paretoray.Failure"
         )
 
 
-def _is_finite(value: object) -> bool:
+def is_finite(value: object) -> bool:
+    """Tell whether a value is a finite number."""
     return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and math.isfinite(value)

@@ -6,27 +6,30 @@ import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from orchestrator.config.plan import SearchPlan
-from orchestrator.errors import RunError, attributed_to
+from orchestrator.errors import InputError, RunError, attributed_to
 from orchestrator.evaluators.base import Evaluator
 from orchestrator.judge.judge import Judge, Verdict
 from orchestrator.machine import Machine, unique
 from orchestrator.search.archive import Archive
 from orchestrator.search.assessor import Assessor
-from orchestrator.search.budget import Spending
+from orchestrator.search.budget import Leg, Spending
 from orchestrator.search.checkpoint import Checkpoints, alone_in
 from orchestrator.search.closing import Closing
 from orchestrator.search.progress import Observer, Progress, Round
 from orchestrator.search.recorder import Recorder
 from orchestrator.search.rounds import checked, rounds
 from orchestrator.search.summary import front_of_search, images_of, write_results
-from searchers import Architecture, Evaluation
+from searchers import Architecture, Evaluation, Searcher
 
 log = logging.getLogger(__name__)
+
+LIMITS = ("epochs", "seconds", "evaluations", "landmarks", "finalists")
+"""Keys of the budget with which a search that has begun may go on."""
 
 
 class Coordinator:
@@ -47,6 +50,8 @@ class Coordinator:
         self.timing, self.timed = timing, False
         self.plan, self.directory, self.evaluator = plan, directory, evaluator
         self.searcher = plan.build_searcher()
+        self.legs = [Leg(plan.budget)]
+        self._planned: tuple[Leg, SearchPlan] | None = None
         self.spending = self._new_spending()
         self.recorder = Recorder(directory, plan.problem, self.spending, plan.seed, str(plan.proxy) if plan.proxy else None)
         # Networks with weights of their own, or just trained, are measured once, on the full validation set.
@@ -82,7 +87,7 @@ class Coordinator:
                     self._restore(state)
             if not self.finished:
                 self.machines = unique([*self.machines, *self.evaluator.machines()])
-            name, limit = self.plan.experiment.searcher.name, self.spending.schedule.rounds
+            name, limit = self.plan.experiment.searcher.name, self.spending.leg.rounds + self.spending.schedule.rounds
             log.info("search with %s in %s, from round %d of %d", name, self.directory, self.spending.rounds, limit)
             saved = time.monotonic()
             told = self.judge.smooth if self.judge is not None and not self.searcher.models_noise else list
@@ -108,7 +113,7 @@ class Coordinator:
             write_results(
                 self.directory, self.plan, self.recorder, self.archive, self.spending, self.evaluator,
                 finished=self.finished, derived=self._derived(), machines=self.machines,
-                front=front,
+                front=front, legs=self.legs,
             )  # fmt: skip
             what = "finished" if self.finished else "stopped, its state saved"
             log.info("search %s: %d evaluations, hypervolume %.4f", what, self.spending.evaluations, self.archive.hypervolume)
@@ -120,9 +125,17 @@ class Coordinator:
         self._record_policy()
         self.searched = self.spending.searched >= 1
         self._follow_stage()
+        if self.searched and 0 < self.evaluator.step <= self.evaluator.skipped_steps():
+            raise RunError(
+                f"not one of {self.evaluator.step} weight steps could be taken (run.log says why); lower training.lr, or "
+                "remove the option that cannot be trained"
+            )
         if self.searched and not self.recorder.rows[0]:
+            if self.assessor.failures:
+                count = len(self.assessor.failures)
+                raise RunError(f"all {count} networks that the budget paid for failed; {self.assessor.last_failure}")
             raise RunError(f"the budget ended before anything was measured; raise {self.spending.limit}")
-        self.finished = self.searched and (self.closing is None or not self.plan.alone.epochs)
+        self.finished = self.searched and (self.closing is None or not self._leg_plan.alone.epochs)
 
     def _close(self) -> list[Evaluation]:
         """Train the next networks alone; the search is finished once there are none left."""
@@ -131,8 +144,16 @@ class Coordinator:
         self.finished = not evaluations
         return evaluations
 
+    @property
+    def _leg_plan(self) -> SearchPlan:
+        """The search with the budget of its present leg."""
+        if self._planned is None or self._planned[0] is not self.legs[-1]:
+            self._planned = self.legs[-1], _of_leg(self.plan, self.legs[-1])
+        return self._planned[1]
+
     def _new_spending(self) -> Spending:
-        return Spending(self.plan.budget, self.plan.schedule, self.plan.alone.epochs / self.plan.budget.epochs)
+        leg, plan = self.legs[-1], self._leg_plan
+        return Spending(leg, plan.schedule, plan.alone.epochs / leg.budget.epochs)
 
     def progress(self) -> Progress:
         """Return the state of the search for those who watch it."""
@@ -142,28 +163,31 @@ class Coordinator:
             "weights only"
             if warming_up
             else "training networks alone"
-            if self.searched and self.plan.alone.epochs
+            if self.searched and self._leg_plan.alone.epochs
             else "searching"
         )
         return Progress(
             stage=stage.index,
             phase=phase,
             round=self.spending.rounds,
-            rounds=self.spending.schedule.rounds,
+            rounds=self.spending.leg.rounds + self.spending.schedule.rounds,
             evaluations=self.spending.evaluations,
             best_error=min((e.costs[0] for e in self.archive.front), default=None),
             judged_on=("the validation set" if self.assessor.full else "one batch") + " of the proxy" * bool(self.plan.proxy),
             hypervolume=self.archive.hypervolume,
+            failed=len(self.assessor.failures),
             fraction=1.0 if self.finished else self.spending.fraction,
             seconds=self.spending.seconds,
             machines=self.machines,
         )
 
     def _start(self) -> None:
+        self.legs = [Leg(self.plan.budget)]
         self.spending = self.recorder.spending = self.assessor.spending = self._new_spending()
         self.recorder.start()
         self._build()
-        self.archive = Archive(self.assessor.reference())
+        self.assessor.worst = self.assessor.reference()
+        self.archive = Archive(self.assessor.worst)
 
     def _build(self) -> None:
         """Make fresh weights for the searcher's stage."""
@@ -196,7 +220,7 @@ class Coordinator:
 
     def _time_again(self, front: Sequence[Verdict]) -> None:
         """Time the members of the front again, now that nothing else of the search runs, and save that it is done."""
-        members = front_of_search(self.plan, self.recorder, front)
+        members = front_of_search(self.plan, self.recorder, front, timed=False)
         errors = zip(members["arch"], members[self.recorder.columns[0]], strict=True)
         self.assessor.time_again({self.plan.problem.space.parse(str(arch)): float(error) for arch, error in errors})
         self.timed = True
@@ -221,6 +245,7 @@ class Coordinator:
             "judge": None if self.judge is None else self.judge.state_dict(),
             "closing": None if self.closing is None else self.closing.state_dict(),
             "timed": self.timed,
+            "legs": [leg.to_data() for leg in self.legs],
             "reference": list(self.archive.reference),
             "rows": self.recorder.rows,
             "machines": self.machines,
@@ -237,13 +262,58 @@ class Coordinator:
         # A search that ended before there was such a timing stays as it is.
         self.timed = state.get("timed", self.finished)
         self.machines = state.get("machines", [])
+        self.legs = _legs_of(self.plan, state)
+        self.spending = self.recorder.spending = self.assessor.spending = self._new_spending()
         self.spending.load_state_dict(state)
         self.recorder.resume(*state["rows"])
+        self.assessor.worst = state["reference"]
         self.archive = Archive(state["reference"])
-        self.archive.add(self.assessor.load_state_dict(state, self.searcher.stage))
+        legs = [(leg.rows, _of_leg(self.plan, leg).alone) for leg in self.legs]
+        self.archive.add(self.assessor.load_state_dict(state, self.searcher.stage, legs))
         if self.judge is not None and self.closing is not None:
             self.judge.load_state_dict(state["judge"], self.searcher.stage)
+            self.closing.begin(legs[-1][1])
             self.closing.load_state_dict(state["closing"])
+        if "budget" in state["made_by"] and state["made_by"] != identity(self.plan):
+            self._change(state)
+            self.checkpoints.save(self.state_dict())
+
+    def _change(self, state: dict[str, Any]) -> None:
+        """Go on with another budget, or another number of members of the front, than the checkpoint was made with."""
+        if not has_another_budget(self.plan, state):
+            self.timed = self.timed and state["made_by"]["front"] == identity(self.plan)["front"]
+            return
+        self.timed = False
+        if not needs_another_leg(self.plan, state):
+            leg = self.legs.pop()
+            seconds, evaluations = self.plan.budget.seconds, self.plan.budget.evaluations
+            seconds = None if seconds is None else seconds - leg.seconds
+            evaluations = None if evaluations is None else evaluations - leg.evaluations
+            self.legs.append(replace(leg, budget=replace(leg.budget, seconds=seconds, evaluations=evaluations)))
+            self.spending.leg, self.spending.budget = self.legs[-1], self.legs[-1].budget
+            return
+        self.legs.append(self.spending.next_leg(self.plan.budget, self.recorder.rows[0]))
+        before, self.spending = self.spending.state_dict(), self._new_spending()
+        self.recorder.spending = self.assessor.spending = self.spending
+        self.spending.load_state_dict(before)
+        rounds, alone = self.spending.schedule.rounds, self._leg_plan.alone
+        _extend(self.searcher, self.plan, rounds)
+        self.evaluator.extend(rounds * self.plan.budget.interval)
+        self.assessor.begin_leg(alone)
+        if self.closing is not None:
+            self.closing.begin(alone)
+        self.assessor.stage, self._stage_began = self.searcher.stage, self.spending.rounds
+        self.finished = self.searched = False
+        log.info("leg %d of the search, of %d rounds", len(self.legs), rounds)
+
+
+def _of_leg(plan: SearchPlan, leg: Leg) -> SearchPlan:
+    return plan if leg.budget == plan.budget else plan.varied(budget=leg.budget)
+
+
+def _legs_of(plan: SearchPlan, state: dict[str, Any]) -> list[Leg]:
+    """Read the legs of a search; a checkpoint from before there were any is of one."""
+    return [Leg.from_data(leg) for leg in state["legs"]] if "legs" in state else [Leg(plan.budget)]
 
 
 @contextmanager
@@ -268,20 +338,81 @@ def identity(plan: SearchPlan) -> dict[str, Any]:
     for objective in plain["objectives"].values():
         objective.pop("file", None)  # its place does not matter
     same = {name: plain[name] for name in (*sections, "proxy") if name in plain}
+    same["budget"] = {key: getattr(plan.budget, key) for key in LIMITS}
     return same | {"images": images_of(plan), "schedule": schedule}
+
+
+def _without_size(made_by: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what may change in a search that has begun."""
+    schedule = {key: value for key, value in made_by["schedule"].items() if key not in ("rounds", "alone")}
+    front = {key: value for key, value in made_by["front"].items() if key != "members"}
+    return made_by | {"schedule": schedule, "front": front}
+
+
+def has_another_budget(plan: SearchPlan, state: dict[str, Any]) -> bool:
+    """Tell whether a plan may spend more, or less, than the search of a checkpoint was to."""
+    return bool({key: getattr(plan.budget, key) for key in LIMITS} != state["made_by"]["budget"])
+
+
+def needs_another_leg(plan: SearchPlan, state: dict[str, Any]) -> bool:
+    """Tell whether another budget is planned anew, rather than as a later or earlier end of the same schedule."""
+    planned = ("epochs", "landmarks", "finalists")
+    same = all(getattr(plan.budget, key) == state["made_by"]["budget"][key] for key in planned)
+    return not same or bool(state["searched"])
+
+
+def check_change(plan: SearchPlan, directory: Path) -> None:
+    """Raise InputError unless the search in `directory` can go on with the plan's budget.
+
+    Raises:
+        RunError: For a damaged checkpoint, or one of another experiment.
+    """
+    state = Checkpoints(directory / "checkpoints").load()
+    if state is None:
+        return
+    check_identity(plan, state)
+    if "budget" not in state["made_by"]:
+        raise InputError(f"{directory} was made by an earlier version, which kept no budget to go on from; start a new search")
+    if not has_another_budget(plan, state):
+        return
+    leg = _legs_of(plan, state)[-1]
+    old = _of_leg(plan, leg)
+    spending = Spending(leg, old.schedule, old.alone.epochs / leg.budget.epochs)
+    spending.load_state_dict(state)
+    if not needs_another_leg(plan, state):
+        spending.rest_of(plan.budget)
+        return
+    rest = spending.next_leg(plan.budget, 0).budget
+    _extend(plan.build_searcher(), plan, plan.varied(budget=rest).schedule.rounds)
+
+
+def _extend(searcher: Searcher, plan: SearchPlan, rounds: int) -> None:
+    try:
+        searcher.extend(rounds)
+    except ValueError as error:
+        name = plan.experiment.searcher.name
+        raise InputError(f"searcher.name = {name!r}: {error}; start a new search with the larger budget") from error
 
 
 def is_complete(plan: SearchPlan, directory: Path) -> bool:
     """Tell whether the checkpoint in `directory` is of this very search, finished. Raises RunError for a damaged one."""
     state = Checkpoints(directory / "checkpoints").load()
-    return state is not None and state["finished"] and state["made_by"] == identity(plan)
+    if state is None or not state["finished"]:
+        return False
+    now = identity(plan)
+    if "budget" not in state["made_by"]:  # of an earlier version
+        del now["budget"]
+    return bool(state["made_by"] == now)
 
 
 def check_identity(plan: SearchPlan, state: dict[str, Any]) -> None:
-    """Raise RunError for a checkpoint of another experiment, or of other data."""
-    now = identity(plan)
-    for name in {"proxy": None} | state["made_by"]:
-        saved, current = state["made_by"].get(name), now.get(name)
+    """Raise RunError for a checkpoint of another experiment, or of other data; the budget and the front's size may differ."""
+    now, before = identity(plan), dict(state["made_by"])
+    if "budget" in before:  # an earlier version kept none, and could not go on with another
+        del before["budget"]
+        now, before = _without_size(now), _without_size(before)
+    for name in {"proxy": None} | before:
+        saved, current = before.get(name), now.get(name)
         if isinstance(saved, dict) and isinstance(current, dict):  # a newer setting had no other value then
             current = {key: value for key, value in current.items() if key in saved}
         if saved != current:

@@ -22,6 +22,7 @@ class Progress:
         best_error: Lowest error so far, in percent; None before the first measurement.
         judged_on: Images that it was measured on, in words.
         hypervolume: Hypervolume of the front so far.
+        failed: Networks so far that could not be trained, measured or run.
         fraction: Share of the budget that is spent, in 0..1.
         seconds: Seconds of search so far.
         machines: Kinds of machines that took part so far, each once.
@@ -38,6 +39,7 @@ class Progress:
     fraction: float
     seconds: float
     machines: Sequence[Machine] = ()
+    failed: int = 0
 
     @property
     def seconds_left(self) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from searchers import Architecture, Evaluation
 
 
 class Recorder:
-    """Writes `evaluations.csv` and `policy.csv` of a run directory.
+    """Writes `evaluations.csv`, `policy.csv` and, once a network has failed, `failures.csv` of a run directory.
 
     Args:
         directory: The run directory.
@@ -30,6 +30,8 @@ class Recorder:
         self.problem, self.spending, self.seed = problem, spending, seed
         self.proxied = {} if proxy is None else {"proxy": proxy}
         self.evaluations_path, self.policy_path = directory / records.EVALUATIONS, directory / records.POLICY
+        self.failures_path = directory / records.FAILURES
+        self._failures: records.Table | None = None  # a file that most runs never have
         self.columns = problem.columns
         self.spreads = [o.spread for o in problem.objectives if o.spread is not None]
         self._policy_columns = ["step", "stage", *(f"{c.name}/{o}" for c in problem.space.choices for o in c.options)]
@@ -38,24 +40,29 @@ class Recorder:
         """Begin empty tables; evaluations that no checkpoint knows of are kept beside them."""
         if self.evaluations_path.exists() and self.evaluations_path.read_text().count("\n") > 1:
             os.replace(self.evaluations_path, self.evaluations_path.with_name("evaluations-without-checkpoint.csv"))
-        self._open(0, 0)
+        self._open(0, 0, 0)
 
-    def resume(self, evaluations: int, policy: int) -> None:
+    def resume(self, evaluations: int, policy: int, failures: int = 0) -> None:
         """Truncate the tables to the rows that a checkpoint knows of. Raises RunError where they have fewer."""
         try:
-            self._open(evaluations, policy)
+            self._open(evaluations, policy, failures)
         except (OSError, ValueError) as error:
             raise RunError(f"the records do not fit the checkpoint: {error}") from error
 
-    def _open(self, evaluations: int, policy: int) -> None:
+    def _open(self, evaluations: int, policy: int, failures: int) -> None:
         columns = records.evaluation_columns(self.columns, self.spreads, list(self.proxied))
         self._evaluations = records.Table(self.evaluations_path, columns, evaluations)
         self._policy = records.Table(self.policy_path, self._policy_columns, policy)
+        self._failures = None
+        if failures:
+            self._failures = records.Table(self.failures_path, records.FAILURE_COLUMNS, failures)
+        else:
+            self.failures_path.unlink(missing_ok=True)
 
     @property
     def rows(self) -> list[int]:
-        """Number of rows of each of the two tables."""
-        return [self._evaluations.rows, self._policy.rows]
+        """Number of rows of each of the tables: evaluations, policy and failures."""
+        return [self._evaluations.rows, self._policy.rows, self._failures.rows if self._failures else 0]
 
     def evaluated(
         self, evaluations: Sequence[Evaluation], metrics: Sequence[Metrics], *, step: int, stage: int, kind: str
@@ -78,6 +85,27 @@ class Recorder:
         with writing(self.evaluations_path):
             self._evaluations.append(rows)
 
+    def failed(self, failures: Mapping[Architecture, str], *, step: int, stage: int, kind: str) -> None:
+        """Append a row per network that failed, with the reason. Raises RunError where the disk is full."""
+        if not failures:
+            return
+        rows = [
+            {
+                "seed": self.seed,
+                "step": step,
+                "stage": stage,
+                "kind": kind,
+                "arch": self.problem.space.format(architecture),
+                records.REASON: reason,
+                "seconds": round(self.spending.seconds, 3),
+            }
+            for architecture, reason in failures.items()
+        ]
+        with writing(self.failures_path):
+            if self._failures is None:
+                self._failures = records.Table(self.failures_path, records.FAILURE_COLUMNS)
+            self._failures.append(rows)
+
     def policy(self, probabilities: Sequence[Sequence[float]], *, step: int, stage: int) -> None:
         """Append a row with the probability of every option. Raises RunError where the disk is full."""
         values = [step, stage, *(round(p, 6) for row in probabilities for p in row)]
@@ -88,6 +116,8 @@ class Recorder:
         """Flush all rows to the disk."""
         self._evaluations.sync()
         self._policy.sync()
+        if self._failures is not None:
+            self._failures.sync()
 
     def read(self) -> Iterator[tuple[str, int, int, Architecture, tuple[float, ...]]]:
         """Read back kind, stage, step, architecture and costs of every evaluation. Raises RunError for a damaged table."""

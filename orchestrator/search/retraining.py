@@ -5,20 +5,25 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from analysis.files import replacing, write_text
 from orchestrator.config.plan import SearchPlan
 from orchestrator.config.settings import Proxy
+from orchestrator.evaluators.base import Failure, attempt
 from orchestrator.evaluators.training import fit, portable, retrain, wrong
 from orchestrator.machine import machine
 
 log = logging.getLogger(__name__)
+
+FAILURE = "failure"
+"""Key of the reason in the result of a training that failed."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,7 @@ class Member:
             be; None for the target, all images but those of the test part, and a test on these.
         epochs: Passes over the images; None for those of the plan.
         seed: Of the training; None for the plan's.
+        settings: Settings under which a failure counts as the outcome, and is not tried again; None for any.
     """
 
     arch: str
@@ -41,6 +47,7 @@ class Member:
     at: Proxy | None = None
     epochs: int | None = None
     seed: int | None = None
+    settings: Mapping[str, Any] | None = None
 
     @property
     def name(self) -> str:
@@ -51,9 +58,21 @@ class Member:
     def done(self) -> bool:
         """Tell whether the result is there, of this very network."""
         try:
-            return bool(json.loads(self.result.read_text())["arch"] == self.arch)
-        except (OSError, ValueError, KeyError):
+            result = json.loads(self.result.read_text())
+            same = bool(result["arch"] == self.arch)
+            return same and (FAILURE not in result or self.settings in (None, result["settings"]))
+        except (OSError, ValueError, KeyError, TypeError):
             return False
+
+    @property
+    def failed(self) -> bool:
+        """Tell whether the result is that the training failed."""
+        return self.done and FAILURE in json.loads(self.result.read_text())
+
+
+def settings_of(plan: SearchPlan) -> dict[str, Any]:
+    """Settings of the plan that decide whether a training fails."""
+    return {key: value for key, value in asdict(plan.retraining).items() if key != "members"} | {"seed": plan.seed}
 
 
 def retrain_member(plan: SearchPlan, member: Member, progress: Callable[[float], None]) -> None:
@@ -63,7 +82,25 @@ def retrain_member(plan: SearchPlan, member: Member, progress: Callable[[float],
         plan: Settings of the training, data, and the space of the network.
         member: The network.
         progress: Called after every epoch with the share of the training that is over.
+
+    Raises:
+        NetworkFailed: Where its loss or its scores are not finite.
     """
+    _keep(member, *_trained(plan, member, progress))
+
+
+def try_member(plan: SearchPlan, member: Member, progress: Callable[[float], None]) -> None:
+    """Train one network as `retrain_member` does; where the network fails, the reason is written as its result."""
+    outcome = attempt(lambda: _trained(plan, member, progress))
+    if not isinstance(outcome, Failure):
+        _keep(member, *outcome)
+        return
+    log.warning("training %s from scratch failed: %s", member.arch, outcome.reason)
+    _write(member, {"arch": member.arch, FAILURE: outcome.reason, "settings": settings_of(plan)})
+
+
+def _trained(plan: SearchPlan, member: Member, progress: Callable[[float], None]) -> tuple[nn.Module, dict[str, Any], str]:
+    """Train and test a network, and return it, its result, and that in words."""
     problem = plan.problem if member.at is None else plan.problem.at(member.at)
     architecture = problem.space.parse(member.arch)
     network = problem.space.network(architecture)
@@ -92,11 +129,19 @@ def retrain_member(plan: SearchPlan, member: Member, progress: Callable[[float],
         seconds = time.process_time() - used if device == "cpu" else time.monotonic() - began
         result = {"accuracy": 100.0 * (1 - share), "train_loss": loss, "seconds": seconds}
         said = "accuracy {accuracy:.2f} % at " + str(member.at)
-    if member.weights is not None:
-        with replacing(member.weights) as temporary:
-            torch.save(portable(network), temporary)
     line: dict[str, Any] = {"arch": member.arch, **result, "retrain_seconds": round(time.monotonic() - began, 1)}
     line |= {"retrain_epochs": settings.epochs, "retrain_seed": plan.seed, "test_images": len(plan.problem.data.test)}
     line["machine"] = machine(plan.workers.device)
-    write_text(member.result, json.dumps(line) + "\n")
-    log.info("trained %s from scratch: %s", member.arch, said.format(**result))
+    return network, line, said.format(**result)
+
+
+def _keep(member: Member, network: nn.Module, result: dict[str, Any], said: str) -> None:
+    if member.weights is not None:
+        with replacing(member.weights) as temporary:
+            torch.save(portable(network), temporary)
+    _write(member, result)
+    log.info("trained %s from scratch: %s", member.arch, said)
+
+
+def _write(member: Member, result: dict[str, Any]) -> None:
+    write_text(member.result, json.dumps(result) + "\n")

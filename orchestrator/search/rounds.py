@@ -68,8 +68,9 @@ def _descended(
             mixture = searcher.relax()
             if mixture is not None:
                 _check_mixtures(searcher, "relax", [mixture])
-                loss, cotangents = evaluator.differentiate(mixture, evaluator.step, searcher.unrolled)
-                searcher.descend(loss, cotangents)
+                gradient = evaluator.differentiate(mixture, evaluator.step, searcher.unrolled)
+                if gradient is not None:
+                    searcher.descend(*gradient)
             evaluator.train(mixtures_of(searcher, 1))
         yield assess(proposals_of(searcher, room()))
 

@@ -21,7 +21,7 @@ from orchestrator.evaluators.base import Evaluator
 from orchestrator.judge.judge import Verdict
 from orchestrator.machine import Machine, processor
 from orchestrator.search.archive import Archive
-from orchestrator.search.budget import Spending
+from orchestrator.search.budget import Leg, Spending
 from orchestrator.search.recorder import Recorder, writing
 from searchers import Architecture
 
@@ -38,6 +38,7 @@ def write_results(
     front: Sequence[Verdict],
     derived: list[Architecture],
     machines: list[Machine],
+    legs: Sequence[Leg],
 ) -> None:
     """Write front.csv and summary.json; neither, where nothing has been measured yet.
 
@@ -52,6 +53,7 @@ def write_results(
         front: The judge's choice; empty for the non-dominated networks by their own measurements.
         derived: What the method itself returns.
         machines: Kinds of machines that took part.
+        legs: Parts of the search that were planned at once, more than one where its budget was raised.
 
     Raises:
         RunError: Where the disk is full.
@@ -73,12 +75,14 @@ def write_results(
         "limits": {c: limit for c, limit in zip(columns, problem.limits, strict=True) if limit is not None},
         "targets": {c: g.target for c, g in zip(columns, problem.goals, strict=True) if g.target is not None},
         "spreads": {o.column: o.spread for o in problem.objectives if o.spread is not None},
-        "timed_again": bool((table["kind"] == records.TIMED).any()),
+        "timed_again": not records.timings(table).empty,
         "warnings": problem.warnings,
+        "failed": len(records.read_failures(recorder.failures_path)),
         "derived": [problem.space.format(a) for a in derived],
         "spent": _spent(plan, table, spending, evaluator),
         "data": images_of(plan),
         "seed": plan.seed,
+        **({"raised_after": [{"epochs": g.epochs, "rounds": g.rounds} for g in legs[1:]]} if len(legs) > 1 else {}),
         "workers": asdict(plan.workers),
         "machines": machines,
         "hardware": {"cpu": processor(), "cores": os.cpu_count(), "system": platform.platform()},
@@ -90,7 +94,7 @@ def write_results(
         write_text(directory / records.SUMMARY, json.dumps(summary, indent=2) + "\n")
 
 
-def front_of_search(plan: SearchPlan, recorder: Recorder, front: Sequence[Verdict]) -> pd.DataFrame:
+def front_of_search(plan: SearchPlan, recorder: Recorder, front: Sequence[Verdict], *, timed: bool = True) -> pd.DataFrame:
     """Return a row of evaluations.csv per member of the front, with costs that were timed again where they were.
 
     Members of a judged front may be dominated in expectation, but not by more than the noise once they are timed again.
@@ -99,20 +103,25 @@ def front_of_search(plan: SearchPlan, recorder: Recorder, front: Sequence[Verdic
         plan: The search.
         recorder: Its tables.
         front: The judge's choice; empty for the non-dominated networks by their own measurements.
+        timed: Whether timings after the search count; otherwise costs are those from the search.
     """
     columns, spreads, limits = recorder.columns, recorder.spreads, plan.problem.limits
     table = records.read(recorder.evaluations_path, columns)
+    # What could be measured once, and failed in a longer training or on the device, is not returned.
+    table = table[~table["arch"].isin(records.read_failures(recorder.failures_path)["arch"])]
+    if not timed:
+        table = table[table["kind"] != records.TIMED]
     if not front:
         return records.front_of(table, columns, limits, spreads)
     judged = _judged(plan, table[table["kind"] != records.TIMED], front)
-    if not (table["kind"] == records.TIMED).any():
+    if records.timings(table).empty:
         return judged
-    timed = records.timed_again(judged, table, [*columns[1:], *spreads])
-    timed = timed[pareto.violations(timed[columns].to_numpy(), limits) <= 0].reset_index(drop=True)
-    noise = [timed[o.spread] if o.spread else pd.Series(0.0, timed.index) for o in plan.problem.objectives]
-    noise[0] = records.margins(timed, columns[0])
-    beaten = members.beaten(timed[columns].to_numpy(dtype=float), np.stack(noise, axis=1))
-    return timed[~beaten].reset_index(drop=True)
+    again = records.timed_again(judged, table, [*columns[1:], *spreads])
+    again = again[pareto.violations(again[columns].to_numpy(), limits) <= 0].reset_index(drop=True)
+    noise = [again[o.spread] if o.spread else pd.Series(0.0, again.index) for o in plan.problem.objectives]
+    noise[0] = records.margins(again, columns[0])
+    beaten = members.beaten(again[columns].to_numpy(dtype=float), np.stack(noise, axis=1))
+    return again[~beaten].reset_index(drop=True)
 
 
 def _judged(plan: SearchPlan, table: pd.DataFrame, front: Sequence[Verdict]) -> pd.DataFrame:
@@ -148,6 +157,7 @@ def _spent(plan: SearchPlan, table: pd.DataFrame, spending: Spending, evaluator:
     return {
         "rounds": spending.rounds,
         "weight_steps": evaluator.step,
+        "weight_steps_skipped": evaluator.skipped_steps(),
         "images_trained_on": evaluator.step * images["batch"] + spending.trained_alone * images["train"],
         "images_judged_on": batch * on_batches + judged * on_all,
         "evaluations": spending.evaluations,

@@ -11,7 +11,7 @@ import pandas as pd
 
 from analysis import records
 from analysis.files import write_text
-from analysis.trust import FRONT, RANDOM, Skips, ranking_quality
+from analysis.trust import FRONT, RANDOM, SUFFIX, Skips, ranking_quality
 from orchestrator.errors import InputError
 from orchestrator.evaluators.tabular import TabularBenchmark
 from orchestrator.trust.weights import SharedWeights, Show
@@ -75,9 +75,11 @@ def assess(
     found = measured.assign(true=true + [truth.values.get(a, np.nan) for a in front])
     if scores is not None:
         found = found.join(scores, on="arch")
-    records.write(found, weights.directory / records.TRUST)
     skips = Skips.of(weights.space.skips, weights.space.none_option)
     shares = dict(zip(found["arch"], skips.shares([*random, *front]), strict=True)) if skips.skip.any() else {}
+    # Networks that fail with these weights have nothing to be ranked by.
+    found = found.dropna(subset=[column for column in measured if str(column).endswith(SUFFIX)]).reset_index(drop=True)
+    records.write(found, weights.directory / records.TRUST)
     facts = {
         "truth": truth.title,
         "unit": truth.unit,

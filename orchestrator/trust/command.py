@@ -9,13 +9,14 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from rich.console import Console
 
 from analysis import records
 from analysis.trust_section import findings, warnings
 from orchestrator.cluster.connection import cluster
 from orchestrator.config.plan import SearchPlan
-from orchestrator.errors import InputError
+from orchestrator.errors import InputError, RunError
 from orchestrator.evaluators.columns import modes_of_options
 from orchestrator.evaluators.tabular import TabularBenchmark
 from orchestrator.machine import threads
@@ -26,7 +27,7 @@ from orchestrator.runs.report import write_report
 from orchestrator.runs.retraining import retrain_all
 from orchestrator.search.checkpoint import alone_in
 from orchestrator.search.control import stop_file
-from orchestrator.search.retraining import Member
+from orchestrator.search.retraining import FAILURE, Member, settings_of
 from orchestrator.spaces.base import SearchSpace
 from orchestrator.trust.assessment import RETRAINED, TRAINED, Truth, assess, table_truth
 from orchestrator.trust.weights import FOLDER, SharedWeights
@@ -109,11 +110,15 @@ def main(
             values = _retrained(directory, space)
             if jobs:
                 absolute = directory.resolve()  # trials change their working directory
-                wanted = [Member(space.format(a), _result(absolute, space.format(a))) for a in jobs]
+                settings = settings_of(plan)
+                wanted = [Member(space.format(a), _result(absolute, space.format(a)), settings=settings) for a in jobs]
                 with Display(console) as display:
                     results = retrain_all(plan, absolute, wanted, display)
-                errors = zip(results["arch"], results["test_error_percent"], strict=True)
+                results = _without_failures(results, console)
+                errors = zip(results["arch"], results.get("test_error_percent", ()), strict=True)
                 values |= {space.parse(str(arch)): 100.0 - float(error) for arch, error in errors}
+            if len(values) < 2:
+                raise RunError("fewer than two networks could be trained, so nothing can be ranked; lower retrain.lr")
             truth = Truth(RETRAINED, "test accuracy (%)", True, values, trained)
         judged = [a for a in [*random, *front] if a in truth.values]
         with Display(console) as display, threads(plan.workers.cpus):
@@ -122,6 +127,14 @@ def main(
         write_report(plan, directory)
     said = json.loads((directory / records.RANKING_QUALITY).read_text())
     return findings(said), warnings(said)
+
+
+def _without_failures(results: pd.DataFrame, console: Console) -> pd.DataFrame:
+    """Return the trainings that worked, and warn of the others."""
+    failed = results[results[FAILURE].notna()]
+    for arch, reason in zip(failed["arch"], failed[FAILURE], strict=True):
+        console.print(f"warning: {arch} could not be trained: {reason}", highlight=False, markup=False, soft_wrap=True)
+    return results[results[FAILURE].isna()]
 
 
 def _earlier(directory: Path) -> str | None:

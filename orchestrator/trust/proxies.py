@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
@@ -21,7 +22,7 @@ from orchestrator.cluster.connection import cluster
 from orchestrator.config.overrides import read
 from orchestrator.config.plan import SearchPlan
 from orchestrator.config.settings import Proxy
-from orchestrator.errors import InputError
+from orchestrator.errors import InputError, RunError
 from orchestrator.objectives.base import Probe
 from orchestrator.runs.directory import EXPERIMENT, open_run
 from orchestrator.runs.display import Display
@@ -30,7 +31,7 @@ from orchestrator.runs.retraining import retrain_all
 from orchestrator.search.checkpoint import alone_in
 from orchestrator.search.control import stop_file
 from orchestrator.search.logs import logging_to
-from orchestrator.search.retraining import Member
+from orchestrator.search.retraining import FAILURE, Member, settings_of
 from orchestrator.trust.weights import sample
 from searchers import Architecture
 
@@ -142,9 +143,11 @@ def main(
         if run is None:
             screened = [a for level in candidates.values() for a in level]
             console.print(f"{len(screened)} networks of {len(candidates)} levels are screened at {cheapest}", highlight=False)
-            found = trained([(cheapest, a) for a in screened], plan.seed + _SCREENING)["accuracy"].tolist()
-            merit = dict(zip(screened, found, strict=True))
-            candidates = {k: sorted(level, key=lambda a: -merit[a])[:each] for k, level in candidates.items()}
+            results = trained([(cheapest, a) for a in screened], plan.seed + _SCREENING)
+            merit = {a: float(v) for a, v in zip(screened, _accuracies(results), strict=True) if not math.isnan(v)}
+            candidates = {
+                k: sorted((a for a in level if a in merit), key=lambda a: -merit[a])[:each] for k, level in candidates.items()
+            }
         places = [target, *attempts]
         wanted = [(place, a) for place in places for level in candidates.values() for a in level]
         console.print(f"{len(wanted) // len(places)} good networks at the target and {len(attempts)} proxies", highlight=False)
@@ -156,10 +159,17 @@ def main(
             "level": [at_level[a] for _, a in wanted],
             "cost": [_price(plan)(a) for _, a in wanted],
             "proxy": [str(place) for place, _ in wanted],
-            "accuracy": results["accuracy"],
-            "seconds": results["seconds"],
+            "accuracy": _accuracies(results),
+            "seconds": results.get("seconds"),
         }
     )
+    # A network is compared where it could be trained everywhere.
+    incomplete = set(table.loc[table["accuracy"].isna(), "arch"])
+    table = table[~table["arch"].isin(incomplete)].reset_index(drop=True)
+    for arch in sorted(incomplete):
+        console.print(f"warning: {arch} could not be trained everywhere, and is left out", highlight=False, markup=False)
+    if table.empty:
+        raise RunError(f"not one network could be trained, the last one: {results[FAILURE].iloc[-1]}")
     records.write(table, directory / TABLE)
     judged, seconds = judge(table), float(table.loc[table["proxy"] == TARGET, "seconds"].mean())
     said = advice(judged, seconds)
@@ -168,6 +178,11 @@ def main(
     with plots.style(), replacing(directory / PICTURE) as temporary:
         picture(judged, seconds, len(at_level)).figure.savefig(temporary, dpi=150)
     return judged, said
+
+
+def _accuracies(results: pd.DataFrame) -> list[float]:
+    """Accuracies of trainings, NaN for one that failed."""
+    return [float(v) for v in results["accuracy"]] if "accuracy" in results else [math.nan] * len(results)
 
 
 def default(plan: SearchPlan) -> list[Attempt]:
@@ -252,4 +267,4 @@ def _member(plan: SearchPlan, directory: Path, attempt: Attempt, architecture: A
     name = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
     folder = directory / "trainings"
     folder.mkdir(exist_ok=True)
-    return Member(arch, folder / f"{name}.json", at=attempt.proxy, epochs=attempt.epochs, seed=seed)
+    return Member(arch, folder / f"{name}.json", at=attempt.proxy, epochs=attempt.epochs, seed=seed, settings=settings_of(plan))

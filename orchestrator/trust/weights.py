@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -21,6 +22,7 @@ from orchestrator.config.plan import SearchPlan
 from orchestrator.config.settings import Workers
 from orchestrator.data.dataset import Dataset, Part
 from orchestrator.errors import InputError, Interrupted, RunError
+from orchestrator.evaluators.base import Failure
 from orchestrator.evaluators.supernet import Supernet, stage_of
 from orchestrator.evaluators.training_free import SCORES, TrainingFree
 from orchestrator.runs import sweep
@@ -29,6 +31,8 @@ from orchestrator.search.checkpoint import Checkpoints
 from orchestrator.search.coordinator import check_identity
 from orchestrator.spaces.base import LISTED, SearchSpace
 from searchers import Architecture
+
+log = logging.getLogger(__name__)
 
 FOLDER = "trust"
 """Below a run directory: what is measured and trained for this, each kept as soon as it is done."""
@@ -103,7 +107,8 @@ class SharedWeights:
         self, architectures: Sequence[Architecture], images: int | None, show: Show, stop: Callable[[], bool]
     ) -> pd.DataFrame:
         """`arch` and, for each of `statistics`, the inherited accuracy in percent of the whole validation set, or of
-        `images` of it drawn by the seed. What was measured before with these weights is read from the run's folder.
+        `images` of it drawn by the seed; NaN for a network that fails. What was measured before with these weights is read from
+        the run's folder.
 
         Raises Interrupted once `stop` says so; what is measured by then is kept.
         """
@@ -123,7 +128,10 @@ class SharedWeights:
                     raise Interrupted
                 assert supernet is not None
                 part = missing[start : start + _TOGETHER]
-                found = [m["accuracy"] for m in supernet.measure(part)]
+                measured = supernet.measure(part)
+                if failed := [m.reason for m in measured if isinstance(m, Failure)]:
+                    log.warning("%d networks cannot be measured with these weights, the first: %s", len(failed), failed[0])
+                found = [math.nan if isinstance(m, Failure) else m["accuracy"] for m in measured]
                 rows = [[self.checksum, len(data.valid), statistics, names[a], v] for a, v in zip(part, found, strict=True)]
                 pd.DataFrame(rows, columns=_COLUMNS).to_csv(path, mode="a", header=not path.exists(), index=False)
                 known |= {(names[a], statistics): v for a, v in zip(part, found, strict=True)}

@@ -57,12 +57,22 @@ class UniformPaths(Searcher):
         self._known: set[Hashable] = set()
         self._uniform = Categorical(sizes)
         self._generator = torch.Generator().manual_seed(seed)
-        self._stage = Stage(0, self._uniform.options(), rounds, int(warmup * rounds))
-        self._round = 0
+        self._warmup = warmup
+        self._round = self._began = 0
+        self._plan_rounds(rounds)
         self._generation: list[Architecture] = []
         self._queue: list[Architecture] = []
         self._arrived: list[Evaluation] = []
         self._first: list[Architecture] = []
+
+    def _plan_rounds(self, rounds: int) -> None:
+        """Plan the next `rounds` rounds."""
+        self._began = self._round
+        self._stage = Stage(0, self._uniform.options(), rounds, int(self._warmup * rounds))
+
+    def extend(self, rounds: int) -> None:
+        """Go on for so many more rounds; shared weights, whose learning rate starts anew, are trained alone first again."""
+        self._plan_rounds(rounds)
 
     @abstractmethod
     def _propose(self, n: int) -> list[Architecture]:
@@ -84,7 +94,7 @@ class UniformPaths(Searcher):
         return [Mixture.one_hot(a, self.sizes) for a in self._uniform.sample(steps, self._generator)]
 
     def ask(self, n: int) -> list[Architecture]:
-        if self._round <= self._stage.warmup or n < 1:
+        if self._round - self._began <= self._stage.warmup or n < 1:
             return []
         if not self._generation:
             self._generation = self._first if self._first and not self.told else self._propose(self.samples)
@@ -139,6 +149,7 @@ class UniformPaths(Searcher):
     def state_dict(self) -> dict[str, Any]:
         return {
             "round": self._round,
+            "began": [self._began, self._stage.rounds],
             "generation": [list(a) for a in self._generation],
             "queue": [list(a) for a in self._queue],
             "arrived": [e.to_data() for e in self._arrived],
@@ -147,6 +158,9 @@ class UniformPaths(Searcher):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        if "began" in state:
+            self._round, rounds = state["began"]
+            self._plan_rounds(rounds)
         self._round = state["round"]
         self._generation, self._queue = ([tuple(a) for a in state[k]] for k in ("generation", "queue"))
         self._arrived, self.told = ([Evaluation.from_data(e) for e in state[k]] for k in ("arrived", "told"))

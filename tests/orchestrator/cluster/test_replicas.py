@@ -12,6 +12,7 @@ import torch
 from orchestrator.cluster import replicas as replica_module
 from orchestrator.cluster.replicas import Replicas, WorkersLost
 from orchestrator.errors import RunError
+from orchestrator.evaluators.supernet import MOST_SKIPPED
 from orchestrator.search.coordinator import Coordinator
 from searchers import Mixture, Stage
 from tests.helpers import OTHER_KERNELS, chooses_kernels, tiny_plan
@@ -147,6 +148,6 @@ def test_our_own_errors_come_back_from_an_actor() -> None:
     try:
         replicas.build(FULL, 10)
         with pytest.raises(RunError, match=r"lower training\.lr"):
-            replicas.train([Mixture(((0.2,) * 5,) * 6)] * 8)
+            replicas.train([Mixture(((0.2,) * 5,) * 6)] * (MOST_SKIPPED + 8))
     finally:
         replicas.close()

@@ -1,5 +1,6 @@
 """Weights that change in each step, cotangents against finite differences, and resumption."""
 
+import math
 import shutil
 from typing import Any
 
@@ -7,15 +8,18 @@ import numpy as np
 import pytest
 import torch
 
+from orchestrator.config.spaces import make_space
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import InputError, RunError
 from orchestrator.evaluators import supernet as supernets
+from orchestrator.evaluators.base import Failure
 from orchestrator.evaluators.supernet import Supernet
 from orchestrator.objectives.latency import Latency
 from orchestrator.spaces.nas_bench_201 import NasBench201
 from orchestrator.spaces.parts.choice import Weights
 from orchestrator.spaces.parts.depthwise import DepthwiseConv2d
 from searchers import Mixture, Stage
+from tests.failing import OPTIONS as FAILING
 from tests.orchestrator.spaces.small import small
 
 SPACE = NasBench201(channels=4, cells=1, image=(1, 8, 8))
@@ -172,8 +176,71 @@ def test_probing_builds_the_full_network_with_fixed_weights(digits: Dataset) -> 
 
 def test_a_loss_that_explodes_is_an_error_with_advice(digits: Dataset) -> None:
     supernet = made(digits, lr=1e30, clip=1e30)
-    with pytest.raises(RunError, match=r"lower training\.lr"):
-        supernet.train([UNIFORM] * 8)
+    with pytest.raises(RunError, match=rf"^{supernets.MOST_SKIPPED} weight steps in a row .* lower training\.lr \(now 1e"):
+        supernet.train([UNIFORM] * (supernets.MOST_SKIPPED + 8))
+
+
+def failing(digits: Dataset, **keywords: Any) -> Supernet:
+    space = make_space("tests.failing:build", {}, digits.image, len(digits.classes))
+    supernet = Supernet(space, digits, batch=32, **keywords)
+    options = tuple(tuple(range(size)) for size in space.sizes)
+    supernet.build(Stage(0, options, rounds=10), 20)
+    return supernet
+
+
+def one(*architecture: int) -> Mixture:
+    return Mixture.one_hot(architecture, (len(FAILING),) * 2)
+
+
+@pytest.mark.parametrize("option", ["nan", "serving", "hungry"])
+@pytest.mark.parametrize("statistics", ["batch", "running"])
+def test_a_step_that_cannot_be_taken_changes_nothing_and_is_counted(digits: Dataset, option: str, statistics: Any) -> None:
+    supernet, straight = failing(digits, statistics=statistics), failing(digits, statistics=statistics)
+    fine, bad = one(0, 1), one(1, FAILING.index(option))
+    loss = supernet.train([fine, bad, bad])
+    assert loss == straight.train([fine]) and supernet.skipped_steps() == 2 and straight.skipped_steps() == 0
+    trained = dict(straight.model.named_parameters())
+    for name, parameter in supernet.model.named_parameters():
+        assert torch.equal(parameter, trained[name]), name
+    assert all(bool(value.isfinite().all()) for value in supernet.model.state_dict().values())
+    assert math.isnan(supernet.train([bad])) and math.isfinite(supernet.train([fine]))
+    restored = failing(digits, statistics=statistics)
+    restored.load_state_dict(supernet.state_dict())
+    assert restored.skipped_steps() == 3
+
+
+def test_one_network_that_fails_for_a_whole_epoch_does_not_end_a_search_but_many_do(digits: Dataset) -> None:
+    supernet, bad = failing(digits), FAILING.index("serving")
+    supernet.train([one(0, bad)] * (supernets.MOST_SKIPPED + 5))
+    others = [one(i % 2, bad) for i in range(supernets.MOST_SKIPPED + 5)]
+    with pytest.raises(RunError, match=r"in a row .*only for serving \(failing.py, line \d+\).*remove the option"):
+        supernet.train(others)
+
+
+def test_what_a_network_fails_at_is_said_and_the_others_are_measured(digits: Dataset) -> None:
+    supernet = failing(digits, statistics="recalibrated")
+    nan, serving, hungry = (FAILING.index(option) for option in ("nan", "serving", "hungry"))
+    supernet.train([one(0, 1)] * 2)
+    good, bad, again = supernet.measure([(0, 1), (0, nan), (0, 1)])
+    assert good == again and isinstance(bad, Failure) and "not finite" in bad.reason
+    alone = supernet.train_alone([(0, 1), (0, serving), (0, nan), (0, hungry)], 1)
+    assert isinstance(alone[0], dict) and alone[0]["accuracy"] > 0
+    raised, diverged, memory = alone[1:]
+    assert isinstance(raised, Failure) and raised.reason.startswith("ValueError: only for serving (failing.py, line ")
+    assert isinstance(diverged, Failure) and "diverged in epoch 0; lower training.lr" in diverged.reason
+    assert isinstance(memory, Failure) and memory.reason.startswith("MemoryError")
+
+
+def test_a_gradient_that_is_not_finite_is_no_gradient(digits: Dataset) -> None:
+    supernet, nan = failing(digits), FAILING.index("nan")
+    before = weights(supernet)
+    for unrolled in (False, True):
+        assert supernet.differentiate(one(0, nan), 0, unrolled) is None
+    assert supernet.differentiate(one(0, 1), 0) is not None
+    assert all(torch.equal(value, before[name]) for name, value in weights(supernet).items())
+    with pytest.raises(RunError, match="gradients of mixtures in a row"):
+        for _ in range(supernets.MOST_SKIPPED):
+            supernet.differentiate(one(0, nan), 0)
 
 
 @pytest.mark.parametrize("bad", [{"batch": 0}, {"lr": 0.0}, {"skip_dropout": (1.0,)}, {"batch": 1, "world": 2}])

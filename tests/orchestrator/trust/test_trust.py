@@ -235,16 +235,16 @@ def test_nothing_is_measured_twice_and_ctrl_c_keeps_what_is_done(run: Path, monk
 def test_the_truth_may_be_training_from_scratch_which_goes_on(
     run: Path, digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    retrain_member, trained = retraining.retrain_member, []
+    try_member, trained = retraining.try_member, []
     stop_after = 2
 
     def counted(plan: SearchPlan, member: Member, progress: Any) -> None:
         if len(trained) == stop_after:
             raise Interrupted
         trained.append(member.arch)
-        retrain_member(plan, member, progress)
+        try_member(plan, member, progress)
 
-    monkeypatch.setattr(retraining, "retrain_member", counted)
+    monkeypatch.setattr(retraining, "try_member", counted)
     result = call(run, "--networks", 12, "--retrain", 4)
     assert result.exit_code == 130, result.output
     stop_after = 99
