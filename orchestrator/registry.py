@@ -30,8 +30,8 @@ FOLDERS = {"searcher": "searchers", "space": "orchestrator.spaces", "objective":
 """The package that holds a file for each component of a kind."""
 UNNAMED = "object given in Python"
 """The name of data that no file can name."""
-LARGEST, LARGEST_COST, LARGEST_SEED = 1e9, 1e30, 2**63 - 1
-"""The largest number that a setting may be, that an objective's may be, and that a seed may be, as torch takes it."""
+LARGEST, LARGEST_COUNT, LARGEST_SEED = 1e30, 1e9, 2**63 - 1
+"""The largest that a setting may be, within single precision; that a count may be; and that a seed may be, as torch takes it."""
 _FINITE = ConfigDict(allow_inf_nan=False)
 
 
@@ -229,7 +229,6 @@ def keywords(
     values: dict[str, Any] = {}
     for name, parameter in parameters.items():
         if name in given:
-            check_magnitude(given[name], f"{section}.{name}")
             schema: TypeAdapter[Any] = TypeAdapter(hints.get(name, Any), config=_FINITE)
             try:
                 values[name] = schema.validate_python(given[name])
@@ -240,6 +239,7 @@ def keywords(
                     raise InputError(f"{section}.{name} = {given[name]!r}: {in_words(error.errors())}") from error
             if hasattr(values[name], "text") and isinstance(values[name], (int, float)):  # whatever takes anything
                 values[name] = int(values[name]) if isinstance(values[name], int) else float(values[name])
+            check_magnitude(values[name], f"{section}.{name}")
         elif parameter.default is not parameter.empty:
             values[name] = parameter.default
         else:
@@ -253,7 +253,8 @@ def check_magnitude(value: Any, setting: str) -> None:
         for item in value:
             check_magnitude(item, setting)
     elif isinstance(value, (int, float)) and math.isfinite(value):
-        most = LARGEST_SEED if setting.endswith("seed") else LARGEST_COST if setting.startswith("objectives") else LARGEST
+        counted = isinstance(value, int) and not setting.startswith("objectives")
+        most = LARGEST if not counted else LARGEST_SEED if setting.endswith("seed") else LARGEST_COUNT
         if abs(value) > most:
             raise InputError(f"{setting} = {_shown(value)}: no number here is above {most:.3g}; write a smaller one")
 

@@ -15,16 +15,20 @@ class NotANumber(nn.Module):
         return x * float("nan")
 
 
+FEW = 8
+"""Images with which every option runs, as in the try before a search."""
+
+
 class Serving(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        if self.training:
+        if self.training and len(x) > FEW:
             raise ValueError("only for serving\nand more lines")
         return x
 
 
 class Hungry(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        if self.training:
+        if self.training and len(x) > FEW:
             raise MemoryError
         return x
 

@@ -15,6 +15,7 @@ from analysis import records
 from orchestrator.config.plan import SearchPlan
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import InputError
+from orchestrator.runs import origin
 from orchestrator.runs.extension import changed
 from orchestrator.search.coordinator import Coordinator, is_complete
 from tests.fakes import FAKE
@@ -122,6 +123,7 @@ def test_a_method_that_plans_the_whole_search_says_so(tmp_path: Path, name: str)
     directory = tmp_path / "run"
     run(SearchPlan.of(tiny(**settings)), directory)
     (directory / "experiment.toml").write_text(tiny(**settings).to_toml())
+    origin.trust(directory)
     text = (directory / "experiment.toml").read_text()
     assert_refused(call("resume", directory, "budget.epochs=40"), name, "plans the whole search in advance", "new search")
     assert (directory / "experiment.toml").read_text() == text
