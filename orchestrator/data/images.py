@@ -21,7 +21,7 @@ SUFFIXES = frozenset(
     (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".gif", ".bmp", ".ppm", ".pgm", ".pbm", ".pnm")
 )
 """Files that are read, in any case."""
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "GIF", "BMP", "DIB", "PPM")
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "DIB", "PPM")
 """What such a file may hold, whatever its suffix says; Pillow would run other programs for some others."""
 Fit = Literal["squash", "crop", "letterbox"]
 _GREY = ("1", "L", "LA")
@@ -79,7 +79,7 @@ class Form:
     @property
     def luma(self) -> int:
         """The background's grey."""
-        return int(round(float(np.dot(self.colour, _LUMA))))
+        return round(float(np.dot(self.colour, _LUMA)))
 
     @property
     def is_grey(self) -> bool:
@@ -199,11 +199,8 @@ def decode(image: Image.Image, form: Form) -> Decoded:
         behind.alpha_composite(upright.convert("RGBA"))
         upright = behind
     grey = form.channels == 1 or (mode in _GREY and form.is_grey)
-    plain = (
-        upright.convert("L" if grey else "RGB")
-        if mode in ("L", "RGB")
-        else upright.convert("RGB").convert("L" if grey else "RGB")
-    )
+    colour = upright.convert("RGB")
+    plain = colour.convert("L") if grey else colour
     pixels = np.asarray(form.fitted(plain, form.luma if grey else form.colour), dtype=np.uint8)
     return Decoded(pixels.reshape(*pixels.shape[:2], -1), None, "8 bits", 0, 255, facts)
 
@@ -227,11 +224,14 @@ def _lower_bytes(image: Image.Image) -> Image.Image | None:
     raw = arguments if isinstance(arguments, str) else next((a for a in arguments or () if isinstance(a, str)), "")
     if image.mode in _DEEP_GREY or not raw.endswith((";16B", ";16L", ";16N")):
         return None
+    if raw.startswith("LA"):
+        raise ValueError("grey with transparency in 16 bits is not supported; save it with 8 bits, or without transparency")
     name = getattr(image, "filename", "")
     if not name:
         raise ValueError("colours of 16 bits are read from a file only; open it by its path, or return an array")
     little = raw.endswith("L") or (raw.endswith("N") and sys.byteorder == "little")
     other = raw[:-1] + ("B" if little else "L")
+    Image.init()
     lower = Image.open(name, formats=FORMATS)
     swapped = other if isinstance(arguments, str) else tuple(other if a == raw else a for a in arguments)
     lower.tile = [(*t[:3], swapped) for t in lower.tile]  # type: ignore[misc]
@@ -324,6 +324,7 @@ def read(paths: Sequence[Path], form: Form) -> tuple[NDArray[np.uint8], dict[str
             why = str(error) or type(error).__name__
             raise InputError(f"{path} is not a readable image ({why}); repair it or take it away") from error
 
+    Image.init()  # or a format is known only once one of those that are rarer was met
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of notes on images that it cannot read
         warnings.simplefilter("error", Image.DecompressionBombWarning)

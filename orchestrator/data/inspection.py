@@ -61,7 +61,7 @@ def facts(data: Dataset) -> dict[str, str]:
     said["images"] = ", ".join(f"{len(part)} for {name}" for name, part in parts.items())
     said["channels"] = f"{data.image[0]}, of {data.image[1]}x{data.image[2]} pixels (height x width)"
     said["classes"] = str(len(data.classes))
-    order = np.argsort(-sum(counts.values()), kind="stable")  # type: ignore[arg-type]
+    order = np.argsort(-sum(counts.values()), kind="stable")
     width = max(len(name) for name in data.classes)
     half = _SHOWN_CLASSES // 2
     shown = list(order) if len(order) <= _SHOWN_CLASSES else [*order[:half], None, *order[-half:]]

@@ -101,7 +101,7 @@ def folder(
         flip=True,
         crop=size // 8,
         valid=parts.get("valid"),
-        notes={"folder": found.understood, "left out": folders.counted(found)},
+        notes={"parts": found.understood, "left out": folders.counted(found)},
         warnings=found.warnings,
     )
 
