@@ -364,8 +364,8 @@ def _channels_last(shape: tuple[int, ...], source: _Source) -> bool:
     _, a, b, c = shape
     if source.layout is not None:
         return source.layout == "channels-last"
-    first = (a <= _FEW < min(b, c)) or (b == c != a)
-    last = (c <= _FEW < min(a, b)) or (a == b != c)
+    first = a <= _FEW < min(b, c) or (b == c != a and b > _FEW)
+    last = c <= _FEW < min(a, b) or (a == b != c and a > _FEW)
     if first == last:
         raise source.wrong(
             f"returned images of shape {shape}, which does not tell which of {a} and {c} are the channels; expected are "

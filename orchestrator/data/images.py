@@ -154,7 +154,7 @@ class Facts:
     mode: str
     size: tuple[int, int]
     turned: bool
-    several: bool
+    several: bool = False
 
 
 @dataclass(frozen=True)
@@ -178,12 +178,20 @@ class Decoded:
     facts: Facts
 
 
-def decode(image: Image.Image, form: Form) -> Decoded:
-    """Turn an image upright, put it on the background, and give it its form. Raises ValueError where it cannot be used."""
-    several = image.format != "MPO" and bool(getattr(image, "is_animated", False))  # phones save a preview as a second image
-    mode, lower = image.mode, _lower_bytes(image)
+def decode(image: Image.Image, form: Form, path: Path | None = None) -> Decoded:
+    """Turn an image upright, put it on the background, and give it its form.
+
+    Args:
+        image: An image, which need not be loaded.
+        form: The form.
+        path: Its file; None for that of the image.
+
+    Raises:
+        ValueError: For an image that cannot be used.
+    """
+    mode, lower = image.mode, _lower_bytes(image, path)
     upright = _upright(image)
-    facts = Facts(mode, upright.size, upright is not image, several)
+    facts = Facts(mode, upright.size, upright is not image)
     if lower is not None:
         values = np.asarray(upright, dtype=np.float32) * 256 + np.asarray(_upright(lower), dtype=np.float32)
         bands, alpha = (values[..., :3], values[..., 3:] / np.float32(65535)) if values.shape[-1] == 4 else (values, None)
@@ -214,7 +222,7 @@ def _upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _lower_bytes(image: Image.Image) -> Image.Image | None:
+def _lower_bytes(image: Image.Image, path: Path | None) -> Image.Image | None:
     """Return the lower bytes of a colour image of 16 bits, of which Pillow keeps the upper ones; None for any other image.
 
     Pillow names the order of the two bytes when it unpacks pixels: read in the other order, the lower ones are what it keeps.
@@ -226,7 +234,7 @@ def _lower_bytes(image: Image.Image) -> Image.Image | None:
         return None
     if raw.startswith("LA"):
         raise ValueError("grey with transparency in 16 bits is not supported; save it with 8 bits, or without transparency")
-    name = getattr(image, "filename", "")
+    name = path or getattr(image, "filename", "")
     if not name:
         raise ValueError("colours of 16 bits are read from a file only; open it by its path, or return an array")
     little = raw.endswith("L") or (raw.endswith("N") and sys.byteorder == "little")
@@ -234,7 +242,7 @@ def _lower_bytes(image: Image.Image) -> Image.Image | None:
     Image.init()
     lower = Image.open(name, formats=FORMATS)
     swapped = other if isinstance(arguments, str) else tuple(other if a == raw else a for a in arguments)
-    lower.tile = [(*t[:3], swapped) for t in lower.tile]  # type: ignore[misc]
+    lower.tile = [tile._replace(args=swapped) for tile in lower.tile]
     return lower
 
 
@@ -316,8 +324,12 @@ def read(paths: Sequence[Path], form: Form) -> tuple[NDArray[np.uint8], dict[str
 
     def one(path: Path) -> Decoded:
         try:
-            with Image.open(path, formats=FORMATS) as file:
-                return decode(file, form)
+            # As a stream: by its name, Pillow maps a plain TIFF into memory, and confuses the sides of one that lies on its side.
+            with path.open("rb") as stream, Image.open(stream, formats=FORMATS) as file:
+                decoded = decode(file, form, path)
+                # Last, as looking for more images forgets how this one is turned. Phones save a preview as a second one.
+                several = file.format != "MPO" and bool(getattr(file, "is_animated", False))
+                return replace(decoded, facts=replace(decoded.facts, several=several))
         except Image.DecompressionBombWarning as error:
             raise InputError(f"{path} has too many pixels ({error}); make it smaller or take it away") from error
         except Exception as error:  # Pillow's formats raise nearly everything on damaged files

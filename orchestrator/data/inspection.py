@@ -86,9 +86,7 @@ def _looks(data: Dataset) -> list[str]:
     flat = images.reshape(len(images), -1)
     constant = int((flat.max(axis=1) == flat.min(axis=1)).sum())
     if constant:
-        found.append(
-            f"{'all' if constant == len(images) else constant} of {len(images)} images that were looked at are of one colour"
-        )
+        found.append(f"{constant} of {len(images)} images that were looked at are of one colour each")
     if constant < len(images) and float(flat.std(axis=0, dtype=np.float64).mean()) < _ALIKE:
         found.append("all images look nearly the same")
     low, high = np.percentile(flat[:: max(1, len(flat) // 200)], [1, 99])

@@ -230,7 +230,7 @@ def test_a_limit_decodes_no_more_than_it_keeps(tmp_path: Path, monkeypatch: pyte
     fill(tmp_path, "test/a", "test/b", count=2)
     opened = []
     decode = images.decode
-    monkeypatch.setattr(images, "decode", lambda image, form: (opened.append(image.filename), decode(image, form))[1])
+    monkeypatch.setattr(images, "decode", lambda image, form, path: (opened.append(path), decode(image, form))[1])
     data = load(tmp_path, limit=8)
     assert len(opened) == len(set(opened)) == whole(data) == 12
 
