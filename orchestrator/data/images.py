@@ -234,7 +234,7 @@ def _lower_bytes(image: Image.Image, path: Path | None) -> Image.Image | None:
         return None
     if raw.startswith("LA"):
         raise ValueError("grey with transparency in 16 bits is not supported; save it with 8 bits, or without transparency")
-    name = path or getattr(image, "filename", "")
+    name = path or str(getattr(image, "filename", ""))
     if not name:
         raise ValueError("colours of 16 bits are read from a file only; open it by its path, or return an array")
     little = raw.endswith("L") or (raw.endswith("N") and sys.byteorder == "little")
@@ -324,7 +324,7 @@ def read(paths: Sequence[Path], form: Form) -> tuple[NDArray[np.uint8], dict[str
 
     def one(path: Path) -> Decoded:
         try:
-            # As a stream: by its name, Pillow maps a plain TIFF into memory, and confuses the sides of one that lies on its side.
+            # As a stream: by its name, Pillow maps a plain TIFF into memory, and mixes up the sides of one to be turned.
             with path.open("rb") as stream, Image.open(stream, formats=FORMATS) as file:
                 decoded = decode(file, form, path)
                 # Last, as looking for more images forgets how this one is turned. Phones save a preview as a second one.
