@@ -103,7 +103,8 @@ def to_raw(returned: Any, name: str, factory: Callable[..., Any], layout: Layout
     """
     source = _Source(name, factory, layout)
     with theirs(name, factory, ": what it returned"):
-        parts = {part: _part(value, source) for part, value in _parts(returned, source).items()}
+        found = _parts(returned, source)
+        parts = {part: _part(value, source) for part, value in found.items()}
     notes: dict[str, str] = {}
     if "valid" in parts and "test" not in parts:
         parts["test"] = parts.pop("valid")
@@ -111,7 +112,7 @@ def to_raw(returned: Any, name: str, factory: Callable[..., Any], layout: Layout
     pixels = _pixels(parts, source, notes)
     labels, classes = _numbered(parts, source, notes)
     whole = {part: (pixels[part], labels[part]) for part in parts}
-    warnings = tuple(_unsteady(returned, source))
+    warnings = tuple(_unsteady(found["train"], source))
     return Raw(
         *whole["train"], whole.get("test"), classes, flip=False, crop=max(1, pixels["train"].shape[-1] // 8),
         valid=whole.get("valid"), notes=notes, warnings=warnings,
@@ -282,9 +283,8 @@ def _class_names(given: Any) -> Sequence[str] | None:
     return list(names) if named and names is not None else None
 
 
-def _unsteady(returned: Any, source: _Source) -> Iterator[str]:
+def _unsteady(train: Any, source: _Source) -> Iterator[str]:
     """Warn of a dataset whose items differ when they are read again."""
-    train = _parts(returned, source)["train"]
     if isinstance(train, (Mapping, tuple, list)):
         return
     with theirs(source.name, source.factory, ": its item 0"):
