@@ -331,6 +331,29 @@ def bench(settings: tuple[str, ...], **given: Any) -> None:
 
 
 @main.command()
+@click.argument("source", metavar="PATH|module:function|NAME")
+@click.argument("settings", nargs=-1, metavar="[data.KEY=value ...]")
+@click.option("--out", type=click.Path(path_type=Path), help="Draw examples of every class: a PNG, or a folder for one.")
+@_guarded
+def data(source: str, settings: tuple[str, ...], out: Path | None) -> None:
+    """Print how data is understood, and what looks wrong: a folder of images, your own function, or a data set by name.
+
+    \b
+    paretoray data photos data.size=32 --out photos.png
+    paretoray data scans:load data.part=left
+    """
+    from orchestrator.data import inspection, loaders
+
+    images = loaders.load(inspection.source_of(source, settings))
+    for key, value in inspection.facts(images).items():
+        click.echo(f"{key:<11} {value}")
+    for doubt in inspection.doubts_about(images):
+        click.echo(f"{'warning':<11} {doubt}")
+    if out is not None:
+        click.echo(f"{'examples':<11} {inspection.draw(images, out)}")
+
+
+@main.command()
 @click.argument("space", metavar="SPACE|SEARCHER|OBJECTIVE")
 @click.argument("arguments", nargs=-1, metavar="[ARCHITECTURE or published name] [key=value ...]")
 @click.option("--kind", type=click.Choice(["space", "searcher", "objective"]), help="Kind of the name; found by itself.")

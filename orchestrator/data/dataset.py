@@ -7,8 +7,9 @@ transforms draw once per batch; DataLoader workers cost more than small networks
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -24,25 +25,47 @@ _SHARE = 17
 """Stream of chance that draws a share of the images; it is no search's own, so that all searches see the same ones."""
 
 
+class Unread(Protocol):
+    """Images that are read when it is known which ones are used."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, indices: Any, /) -> Self:
+        """Choose some of them; nothing is read yet."""
+
+    def read(self, *others: Self) -> tuple[list[Pixels], dict[str, str]]:
+        """Read these and others, on one scale.
+
+        Returns:
+            Images, (n, channels, height, width), of each; and what there is to say of all by title.
+        """
+
+
 @dataclass(frozen=True)
 class Raw:
     """Images as a loader returns them.
 
     Args:
-        images: Images, (n, channels, height, width) uint8.
+        images: Images, (n, channels, height, width) uint8, or what reads them.
         labels: Labels, (n,) in 0..classes-1.
         test: Images and labels of the official test part, or None to set a share of the images apart.
         classes: Names, in the order of the labels.
         flip: Whether mirrored images show the same class.
-        crop: Pixels by which an image may be shifted.
+        crop: Pixels by which an image may be shifted; None for an eighth of the width.
+        valid: Images and labels of an official validation part, or None to set a share of the images apart.
+        notes: How the data was understood, by title.
+        warnings: What may be wrong with it.
     """
 
-    images: Pixels
+    images: Pixels | Unread
     labels: Labels
-    test: tuple[Pixels, Labels] | None
+    test: tuple[Pixels | Unread, Labels] | None
     classes: tuple[str, ...]
     flip: bool
-    crop: int
+    crop: int | None
+    valid: tuple[Pixels | Unread, Labels] | None = None
+    notes: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,6 +101,8 @@ class Dataset:
         flip: Whether mirrored images show the same class.
         crop: Pixels by which an image may be shifted.
         source: Loader and settings that it came from; None for a dataset that was made in Python.
+        notes: How the data was understood, by title.
+        warnings: What its loader found that may be wrong.
     """
 
     train: Part
@@ -89,6 +114,8 @@ class Dataset:
     flip: bool
     crop: int
     source: Component | None = field(default=None, compare=False)
+    notes: Mapping[str, str] = field(default_factory=dict, compare=False)
+    warnings: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def image(self) -> tuple[int, int, int]:
@@ -187,7 +214,7 @@ class Split:
     """Division of images into parts; the settings that every dataset has.
 
     Args:
-        valid: Share of the training images for architecture decisions.
+        valid: Share of the training images for architecture decisions, where there is no official validation part.
         test: Share that is set apart where there is no official test part.
         limit: Number of training images to use, an equal share of each class and at least two; None for all.
         flip: Whether mirrored images show the same class; None for what the dataset says.
@@ -218,33 +245,59 @@ class Split:
         rng = np.random.default_rng(self.split_seed)
         images, labels = raw.images, raw.labels
         everything = _by_class(labels, len(raw.classes), rng)
+        needed = 1 + (raw.test is None) + (raw.valid is None)
         for name, indices in zip(raw.classes, everything, strict=True):
-            if len(indices) < (2 if raw.test is not None else 3):
-                raise InputError(f"class {name!r} has {len(indices)} images; every part of the data needs at least one")
+            if len(indices) < needed:
+                count = "1 image" if len(indices) == 1 else f"{len(indices)} images"
+                raise InputError(
+                    f"class {name!r} has {count}; every part of the data needs at least one, so {needed} here: add "
+                    "some, or take the class away"
+                )
         if raw.test is None:
-            cuts = [min(len(c) - 2, max(1, round(len(c) * self.test))) for c in everything]
+            cuts = [min(len(c) - needed + 1, max(1, round(len(c) * self.test))) for c in everything]
             held = np.concatenate([c[:cut] for c, cut in zip(everything, cuts, strict=True)])
-            test_images, test_labels = images[held], labels[held]
+            test = (images[held], labels[held])
             everything = [c[cut:] for c, cut in zip(everything, cuts, strict=True)]
         else:
-            test_images, test_labels = raw.test
-        if self.limit is not None:
-            everything = [c[: max(2, self.limit // len(everything))] for c in everything]
-        cuts = [min(len(c) - 1, max(1, round(len(c) * self.valid))) for c in everything]
+            test = raw.test
+        if raw.valid is None:
+            if self.limit is not None:
+                everything = [c[: max(2, self.limit // len(everything))] for c in everything]
+            cuts = [min(len(c) - 1, max(1, round(len(c) * self.valid))) for c in everything]
+            deciding = [c[:cut] for c, cut in zip(everything, cuts, strict=True)]
+            everything = [c[cut:] for c, cut in zip(everything, cuts, strict=True)]
+            valid_images, valid_labels = images, labels
+        else:
+            valid_images, valid_labels = raw.valid
+            deciding = _by_class(valid_labels, len(raw.classes), rng)
+            if self.limit is not None:  # both in their proportion
+                most = max(2, self.limit // len(everything))
+                shares = [max(1, round(most * len(d) / (len(c) + len(d)))) for c, d in zip(everything, deciding, strict=True)]
+                deciding = [d[:share] for d, share in zip(deciding, shares, strict=True)]
+                everything = [c[: max(1, most - share)] for c, share in zip(everything, shares, strict=True)]
         # Mixed: it is judged batch by batch, mostly with each batch's own statistics, and folders come class by class.
-        valid = rng.permutation(np.concatenate([c[:cut] for c, cut in zip(everything, cuts, strict=True)]))
-        train = np.sort(np.concatenate([c[cut:] for c, cut in zip(everything, cuts, strict=True)]))
-        mean, std = _moments(images[train])
+        valid = rng.permutation(np.concatenate(deciding))
+        train = np.sort(np.concatenate(everything))
+        pixels, read = _pixels(images[train], valid_images[valid], test[0])
+        mean, std = _moments(pixels[0])
+        crop = pixels[0].shape[-1] // 8 if raw.crop is None else raw.crop
         return Dataset(
-            _part(images[train], labels[train]),
-            _part(images[valid], labels[valid]),
-            _part(test_images, test_labels),
+            _part(pixels[0], labels[train]),
+            _part(pixels[1], valid_labels[valid]),
+            _part(pixels[2], test[1]),
             raw.classes,
             mean,
             std,
             raw.flip if self.flip is None else self.flip,
-            raw.crop if self.crop is None else self.crop,
+            crop if self.crop is None else self.crop,
+            notes={**raw.notes, **read},
+            warnings=raw.warnings,
         )
+
+
+def _pixels(first: Any, *others: Any) -> tuple[list[Pixels], dict[str, str]]:
+    """Return the images of all parts, which are read now if they were not."""
+    return ([first, *others], {}) if isinstance(first, np.ndarray) else first.read(*others)
 
 
 def _moments(images: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:

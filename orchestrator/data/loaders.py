@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from torch import Tensor
+from numpy.typing import NDArray
 
+from orchestrator.data import folders, functions, images
 from orchestrator.data.dataset import Dataset, Labels, Pixels, Raw, Split
+from orchestrator.data.images import Fit, Form
 from orchestrator.errors import InputError
 from orchestrator.registry import UNNAMED, Component, import_from, keywords, nearest
+
+LAYOUT = "layout"
+"""The key that says in which order a function returns channels."""
 
 
 def digits() -> Raw:
@@ -56,64 +61,74 @@ def _torchvision(name: str, root: str, download: bool, *, flip: bool, crop: int)
         pixels = pixels[:, None] if pixels.ndim == 3 else pixels.transpose(0, 3, 1, 2)
         return pixels, np.asarray(data.targets, dtype=np.int64), list(data.classes)
 
-    images, labels, classes = part(train=True)
-    return Raw(images, labels, part(train=False)[:2], tuple(classes), flip, crop)
+    pixels, labels, classes = part(train=True)
+    return Raw(pixels, labels, part(train=False)[:2], tuple(classes), flip, crop)
 
 
-def folder(*, path: str, size: int = 32) -> Raw:
-    """Any folder in torchvision's ImageFolder layout, one folder of images per class.
+def folder(
+    *,
+    path: str,
+    size: int = 32,
+    fit: Fit = "squash",
+    channels: Literal[1, 3, "auto"] = 3,
+    background: str = "white",
+    divided: bool | None = None,
+) -> Raw:
+    """Any folder with a folder of images for each class, or with such folders in `train`, `test` and `val`.
 
     Args:
-        path: Folder that holds the classes, or `train` and `test` (or `val`), each of which holds them.
+        path: The folder.
         size: Side in pixels that all images are resized to.
+        fit: What becomes of an image that is not square: `squash` changes its proportions, `crop` cuts its longer side,
+            `letterbox` adds a border of the background.
+        channels: 1 for grey, 3 for colour; `auto` is 1 where every image is grey.
+        background: Colour behind transparent pixels and of borders, as `black` or `#808080`.
+        divided: Whether the folders in `path` are parts rather than classes; None to find out by their names and contents.
 
     Raises:
-        InputError: For a folder without classes, and for an unreadable image.
+        InputError: For a folder that cannot be understood, and for an unreadable image.
     """
     root = Path(path).expanduser()
     if not root.is_dir():
         raise InputError(f"data.path = {path!r} is not a folder")
-    if size < 1:
-        raise InputError(f"data.size = {size}; it is the side of an image in pixels")
-    # A class may be called train, too; a training part holds folders.
-    if not any(p.is_dir() for p in (root / "train").glob("*")):
-        images, labels, classes = _read_folder(root, size)
-        return Raw(images, labels, None, classes, flip=True, crop=size // 8)
-    held = next((root / name for name in ("test", "val") if (root / name).is_dir()), None)
-    images, labels, classes = _read_folder(root / "train", size)
-    if held is None:
-        return Raw(images, labels, None, classes, flip=True, crop=size // 8)
-    test_images, test_labels, test_classes = _read_folder(held, size)
-    if test_classes != classes:
-        raise InputError(f"{root / 'train'} has the classes {', '.join(classes)}; {held} has {', '.join(test_classes)}")
-    return Raw(images, labels, (test_images, test_labels), classes, flip=True, crop=size // 8)
+    form = Form(size, fit, channels, background)
+    found = folders.understand(root, divided)
+    parts = {part: (Files(paths, form), np.array(labels)) for part, (paths, labels) in found.parts.items()}
+    return Raw(
+        *parts["train"],
+        parts.get("test"),
+        found.classes,
+        flip=True,
+        crop=size // 8,
+        valid=parts.get("valid"),
+        notes={"parts": found.understood, "left out": folders.counted(found)},
+        warnings=found.warnings,
+    )
 
 
-def _read_folder(root: Path, size: int) -> tuple[Pixels, Labels, tuple[str, ...]]:
-    from PIL import Image
-    from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
+@dataclass(frozen=True)
+class Files:
+    """Image files, which are read when it is known which ones are used.
 
-    try:
-        classes, index = find_classes(str(root))
-        listed = make_dataset(str(root), index, extensions=IMG_EXTENSIONS)
-    except FileNotFoundError as error:
-        raise InputError(f"{root} does not hold one folder of images per class: {error}") from error
-    if len(classes) < 2:
-        raise InputError(f"{root} holds one class only ({classes[0]}); a classifier needs two or more")
+    Args:
+        paths: Their paths.
+        form: The form that they are given.
+    """
 
-    def pixels(item: tuple[str, int]) -> Pixels:
-        try:
-            with Image.open(item[0]) as file:
-                image = file.convert("RGB")
-                if image.size != (size, size):
-                    image = image.resize((size, size), Image.Resampling.BILINEAR)
-                return np.asarray(image, dtype=np.uint8)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise InputError(f"{item[0]} is not a readable image ({error}); repair it or take it away") from error
+    paths: Sequence[Path]
+    form: Form
 
-    with ThreadPoolExecutor() as pool:  # decoding runs outside the interpreter's lock
-        images = np.stack(list(pool.map(pixels, listed)))
-    return images.transpose(0, 3, 1, 2), np.array([label for _, label in listed]), tuple(classes)
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, indices: NDArray[np.int64]) -> Files:
+        return Files([self.paths[i] for i in indices], self.form)
+
+    def read(self, *others: Files) -> tuple[list[Pixels], dict[str, str]]:
+        """Read these and others, on one scale. Raises InputError with the name of a file that cannot be read."""
+        every = (self, *others)
+        pixels, notes = images.read([path for files in every for path in files.paths], self.form)
+        return np.split(pixels, np.cumsum([len(files) for files in every])[:-1]), notes
 
 
 LOADERS: dict[str, Callable[..., Raw]] = {
@@ -137,68 +152,44 @@ def _loader(name: str) -> Callable[..., Any]:
 
 def component(name: str, given: Mapping[str, Any]) -> Component:
     """Find the loader `name` and check its keywords together with those of `Split`. Raises InputError."""
-    shared = inspect.signature(Split).parameters
     loader = _loader(name)
+    if not callable(loader):
+        raise InputError(f"data.name = {name!r}: it is no function; name one that returns images and labels")
+    shared, own = _shared(loader), inspect.signature(loader).parameters
     for key in given:
-        own = inspect.signature(loader).parameters
         if key not in shared and key not in own:
             raise InputError(f"unknown key data.{key}{nearest(key, [*own, *shared])}")
     mine = keywords(loader, {k: v for k, v in given.items() if k not in shared}, "data")
-    split = keywords(Split, {k: v for k, v in given.items() if k in shared}, "data")
+    split = keywords(Split, {k: v for k, v in given.items() if k in shared and k != LAYOUT}, "data")
     Split(**split)  # refuses impossible shares before anything is read
+    layout = keywords(_layout, {k: v for k, v in given.items() if k == LAYOUT}, "data") if LAYOUT in shared else {}
     for key in {"path", "root"} & mine.keys():  # a run is resumed from any folder, and trials change theirs
-        mine[key] = str(Path(mine[key]).expanduser().absolute())
-    return Component(name, loader, mine | split, frozenset(given))
+        if isinstance(mine[key], (str, os.PathLike)):
+            mine[key] = str(Path(mine[key]).expanduser().absolute())
+    return Component(name, loader, mine | split | layout, frozenset(given))
 
 
 def load(source: Component) -> Dataset:
     """Read the images and share them out into parts. Raises InputError."""
-    shared = inspect.signature(Split).parameters
-    returned = source.factory(**{k: v for k, v in source.settings.items() if k not in shared})
-    raw = returned if isinstance(returned, Raw) else _to_raw(returned, source.name)
-    split = Split(**{k: v for k, v in source.settings.items() if k in shared})
+    shared = _shared(source.factory)
+    own = {k: v for k, v in source.settings.items() if k not in shared}
+    split = Split(**{k: v for k, v in source.settings.items() if k in shared and k != LAYOUT})
+    if source.factory in LOADERS.values():
+        raw = source.factory(**own)
+    else:
+        with functions.theirs(source.name, source.factory):
+            returned = source.factory(**own)
+        given = isinstance(returned, Raw)
+        raw = returned if given else functions.to_raw(returned, source.name, source.factory, source.settings.get(LAYOUT))
     return replace(split.apply(raw), source=source)
 
 
-def _to_raw(returned: Any, name: str) -> Raw:
-    """Convert what a user's function returned.
-
-    Args:
-        returned: An (images, labels) pair, a map-style dataset, or two of either kind, for training and for testing.
-        name: Name of the function, for messages.
-    """
-    pair = isinstance(returned, tuple) and len(returned) == 2
-    two = pair and (isinstance(returned[0], tuple) or not isinstance(returned[0], (np.ndarray, Tensor)))
-    train, test = returned if two else (returned, None)
-    images, labels = _arrays(train, name)
-    held = None if test is None else _arrays(test, name)
-    if held is not None and held[0].shape[1:] != images.shape[1:]:
-        raise InputError(f"data.name = {name!r}: images of {images.shape[1:]} to train on, of {held[0].shape[1:]} to test on")
-    count = int(max(labels.max(), -1 if held is None else held[1].max())) + 1
-    if count < 2:
-        raise InputError(f"data.name = {name!r} returned one class only; a classifier needs two or more")
-    return Raw(images, labels, held, tuple(str(c) for c in range(count)), flip=False, crop=max(1, images.shape[-1] // 8))
+def _shared(loader: Callable[..., Any]) -> set[str]:
+    """Keys that are not for the loader itself."""
+    keys = set(inspect.signature(Split).parameters)
+    ours = loader in LOADERS.values()
+    return keys if ours or LAYOUT in inspect.signature(loader).parameters else keys | {LAYOUT}
 
 
-def _arrays(source: Any, name: str) -> tuple[Pixels, Labels]:
-    if not hasattr(source, "__getitem__") or not hasattr(source, "__len__"):
-        raise InputError(f"data.name = {name!r} returned {type(source).__name__}; wanted are arrays, or a map-style dataset")
-    if not isinstance(source, tuple):
-        items = [source[i] for i in range(len(source))]
-        source = (np.stack([np.asarray(x) for x, _ in items]), np.array([int(y) for _, y in items]))
-    if len(source) != 2:
-        raise InputError(f"data.name = {name!r} returned {len(source)} things; wanted are images and labels")
-    images, labels = np.asarray(source[0]), np.asarray(source[1])
-    if images.ndim == 3:
-        images = images[:, None]
-    if images.ndim == 4 and images.shape[1] not in (1, 3) and images.shape[-1] in (1, 3):
-        images = images.transpose(0, 3, 1, 2)
-    whole = np.issubdtype(labels.dtype, np.integer)
-    if images.ndim != 4 or images.dtype != np.uint8 or labels.shape != (len(images),) or not len(images) or not whole:
-        raise InputError(
-            f"data.name = {name!r} returned images of shape {images.shape} and type {images.dtype} with labels of shape "
-            f"{labels.shape}; wanted are uint8 images (n, channels, height, width) and integer labels (n,)"
-        )
-    if labels.min() < 0:
-        raise InputError(f"data.name = {name!r} returned the label {labels.min()}; labels count from 0")
-    return images, labels.astype(np.int64)
+def _layout(layout: functions.Layout | None = None) -> None:
+    """Declare the type of the one key that says how to read what a function returns."""

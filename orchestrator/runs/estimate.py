@@ -13,6 +13,7 @@ import torch
 from orchestrator.config.plan import SearchPlan
 from orchestrator.config.spaces import size
 from orchestrator.data.dataset import Part
+from orchestrator.data.inspection import doubts_about
 from orchestrator.errors import InputError, attributed_to
 from orchestrator.evaluators.base import Differentiable, Evaluator
 from orchestrator.machine import threads
@@ -30,10 +31,12 @@ def estimate(plan: SearchPlan) -> dict[str, Any]:
     problem, data, settings = plan.problem, plan.problem.data, plan.retraining
     steps = settings.epochs * (len(data.train) + len(data.valid)) / settings.batch
     retraining = math.ceil(settings.members / plan.workers.count) * steps * step
-    warnings = {"warning": "; ".join(problem.warnings)} if problem.warnings else {}
+    doubts = [*problem.warnings, *doubts_about(data)]
+    warnings = {"warning": "; ".join(doubts)} if doubts else {}
     return {
         "data": f"{problem.sources.data.name}: {len(data.train)} images for weights, {len(data.valid)} for architectures, "
         f"{len(data.test)} for the final test; {len(data.classes)} classes of {'x'.join(map(str, data.image))}",
+        **({"parts": data.notes["parts"]} if "parts" in data.notes else {}),
         "space": f"{problem.sources.space.name}: {size(problem.space)} architectures",
         **({"proxy": plan.proxy.words} if plan.proxy else {}),
         "searcher": plan.experiment.searcher.name,

@@ -60,7 +60,7 @@ def go(
     """
     directory = directory.resolve()  # trials change their working directory
     count = len(searches) or len(sweep.settings_of(directory)) or 1
-    for warning in plan.problem.warnings:
+    for warning in (*plan.problem.warnings, *plan.problem.data.warnings):
         watcher.warning(warning)
     searched = not new and _is_searched(plan, directory)
     idle = searched and all(member.done for member in front_members(plan, directory))

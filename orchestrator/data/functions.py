@@ -1,0 +1,423 @@
+"""Data that users' functions return: arrays, data sets and their parts, as images and labels."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from orchestrator.data.dataset import Labels, Pixels, Raw
+from orchestrator.data.folders import part_of
+from orchestrator.data.images import Form, Scale, decode, finish
+from orchestrator.errors import InputError, Interrupted, RunError, plugin_packages
+
+Layout = Literal["channels-first", "channels-last"]
+IMAGES = ("images", "image", "img", "imgs", "pixel_values", "pixels", "x", "data", "inputs")
+"""Keys under which images are found, the likeliest first."""
+LABELS = ("labels", "label", "targets", "target", "y", "class", "classes")
+"""Keys under which labels are found."""
+WANTED = "return uint8 images (n, channels, height, width) and integer labels (n,), or a data set of (image, label)"
+_FEW = 4
+"""Channels of ordinary images: no side of one is as short."""
+
+
+@contextmanager
+def theirs(name: str, factory: Callable[..., Any], doing: str = "") -> Iterator[None]:
+    """Report an exception in a user's function, or in what it calls, in one line with its place in the user's file.
+
+    Args:
+        name: How the experiment names the function.
+        factory: The function.
+        doing: What was asked of it, unless it was called.
+
+    Raises:
+        InputError: For any exception that does not say already what is wrong.
+    """
+    try:
+        yield
+    except (InputError, RunError, Interrupted):
+        raise
+    except (Exception, SystemExit) as error:
+        package = plugin_packages([factory])
+        frames = [(f, line) for f, line in traceback.walk_tb(error.__traceback__) if f.f_globals.get("__name__") != __name__]
+        own = [(f, line) for f, line in frames if str(f.f_globals.get("__name__")).partition(".")[0] in package]
+        place = "".join(f" ({Path(f.f_code.co_filename).name}, line {line})" for f, line in (own or frames)[-1:])
+        message = next(iter(filter(None, map(str.strip, str(error).splitlines()))), "")
+        raise InputError(f"data.name = {name!r}{doing} raised {type(error).__name__}: {message}{place}") from error
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A user's function, for messages and for exceptions in what it returned.
+
+    Args:
+        name: How the experiment names it.
+        factory: The function.
+        layout: The order of channels, where the user says it.
+    """
+
+    name: str
+    factory: Callable[..., Any]
+    layout: Layout | None
+
+    def wrong(self, what: str) -> InputError:
+        return InputError(f"data.name = {self.name!r} {what}")
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Images and labels as they were found.
+
+    Args:
+        images: Images in one array of any type, or a list of Pillow's.
+        labels: Labels of any type.
+        classes: Names of the labels 0, 1, ..., where they are known.
+    """
+
+    images: NDArray[Any] | list[Image.Image]
+    labels: NDArray[Any]
+    classes: Sequence[str] | None = None
+
+
+def to_raw(returned: Any, name: str, factory: Callable[..., Any], layout: Layout | None = None) -> Raw:
+    """Convert what a user's function returned.
+
+    Args:
+        returned: Images and labels as a pair or in a dict; a map-style dataset or a list of items; a pair of either, for
+            training and testing; or a dict of them by the usual names of parts.
+        name: How the experiment names the function, for messages.
+        factory: The function, to know its own files from others in a traceback.
+        layout: The order of channels; None to find it out from the shape.
+
+    Raises:
+        InputError: For anything else, with what to return instead.
+    """
+    source = _Source(name, factory, layout)
+    with theirs(name, factory, ": what it returned"):
+        found = _parts(returned, source)
+        parts = {part: _part(value, source) for part, value in found.items()}
+    notes: dict[str, str] = {}
+    if "valid" in parts and "test" not in parts:
+        parts["test"] = parts.pop("valid")
+        notes["parts"] = "there is no test part, so the validation part is the final test"
+    pixels = _pixels(parts, source, notes)
+    labels, classes = _numbered(parts, source, notes)
+    whole = {part: (pixels[part], labels[part]) for part in parts}
+    warnings = tuple(_unsteady(found["train"], source))
+    return Raw(
+        *whole["train"], whole.get("test"), classes, flip=False, crop=max(1, pixels["train"].shape[-1] // 8),
+        valid=whole.get("valid"), notes=notes, warnings=warnings,
+    )  # fmt: skip
+
+
+def _parts(returned: Any, source: _Source) -> dict[str, Any]:
+    """Tell the parts of what a function returned."""
+    if returned is None:
+        raise source.wrong(f"returned None; {WANTED}")
+    if isinstance(returned, Mapping) or (hasattr(returned, "files") and hasattr(returned, "keys")):  # np.load of several
+        return _named_parts({str(key): returned[key] for key in returned}, source)
+    if isinstance(returned, tuple) and len(returned) == 2 and not _are_images_and_labels(*returned):
+        return {"train": returned[0], "test": returned[1]}
+    if isinstance(returned, tuple) and len(returned) > 2:
+        raise source.wrong(
+            f"returned {len(returned)} things, of which nothing says what they are; return images and labels, or a dict "
+            "with the keys train, valid and test"
+        )
+    return {"train": returned}
+
+
+def _named_parts(given: dict[str, Any], source: _Source) -> dict[str, Any]:
+    """Tell the parts of a dict: by its keys, by keys such as x_train and y_train, or one of images and labels."""
+    keys = ", ".join(list(given)[:12])
+    parts: dict[str, Any] = {}
+    if all(part_of(key) for key in given) and given:
+        for key, value in given.items():
+            if part_of(key) in parts:
+                raise source.wrong(f"returned a dict with {keys}; two of them are named like the same part")
+            parts[str(part_of(key))] = value
+    else:
+        for key, value in given.items():
+            words = re.split(r"[\W_]+", key.lower())
+            part = next((part_of(word) for word in words if part_of(word)), None)
+            kinds = ("images" if word in IMAGES else "labels" for word in words if word in (*IMAGES, *LABELS))
+            if part and (kind := next(kinds, None)):
+                parts.setdefault(part, {})[kind] = value
+        if not parts and _key(given, IMAGES) and _key(given, LABELS):
+            return {"train": given}
+    if "train" not in parts:
+        raise source.wrong(
+            f"returned a dict with the keys {keys}; use images and labels; or train, and valid and test if there are"
+        )
+    return parts
+
+
+def _key(given: Any, names: Sequence[str]) -> str | None:
+    lowered = {str(key).lower(): key for key in given}
+    return next((lowered[name] for name in names if name in lowered), None)
+
+
+def _are_images_and_labels(images: Any, labels: Any) -> bool:
+    """Tell images and labels from two parts."""
+    if isinstance(images, (np.ndarray, Tensor)):
+        return True
+    first = images[0] if isinstance(images, list) and images else None
+    label = labels[0] if isinstance(labels, list) and labels else labels
+    return isinstance(first, (np.ndarray, Tensor, Image.Image, list)) and not isinstance(label, (tuple, Mapping))
+
+
+def _part(given: Any, source: _Source) -> _Part:
+    if isinstance(given, Mapping):
+        images, labels = _key(given, IMAGES), _key(given, LABELS)
+        if images is None or labels is None:
+            raise source.wrong(f"returned a dict with the keys {', '.join(map(str, given))}; use images and labels")
+        return _Part(_images(given[images], source), _array(given[labels]))
+    if isinstance(given, tuple) or (isinstance(given, list) and len(given) == 2 and _are_images_and_labels(*given)):
+        if len(given) != 2:
+            raise source.wrong(f"returned {len(given)} things for a part; wanted are images and labels")
+        return _Part(_images(given[0], source), _array(given[1]))
+    kind = type(given).__name__
+    if isinstance(given, (np.ndarray, Tensor)) or hasattr(given, "iloc"):
+        raise source.wrong(f"returned {'an' if kind[0] in 'aeiou' else 'a'} {kind} alone; {WANTED}")
+    if not hasattr(given, "__getitem__") or not hasattr(given, "__len__"):
+        hint = "its .dataset" if hasattr(given, "dataset") else "a list of its items"
+        raise source.wrong(f"returned a {kind}, whose items cannot be looked up by number; return {hint}, or {WANTED[7:]}")
+    return _items(given, source)
+
+
+def _images(given: Any, source: _Source) -> NDArray[Any] | list[Image.Image]:
+    if isinstance(given, (np.ndarray, Tensor)):
+        return _array(given)
+    listed = list(given)
+    if not listed:
+        raise source.wrong(f"returned no images; {WANTED}")
+    if all(isinstance(image, Image.Image) for image in listed):
+        return listed
+    arrays = [_array(image) for image in listed]
+    shapes = sorted({array.shape for array in arrays})
+    if len(shapes) > 1:
+        shown = ", ".join("x".join(map(str, shape)) for shape in shapes[:4])
+        raise source.wrong(f"returned images of {len(shapes)} different shapes ({shown}); resize all of them to one there")
+    return np.stack(arrays)
+
+
+def _array(values: Any) -> NDArray[Any]:
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        return np.asarray(values.numpy() if str(values.dtype) != "torch.bfloat16" else values.float().numpy())
+    if isinstance(values, (list, tuple)) and any(isinstance(value, Tensor) for value in values):
+        values = [_array(value) for value in values]
+    return np.asarray(values)
+
+
+def _items(given: Any, source: _Source) -> _Part:
+    """Read the items of a map-style dataset."""
+    images, labels, place = [], [], None
+    if not len(given):
+        raise source.wrong("returned no items")
+    for number in range(len(given)):
+        with theirs(source.name, source.factory, f": its item {number}"):
+            item = given[number]
+        if place is None:
+            place = _places(item, source)
+        try:
+            image, label = item[place[0]], item[place[1]]
+        except (KeyError, IndexError, TypeError) as error:
+            raise source.wrong(f"returned items of different kinds; number {number} is {_described(item)}") from error
+        if label is None:
+            raise source.wrong(f"returned no label with item {number}")
+        if isinstance(image, Image.Image):
+            image.load()  # many files must not be open at a time
+        images.append(image)
+        labels.append(np.asarray(label)[()] if isinstance(label, Tensor) else label)
+    if not isinstance(images[0], (np.ndarray, Tensor, Image.Image, list)):
+        raise source.wrong(f"returned items whose image is {_described(images[0])}; wanted is an array or a Pillow image")
+    return _Part(_images(images, source), _array(labels), _class_names(given))
+
+
+def _places(item: Any, source: _Source) -> tuple[Any, Any]:
+    """Return where in an item the image and its label are."""
+    if isinstance(item, Mapping):
+        places = _key(item, IMAGES), _key(item, LABELS)
+        if None in places:
+            raise source.wrong(f"returned items with the keys {', '.join(map(str, item))}; call two of them image and label")
+        return places
+    if isinstance(item, (tuple, list)) and len(item) == 2:
+        return 0, 1
+    if isinstance(item, (tuple, list)) and len(item) > 2:
+        whole = [i for i, value in enumerate(item) if i and _is_whole(value)]
+        if len(whole) == 1:
+            return 0, whole[0]
+        raise source.wrong(
+            f"returned items of {len(item)} things, {len(whole)} of them whole numbers, so that none is plainly the label; "
+            "return (image, label)"
+        )
+    raise source.wrong(f"returned items that are {_described(item)}; wanted is (image, label)")
+
+
+def _is_whole(value: Any) -> bool:
+    array = np.asarray(value) if isinstance(value, (int, np.generic, np.ndarray, Tensor)) else np.asarray("")
+    return array.ndim == 0 and np.issubdtype(array.dtype, np.integer)
+
+
+def _described(value: Any) -> str:
+    size = f" of {len(value)}" if isinstance(value, (tuple, list, str, Mapping)) else ""
+    return f"{type(value).__name__}{size}"
+
+
+def _class_names(given: Any) -> Sequence[str] | None:
+    """Return the names of labels that torchvision's datasets and those of Hugging Face know."""
+    names = getattr(given, "classes", None)
+    features = getattr(given, "features", None)
+    if names is None and isinstance(features, Mapping) and (key := _key(features, LABELS)) is not None:
+        names = getattr(features[key], "names", None)
+    named = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
+    return list(names) if named and names is not None else None
+
+
+def _unsteady(train: Any, source: _Source) -> Iterator[str]:
+    """Warn of a dataset whose items differ when they are read again."""
+    if isinstance(train, (Mapping, tuple, list)):
+        return
+    with theirs(source.name, source.factory, ": its item 0"):
+        twice = [train[0] for _ in range(2)]
+    place = _places(twice[0], source)[0]
+    first, second = (np.asarray(item[place]) for item in twice)
+    if first.shape != second.shape or not np.array_equal(first, second):
+        yield (
+            f"{source.name} gives another image when item 0 is read again: each item is read once, so random transforms act "
+            "only then; leave them to data.flip and data.crop"
+        )
+
+
+_AS_IT_IS = Form()
+
+
+def _pixels(parts: Mapping[str, _Part], source: _Source, notes: dict[str, str]) -> dict[str, Pixels]:
+    """Convert the images of all parts to uint8, on one scale and with channels first."""
+    if all(isinstance(part.images, list) for part in parts.values()):
+        try:
+            decoded = [decode(image, _AS_IT_IS) for part in parts.values() for image in part.images]
+            pixels, more = finish(decoded, _AS_IT_IS)
+        except ValueError as error:
+            raise source.wrong(f"returned images that cannot be used: {error}") from error
+        notes |= more
+        cuts = np.cumsum([len(part.images) for part in parts.values()])[:-1]
+        return dict(zip(parts, np.split(pixels, cuts), strict=True))
+    arrays = {name: _plain(_array_of(part, source), source) for name, part in parts.items()}
+    train = arrays["train"]
+    for name, array in arrays.items():
+        if array.shape[1:] != train.shape[1:]:
+            raise source.wrong(f"returned images of {train.shape[1:]} to train on, and of {array.shape[1:]} as {name}")
+    last = train.ndim == 4 and _channels_last(train.shape, source)
+    notes["shape"] = f"{'x'.join(map(str, train.shape[1:]))} of {train.dtype}" + (", channels last, turned" if last else "")
+    if any(array.dtype != np.uint8 for array in arrays.values()):
+        floats = any(np.issubdtype(array.dtype, np.floating) for array in arrays.values())
+        scale = Scale.of(
+            min(float(a.min()) for a in arrays.values()), max(float(a.max()) for a in arrays.values()), floats=floats
+        )
+        notes["scaling"] = f"{scale}, in all images alike"
+        arrays = {name: np.rint(np.clip(scale.apply(array), 0, 255)).astype(np.uint8) for name, array in arrays.items()}
+    if train.ndim == 3:
+        return {name: array[:, None] for name, array in arrays.items()}
+    return {name: array.transpose(0, 3, 1, 2) if last else array for name, array in arrays.items()}
+
+
+def _array_of(part: _Part, source: _Source) -> NDArray[Any]:
+    if isinstance(part.images, list):
+        raise source.wrong("returned arrays for one part and Pillow images for another; return arrays for both")
+    return part.images
+
+
+def _plain(images: NDArray[Any], source: _Source) -> NDArray[Any]:
+    """Check that an array holds numbers in the shape of images."""
+    if images.ndim not in (3, 4) or not images.size:
+        raise source.wrong(f"returned images of shape {images.shape}; {WANTED}")
+    if images.dtype == np.bool_:
+        return images.astype(np.uint8) * np.uint8(255)
+    if not np.issubdtype(images.dtype, np.integer) and not np.issubdtype(images.dtype, np.floating):
+        raise source.wrong(f"returned images of type {images.dtype}; wanted are numbers: {WANTED}")
+    if np.issubdtype(images.dtype, np.floating):
+        wrong = ~np.isfinite(images.reshape(len(images), -1)).all(axis=1)
+        if wrong.any():
+            raise source.wrong(
+                f"returned {wrong.sum()} images with pixels that are NaN or infinite, number {int(wrong.argmax())} first; "
+                "replace them or leave those images out"
+            )
+    return images
+
+
+def _channels_last(shape: tuple[int, ...], source: _Source) -> bool:
+    """Tell the order of (n, a, b, c): by few channels on one end, and by the sides of a square on the other.
+
+    Raises:
+        InputError: Where nothing tells, or one thing speaks for either.
+    """
+    _, a, b, c = shape
+    if source.layout is not None:
+        return source.layout == "channels-last"
+    first = a <= _FEW < min(b, c) or (b == c != a and b > _FEW)
+    last = c <= _FEW < min(a, b) or (a == b != c and a > _FEW)
+    if first == last:
+        raise source.wrong(
+            f"returned images of shape {shape}, which does not tell which of {a} and {c} are the channels; expected are "
+            "(n, channels, height, width), so write data.layout=channels-first, or data.layout=channels-last"
+        )
+    return last
+
+
+def _numbered(parts: Mapping[str, _Part], source: _Source, notes: dict[str, str]) -> tuple[dict[str, Labels], tuple[str, ...]]:
+    """Number the labels of all parts from 0, and name the classes."""
+    flat = {name: _flat(part, source) for name, part in parts.items()}
+    values = np.unique(flat["train"])
+    if len(values) < 2:
+        raise source.wrong(f"returned one class only ({values[0]}); a classifier needs two or more")
+    whole = np.issubdtype(values.dtype, np.integer)
+    if whole and values[0] < 0 and values.tolist() != [-1, 1]:
+        raise source.wrong(f"returned the label {values[0]}; leave out images without a label, and number classes from 0")
+    labels = {}
+    for name, given in flat.items():
+        unknown = np.setdiff1d(given, values)
+        if len(unknown):
+            raise source.wrong(f"returned the label {unknown[0]} as {name}, of which there is no image to train on")
+        labels[name] = np.searchsorted(values, given).astype(np.int64)
+    names = parts["train"].classes
+    if whole and values[0] >= 0 and names is not None and values[-1] < len(names):
+        return labels, tuple(names[value] for value in values)
+    if whole and values.tolist() != list(range(len(values))):
+        shown = ", ".join(map(str, values[:8])) + (", ..." if len(values) > 8 else "")
+        notes["labels"] = f"{shown} are numbered 0 to {len(values) - 1}"
+    return labels, tuple(str(value) for value in values)
+
+
+def _flat(part: _Part, source: _Source) -> NDArray[Any]:
+    """Return a label for each image: whole numbers or texts, not one-hot."""
+    labels = part.labels
+    if labels.ndim and len(labels) != len(part.images):
+        raise source.wrong(f"returned {len(part.images)} images and {len(labels)} labels")
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim == 2 and np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all():
+        labels = labels.argmax(axis=1)
+    if labels.ndim != 1:
+        raise source.wrong(
+            f"returned labels of shape {labels.shape}; wanted is one class for each image, as a number, a text or one-hot"
+        )
+    if labels.dtype == np.bool_ or np.issubdtype(labels.dtype, np.integer):
+        return labels.astype(np.int64) if labels.dtype != np.bool_ else labels.astype(str)
+    if labels.dtype.kind in "US" or (labels.dtype == object and all(isinstance(label, str) for label in labels)):
+        return labels.astype(str)
+    if np.issubdtype(labels.dtype, np.floating):
+        if np.isfinite(labels).all() and (labels == np.rint(labels)).all():
+            return labels.astype(np.int64)
+        odd = labels[~np.isfinite(labels) | (labels != np.rint(labels))][0]
+        raise source.wrong(f"returned the label {odd:g}; wanted are classes, so cut measurements into ranges")
+    raise source.wrong(f"returned labels of type {labels.dtype}; wanted is one class for each image, as a number or a text")

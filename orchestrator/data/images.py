@@ -1,0 +1,344 @@
+"""Images of any depth and mode as uint8 pixels: one at a time, with one scale for all images of a data set."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageColor, ImageOps
+
+from orchestrator.errors import InputError
+
+SUFFIXES = frozenset(
+    (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".gif", ".bmp", ".ppm", ".pgm", ".pbm", ".pnm")
+)
+"""Files that are read, in any case."""
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "DIB", "PPM")
+"""What such a file may hold, whatever its suffix says; Pillow would run other programs for some others."""
+Fit = Literal["squash", "crop", "letterbox"]
+_GREY = ("1", "L", "LA")
+_DEEP_GREY = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What each EXIF orientation asks for, so that an image is upright."""
+_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+_READERS = 8  # more of them do not read faster, and each may hold a large image
+
+
+@dataclass(frozen=True)
+class Form:
+    """Form that all images are given.
+
+    Args:
+        size: Side in pixels; None leaves them as they are.
+        fit: What becomes of an image that is not square: `squash` changes its proportions, `crop` cuts its longer side on
+            both ends, `letterbox` adds a border of the background.
+        channels: 1 for grey, 3 for colour; `auto` is 1 where every image is grey.
+        background: Colour behind transparent pixels and of borders, as `white` or `#808080`.
+
+    Raises:
+        InputError: For a size or colour that there is not.
+    """
+
+    size: int | None = None
+    fit: Fit = "squash"
+    channels: Literal[1, 3, "auto"] = "auto"
+    background: str = "white"
+
+    def __post_init__(self) -> None:
+        if self.size is not None and self.size < 1:
+            raise InputError(f"data.size = {self.size}; it is the side of an image in pixels")
+        try:
+            ImageColor.getrgb(self.background)
+        except ValueError as error:
+            raise InputError(
+                f"data.background = {self.background!r} is no colour; write one as white, black or #808080"
+            ) from error
+
+    @property
+    def colour(self) -> tuple[int, int, int]:
+        """The background's red, green and blue."""
+        red, green, blue = ImageColor.getrgb(self.background)[:3]
+        return red, green, blue
+
+    @property
+    def luma(self) -> int:
+        """The background's grey."""
+        return round(float(np.dot(self.colour, _LUMA)))
+
+    @property
+    def is_grey(self) -> bool:
+        """Tell whether the background has no colour."""
+        return len(set(self.colour)) == 1
+
+    def fitted(self, image: Image.Image, border: tuple[int, int, int] | int | float) -> Image.Image:
+        """Resize an image, with a border of this colour where it takes one."""
+        if self.size is None or image.size == (self.size, self.size):
+            return image
+        shape, method = (self.size, self.size), Image.Resampling.BILINEAR
+        if self.fit == "crop":
+            return ImageOps.fit(image, shape, method)
+        if self.fit == "letterbox":
+            return ImageOps.pad(image, shape, method, color=border)  # type: ignore[arg-type]
+        return image.resize(shape, method)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Values that become 0 and 255; the same for all images of a data set, so that they can be compared.
+
+    Args:
+        low: The value that becomes 0.
+        high: The value that becomes 255.
+
+    Example:
+        >>> Scale.of(0, 3900, floats=False)
+        Scale(low=0.0, high=4095.0)
+    """
+
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, low: float, high: float, *, floats: bool) -> Scale:
+        """Choose a scale by the least and the greatest value of all images.
+
+        Integers have the range of as many bits as the greatest value takes, 8 at least. Fractions have the range 0 to 1 or 0 to
+        255 if they fill half of it. Everything else is stretched between the least and the greatest value.
+        """
+        if low >= 0 and not floats:
+            return cls(0.0, float(2 ** max(8, int(high).bit_length()) - 1))
+        if low >= 0:
+            for top in (1.0, 255.0):
+                if top / 2 <= high <= top:
+                    return cls(0.0, top)
+        return cls(float(low), float(high))
+
+    def apply(self, values: NDArray[Any]) -> NDArray[np.float32]:
+        """Convert values to 0..255, not rounded."""
+        if self == Scale(0.0, 255.0):
+            return values.astype(np.float32)
+        span = self.high - self.low or 1.0
+        return ((values.astype(np.float64) - self.low) * (255 / span)).astype(np.float32)
+
+    def __str__(self) -> str:
+        return f"{self.low:g} to {self.high:g} becomes 0 to 255"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a file says of its image.
+
+    Args:
+        mode: Mode, as Pillow names it.
+        size: Width and height, upright.
+        turned: Whether the EXIF orientation had it turned.
+        several: Whether the file holds several images.
+    """
+
+    mode: str
+    size: tuple[int, int]
+    turned: bool
+    several: bool = False
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """An image in its form, before its values are scaled.
+
+    Args:
+        pixels: Pixels, (height, width, 1 or 3): uint8, or float32 for values of more than 8 bits, multiplied by `alpha`.
+        alpha: Opacity of each pixel in 0..1, (height, width, 1), where it is not 1 everywhere; of deep images only.
+        kind: `8 bits`, `integers` or `fractions`.
+        low: Least value.
+        high: Greatest value.
+        facts: What the file says of it.
+    """
+
+    pixels: NDArray[Any]
+    alpha: NDArray[np.float32] | None
+    kind: str
+    low: float
+    high: float
+    facts: Facts
+
+
+def decode(image: Image.Image, form: Form, path: Path | None = None) -> Decoded:
+    """Turn an image upright, put it on the background, and give it its form.
+
+    Args:
+        image: An image, which need not be loaded.
+        form: The form.
+        path: Its file; None for that of the image.
+
+    Raises:
+        ValueError: For an image that cannot be used.
+    """
+    mode, lower = image.mode, _lower_bytes(image, path)
+    upright = _upright(image)
+    facts = Facts(mode, upright.size, upright is not image)
+    if lower is not None:
+        values = np.asarray(upright, dtype=np.float32) * 256 + np.asarray(_upright(lower), dtype=np.float32)
+        bands, alpha = (values[..., :3], values[..., 3:] / np.float32(65535)) if values.shape[-1] == 4 else (values, None)
+        return _deep(bands, alpha, form, "integers", replace(facts, mode=f"{mode} of 16 bits"))
+    if mode in _DEEP_GREY:
+        if "transparency" in image.info:
+            raise ValueError("more than 8 bits with a transparent value are not supported; save it with 8 bits, or without")
+        return _deep(
+            np.asarray(upright, dtype=np.float32)[..., None], None, form, "fractions" if mode == "F" else "integers", facts
+        )
+    if upright.has_transparency_data:
+        behind = Image.new("RGBA", upright.size, (*form.colour, 255))
+        behind.alpha_composite(upright.convert("RGBA"))
+        upright = behind
+    grey = form.channels == 1 or (mode in _GREY and form.is_grey)
+    colour = upright.convert("RGB")
+    plain = colour.convert("L") if grey else colour
+    pixels = np.asarray(form.fitted(plain, form.luma if grey else form.colour), dtype=np.uint8)
+    return Decoded(pixels.reshape(*pixels.shape[:2], -1), None, "8 bits", 0, 255, facts)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    image.load()
+    try:
+        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # a damaged note on an image says nothing, and the image is as good as without
+        return image
+    return image if turn is None else image.transpose(turn)
+
+
+def _lower_bytes(image: Image.Image, path: Path | None) -> Image.Image | None:
+    """Return the lower bytes of a colour image of 16 bits, of which Pillow keeps the upper ones; None for any other image.
+
+    Pillow names the order of the two bytes when it unpacks pixels: read in the other order, the lower ones are what it keeps.
+    """
+    tile = getattr(image, "tile", None)
+    arguments = tile[0][3] if tile else ()
+    raw = arguments if isinstance(arguments, str) else next((a for a in arguments or () if isinstance(a, str)), "")
+    if image.mode in _DEEP_GREY or not raw.endswith((";16B", ";16L", ";16N")):
+        return None
+    if raw.startswith("LA"):
+        raise ValueError("grey with transparency in 16 bits is not supported; save it with 8 bits, or without transparency")
+    name = path or str(getattr(image, "filename", ""))
+    if not name:
+        raise ValueError("colours of 16 bits are read from a file only; open it by its path, or return an array")
+    little = raw.endswith("L") or (raw.endswith("N") and sys.byteorder == "little")
+    other = raw[:-1] + ("B" if little else "L")
+    Image.init()
+    lower = Image.open(name, formats=FORMATS)
+    swapped = other if isinstance(arguments, str) else tuple(other if a == raw else a for a in arguments)
+    lower.tile = [tile._replace(args=swapped) for tile in lower.tile]
+    return lower
+
+
+def _deep(bands: NDArray[np.float32], alpha: NDArray[np.float32] | None, form: Form, kind: str, facts: Facts) -> Decoded:
+    seen = bands if alpha is None or not alpha.any() else bands[alpha[..., 0] > 0]
+    if not np.isfinite(seen).all():
+        raise ValueError("some of its pixels are NaN or infinite")
+    if form.channels == 1 and bands.shape[-1] == 3:
+        bands = (bands @ _LUMA)[..., None]
+    if alpha is None and form.fit == "letterbox":
+        alpha = np.ones((*bands.shape[:2], 1), dtype=np.float32)  # a border is as good as transparent
+    if alpha is not None and form.channels != 1 and not form.is_grey:
+        bands = np.broadcast_to(bands, (*bands.shape[:2], 3))
+    layers = bands if alpha is None else np.concatenate([bands * alpha, alpha], axis=-1)
+    planes = [Image.fromarray(np.ascontiguousarray(layer)) for layer in np.moveaxis(layers, -1, 0)]
+    fitted = np.stack([np.asarray(form.fitted(plane, 0.0)) for plane in planes], axis=-1)
+    low, high = float(seen.min()), float(seen.max())
+    if alpha is None:
+        return Decoded(fitted, None, kind, low, high, facts)
+    return Decoded(fitted[..., :-1], fitted[..., -1:], kind, low, high, facts)
+
+
+def finish(images: Sequence[Decoded], form: Form) -> tuple[NDArray[np.uint8], dict[str, str]]:
+    """Scale images and put them into one array.
+
+    Returns:
+        (n, channels, height, width), and what there is to say of them by title.
+
+    Raises:
+        ValueError: For images of several sizes.
+    """
+    shapes = Counter(image.pixels.shape[:2] for image in images)
+    if len(shapes) > 1:
+        listed = ", ".join(f"{w}x{h}" for h, w in sorted(shapes)[:4])
+        raise ValueError(f"{len(shapes)} different sizes ({listed}{', ...' if len(shapes) > 4 else ''}); resize them to one")
+    scales = {}
+    for kind in sorted({image.kind for image in images} - {"8 bits"}):
+        alike = [image for image in images if image.kind == kind]
+        scales[kind] = Scale.of(min(i.low for i in alike), max(i.high for i in alike), floats=kind == "fractions")
+    most = max(image.pixels.shape[-1] for image in images)
+    channels = most if form.channels == "auto" else form.channels
+    height, width = next(iter(shapes))
+    pixels = np.empty((len(images), channels, height, width), dtype=np.uint8)
+    for target, image in zip(pixels, images, strict=True):
+        target[:] = _scaled(image, scales.get(image.kind), form).transpose(2, 0, 1)
+    return pixels, _notes(images, form, scales)
+
+
+def _scaled(image: Decoded, scale: Scale | None, form: Form) -> NDArray[Any]:
+    if scale is None:
+        return image.pixels
+    values = scale.apply(image.pixels)
+    if image.alpha is not None:  # pixels are multiplied by it already, which zero is not
+        behind = np.array(form.colour if image.pixels.shape[-1] == 3 else (form.luma,), dtype=np.float32)
+        values = values + (1 - image.alpha) * (behind - scale.apply(np.zeros(1)))
+    rounded: NDArray[Any] = np.rint(np.clip(values, 0, 255))
+    return rounded
+
+
+def _notes(images: Sequence[Decoded], form: Form, scales: dict[str, Scale]) -> dict[str, str]:
+    modes = Counter(image.facts.mode for image in images)
+    sizes = sorted({image.facts.size for image in images}, key=lambda s: (s[0] * s[1], s))
+    words = [f"{w}x{h}" for w, h in sizes]
+    shown = ", ".join(words) if len(words) < 4 else f"{len(words)} from {words[0]} to {words[-1]}"
+    if form.size is not None and any(w != h for w, h in sizes):
+        shown += "; not square, " + {"squash": "squashed", "crop": "cropped", "letterbox": "with borders"}[form.fit]
+    notes = {"sizes": shown, "modes": ", ".join(f"{count} {mode}" for mode, count in modes.most_common())}
+    if scales:
+        notes["scaling"] = "; ".join(f"{kind}: {scale}, in all images alike" for kind, scale in scales.items())
+    if turned := sum(image.facts.turned for image in images):
+        notes["turned"] = f"{turned} upright, by their EXIF orientation"
+    if several := sum(image.facts.several for image in images):
+        notes["frames"] = f"{several} files hold several images; the first one is used"
+    return notes
+
+
+def read(paths: Sequence[Path], form: Form) -> tuple[NDArray[np.uint8], dict[str, str]]:
+    """Read image files. Returns what `finish` does; raises InputError with the name of a file that cannot be read."""
+
+    def one(path: Path) -> Decoded:
+        try:
+            # As a stream: by its name, Pillow maps a plain TIFF into memory, and mixes up the sides of one to be turned.
+            with path.open("rb") as stream, Image.open(stream, formats=FORMATS) as file:
+                decoded = decode(file, form, path)
+                # Last, as looking for more images forgets how this one is turned. Phones save a preview as a second one.
+                several = file.format != "MPO" and bool(getattr(file, "is_animated", False))
+                return replace(decoded, facts=replace(decoded.facts, several=several))
+        except Image.DecompressionBombWarning as error:
+            raise InputError(f"{path} has too many pixels ({error}); make it smaller or take it away") from error
+        except Exception as error:  # Pillow's formats raise nearly everything on damaged files
+            why = str(error) or type(error).__name__
+            raise InputError(f"{path} is not a readable image ({why}); repair it or take it away") from error
+
+    Image.init()  # or a format is known only once one of those that are rarer was met
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of notes on images that it cannot read
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with ThreadPoolExecutor(_READERS) as pool:  # decoding runs outside the interpreter's lock
+            return finish(list(pool.map(one, paths)), form)
