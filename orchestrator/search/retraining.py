@@ -17,6 +17,7 @@ from orchestrator.config.plan import SearchPlan
 from orchestrator.config.settings import Proxy
 from orchestrator.evaluators.training import fit, portable, retrain, wrong
 from orchestrator.machine import machine
+from orchestrator.search.weights import Origin, signed
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ def retrain_member(plan: SearchPlan, member: Member, progress: Callable[[float],
         result = {"accuracy": 100.0 * (1 - share), "train_loss": loss, "seconds": seconds}
         said = "accuracy {accuracy:.2f} % at " + str(member.at)
     if member.weights is not None:
-        torch.save(portable(network), member.weights)
+        torch.save(signed(portable(network), Origin.of(problem, member.arch)), member.weights)
     line: dict[str, Any] = {"arch": member.arch, **result, "retrain_seconds": round(time.monotonic() - began, 1)}
     line |= {"retrain_epochs": settings.epochs, "retrain_seed": plan.seed, "test_images": len(plan.problem.data.test)}
     line["machine"] = machine(plan.workers.device)
