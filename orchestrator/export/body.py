@@ -49,8 +49,8 @@ class Body:
 
     def _add(self, node: fx.Node) -> None:
         if node.op == "placeholder":
-            self._names[node] = str(node.target)
-            self._taken.add(str(node.target))
+            self._names[node] = parameter_name(str(node.target))
+            self._taken.add(self._names[node])
             return
         if node.op == "get_attr":
             self._names[node] = self._child(str(node.target))
@@ -111,7 +111,9 @@ class Body:
             return None
         (only,) = named
         here = self._position[node]
-        if any(self._position[user] > here for user in self._users(only)) or not isinstance(self._traced.values[only], Tensor):
+        if any(self._position[user] > here for user in self._users(only, node)) or not isinstance(
+            self._traced.values[only], Tensor
+        ):
             return None
         return self._names[only]
 
@@ -122,11 +124,12 @@ class Body:
             found |= {operand} if operand in self._names else self._leaves(operand)
         return found
 
-    def _users(self, node: fx.Node) -> set[fx.Node]:
-        """Operations whose statement reads the name of `node`."""
+    def _users(self, node: fx.Node, last: fx.Node) -> set[fx.Node]:
+        """Operations whose statement reads the name of `node`; `last` is one that has a statement of its own."""
         found: set[fx.Node] = set()
         for user in node.users:
-            found |= {user} if user in self._names or user.op == "output" else {user, *self._users(user)}
+            done = user is last or user in self._names or user.op == "output"
+            found |= {user} if done else {user, *self._users(user, last)}
         return found
 
     def _write(self, node: fx.Node, name: Callable[[fx.Node], str], inside: Mapping[fx.Node, str]) -> str:
@@ -147,7 +150,7 @@ class Body:
             return f"{operand(node.args[0])}.{node.target}({', '.join(arguments[1:])})"
         function = node.target
         if function in INFIX:
-            return f"{operand(node.args[0], left=True)} {INFIX[function]} {operand(node.args[1])}"  # type: ignore[index]
+            return f"{operand(node.args[0], left=True)} {INFIX[function]} {operand(node.args[1])}"
         if function is operator.neg:
             return f"-{operand(node.args[0])}"
         if function is getattr:
@@ -158,6 +161,11 @@ class Body:
             return f"{operand(node.args[0])}[{_index(node.args[1], text)}] = {text(node.args[2])}"
         assert callable(function)
         return f"{function_name(function)}({', '.join(_shown(node, function, text))})"
+
+
+def parameter_name(name: str) -> str:
+    """Name a parameter of a forward pass: as it is, but for the one of `nn.Sequential`, which hides a builtin."""
+    return "x" if name == "input" else name
 
 
 def _joins(operand: fx.Node, node: fx.Node) -> bool:
@@ -175,7 +183,7 @@ def _joins(operand: fx.Node, node: fx.Node) -> bool:
 def _operands(node: fx.Node) -> list[fx.Node]:
     """List the operands in the order in which they are written, as often as they are."""
     found: list[fx.Node] = []
-    fx.node.map_arg((node.args, node.kwargs), lambda n: found.append(n))  # type: ignore[arg-type, return-value]
+    fx.node.map_arg((node.args, node.kwargs), found.append)
     return found
 
 

@@ -28,8 +28,9 @@ def lay_out(statement: str, indent: int = 0, width: int = WIDTH) -> list[str]:
         return [start + head, f"{start}    {inside}", start + tail]
     lines = [start + head]
     for item in items:
-        broken = lay_out(item, indent + 4, width - 1)
-        lines += [*broken[:-1], broken[-1] + ("," if not item.startswith("*") or len(items) > 1 else "")]
+        comma = "," if len(items) > 1 else ""
+        broken = lay_out(item, indent + 4, width - len(comma))
+        lines += [*broken[:-1], broken[-1] + comma]
     return [*lines, start + tail]
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import math
+import operator
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +16,16 @@ from torch import Tensor, nn
 from orchestrator.export.tracing import Call, Trace, Untraceable, trace
 
 _UNUSED = ("self", "device", "dtype")
+_SEVERAL = 3
+_LONGEST = 36
+_SHORT = {
+    "ReLU": "Relu",
+    "ReLU6": "Relu6",
+    "Conv2d": "Conv",
+    "BatchNorm2d": "Norm",
+    "AdaptiveAvgPool2d": "Pool",
+    "Container": "",
+}
 _RECURRENT = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0, "bidirectional": False, "proj_size": 0}
 
 
@@ -85,6 +97,13 @@ class Describer:
     def __init__(self, network: nn.Module, calls: Mapping[nn.Module, Sequence[Call]]) -> None:
         self._calls = calls
         self._traces: dict[nn.Module, Trace] = {}
+        self._refused: dict[nn.Module, Untraceable] = {}
+        self._inline: set[nn.Module] = set()
+        for module in calls:  # those inside return first
+            if constructor(module) is None and type(module).forward is not nn.Sequential.forward:
+                self._trace(module)
+                if module is not network and module in self._traces and _only_picks(self._traces[module]):
+                    self._inline.add(module)
         self._used: set[nn.Module] = set()
         self._seen: dict[nn.Module, str] = {}
         self._tensors: dict[int, str] = {}
@@ -105,13 +124,9 @@ class Describer:
             for child in module.children():
                 self._use(child)
             return
-        calls = self._calls.get(module)
-        if not calls:
-            raise Untraceable(f"{type(module).__name__} is called in other ways than as a module")
-        traced = self._traces[module] = trace(module, calls[0])
-        for other in calls[1:]:
-            if str(trace(module, other).graph) != str(traced.graph):
-                raise Untraceable(f"{type(module).__name__} does different things in different places where it is called")
+        if module in self._refused:
+            raise self._refused[module]
+        traced = self._traces[module]
         for node in traced.graph.nodes:
             if node.op == "call_module":
                 self._use(module.get_submodule(str(node.target)))
@@ -120,6 +135,15 @@ class Describer:
                 if constructor(owner) is None:
                     raise Untraceable(f"{type(module).__name__} reads {node.target}, a tensor of another module")
                 self._used.add(owner)
+
+    def _trace(self, module: nn.Module) -> None:
+        try:
+            first, *others = (trace(module, call, self._inline) for call in self._calls[module])
+            if any(str(other.graph) != str(first.graph) for other in others):
+                raise Untraceable(f"{type(module).__name__} does different things in different places where it is called")
+            self._traces[module] = first
+        except Untraceable as error:
+            self._refused[module] = error
 
     def _inside(self, module: nn.Module) -> bool:
         return any(m in self._used for m in module.modules())
@@ -141,23 +165,26 @@ class Describer:
             if tensor is not None and self._tensors.setdefault(id(tensor), own) != own and not again:
                 self.aliases[own] = self._tensors[id(tensor)]
         leaf = constructor(module)
-        traced = self._traces.get(module)
         if leaf is not None:
             return leaf
-        if traced is not None and _passes_on(traced):
+        if module in self._used and module in self._traces and _passes_on(self._traces[module]):
             return Leaf("nn.Identity")
+        traced = self._traces[module] if module in self._used and module in self._traces else None
         children = {
             name: self._describe(child, f"{path}.{name}".lstrip("."), again)
             for name, child in module._modules.items()
             if child is not None and self._inside(child)
         }
         whole = list(children) == list(module._modules)
-        if type(module) in (nn.ModuleList, nn.ModuleDict) or (type(module) is nn.Sequential and path):
-            kind = type(module).__name__
+        plain = type(module) in (nn.ModuleList, nn.ModuleDict) or (type(module) is nn.Sequential and path)
+        if plain or module not in self._used:
+            kind = type(module).__name__ if plain else "ModuleDict"
             if kind != "ModuleDict" and not (whole and (module in self._used or kind == "ModuleList")):
                 kind = "ModuleDict"
             return Container(kind, children)
-        sequential = type(module).forward is nn.Sequential.forward and whole and list(children) == [*map(str, range(len(children)))]
+        sequential = (
+            type(module).forward is nn.Sequential.forward and whole and list(children) == [*map(str, range(len(children)))]
+        )
         if traced is None and module in self._used and not sequential:
             traced = trace(module, self._calls[module][0])  # of a Sequential's own forward pass
         return Custom(
@@ -168,6 +195,14 @@ class Describer:
             _tensors_of(module, traced),
             None if sequential else traced,
         )
+
+
+def _only_picks(traced: Trace) -> bool:
+    """Tell whether a module does nothing but choose among its inputs, and hand one to a child at most."""
+    called = [node for node in traced.graph.nodes if node.op == "call_module"]
+    picked = (operator.getitem, getattr)
+    others = (node.op in ("placeholder", "output", "call_module") or node.target in picked for node in traced.graph.nodes)
+    return len(called) <= 1 and all(others)
 
 
 def _passes_on(traced: Trace) -> bool:
@@ -197,7 +232,7 @@ def constructor(module: nn.Module) -> Leaf | None:
     """Find the call that makes a module of torch with the same settings; None where there is none to be found."""
     if any(True for _ in module.children()) and not isinstance(module, nn.MultiheadAttention):
         return None
-    cls = getattr(type(module), "exported_as", type(module))
+    cls: type[nn.Module] = getattr(type(module), "exported_as", type(module))
     if getattr(nn, cls.__name__, None) is not cls or cls in (nn.Sequential, nn.ModuleList, nn.ModuleDict):
         return None
     order = dict(_parameters(cls))
@@ -205,7 +240,7 @@ def constructor(module: nn.Module) -> Leaf | None:
     for name, default in order.items():
         if hasattr(module, name):
             value = _plain(getattr(module, name), default)
-            if default is inspect.Parameter.empty or value != default:
+            if default is inspect.Parameter.empty or default not in (value, _one(value)):
                 given[name] = value
         elif default is inspect.Parameter.empty:
             return None
@@ -259,3 +294,41 @@ def _makes(cls: Callable[..., nn.Module], values: Mapping[str, Any], module: nn.
     return first == second and settings and made.extra_repr() == module.extra_repr()
 
 
+def name_repeats(root: Custom) -> None:
+    """Make a class of every `nn.Sequential` of three modules or more that there are several of, but for their numbers."""
+    counts: Counter[Any] = Counter()
+
+    def likeness(part: Part) -> Any:
+        if isinstance(part, Leaf):
+            return part.function
+        children = tuple((name, likeness(child)) for name, child in part.children.items())
+        return (part.kind if isinstance(part, Container) else part.name), children
+
+    def count(part: Part) -> None:
+        for child in () if isinstance(part, Leaf) else part.children.values():
+            counts[likeness(child)] += 1
+            count(child)
+
+    def replace(part: Part) -> None:
+        for name, child in () if isinstance(part, Leaf) else list(part.children.items()):
+            replace(child)
+            assert not isinstance(part, Leaf)
+            if not isinstance(child, Container) or child.kind != "Sequential" or counts[likeness(child)] < 2:
+                continue
+            if len(child.children) >= _SEVERAL and list(child.children) == [*map(str, range(len(child.children)))]:
+                part.children[name] = _named_by_content(child)
+
+    count(root)
+    replace(root)
+
+
+def _named_by_content(sequence: Container) -> Custom:
+    words = [_word(child) for child in sequence.children.values()]
+    short = "".join(_SHORT.get(word, word) for word in words)
+    return Custom(short if len(short) <= _LONGEST else "Block", f"{', '.join(words)}.", True, sequence.children, {}, None)
+
+
+def _word(part: Part) -> str:
+    if isinstance(part, Leaf):
+        return part.function.removeprefix("nn.")
+    return part.name if isinstance(part, Custom) else part.kind

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from orchestrator.export.body import Body, literal
+from orchestrator.export.body import Body, literal, parameter_name
 from orchestrator.export.layout import WIDTH, lay_out
-from orchestrator.export.parts import Container, Custom, Describer, Leaf, Part
+from orchestrator.export.parts import Container, Custom, Describer, Leaf, Part, name_repeats
 from orchestrator.export.tracing import BATCH, record_calls
 
 
@@ -73,6 +73,7 @@ class _Writer:
         root = described.root
         self._wrapped = not isinstance(root, Custom)
         self._root = root if isinstance(root, Custom) else Custom("Network", "", True, {"0": root}, {}, None)
+        name_repeats(self._root)
         self._collect(self._root)
         for found in self._classes.values():  # those inside come first
             self._settle(found)
@@ -198,7 +199,7 @@ class _Writer:
         assert part.traced is not None
         output = next(n for n in part.traced.graph.nodes if n.op == "output")
         values = part.traced.values
-        return torch.fx.node.map_arg(output.args[0], lambda n: values[n])  # type: ignore[arg-type, return-value]
+        return torch.fx.node.map_arg(output.args[0], values.__getitem__)
 
     def _typed(self, part: Custom) -> list[str]:
         assert part.traced is not None
@@ -208,7 +209,7 @@ class _Writer:
             value = values.get(name.lstrip("*"))
             many = isinstance(value, (tuple, list)) and not name.startswith("*") and all(isinstance(v, Tensor) for v in value)
             kind = ": tuple[Tensor, ...]" if many else ": Tensor" if isinstance(value, Tensor) or name.startswith("*") else ""
-            typed.append(f"{name}{kind}")
+            typed.append(f"{parameter_name(name)}{kind}")
         return typed
 
     def _body(self, part: Custom) -> Body:
@@ -274,7 +275,11 @@ def _declared(name: str, tensor: Tensor, shape: str) -> str:
     inside = shape.strip("()").rstrip(",") if re.fullmatch(r"\(.+\)", shape) else shape
     kind = "" if tensor.dtype is torch.float32 else f", dtype={tensor.dtype}"
     zeros = f"torch.zeros({inside}{kind})"
-    return f"self.{name} = nn.Parameter({zeros})" if isinstance(tensor, nn.Parameter) else f'self.register_buffer("{name}", {zeros})'
+    return (
+        f"self.{name} = nn.Parameter({zeros})"
+        if isinstance(tensor, nn.Parameter)
+        else f'self.register_buffer("{name}", {zeros})'
+    )
 
 
 def _docstring(text: str, indent: int) -> list[str]:

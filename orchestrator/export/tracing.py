@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.node import map_aggregate
+from torch.nn import functional
 
 BATCH = 5
 """Images of the batch that is traced: a first dimension that is a multiple of it counts as that of the batch."""
@@ -66,13 +67,18 @@ def record_calls(network: nn.Module, example: Tensor) -> dict[nn.Module, list[Ca
     return calls
 
 
-def trace(module: nn.Module, call: Call) -> Trace:
+def trace(module: nn.Module, call: Call, inline: Collection[nn.Module] = ()) -> Trace:
     """Trace the forward pass of a module on the arguments of a call.
+
+    Args:
+        module: The module.
+        call: Arguments that it was called with.
+        inline: Modules whose own forward pass is written in the place of a call of them.
 
     Raises:
         Untraceable: Where its control flow depends on values, or it does what no graph can express.
     """
-    tracer = _Tracer(module)
+    tracer = _Tracer(module, inline)
     bound = inspect.signature(module.forward).bind(*call.args, **call.kwargs)
     parameters: list[str] = []
     args: list[Any] = []
@@ -134,7 +140,7 @@ def changes_in_place(node: fx.Node) -> bool:
 def _calling(call: Callable[..., Any]) -> Iterator[None]:
     """Send every call of a module to `call(original, module, ...)`."""
     original = nn.Module.__call__
-    nn.Module.__call__ = lambda module, *args, **kwargs: call(original, module, *args, **kwargs)  # type: ignore[assignment, method-assign]
+    nn.Module.__call__ = lambda module, *args, **kwargs: call(original, module, *args, **kwargs)  # type: ignore[method-assign]
     try:
         yield
     finally:
@@ -166,9 +172,9 @@ def _factories(tracer: _Tracer) -> Iterator[None]:
 class _Tracer(fx.Tracer):
     """Makes a node of every operation on what stands for a tensor, and computes its value at once."""
 
-    def __init__(self, root: nn.Module) -> None:
+    def __init__(self, root: nn.Module, inline: Collection[nn.Module]) -> None:
         super().__init__()
-        self.root, self.graph = root, fx.Graph()
+        self.root, self.graph, self._inline = root, fx.Graph(), inline
         self.values: dict[fx.Node, Any] = {}
         self.constants: dict[str, Tensor] = {}
         self._paths: dict[nn.Module, str] = {}
@@ -188,16 +194,22 @@ class _Tracer(fx.Tracer):
             return original(module, *args, **kwargs)
         if type(module) is nn.Identity:
             return args[0]
+        if module in self._inline:
+            return module.forward(*args, **kwargs)
         if module not in self._paths:
             raise Untraceable(f"it calls a {type(module).__name__} that is not one of its modules; keep it as an attribute")
         return self.create_proxy("call_module", self._paths[module], args, kwargs)
 
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **more: Any) -> fx.Proxy:
+        if target is functional.pad and not any(args[1]):
+            return args[0]  # type: ignore[no-any-return]
         node = self.create_node(kind, target, self.create_arg(args), self.create_arg(kwargs))
         self.values[node] = self._run(node)
         return _Proxy(node, self)
 
     def create_arg(self, a: Any) -> Any:
+        if isinstance(a, _Shape):
+            a = self.create_proxy("call_function", getattr, (a.proxy, "shape"), {})
         if not isinstance(a, Tensor):
             return super().create_arg(a)
         name = self._tensors.get(id(a))
@@ -221,6 +233,12 @@ class _Tracer(fx.Tracer):
 
     def _value(self, a: Any) -> Any:
         return self.values[a] if isinstance(a, fx.Node) else a
+
+
+class _Shape(tuple[Any, ...]):
+    """Sizes of a tensor, which are those of the tensor again where they are passed on as a whole."""
+
+    proxy: fx.Proxy
 
 
 class _Proxy(fx.Proxy):
@@ -253,12 +271,17 @@ class _Proxy(fx.Proxy):
         first, *rest = self._known.shape or (1,)
         if not self._known.dim():
             return ()
-        return (first if first % BATCH or not first else self.tracer.create_proxy("call_method", "size", (self, 0), {}), *rest)
+        if first and first % BATCH == 0:
+            first = self.tracer.create_proxy("call_method", "size", (self, 0), {})
+        shape = _Shape((first, *rest))
+        shape.proxy = self
+        return shape
 
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Any]:
         if not isinstance(self._known, (tuple, list)):
             raise Untraceable("it loops over the images of a batch")
-        return iter([self[i] for i in range(len(self._known))])
+        get = operator.getitem
+        return iter([self.tracer.create_proxy("call_function", get, (self, i), {}) for i in range(len(self._known))])
 
     def __len__(self) -> int:
         if not isinstance(self._known, (tuple, list, Mapping)):
