@@ -1,11 +1,13 @@
-"""A network of a front, to be used."""
+"""A network of a front, to be used here or elsewhere."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from orchestrator.api.result import Result
 from orchestrator.config.problem import Problem
+from orchestrator.export.command import Export, export_member, parse_formats
 from orchestrator.runs.networks import TrainedNetwork, load_member
 
 
@@ -36,3 +38,30 @@ def load(run: str | Path | Result, member: int, problem: Problem | None = None) 
     if isinstance(run, Result):
         return load_member(run.directory, member, problem or run.problem)
     return load_member(Path(run), member, problem)
+
+
+def export(
+    run: str | Path | Result, member: int, out: str | Path, formats: Sequence[str] | None = None, problem: Problem | None = None
+) -> Export:
+    """Write a member of a front into a folder, as files that need no paretoray.
+
+    Args:
+        run: A run directory, or a result.
+        member: Number of the member.
+        out: The folder, which must be empty or not exist.
+        formats: Some of "network", "onnx", "pt2", "torchscript" and "int8"; by default the first three.
+        problem: The problem, where its space was given as an object that no file can name.
+
+    Returns:
+        What was written, and why a format was not.
+
+    Raises:
+        InputError: For a member without weights, a folder that is taken, and a package that is missing.
+
+    Example:
+        >>> import paretoray as pr                                     # doctest: +SKIP
+        >>> pr.export("runs/photos", 3, "cats").written["onnx"].facts  # doctest: +SKIP
+    """
+    directory = run.directory if isinstance(run, Result) else Path(run)
+    known = problem or (run.problem if isinstance(run, Result) else None)
+    return export_member(directory, member, Path(out), parse_formats(formats), problem=known)

@@ -129,11 +129,12 @@ class Exporter:
     def _torchscript(self) -> Written:
         path = self.directory / "network.torchscript"
         try:
-            traced = torch.jit.trace(self.network.network, self._examples, check_trace=False)
+            traced = torch.jit.trace(self.network.network, self._examples, check_trace=False)  # type: ignore[no-untyped-call]
         except Exception as error:  # whatever a user's code raises
             raise NotWritten(_first_line(error)) from error
         torch.jit.save(traced, str(path), _extra_files={METADATA: self._metadata()})
-        return Written((path.name,), self._difference(torch.jit.load(str(path))), {})
+        loaded = torch.jit.load(str(path))  # type: ignore[no-untyped-call]
+        return Written((path.name,), self._difference(loaded), {})
 
     def _onnx(self) -> Written:
         path = self.directory / "network.onnx"
@@ -146,7 +147,10 @@ class Exporter:
         from onnxruntime import quantization
         from onnxruntime.quantization.shape_inference import quant_pre_process
 
-        data = self._data()
+        try:
+            data = self._data()
+        except InputError as error:
+            raise NotWritten(f"the images that it is to be tried on cannot be read: {error}") from error
         whole, prepared = self.directory / ".float.onnx", self.directory / ".prepared.onnx"
         path = self.directory / "network.int8.onnx"
         dynamic = self._write_onnx(whole)
@@ -250,7 +254,7 @@ def _loaded(source: Path) -> nn.Module:
 
 def _session(path: Path) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
     session = runtime_session(path.read_bytes(), threads=1)
-    return lambda images: session.run(None, {_IMAGES: images})[0]  # type: ignore[no-any-return]
+    return lambda images: session.run(None, {_IMAGES: images})[0]
 
 
 def _latency(run: Callable[[NDArray[np.float32]], object], image: NDArray[np.float32]) -> dict[str, float]:
@@ -262,7 +266,8 @@ def _latency(run: Callable[[NDArray[np.float32]], object], image: NDArray[np.flo
 
 
 def _test_error(run: Callable[[NDArray[np.float32]], NDArray[np.float32]], data: Dataset, part: Part, dynamic: bool) -> float:
-    pieces = zip(part.images.split(256 if dynamic else 1), part.labels.split(256 if dynamic else 1), strict=True)  # type: ignore[no-untyped-call]
+    size = 256 if dynamic else 1
+    pieces = zip(part.images.split(size), part.labels.split(size), strict=True)  # type: ignore[no-untyped-call]
     wrong = sum(int((run(data.normalise(x).numpy()).argmax(axis=1) != y.numpy()).sum()) for x, y in pieces)
     return 100.0 * wrong / len(part)
 

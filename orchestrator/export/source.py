@@ -38,6 +38,11 @@ def network_source(network: nn.Module, image: tuple[int, int, int]) -> tuple[str
     return writer.source, writer.state(network)
 
 
+ROOT = "Network"
+_TAKEN = {ROOT, "Any", "Image", "ImageOps", "NDArray", "OrderedDict", "Path", "Tensor", "F", "nn", "np", "torch"}
+"""Names of a written file that no class may have."""
+
+
 @dataclass(eq=False)
 class _Slot:
     """A value of a class that its instances may differ in, by instance."""
@@ -110,13 +115,14 @@ class _Writer:
         parameters = part.traced.parameters if part.traced else ()
         alike = part.name, part.sequential, children, tensors, parameters, body
         if alike not in self._classes:
-            self._classes[alike] = _Class(self._unique(part.name), [])
+            self._classes[alike] = _Class(ROOT if part is self._root else self._unique(part.name), [])
         self._classes[alike].instances.append(part)
         self._of[part] = self._classes[alike]
         return self._classes[alike].name
 
     def _unique(self, stem: str) -> str:
         stem = re.sub(r"\W", "_", stem) or "Block"
+        stem = f"{stem}Block" if stem in _TAKEN else stem
         name, number = stem, 2
         while name in self._names:
             name, number = f"{stem}{number}", number + 1
