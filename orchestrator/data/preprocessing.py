@@ -21,16 +21,17 @@ def pixels(image: Any, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
     """Bring an image to the channels, height and width of the training images.
 
     Args:
-        image: A Pillow image of any size; or an array or tensor of 0..255, (height, width), (height, width, channels) or
-            (channels, height, width).
+        image: A Pillow image of any size; or an array or tensor of 0..255, (height, width), (height, width, channels)
+            or (channels, height, width).
         shape: (channels, height, width) of the result.
     """
     channels, height, width = shape
     if not isinstance(image, Image.Image):
         array = np.asarray(image)
         if array.dtype != np.uint8 or array.ndim not in (2, 3):
-            raise ValueError(f"an image of shape {array.shape} and type {array.dtype}; give an image of type uint8, 0 to 255")
-        if array.ndim == 3 and (array.shape[0] == channels or (array.shape[0] in (1, 3) and array.shape[2] not in (1, 3))):
+            raise ValueError(f"an image of shape {array.shape} and type {array.dtype}; it must be uint8, 0 to 255")
+        first, last = array.shape[0], array.shape[-1]
+        if array.ndim == 3 and (first == channels or (first in (1, 3) and last not in (1, 3))):
             array = array.transpose(1, 2, 0)
         if array.shape == (height, width, channels):
             return np.ascontiguousarray(array.transpose(2, 0, 1))

@@ -112,7 +112,7 @@ class _Writer:
             return part.kind, children
         body = tuple(text for text, _ in self._body(part).statements) if part.traced else None
         tensors = tuple((name, t.dim(), t.dtype, isinstance(t, nn.Parameter)) for name, t in part.tensors.items())
-        parameters = part.traced.parameters if part.traced else ()
+        parameters = tuple(self._typed(part)) if part.traced else ()
         alike = part.name, part.sequential, children, tensors, parameters, body
         if alike not in self._classes:
             self._classes[alike] = _Class(ROOT if part is self._root else self._unique(part.name), [])
@@ -154,8 +154,10 @@ class _Writer:
         for slot in found.parameters:
             both = {"in_channels", "out_channels"} <= roles[slot.name] or "num_features" in roles[slot.name]
             if both and "channels" not in {p.name for p in found.parameters}:
-                found.written = ["channels" if w == slot.name else w for w in found.written]
-                slot.name = "channels"
+                _rename(found, slot, "channels")
+        for slot in found.parameters:
+            if (short := slot.name.removesuffix("_2")) not in {p.name for p in found.parameters}:
+                _rename(found, slot, short)
 
     def _class(self, found: _Class) -> str:
         first = found.instances[0]
@@ -166,13 +168,12 @@ class _Writer:
         if first.summary:
             lines += [*_docstring(first.summary, 4), ""]
         lines += lay_out(f"def __init__(self{parameters}) -> None:", 4)
+        tensors = [line for name, t in first.tensors.items() for line in lay_out(_declared(name, t, next(slots)), 8)]
         children = {name: self._instance(child, slots) for name, child in first.children.items()}
         if first.sequential:
             lines += self._sequential(found, children)
             return "\n".join(lines)
-        lines.append("        super().__init__()")
-        for name, tensor in first.tensors.items():
-            lines += lay_out(_declared(name, tensor, next(slots)), 8)
+        lines += ["        super().__init__()", *tensors]
         for name, text in children.items():
             lines += lay_out(f"self.{name} = {text}" if name.isidentifier() else f"self.add_module({literal(name)}, {text})", 8)
         if first.traced is not None:
@@ -211,11 +212,13 @@ class _Writer:
         assert part.traced is not None
         values = {str(n.target): part.traced.values[n] for n in part.traced.graph.nodes if n.op == "placeholder"}
         typed = []
-        for name in part.traced.parameters:
+        for name, default in part.traced.parameters.items():
             value = values.get(name.lstrip("*"))
             many = isinstance(value, (tuple, list)) and not name.startswith("*") and all(isinstance(v, Tensor) for v in value)
             kind = ": tuple[Tensor, ...]" if many else ": Tensor" if isinstance(value, Tensor) or name.startswith("*") else ""
-            typed.append(f"{parameter_name(name)}{kind}")
+            kind = ": float" if isinstance(value, float) else kind
+            known = default is None or isinstance(default, (bool, int, float, str))
+            typed.append(f"{parameter_name(name)}{kind}" + (f" = {literal(default)}" if known else ""))
         return typed
 
     def _body(self, part: Custom) -> Body:
@@ -262,6 +265,11 @@ def _inner(part: Part) -> Iterator[Part]:
             yield from _inner(child)
         else:
             yield child
+
+
+def _rename(found: _Class, slot: _Slot, name: str) -> None:
+    found.written = [name if written == slot.name else written for written in found.written]
+    slot.name = name
 
 
 def _free(name: str, taken: set[str]) -> str:

@@ -34,13 +34,13 @@ class Trace:
     Args:
         graph: Operations in their order; `call_module` nodes are calls of children by their path.
         values: Value of each node, for the inputs that were traced.
-        parameters: Names of the forward pass's parameters that were given, those that gather several with their stars.
+        parameters: Parameters of the forward pass with their defaults; those that gather several have their stars.
         constants: Tensors that the forward pass makes or holds, by the names that the graph has for them.
     """
 
     graph: fx.Graph
     values: Mapping[fx.Node, Any]
-    parameters: tuple[str, ...]
+    parameters: Mapping[str, Any]
     constants: Mapping[str, Tensor]
 
 
@@ -79,18 +79,21 @@ def trace(module: nn.Module, call: Call, inline: Collection[nn.Module] = ()) -> 
         Untraceable: Where its control flow depends on values, or it does what no graph can express.
     """
     tracer = _Tracer(module, inline)
-    bound = inspect.signature(module.forward).bind(*call.args, **call.kwargs)
-    parameters: list[str] = []
+    signature = inspect.signature(module.forward)
+    bound = signature.bind(*call.args, **call.kwargs)
+    bound.apply_defaults()
+    parameters: dict[str, Any] = {}
     args: list[Any] = []
     kwargs: dict[str, Any] = {}
     for name, value in bound.arguments.items():
-        kind = inspect.signature(module.forward).parameters[name].kind
+        kind, starred = signature.parameters[name].kind, signature.parameters[name].kind is inspect.Parameter.VAR_POSITIONAL
+        if (starred or kind is inspect.Parameter.VAR_KEYWORD) and not value:
+            continue
         if kind is inspect.Parameter.VAR_KEYWORD:
             raise Untraceable(f"{_named(module)} takes any keywords (**{name})")
-        starred = kind is inspect.Parameter.VAR_POSITIONAL
-        parameters.append(f"*{name}" if starred else name)
+        parameters[f"*{name}" if starred else name] = signature.parameters[name].default
         proxy = tracer.placeholder(name, value)
-        given: Any = proxy if _has(value, Tensor) else value
+        given: Any = proxy if _has(value, Tensor) or isinstance(value, float) else value
         if starred:
             args += list(given)
         elif kind is inspect.Parameter.KEYWORD_ONLY:
@@ -107,7 +110,7 @@ def trace(module: nn.Module, call: Call, inline: Collection[nn.Module] = ()) -> 
         line = (str(error).splitlines() or [""])[0]
         raise Untraceable(f"{_named(module)} cannot be traced ({type(error).__name__}: {line})") from error
     _drop_dead(tracer.graph)
-    return Trace(tracer.graph, tracer.values, tuple(parameters), tracer.constants)
+    return Trace(tracer.graph, tracer.values, parameters, tracer.constants)
 
 
 def _named(module: nn.Module) -> str:
@@ -299,6 +302,7 @@ class _Proxy(fx.Proxy):
     def _number(self) -> Any:
         if isinstance(self._known, Tensor):
             raise Untraceable("it makes a number of a tensor")
-        raise Untraceable("it computes with the number of images in a batch outside of torch")
+        what = "an argument of its forward pass" if isinstance(self._known, float) else "the number of images in a batch"
+        raise Untraceable(f"it computes with {what} outside of torch")
 
     __index__ = __int__ = __float__ = _number
