@@ -5,25 +5,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageColor, ImageOps
 from torch import Tensor
 
 from orchestrator.data.dataset import Dataset
 
 
-def pixels(image: Any, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+def pixels(
+    image: Any,
+    shape: tuple[int, int, int],
+    fit: str,
+    background: tuple[int, int, int] | None,
+    scales: Mapping[str, tuple[float, float]],
+) -> NDArray[np.uint8]:
     """Bring an image to the channels, height and width of the training images.
 
     Args:
         image: A Pillow image of any size; or an array or tensor of 0..255, (height, width), (height, width, channels)
             or (channels, height, width).
         shape: (channels, height, width) of the result.
+        fit: What becomes of other proportions: "squash", "crop", or "letterbox", a border of the background.
+        background: Colour behind transparent pixels; None leaves them as they are stored.
+        scales: Values that become 0 and 255 in grey images of more than 8 bits, of "integers" and of "fractions".
     """
     channels, height, width = shape
     if not isinstance(image, Image.Image):
@@ -38,12 +48,33 @@ def pixels(image: Any, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
         image = Image.fromarray(array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array)
     if channels not in (1, 3):
         raise ValueError(f"the network takes {channels} channels; give an array of shape {shape}")
-    if image.mode[:1] in ("I", "F"):
-        raise ValueError(f"an image of mode {image.mode}; convert it to 8 bits a channel, as the training images were")
-    image = ImageOps.exif_transpose(image).convert("L" if channels == 1 else "RGB")
-    if image.size != (width, height):
+    image = ImageOps.exif_transpose(image)
+    kind = {"I": "integers", "F": "fractions"}.get(image.mode[:1])
+    border: Any = background or (255, 255, 255)
+    if kind is not None:
+        if kind not in scales:
+            raise ValueError(f"an image of mode {image.mode}; give 8 bits a channel, as the training images have")
+        low, high = scales[kind]
+        grey = (np.asarray(image, np.float32).astype(np.float64) - low) * (255 / ((high - low) or 1))
+        image, border = Image.fromarray(grey.astype(np.float32)), float(np.dot(border, (0.299, 0.587, 0.114)))
+    else:
+        if background is not None and image.has_transparency_data:
+            behind = Image.new("RGBA", image.size, (*background, 255))
+            behind.alpha_composite(image.convert("RGBA"))
+            image = behind
+        image = image if image.mode == "L" else image.convert("RGB")
+        if channels == 1:
+            image, border = image.convert("L"), round(float(np.dot(border, (0.299, 0.587, 0.114))))
+        else:
+            image = image.convert("RGB")
+    if image.size != (width, height) and fit == "crop":
+        image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
+    elif image.size != (width, height) and fit == "letterbox":
+        image = ImageOps.pad(image, (width, height), Image.Resampling.BILINEAR, color=border)
+    elif image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.BILINEAR)
-    return np.array(image).reshape(height, width, channels).transpose(2, 0, 1)
+    values = np.rint(np.clip(np.asarray(image), 0, 255)).astype(np.uint8).reshape(height, width, -1)
+    return np.array(np.broadcast_to(values, (height, width, channels)).transpose(2, 0, 1))
 
 
 @dataclass(frozen=True)
@@ -54,6 +85,7 @@ class Preprocessing:
         shape: (channels, height, width) of the training images.
         mean: Per channel, of the training images, in 0..1.
         std: Deviation, likewise.
+        fit: As `background` and `scales`, see `pixels`.
 
     Example:
         >>> preprocess = Preprocessing((1, 2, 2), mean=(0.5,), std=(0.5,))
@@ -64,11 +96,17 @@ class Preprocessing:
     shape: tuple[int, int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    fit: str = "squash"
+    background: tuple[int, int, int] | None = None
+    scales: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, data: Dataset) -> Preprocessing:
         """Return that of a search's own images."""
-        return cls(data.image, data.mean, data.std)
+        settings = data.source.settings if data.source is not None else {}
+        colour = settings.get("background")
+        background = None if colour is None else ImageColor.getrgb(str(colour))[:3]
+        return cls(data.image, data.mean, data.std, str(settings.get("fit", "squash")), background)
 
     def __call__(self, image: Any) -> Tensor:
         """Return a float tensor of `shape`.
@@ -81,4 +119,5 @@ class Preprocessing:
             ValueError: For what is no such image.
         """
         mean, std = (np.array(value, np.float32)[:, None, None] for value in (self.mean, self.std))
-        return torch.from_numpy((pixels(image, self.shape).astype(np.float32) / np.float32(255) - mean) / std)
+        values = pixels(image, self.shape, self.fit, self.background, self.scales)
+        return torch.from_numpy((values.astype(np.float32) / np.float32(255) - mean) / std)

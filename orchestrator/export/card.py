@@ -16,11 +16,14 @@ from orchestrator.machine import processor
 from orchestrator.runs.directory import EXPERIMENT
 from orchestrator.runs.networks import TrainedNetwork
 
-LICENCES = {
-    "digits": "UCI's Optical Recognition of Handwritten Digits, CC BY 4.0",
-    "fashion-mnist": "Zalando Research's Fashion-MNIST, MIT",
-    "cifar10": "its authors state none",
-    "cifar100": "its authors state none",
+LICENCES = {  # of data whose authors state one
+    "digits": "that of UCI's Optical Recognition of Handwritten Digits, see archive.ics.uci.edu/dataset/80",
+    "fashion-mnist": "MIT, copyright Zalando SE",
+}
+_FITS = {
+    "squash": "the sides are not kept in proportion",
+    "crop": "the longer side is cut",
+    "letterbox": "with a border of the background",
 }
 _PACKAGES = ("paretoray", "torch", "torchvision", "numpy", "pillow", "safetensors", "onnx", "onnxruntime", "onnxscript")
 _USE = {
@@ -201,8 +204,8 @@ def _preprocessing(network: TrainedNetwork) -> list[str]:
     kind = {1: "grey", 3: "RGB"}.get(channels, f"{channels} channels")
     return [
         f"An image is turned upright by its EXIF tag, converted to {kind} of 8 bits a channel, resized to {width} x {height} "
-        "pixels (bilinear; the sides are not kept in proportion), divided by 255, and normalised: minus the mean, over the "
-        "deviation.",
+        f"pixels (bilinear; {_FITS.get(network.preprocess.fit, network.preprocess.fit)}), divided by 255, and normalised: minus "
+        "the mean, over the deviation.",
         "",
         f"- mean: {json.dumps(network.preprocess.mean)}",
         f"- deviation: {json.dumps(network.preprocess.std)}",

@@ -12,17 +12,20 @@ from orchestrator.export.body import literal
 from orchestrator.export.layout import WIDTH, lay_out
 from orchestrator.runs.networks import TrainedNetwork
 
+_TYPES = "from types import MappingProxyType"
 _TORCH = '''
 def preprocess(image: Any) -> Tensor:
     """Turn, resize and normalise an image as the training images were; stack several to a batch."""
     mean, std = (np.array(value, np.float32)[:, None, None] for value in (MEAN, STD))
-    return torch.from_numpy((pixels(image, SHAPE).astype(np.float32) / np.float32(255) - mean) / std)
+    values = pixels(image, SHAPE, FIT, BACKGROUND, SCALES)
+    return torch.from_numpy((values.astype(np.float32) / np.float32(255) - mean) / std)
 '''
 _NUMPY = '''
 def preprocess(image: Any) -> NDArray[np.float32]:
     """Turn, resize and normalise an image as the training images were; stack several to a batch."""
     mean, std = (np.array(value, np.float32)[:, None, None] for value in (MEAN, STD))
-    return (pixels(image, SHAPE).astype(np.float32) / np.float32(255) - mean) / std
+    values = pixels(image, SHAPE, FIT, BACKGROUND, SCALES)
+    return (values.astype(np.float32) / np.float32(255) - mean) / std
 '''
 _LOAD = '''
 def load(weights: str | Path = Path(__file__).with_name("network.safetensors")) -> Network:
@@ -44,7 +47,15 @@ def network_file(network: TrainedNetwork, classes: str, facts: Sequence[str]) ->
         facts: Lines of the comment on top, after its title.
     """
     code = f"{classes}\n\n{_LOAD}"
-    imports = ["from pathlib import Path", "from typing import Any", "", "import numpy as np", "import torch"]
+    imports = [
+        "from collections.abc import Mapping",
+        "from pathlib import Path",
+        _TYPES,
+        "from typing import Any",
+        "",
+        "import numpy as np",
+        "import torch",
+    ]
     if re.search(r"\bF\.", code):
         imports.append("import torch.nn.functional as F")
     if "OrderedDict(" in code:
@@ -57,7 +68,14 @@ def network_file(network: TrainedNetwork, classes: str, facts: Sequence[str]) ->
 
 def preprocess_file(network: TrainedNetwork, facts: Sequence[str]) -> str:
     """Return the text of `preprocess.py`, which needs no torch."""
-    imports = ["from typing import Any", "", "import numpy as np", "from numpy.typing import NDArray"]
+    imports = [
+        "from collections.abc import Mapping",
+        _TYPES,
+        "from typing import Any",
+        "",
+        "import numpy as np",
+        "from numpy.typing import NDArray",
+    ]
     parts = [_head(network, [*facts, "", "It needs NumPy and Pillow."], "Preprocessing for network"), *imports]
     return "\n".join([*parts, "from PIL import Image, ImageOps", "", *_constants(network)]) + (
         f"\n\n\n{inspect.getsource(pixels)}\n{_NUMPY}"
@@ -77,6 +95,9 @@ def _constants(network: TrainedNetwork) -> list[str]:
         ("SHAPE", preprocess.shape, "channels, height and width of an image"),
         ("MEAN", preprocess.mean, "of each channel of the training images, in 0..1"),
         ("STD", preprocess.std, "their standard deviation"),
+        ("FIT", preprocess.fit, "what becomes of an image of other proportions"),
+        ("BACKGROUND", preprocess.background, "colour behind transparent pixels; None leaves them as they are stored"),
+        ("SCALES", dict(preprocess.scales), "values that become 0 and 255 in grey images of more than 8 bits"),
         ("CLASSES", tuple(network.classes), "in the order of the scores"),
     )
     lines: list[str] = []

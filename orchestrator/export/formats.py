@@ -8,7 +8,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
@@ -221,9 +221,7 @@ class Exporter:
         preprocess = self.network.preprocess
         return json.dumps(
             {
-                "shape": preprocess.shape,
-                "mean": preprocess.mean,
-                "std": preprocess.std,
+                **asdict(preprocess),
                 "classes": self.network.classes,
                 "arch": self.network.arch,
                 "space": self.network.origin.space,

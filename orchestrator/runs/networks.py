@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,9 +124,8 @@ def load_member(directory: Path, member: int, problem: Problem | None = None) ->
         problem = problem or SearchPlan.of(open_run(directory)).problem
         origin = _told_by_the_data(path, arch, problem)
     space, component = _space(directory, origin) if problem is None else (problem.space, problem.sources.space)
-    expected = Origin(
-        arch, component.name, network_settings(component), space.image, origin.mean, origin.std, origin.classes
-    ).plain
+    preprocessing = replace(origin.preprocessing, shape=space.image)
+    expected = Origin(arch, component.name, network_settings(component), preprocessing, origin.classes).plain
     if origin != expected:
         raise InputError(
             f"{path} does not belong to member {member}: it has the weights of {origin.network}, the member is "
@@ -148,7 +148,7 @@ def _space(directory: Path, origin: Origin) -> tuple[SearchSpace, Component]:
         component = space_component(str(section.pop("name")), section)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, AttributeError) as error:
         raise InputError(f"{path} is damaged: {error!r}") from error
-    return build_space(component, origin.image, len(origin.classes)), component
+    return build_space(component, origin.preprocessing.shape, len(origin.classes)), component
 
 
 def _told_by_the_data(path: Path, arch: str, problem: Problem) -> Origin:

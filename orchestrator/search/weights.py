@@ -31,25 +31,21 @@ class Origin:
         arch: Notation of the network.
         space: Name of its space, as an experiment writes it.
         settings: Settings of the space, as plain values.
-        image: Shape of an image, (channels, height, width).
-        mean: Per channel, of the training images, in 0..1.
-        std: Deviation, likewise.
+        preprocessing: Preprocessing of the images that the weights were trained on.
         classes: Names, in the order of the scores.
     """
 
     arch: str
     space: str
     settings: Mapping[str, Any]
-    image: tuple[int, int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    preprocessing: Preprocessing
     classes: tuple[str, ...]
 
     @classmethod
     def of(cls, problem: Problem, arch: str) -> Origin:
         """Describe a network of a problem's space, trained on its data."""
         data, source = problem.data, problem.sources.space
-        return cls(arch, source.name, network_settings(source), data.image, data.mean, data.std, data.classes).plain
+        return cls(arch, source.name, network_settings(source), Preprocessing.of(data), data.classes).plain
 
     @property
     def plain(self) -> Origin:
@@ -57,15 +53,10 @@ class Origin:
         return self.from_json(self.to_json())
 
     @property
-    def preprocessing(self) -> Preprocessing:
-        """Preprocessing of the images that the weights were trained on."""
-        return Preprocessing(self.image, self.mean, self.std)
-
-    @property
     def network(self) -> str:
         """The network in words."""
         settings = ", ".join(f"{key} = {value}" for key, value in self.settings.items())
-        image = "x".join(map(str, self.image))
+        image = "x".join(map(str, self.preprocessing.shape))
         return f"{self.arch} of {self.space} ({settings or 'no settings'}; images of {image}, {len(self.classes)} classes)"
 
     def to_json(self) -> str:
@@ -76,8 +67,9 @@ class Origin:
     def from_json(cls, text: str) -> Origin:
         """Read what `to_json` writes. Raises ValueError, KeyError or TypeError for anything else."""
         values = json.loads(text)
-        values |= {key: tuple(values[key]) for key in ("image", "mean", "std", "classes")}
-        return cls(**values)
+        prepared = {k: tuple(v) if isinstance(v, list) else v for k, v in values.pop("preprocessing").items()}
+        prepared["scales"] = {kind: tuple(ends) for kind, ends in prepared["scales"].items()}
+        return cls(**{**values, "classes": tuple(values["classes"])}, preprocessing=Preprocessing(**prepared))
 
 
 def network_settings(space: Component) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from orchestrator.data.preprocessing import Preprocessing
 from orchestrator.runs.networks import TrainedNetwork
 from orchestrator.search.weights import Origin
 from orchestrator.spaces.base import SearchSpace
@@ -26,9 +27,9 @@ def trained(space: SearchSpace, architecture: Architecture) -> TrainedNetwork:
             if module.weight is not None:
                 nn.init.uniform_(module.weight, 0.5, 1.5)
     colours = space.image[0]
-    mean, std = (0.3,) * colours, (0.4,) * colours
+    preprocessing = Preprocessing(space.image, (0.3,) * colours, (0.4,) * colours)
     classes = tuple(f"class {i}" for i in range(space.classes))
-    origin = Origin(space.format(architecture), space.name, {}, space.image, mean, std, classes)
+    origin = Origin(space.format(architecture), space.name, {}, preprocessing, classes)
     row = {"arch": origin.arch, "member": 1, "test_error_percent": 12.5}
     return TrainedNetwork(network, 1, row, origin, space, Path("network-1.pt"))
 

@@ -84,7 +84,7 @@ def test_weights_are_a_plain_state_dict_that_says_whose_it_is(run: Path, problem
     problem.space.network(problem.space.parse(str(arch))).load_state_dict(state)
     said = json.loads(state._metadata[""]["paretoray"])
     assert (said["arch"], said["space"], said["settings"]) == (arch, "digits-tiny", {"channels": 8})
-    assert tuple(said["classes"]) == problem.data.classes and tuple(said["mean"]) == problem.data.mean
+    assert tuple(said["classes"]) == problem.data.classes and tuple(said["preprocessing"]["mean"]) == problem.data.mean
 
 
 def test_the_file_of_another_member_is_refused_by_name(run: Path) -> None:
@@ -171,6 +171,19 @@ def test_an_image_is_taken_in_every_usual_form(problem: pr.Problem) -> None:
     file = io.BytesIO()
     turned.save(file, "PNG", exif=exif)
     assert np.array_equal(pixels(Image.open(file), (1, 8, 8))[0], grey[::-1, ::-1])
-    for bad, said in ((grey / 255, "uint8"), (Image.fromarray(grey.astype(np.int32)), "8 bits")):
+    wide = Image.fromarray(np.repeat(grey, 2, axis=1)).convert("RGBA")
+    wide.putalpha(Image.fromarray(np.where(np.arange(16) < 8, 255, 0).astype(np.uint8)[None].repeat(8, 0)))
+    red = pixels(wide, (3, 8, 8), "letterbox", (255, 0, 0))
+    assert (red[:, 0] == np.array([255, 0, 0])[:, None]).all() and (red[:, 4, 7] == [255, 0, 0]).all()
+    assert red[0, 4, 0] == red[1, 4, 0] < 60
+    assert np.array_equal(pixels(Image.fromarray(np.repeat(grey, 2, axis=1)), (1, 8, 8), "crop")[0, :, 0], grey[:, 2])
+    deep = Image.fromarray(grey.astype(np.uint16) * 1000)
+    assert np.array_equal(pixels(deep, (1, 8, 8), scales={"integers": (0, 63_000)})[0], np.rint(grey * (255 / 63)))
+    assert np.array_equal(*pixels(Image.fromarray(grey / np.float32(63)), (3, 8, 8), scales={"fractions": (0, 1)})[:2])
+    for bad, said in (
+        (grey / 255, "uint8"),
+        (Image.fromarray(grey.astype(np.int32)), "8 bits"),
+        (deep, "mode I;16; give 8 bits"),
+    ):
         with pytest.raises(ValueError, match=said):
             preprocess(bad)
