@@ -202,10 +202,10 @@ def tried(found: Written) -> str:
 def _preprocessing(network: TrainedNetwork) -> list[str]:
     channels, height, width = network.preprocess.shape
     kind = {1: "grey", 3: "RGB"}.get(channels, f"{channels} channels")
+    fit = _FITS.get(network.preprocess.fit, network.preprocess.fit)
     return [
         f"An image is turned upright by its EXIF tag, converted to {kind} of 8 bits a channel, resized to {width} x {height} "
-        f"pixels (bilinear; {_FITS.get(network.preprocess.fit, network.preprocess.fit)}), divided by 255, and normalised: minus "
-        "the mean, over the deviation.",
+        f"pixels (bilinear; {fit}), divided by 255, and normalised: minus the mean, over the deviation.",
         "",
         f"- mean: {json.dumps(network.preprocess.mean)}",
         f"- deviation: {json.dumps(network.preprocess.std)}",

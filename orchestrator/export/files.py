@@ -12,7 +12,7 @@ from orchestrator.export.body import literal
 from orchestrator.export.layout import WIDTH, lay_out
 from orchestrator.runs.networks import TrainedNetwork
 
-_TYPES = "from types import MappingProxyType"
+_MAPPING = "from collections.abc import Mapping"
 _TORCH = '''
 def preprocess(image: Any) -> Tensor:
     """Turn, resize and normalise an image as the training images were; stack several to a batch."""
@@ -47,15 +47,7 @@ def network_file(network: TrainedNetwork, classes: str, facts: Sequence[str]) ->
         facts: Lines of the comment on top, after its title.
     """
     code = f"{classes}\n\n{_LOAD}"
-    imports = [
-        "from collections.abc import Mapping",
-        "from pathlib import Path",
-        _TYPES,
-        "from typing import Any",
-        "",
-        "import numpy as np",
-        "import torch",
-    ]
+    imports = [_MAPPING, "from pathlib import Path", "from typing import Any", "", "import numpy as np", "import torch"]
     if re.search(r"\bF\.", code):
         imports.append("import torch.nn.functional as F")
     if "OrderedDict(" in code:
@@ -68,14 +60,7 @@ def network_file(network: TrainedNetwork, classes: str, facts: Sequence[str]) ->
 
 def preprocess_file(network: TrainedNetwork, facts: Sequence[str]) -> str:
     """Return the text of `preprocess.py`, which needs no torch."""
-    imports = [
-        "from collections.abc import Mapping",
-        _TYPES,
-        "from typing import Any",
-        "",
-        "import numpy as np",
-        "from numpy.typing import NDArray",
-    ]
+    imports = [_MAPPING, "from typing import Any", "", "import numpy as np", "from numpy.typing import NDArray"]
     parts = [_head(network, [*facts, "", "It needs NumPy and Pillow."], "Preprocessing for network"), *imports]
     return "\n".join([*parts, "from PIL import Image, ImageOps", "", *_constants(network)]) + (
         f"\n\n\n{inspect.getsource(pixels)}\n{_NUMPY}"

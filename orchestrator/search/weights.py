@@ -67,7 +67,8 @@ class Origin:
     def from_json(cls, text: str) -> Origin:
         """Read what `to_json` writes. Raises ValueError, KeyError or TypeError for anything else."""
         values = json.loads(text)
-        prepared = {k: tuple(v) if isinstance(v, list) else v for k, v in values.pop("preprocessing").items()}
+        prepared: dict[str, Any] = values.pop("preprocessing")
+        prepared |= {key: tuple(value) for key, value in prepared.items() if isinstance(value, list)}
         prepared["scales"] = {kind: tuple(ends) for kind, ends in prepared["scales"].items()}
         return cls(**{**values, "classes": tuple(values["classes"])}, preprocessing=Preprocessing(**prepared))
 

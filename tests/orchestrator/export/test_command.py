@@ -69,7 +69,11 @@ def test_the_usual_files_are_written(finished: Path, tmp_path: Path) -> None:
     row = front(finished).loc[member]
     text = (tmp_path / "new/digits/card.md").read_text()
     assert f"# Network {member} of run" in text and f"{row['test_error_percent']:.2f} (" in text and "on 359 images" in text
-    assert "CC BY 4.0" in text and "ms for one image" in text and f"| torch | {version('torch')} |" in text
+    assert (
+        "Optical Recognition of Handwritten Digits" in text
+        and "ms for one image" in text
+        and f"| torch | {version('torch')} |" in text
+    )
     assert f"member {member}: {row['arch']}" in result.output and "scores differ by" in result.output
     source = (tmp_path / "new/digits/network.py").read_text()
     assert f"Architecture: {row['arch']}" in source and f"{int(row['parameters']):,} parameters" in source

@@ -15,7 +15,8 @@ import torch
 from PIL import Image
 
 import paretoray as pr
-from orchestrator.data import loaders
+from orchestrator.data import loaders, preprocessing
+from orchestrator.data.preprocessing import Preprocessing
 
 HERE = pr.Workers(ray=False, count=1)
 
@@ -151,9 +152,11 @@ def test_an_older_run_is_read_by_the_results_beside_its_files(run: Path, problem
     pr.Result.open(run).report()
 
 
-def test_an_image_is_taken_in_every_usual_form(problem: pr.Problem) -> None:
-    from orchestrator.data.preprocessing import Preprocessing, pixels
+def pixels(image: Any, shape: Any, fit: str = "squash", background: Any = None, scales: Any = None) -> Any:
+    return preprocessing.pixels(image, shape, fit, background, scales or {})
 
+
+def test_an_image_is_taken_in_every_usual_form(problem: pr.Problem) -> None:
     grey = np.arange(64, dtype=np.uint8).reshape(8, 8)
     preprocess = Preprocessing.of(problem.data)
     wanted = problem.data.normalise(torch.from_numpy(grey)[None])
