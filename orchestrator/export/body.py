@@ -97,19 +97,24 @@ class Body:
             stem = {"call_function": "y", "call_method": "y"}.get(node.op, str(node.target).rpartition(".")[2])
             stem = str(node.target).replace(".", "_") if node.op == "call_module" else stem
             stem = "size" if node.target == "size" else stem
+            stem = stem if stem.isidentifier() else "y"
             name, number = stem, 2
-            while name in self._taken or not name.isidentifier():
-                name, number = f"{stem}{number}" if stem.isidentifier() else f"y{number}", number + 1
+            while name in self._taken:
+                name, number = f"{stem}{number}", number + 1
             self._taken.add(name)
         self._names[node] = name
         self.statements.append((f"{name} = {text}", value))
 
     def _reused(self, node: fx.Node) -> str | None:
-        """Return the name of the one tensor that an operation uses up."""
+        """Return the name of the one tensor that an operation uses up, unless it says what made the tensor."""
         named = {n for n in self._leaves(node) if self._names.get(n, "self.").isidentifier()}
         if len(named) != 1:
             return None
         (only,) = named
+        if len(self._traced.parameters) > 1 and only.op == "placeholder":
+            return None
+        if only.op == "call_module" and self._names[only] == str(only.target).replace(".", "_"):
+            return None
         here = self._position[node]
         if any(self._position[user] > here for user in self._users(only, node)) or not isinstance(
             self._traced.values[only], Tensor
