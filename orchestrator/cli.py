@@ -424,8 +424,13 @@ def export(
     command.check_free(out)
     number = choose(directory, member, knee, under)
     invocation = shlex.join(["paretoray", *sys.argv[1:]]) if Path(sys.argv[0]).stem == "paretoray" else ""
+
+    def say(name: str) -> None:
+        if sys.stderr.isatty():  # torch's exporters take minutes with large networks
+            click.echo(f"writing {name}", err=True)
+
     try:
-        done = command.export_member(directory, number, out, chosen, command=invocation)
+        done = command.export_member(directory, number, out, chosen, command=invocation, say=say)
     except KeyboardInterrupt:
         click.echo("interrupted; nothing was kept", err=True)
         sys.exit(130)
