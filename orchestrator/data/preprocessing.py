@@ -49,32 +49,34 @@ def pixels(
     if channels not in (1, 3):
         raise ValueError(f"the network takes {channels} channels; give an array of shape {shape}")
     image = ImageOps.exif_transpose(image)
-    kind = {"I": "integers", "F": "fractions"}.get(image.mode[:1])
     border: Any = background or (255, 255, 255)
+    luma = float(np.dot(border, (0.299, 0.587, 0.114)))
+    kind = {"I": "integers", "F": "fractions"}.get(image.mode[:1])
     if kind is not None:
         if kind not in scales:
             raise ValueError(f"an image of mode {image.mode}; give 8 bits a channel, as the training images have")
         low, high = scales[kind]
         grey = (np.asarray(image, np.float32).astype(np.float64) - low) * (255 / ((high - low) or 1))
-        image, border = Image.fromarray(grey.astype(np.float32)), float(np.dot(border, (0.299, 0.587, 0.114)))
+        planes: list[tuple[Image.Image, Any]] = [
+            (Image.fromarray(grey.astype(np.float32)), b) for b in (border if channels == 3 else (luma,))
+        ]
     else:
         if background is not None and image.has_transparency_data:
             behind = Image.new("RGBA", image.size, (*background, 255))
             behind.alpha_composite(image.convert("RGBA"))
             image = behind
         image = image if image.mode == "L" else image.convert("RGB")
-        if channels == 1:
-            image, border = image.convert("L"), round(float(np.dot(border, (0.299, 0.587, 0.114))))
-        else:
-            image = image.convert("RGB")
-    if image.size != (width, height) and fit == "crop":
-        image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
-    elif image.size != (width, height) and fit == "letterbox":
-        image = ImageOps.pad(image, (width, height), Image.Resampling.BILINEAR, color=border)
-    elif image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-    values = np.rint(np.clip(np.asarray(image), 0, 255)).astype(np.uint8).reshape(height, width, -1)
-    return np.array(np.broadcast_to(values, (height, width, channels)).transpose(2, 0, 1))
+        planes = [(image.convert("L"), round(luma))] if channels == 1 else [(image.convert("RGB"), border)]
+    fitted = []
+    for plane, edge in planes:
+        if plane.size != (width, height) and fit == "crop":
+            plane = ImageOps.fit(plane, (width, height), Image.Resampling.BILINEAR)
+        elif plane.size != (width, height) and fit == "letterbox":
+            plane = ImageOps.pad(plane, (width, height), Image.Resampling.BILINEAR, color=edge)
+        elif plane.size != (width, height):
+            plane = plane.resize((width, height), Image.Resampling.BILINEAR)
+        fitted.append(np.rint(np.clip(np.asarray(plane), 0, 255)).astype(np.uint8).reshape(height, width, -1))
+    return np.ascontiguousarray(np.concatenate(fitted, axis=2).transpose(2, 0, 1))
 
 
 @dataclass(frozen=True)
