@@ -156,3 +156,19 @@ def _extent(array: Floats) -> Floats:
     """(objectives,): from least to most; 0 where points differ by rounding alone."""
     extent: Floats = np.ptp(array, axis=0)
     return np.where(extent > ROUNDING * np.abs(array).max(axis=0), extent, 0.0)
+
+
+def knee(costs: ArrayLike) -> int:
+    """Index of the knee of a front: the point farthest below the plane through the extremes of all objectives.
+
+    Costs are scaled to 0..1 between the best and the worst of the front, where that plane is where they add up to 1. Of equal
+    points the first is taken.
+
+    Args:
+        costs: (points, objectives), of one point at least.
+    """
+    array = as_costs(costs)
+    low, spread = array.min(axis=0), np.ptp(array, axis=0)
+    scaled = np.divide(array - low, spread, out=np.zeros_like(array), where=spread > 0)
+    total = scaled.sum(axis=1)
+    return int(np.flatnonzero(total <= total.min() + ROUNDING)[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -249,6 +250,14 @@ def margins(front: pd.DataFrame, objective: str) -> pd.Series:
 def measurements(front: pd.DataFrame) -> pd.Series:
     """Number of measurements behind the posterior mean of each member; empty where the search worked out no posterior."""
     return front[MEASUREMENTS] if MEASUREMENTS in front else pd.Series(dtype=int)
+
+
+def objectives_of(path: Path) -> list[str]:
+    """Read the objectives' columns from summary.json. Raises ValueError for a damaged file."""
+    try:
+        return list(json.loads(path.read_text())["objectives"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is missing or damaged: {error!r}") from error
 
 
 def spreads_of(summary: Mapping[str, Any]) -> dict[str, str]:

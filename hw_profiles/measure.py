@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -114,23 +115,36 @@ def in_onnxruntime(module: nn.Module, inputs: Sequence[Tensor], threads: int) ->
     Raises:
         ImportError: Without the extra `onnx`.
     """
-    import onnxruntime
-
     file = io.BytesIO()
     names = [f"input{i}" for i in range(len(inputs))]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracing exporter is deprecated, but ten times as fast as its successor
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         torch.onnx.export(_Spread(module).eval(), tuple(inputs), file, input_names=names, dynamo=False)  # type: ignore[arg-type]
+    session = runtime_session(file.getvalue(), threads)
+    used = {i.name for i in session.get_inputs()}  # the exporter drops the input of a network with constant output
+    feed = {name: x.numpy() for name, x in zip(names, inputs, strict=True) if name in used}
+    return lambda: session.run(None, feed)
+
+
+def runtime_session(model: bytes, threads: int) -> Any:
+    """Return a session of ONNX Runtime on the CPU.
+
+    Args:
+        model: A file in ONNX's format.
+        threads: Intra-op threads.
+
+    Raises:
+        ImportError: Without the extra `onnx`.
+    """
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     # Threads that keep spinning after a pass would disturb the next measurement.
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if threads == 1 else "0")
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
-    used = {i.name for i in session.get_inputs()}  # the exporter drops the input of a network with constant output
-    feed = {name: x.numpy() for name, x in zip(names, inputs, strict=True) if name in used}
-    return lambda: session.run(None, feed)
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 class _Spread(nn.Module):

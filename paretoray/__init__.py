@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from orchestrator.api.components import objectives as objectives
     from orchestrator.api.components import searchers as searchers
     from orchestrator.api.components import spaces as spaces
+    from orchestrator.api.loading import export as export
+    from orchestrator.api.loading import load as load
     from orchestrator.api.result import Result as Result
     from orchestrator.api.search import resume as resume
     from orchestrator.api.search import search as search
@@ -62,6 +64,7 @@ _WHERE = {
     "orchestrator.api.bench": ("bench",),
     "orchestrator.api.callbacks": ("Callback", "Measured", "StopSearch"),
     "orchestrator.api.components": ("data", "evaluators", "objectives", "searchers", "spaces"),
+    "orchestrator.api.loading": ("export", "load"),
     "orchestrator.api.result": ("Result",),
     "orchestrator.api.search": ("resume", "search"),
     "orchestrator.config.problem": ("Problem",),

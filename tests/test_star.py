@@ -26,6 +26,7 @@ FLOORS = (
     "profiling",
     "trust",
     "bench",
+    "export",
     "api",
     "cli",
     "__main__",

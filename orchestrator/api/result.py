@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-import torch
 from torch import nn
 
 from analysis import members, records
 from orchestrator.config.plan import SearchPlan
 from orchestrator.errors import InputError
 from orchestrator.runs.directory import is_finished
+from orchestrator.runs.networks import load_member, read_rows, weights_file
 from orchestrator.runs.report import write_report
 from orchestrator.runs.retraining import read_retrained
 
@@ -36,7 +36,7 @@ class Result:
     Example:
         >>> result = Result.open("runs/photos")          # doctest: +SKIP
         >>> result.front[["error_percent", "parameters"]]  # doctest: +SKIP
-        >>> network = result.network(0)                  # doctest: +SKIP
+        >>> network = result.network(1)                  # doctest: +SKIP
     """
 
     def __init__(self, plan: SearchPlan, directory: Path) -> None:
@@ -100,39 +100,26 @@ class Result:
     def network(self, member: int, weights: Literal["retrained", "inherited"] | None = None) -> nn.Module:
         """Return a member of the front as a plain module in evaluation mode, on the CPU.
 
+        `paretoray.load` also gives the classes and the preprocessing of a retrained member.
+
         Args:
-            member: Row of `front`, from 0; this is no member's number.
+            member: Its number, as `front["member"]` and file names have it.
             weights: From training from scratch, or inherited from the shared weights that the search ended with, with the
                 statistics of normalisation fitted to this network. None: the former where the member was retrained, the latter
                 otherwise.
 
         Raises:
-            InputError: For a row that the front does not have, for weights that were not kept, and for inherited ones of a
-                search at a proxy, whose networks are other ones.
+            InputError: For a number that no member has, for weights that were not kept or are not this member's, and for
+                inherited ones of a search at a proxy, whose networks are other ones.
         """
-        front = self.front
-        if not 0 <= member < len(front):
-            raise InputError(f"member {member}: the front has {len(front)} rows, 0 to {len(front) - 1}")
-        arch = str(front["arch"].iloc[member])
-        trained = self._trained(arch)
-        if weights == "retrained" and trained is None:
-            raise InputError(f"member {member} was not retrained; raise retrain.members, or take weights='inherited'")
-        if weights == "inherited" or trained is None:
-            return self._inherited(arch)
-        network = self.problem.space.network(self.problem.space.parse(arch))
-        network.load_state_dict(torch.load(trained, map_location="cpu", weights_only=True))
-        return network.eval()
+        rows = read_rows(self.directory)
+        found = rows.loc[rows[records.MEMBER] == member, "arch"]
+        if weights == "retrained" or found.empty or (weights is None and self._trained(member, str(found.iloc[0]))):
+            return load_member(self.directory, member, self.problem).network
+        return self._inherited(str(found.iloc[0]))
 
-    def _trained(self, arch: str) -> Path | None:
-        """Find the file with the weights of a retrained member."""
-        for path in sorted((self.directory / "networks").glob("*.json")):
-            try:
-                same = json.loads(path.read_text())["arch"] == arch
-            except (OSError, ValueError, KeyError):
-                continue
-            if same and path.with_suffix(".pt").exists():
-                return path.with_suffix(".pt")
-        return None
+    def _trained(self, member: int, arch: str) -> bool:
+        return weights_file(self.directory, member, arch) is not None
 
     def _inherited(self, arch: str) -> nn.Module:
         from orchestrator.trust.weights import SharedWeights

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from orchestrator.data.images import Scales
 from orchestrator.errors import InputError
 from orchestrator.registry import Component, nearest
 
@@ -33,11 +34,12 @@ class Unread(Protocol):
     def __getitem__(self, indices: Any, /) -> Self:
         """Choose some of them; nothing is read yet."""
 
-    def read(self, *others: Self) -> tuple[list[Pixels], dict[str, str]]:
+    def read(self, *others: Self) -> tuple[list[Pixels], dict[str, str], Scales]:
         """Read these and others, on one scale.
 
         Returns:
-            Images, (n, channels, height, width), of each; and what there is to say of all by title.
+            Images, (n, channels, height, width), of each; what there is to say of all by title; and the scales of images of
+            more than 8 bits.
         """
 
 
@@ -103,6 +105,7 @@ class Dataset:
         source: Loader and settings that it came from; None for a dataset that was made in Python.
         notes: How the data was understood, by title.
         warnings: What its loader found that may be wrong.
+        scales: Values that became 0 and 255 in images of more than 8 bits.
     """
 
     train: Part
@@ -116,6 +119,7 @@ class Dataset:
     source: Component | None = field(default=None, compare=False)
     notes: Mapping[str, str] = field(default_factory=dict, compare=False)
     warnings: tuple[str, ...] = field(default=(), compare=False)
+    scales: Scales = field(default_factory=dict, compare=False)
 
     @property
     def image(self) -> tuple[int, int, int]:
@@ -278,7 +282,7 @@ class Split:
         # Mixed: it is judged batch by batch, mostly with each batch's own statistics, and folders come class by class.
         valid = rng.permutation(np.concatenate(deciding))
         train = np.sort(np.concatenate(everything))
-        pixels, read = _pixels(images[train], valid_images[valid], test[0])
+        pixels, read, scales = _pixels(images[train], valid_images[valid], test[0])
         mean, std = _moments(pixels[0])
         crop = pixels[0].shape[-1] // 8 if raw.crop is None else raw.crop
         return Dataset(
@@ -292,12 +296,13 @@ class Split:
             crop if self.crop is None else self.crop,
             notes={**raw.notes, **read},
             warnings=raw.warnings,
+            scales=scales,
         )
 
 
-def _pixels(first: Any, *others: Any) -> tuple[list[Pixels], dict[str, str]]:
+def _pixels(first: Any, *others: Any) -> tuple[list[Pixels], dict[str, str], Scales]:
     """Return the images of all parts, which are read now if they were not."""
-    return ([first, *others], {}) if isinstance(first, np.ndarray) else first.read(*others)
+    return ([first, *others], {}, {}) if isinstance(first, np.ndarray) else first.read(*others)
 
 
 def _moments(images: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:

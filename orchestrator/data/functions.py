@@ -306,7 +306,7 @@ def _pixels(parts: Mapping[str, _Part], source: _Source, notes: dict[str, str]) 
     if all(isinstance(part.images, list) for part in parts.values()):
         try:
             decoded = [decode(image, _AS_IT_IS) for part in parts.values() for image in part.images]
-            pixels, more = finish(decoded, _AS_IT_IS)
+            pixels, more, _ = finish(decoded, _AS_IT_IS)
         except ValueError as error:
             raise source.wrong(f"returned images that cannot be used: {error}") from error
         notes |= more

@@ -265,11 +265,15 @@ def _deep(bands: NDArray[np.float32], alpha: NDArray[np.float32] | None, form: F
     return Decoded(fitted[..., :-1], fitted[..., -1:], kind, low, high, facts)
 
 
-def finish(images: Sequence[Decoded], form: Form) -> tuple[NDArray[np.uint8], dict[str, str]]:
+Scales = dict[str, tuple[float, float]]
+"""Values that become 0 and 255 in images of more than 8 bits, of "integers" and of "fractions"."""
+
+
+def finish(images: Sequence[Decoded], form: Form) -> tuple[NDArray[np.uint8], dict[str, str], Scales]:
     """Scale images and put them into one array.
 
     Returns:
-        (n, channels, height, width), and what there is to say of them by title.
+        (n, channels, height, width); what there is to say of them by title; and the scales that were chosen.
 
     Raises:
         ValueError: For images of several sizes.
@@ -288,7 +292,7 @@ def finish(images: Sequence[Decoded], form: Form) -> tuple[NDArray[np.uint8], di
     pixels = np.empty((len(images), channels, height, width), dtype=np.uint8)
     for target, image in zip(pixels, images, strict=True):
         target[:] = _scaled(image, scales.get(image.kind), form).transpose(2, 0, 1)
-    return pixels, _notes(images, form, scales)
+    return pixels, _notes(images, form, scales), {kind: (scale.low, scale.high) for kind, scale in scales.items()}
 
 
 def _scaled(image: Decoded, scale: Scale | None, form: Form) -> NDArray[Any]:
@@ -319,7 +323,7 @@ def _notes(images: Sequence[Decoded], form: Form, scales: dict[str, Scale]) -> d
     return notes
 
 
-def read(paths: Sequence[Path], form: Form) -> tuple[NDArray[np.uint8], dict[str, str]]:
+def read(paths: Sequence[Path], form: Form) -> tuple[NDArray[np.uint8], dict[str, str], Scales]:
     """Read image files. Returns what `finish` does; raises InputError with the name of a file that cannot be read."""
 
     def one(path: Path) -> Decoded:

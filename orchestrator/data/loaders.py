@@ -124,11 +124,11 @@ class Files:
     def __getitem__(self, indices: NDArray[np.int64]) -> Files:
         return Files([self.paths[i] for i in indices], self.form)
 
-    def read(self, *others: Files) -> tuple[list[Pixels], dict[str, str]]:
+    def read(self, *others: Files) -> tuple[list[Pixels], dict[str, str], images.Scales]:
         """Read these and others, on one scale. Raises InputError with the name of a file that cannot be read."""
         every = (self, *others)
-        pixels, notes = images.read([path for files in every for path in files.paths], self.form)
-        return np.split(pixels, np.cumsum([len(files) for files in every])[:-1]), notes
+        pixels, notes, scales = images.read([path for files in every for path in files.paths], self.form)
+        return np.split(pixels, np.cumsum([len(files) for files in every])[:-1]), notes, scales
 
 
 LOADERS: dict[str, Callable[..., Raw]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -160,6 +161,9 @@ def wrong(network: nn.Module, data: Dataset, part: Part) -> int:
     return missed
 
 
-def portable(network: nn.Module) -> dict[str, Any]:
-    """Copy the weights to the CPU, in torch's usual memory layout, for `torch.save`."""
-    return {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+def portable(network: nn.Module) -> OrderedDict[str, Any]:
+    """Copy the weights to the CPU, in torch's usual memory layout, for `torch.save`; torch's metadata are kept."""
+    state = network.state_dict()
+    copied = OrderedDict((k, v.detach().cpu().contiguous()) for k, v in state.items())
+    copied._metadata = state._metadata  # type: ignore[attr-defined]
+    return copied

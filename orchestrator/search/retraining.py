@@ -19,6 +19,7 @@ from orchestrator.config.settings import Proxy
 from orchestrator.evaluators.base import Failure, attempt
 from orchestrator.evaluators.training import fit, portable, retrain, wrong
 from orchestrator.machine import machine
+from orchestrator.search.weights import Origin, signed
 
 log = logging.getLogger(__name__)
 
@@ -86,14 +87,14 @@ def retrain_member(plan: SearchPlan, member: Member, progress: Callable[[float],
     Raises:
         NetworkFailed: Where its loss or its scores are not finite.
     """
-    _keep(member, *_trained(plan, member, progress))
+    _keep(plan, member, *_trained(plan, member, progress))
 
 
 def try_member(plan: SearchPlan, member: Member, progress: Callable[[float], None]) -> None:
     """Train one network as `retrain_member` does; where the network fails, the reason is written as its result."""
     outcome = attempt(lambda: _trained(plan, member, progress))
     if not isinstance(outcome, Failure):
-        _keep(member, *outcome)
+        _keep(plan, member, *outcome)
         return
     log.warning("training %s from scratch failed: %s", member.arch, outcome.reason)
     _write(member, {"arch": member.arch, FAILURE: outcome.reason, "settings": settings_of(plan)})
@@ -135,10 +136,10 @@ def _trained(plan: SearchPlan, member: Member, progress: Callable[[float], None]
     return network, line, said.format(**result)
 
 
-def _keep(member: Member, network: nn.Module, result: dict[str, Any], said: str) -> None:
+def _keep(plan: SearchPlan, member: Member, network: nn.Module, result: dict[str, Any], said: str) -> None:
     if member.weights is not None:
         with replacing(member.weights) as temporary:
-            torch.save(portable(network), temporary)
+            torch.save(signed(portable(network), Origin.of(plan.problem, member.arch)), temporary)
     _write(member, result)
     log.info("trained %s from scratch: %s", member.arch, said)
 

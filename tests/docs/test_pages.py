@@ -127,3 +127,16 @@ def test_an_entry_point_gives_a_short_name(tmp_path: Path) -> None:
 def test_the_library_page(tmp_path: Path) -> None:
     follow("python.md", tmp_path)
     assert (tmp_path / "runs/tiny/report.html").exists() and (tmp_path / "runs/enough/front.csv").exists()
+
+
+def test_the_page_on_export(tmp_path: Path) -> None:
+    import numpy as np
+    from PIL import Image
+
+    commands = [line for block in blocks("export.md", "console") for line in block.splitlines()]
+    run_here([shlex.split(command.removeprefix("paretoray ")) for command in commands], tmp_path)
+    Image.fromarray(np.full((30, 20), 200, np.uint8)).save(tmp_path / "digits/image.png")
+    uses = blocks("export.md", "python")
+    said = [run([sys.executable, "-c", block], tmp_path / "digits") for block in uses]
+    assert len(said) == 2 and said[0] == said[1] and said[0].strip() in map(str, range(10))
+    assert all(sum(bool(line.strip()) for line in block.splitlines()) <= 5 for block in uses)

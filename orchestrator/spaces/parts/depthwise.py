@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,12 @@ class DepthwiseConv2d(nn.Conv2d):
         kernel: Side of a filter.
         stride: Stride.
         dilation: Dilation.
+
+    Attributes:
+        exported_as: Class of torch with the same arguments that stands for it in an exported network.
     """
+
+    exported_as: ClassVar[type[nn.Module]] = nn.Conv2d
 
     def __init__(self, channels: int, kernel: int, stride: int = 1, dilation: int = 1) -> None:
         super().__init__(channels, channels, kernel, stride, dilation * (kernel // 2), dilation, groups=channels, bias=False)

@@ -53,26 +53,28 @@ def test_a_result_has_the_front_with_units_and_every_evaluation(result: pr.Resul
 
 def test_a_member_is_a_plain_module_with_its_weights(result: pr.Result, problem: pr.Problem) -> None:
     front = result.front
-    (member,) = np.flatnonzero(front["test_error_percent"].notna())
-    network = result.network(int(member))
+    (row,) = np.flatnonzero(front["test_error_percent"].notna())
+    network = result.network(int(front["member"].iloc[row]))
     assert not any(type(m).__module__.startswith("orchestrator.spaces.parts.choice") for m in network.modules())
     test = problem.data.test
     with torch.no_grad():
         wrong = (network(problem.data.normalise(test.images)).argmax(dim=1) != test.labels).float().mean()
-    assert 100 * float(wrong) == pytest.approx(front["test_error_percent"].iloc[member], abs=1e-4)
-    with pytest.raises(pr.InputError, match=f"the front has {len(front)} rows"):
-        result.network(len(front))
+    assert 100 * float(wrong) == pytest.approx(front["test_error_percent"].iloc[row], abs=1e-4)
+    for number in (0, len(front) + 1):
+        with pytest.raises(pr.InputError, match=f"no member {number}; the members of its front are 1, 2"):
+            result.network(number)
 
 
 def test_other_members_come_with_inherited_weights(result: pr.Result, problem: pr.Problem) -> None:
     from orchestrator.trust.weights import SharedWeights
 
-    other = int(np.flatnonzero(result.front["test_error_percent"].isna())[0])
+    row = int(np.flatnonzero(result.front["test_error_percent"].isna())[0])
+    other = int(result.front["member"].iloc[row])
     with pytest.raises(pr.InputError, match="was not retrained"):
         result.network(other, "retrained")
     network = result.network(other)
     images = problem.data.normalise(problem.data.valid.images)
-    architecture = problem.space.parse(result.front["arch"].iloc[other])
+    architecture = problem.space.parse(result.front["arch"].iloc[row])
     # The same as the supernet itself measures with recalibrated statistics.
     supernet = SharedWeights(result.plan, result.directory).supernet("recalibrated", problem.data)
     (measured,) = supernet.measure([architecture])

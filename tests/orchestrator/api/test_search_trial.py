@@ -94,7 +94,7 @@ class TestInATuner:
         results = run(search, tmp_path, {"searcher.samples": 2})
         assert not results.errors and results[0].metrics["finished"]
         found = opened(results[0], tmp_path / "found")
-        assert len(found.front) and found.network(0)(problem.data.valid.images[:2].float()).shape == (2, 10)
+        assert len(found.front) and found.network(1)(problem.data.valid.images[:2].float()).shape == (2, 10)
         assert not list(tmp_path.rglob("search-*"))  # no Tuner in the Tuner
 
     def test_our_own_tuner_on_a_path_that_cannot_be_written(self, tmp_path: Path) -> None:

@@ -171,7 +171,7 @@ def test_a_search_trains_at_the_proxy_and_prices_at_the_target(tmp_path: Path) -
     result = call("trust", tmp_path / "run", "--networks", 5, "--retrain", 2)
     assert result.exit_code == 0, result.output
     with pytest.raises(InputError, match=r"shared weights .* are those of a proxy"):
-        pr.Result.open(tmp_path / "run").network(0, "inherited")
+        pr.Result.open(tmp_path / "run").network(1, "inherited")
 
     moved = (tmp_path / "run/experiment.toml").read_text().replace("size = 4", "size = 8")
     (tmp_path / "run/experiment.toml").write_text(moved)

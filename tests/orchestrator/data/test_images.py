@@ -92,7 +92,7 @@ def test_every_depth_keeps_its_differences(tmp_path: Path, name: str, save: Call
     """The ramp from black to white of each depth is that of 8 bits; up to the losses of a format."""
     save(tmp_path / name)
     for channels in (1, 3):
-        pixels, notes = read([tmp_path / name], Form(8, channels=channels))  # type: ignore[arg-type]
+        pixels, notes, _ = read([tmp_path / name], Form(8, channels=channels))  # type: ignore[arg-type]
         assert pixels.shape == (1, channels, 8, 8) and pixels.dtype == np.uint8
         loss = 16 if name.endswith((".jpg", ".webp")) else 2 if name == "luminance.tif" else 1
         # 100,000 takes 17 bits, so it is no white.
@@ -152,7 +152,7 @@ def test_images_are_turned_upright(tmp_path: Path, orientation: int) -> None:
     note[0x0112] = orientation
     for suffix in ("png", "tif", "webp"):
         stored.save(tmp_path / f"1.{suffix}", exif=note, **({"lossless": True} if suffix == "webp" else {}))
-        pixels, notes = read([tmp_path / f"1.{suffix}"], Form(None, channels=1))
+        pixels, notes, _ = read([tmp_path / f"1.{suffix}"], Form(None, channels=1))
         assert np.array_equal(pixels[0, 0], np.asarray(upright)), suffix
         assert notes["sizes"] == "8x4"
 

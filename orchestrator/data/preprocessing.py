@@ -1,0 +1,125 @@
+"""Preprocessing of one image as a search preprocesses its images, without the data that it was searched on.
+
+`pixels` stands in exported networks word for word, so it uses nothing but NumPy and Pillow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageColor, ImageOps
+from torch import Tensor
+
+from orchestrator.data.dataset import Dataset
+
+
+def pixels(
+    image: Any,
+    shape: tuple[int, int, int],
+    fit: str,
+    background: tuple[int, int, int] | None,
+    scales: Mapping[str, tuple[float, float]],
+) -> NDArray[np.uint8]:
+    """Bring an image to the channels, height and width of the training images.
+
+    Args:
+        image: A Pillow image of any size; or an array or tensor of 0..255, (height, width), (height, width, channels)
+            or (channels, height, width).
+        shape: (channels, height, width) of the result.
+        fit: What becomes of other proportions: "squash", "crop", or "letterbox", a border of the background.
+        background: Colour behind transparent pixels; None leaves them as they are stored.
+        scales: Values that become 0 and 255 in grey images of more than 8 bits, of "integers" and of "fractions".
+    """
+    channels, height, width = shape
+    if not isinstance(image, Image.Image):
+        array = np.asarray(image)
+        if array.dtype != np.uint8 or array.ndim not in (2, 3):
+            raise ValueError(f"an image of shape {array.shape} and type {array.dtype}; it must be uint8, 0 to 255")
+        first, last = array.shape[0], array.shape[-1]
+        if array.ndim == 3 and (first == channels or (first in (1, 3) and last not in (1, 3))):
+            array = array.transpose(1, 2, 0)
+        if array.shape == (height, width, channels):
+            return np.ascontiguousarray(array.transpose(2, 0, 1))
+        image = Image.fromarray(array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array)
+    if channels not in (1, 3):
+        raise ValueError(f"the network takes {channels} channels; give an array of shape {shape}")
+    image = ImageOps.exif_transpose(image)
+    border: Any = background or (255, 255, 255)
+    luma = float(np.dot(border, (0.299, 0.587, 0.114)))
+    kind = {"I": "integers", "F": "fractions"}.get(image.mode[:1])
+    if kind is not None:
+        if kind not in scales:
+            raise ValueError(f"an image of mode {image.mode}; give 8 bits a channel, as the training images have")
+        low, high = scales[kind]
+        grey = (np.asarray(image, np.float32).astype(np.float64) - low) * (255 / ((high - low) or 1))
+        planes: list[tuple[Image.Image, Any]] = [
+            (Image.fromarray(grey.astype(np.float32)), b) for b in (border if channels == 3 else (luma,))
+        ]
+    else:
+        if background is not None and image.has_transparency_data:
+            behind = Image.new("RGBA", image.size, (*background, 255))
+            behind.alpha_composite(image.convert("RGBA"))
+            image = behind
+        image = image if image.mode == "L" else image.convert("RGB")
+        planes = [(image.convert("L"), round(luma))] if channels == 1 else [(image.convert("RGB"), border)]
+    fitted = []
+    for plane, edge in planes:
+        if plane.size != (width, height) and fit == "crop":
+            plane = ImageOps.fit(plane, (width, height), Image.Resampling.BILINEAR)
+        elif plane.size != (width, height) and fit == "letterbox":
+            plane = ImageOps.pad(plane, (width, height), Image.Resampling.BILINEAR, color=edge)
+        elif plane.size != (width, height):
+            plane = plane.resize((width, height), Image.Resampling.BILINEAR)
+        fitted.append(np.rint(np.clip(np.asarray(plane), 0, 255)).astype(np.uint8).reshape(height, width, -1))
+    return np.ascontiguousarray(np.concatenate(fitted, axis=2).transpose(2, 0, 1))
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Makes of an image what the networks of a search take, as a tensor to be stacked to a batch.
+
+    Args:
+        shape: (channels, height, width) of the training images.
+        mean: Per channel, of the training images, in 0..1.
+        std: Deviation, likewise.
+        fit: As `background` and `scales`, see `pixels`.
+
+    Example:
+        >>> preprocess = Preprocessing((1, 2, 2), mean=(0.5,), std=(0.5,))
+        >>> preprocess(np.full((2, 2), 255, np.uint8)).tolist()
+        [[[1.0, 1.0], [1.0, 1.0]]]
+    """
+
+    shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    fit: str = "squash"
+    background: tuple[int, int, int] | None = None
+    scales: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, data: Dataset) -> Preprocessing:
+        """Return that of a search's own images."""
+        settings = data.source.settings if data.source is not None else {}
+        colour = settings.get("background")
+        background = None if colour is None else ImageColor.getrgb(str(colour))[:3]
+        return cls(data.image, data.mean, data.std, str(settings.get("fit", "squash")), background, data.scales)
+
+    def __call__(self, image: Any) -> Tensor:
+        """Return a float tensor of `shape`.
+
+        Args:
+            image: A Pillow image of any size; or a uint8 array or tensor, (height, width), (height, width, channels) or
+                (channels, height, width).
+
+        Raises:
+            ValueError: For what is no such image.
+        """
+        mean, std = (np.array(value, np.float32)[:, None, None] for value in (self.mean, self.std))
+        values = pixels(image, self.shape, self.fit, self.background, self.scales)
+        return torch.from_numpy((values.astype(np.float32) / np.float32(255) - mean) / std)

@@ -1,0 +1,1 @@
+"""Export of trained networks: plain source, weights, runtimes' formats and a model card, for use without paretoray."""

@@ -1,0 +1,166 @@
+"""Trained networks of a run directory by the numbers of the front's members, ready to be used."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from torch import Tensor, nn
+
+from analysis import records
+from orchestrator.config.plan import SearchPlan
+from orchestrator.config.problem import Problem
+from orchestrator.config.spaces import build_space, space_component
+from orchestrator.errors import InputError
+from orchestrator.registry import Component
+from orchestrator.runs.directory import EXPERIMENT, open_run
+from orchestrator.search.weights import Origin, anew, network_settings, read
+from orchestrator.spaces.base import SearchSpace
+
+NETWORKS = "networks"
+"""Folder of a run directory with the weights and results of its retrained members."""
+
+
+class TrainedNetwork(nn.Module):
+    """A member of a front with the weights of its training from scratch, in evaluation mode.
+
+    Args:
+        network: The plain network.
+        member: Its number.
+        row: Its row of front.csv.
+        origin: What its weights were trained on.
+        space: Its space.
+        weights: Its file.
+
+    Attributes:
+        network: The plain module, whose `state_dict` has the keys of `networks/network-N.pt`.
+        member: The number of the member.
+        arch: Its notation.
+        classes: Names of the classes, in the order of the scores.
+        preprocess: Makes of a Pillow image or a uint8 array a tensor, to be stacked to a batch.
+        costs: Its costs by column of front.csv, test error and its interval included.
+
+    Example:
+        >>> import paretoray as pr                                     # doctest: +SKIP
+        >>> network = pr.load("runs/photos", 3)                        # doctest: +SKIP
+        >>> scores = network(network.preprocess(Image.open("1.jpg"))[None])  # doctest: +SKIP
+        >>> network.classes[int(scores.argmax())]                      # doctest: +SKIP
+        'cat'
+    """
+
+    def __init__(
+        self, network: nn.Module, member: int, row: Mapping[str, Any], origin: Origin, space: SearchSpace, weights: Path
+    ) -> None:
+        super().__init__()
+        self.network, self.member, self.arch = network, member, str(row["arch"])
+        self.classes, self.preprocess = origin.classes, origin.preprocessing
+        self.costs = {k: v for k, v in row.items() if isinstance(v, (int, float)) and k != records.MEMBER}
+        self.origin, self.space, self.weights = origin, space, weights
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return a score for each class, (batch, classes), of preprocessed images, (batch, channels, height, width)."""
+        return self.network(x)  # type: ignore[no-any-return]
+
+    def __repr__(self) -> str:
+        return f"<network {self.member}, {self.origin.network}>"
+
+
+def read_rows(directory: Path) -> pd.DataFrame:
+    """Read front.csv with the numbers of its members, which older runs number by the order of the file. Raises InputError."""
+    if not (directory / EXPERIMENT).is_file():
+        raise InputError(f"{directory} is not a run directory: it has no {EXPERIMENT}")
+    path = directory / records.FRONT
+    if not path.exists():
+        raise InputError(f"{directory} has no front yet; finish it with: paretoray resume {directory}")
+    try:
+        rows = records.read(path, ["arch"])
+    except ValueError as error:
+        raise InputError(f"{error}; write it again with: paretoray resume {directory}") from error
+    return rows if records.MEMBER in rows else records.numbered(rows)
+
+
+def weights_file(directory: Path, member: int, arch: str) -> Path | None:
+    """Find the file with the weights of a retrained member; those of older runs have names of their own."""
+    networks = directory / NETWORKS
+    for path in [networks / f"network-{member}.pt", *sorted(networks.glob("[0-9]*.pt"))]:
+        if path.exists() and (path.stem == f"network-{member}" or _trained(path.with_suffix(".json")) == arch):
+            return path
+    return None
+
+
+def load_member(directory: Path, member: int, problem: Problem | None = None) -> TrainedNetwork:
+    """Load a member of a front. The images of the run are not read again, except for runs whose files do not describe them.
+
+    Args:
+        directory: A run directory.
+        member: The member's number.
+        problem: What was searched, where a file cannot name its space or its data.
+
+    Raises:
+        InputError: For a member that there is not or that was not retrained, and for a file that is damaged or belongs to
+            another network.
+    """
+    rows = read_rows(directory)
+    found = rows[rows[records.MEMBER] == member]
+    if found.empty:
+        numbers = ", ".join(map(str, sorted(rows[records.MEMBER]))) or "none, as no network keeps the limits"
+        raise InputError(f"{directory} has no member {member}; the members of its front are {numbers}")
+    row = {str(key): value for key, value in found.iloc[0].items() if not pd.isna(value)}
+    arch = str(row["arch"])
+    path = weights_file(directory, member, arch)
+    if path is None:
+        raise InputError(
+            f"member {member} of {directory} was not retrained, so it has no weights of its own; train it with: paretoray "
+            f"resume {directory} retrain.members={len(rows)}"
+        )
+    state, origin = read(path)
+    if origin is None:
+        problem = problem or SearchPlan.of(open_run(directory)).problem
+        origin = _told_by_the_data(path, arch, problem)
+    space, component = _space(directory, origin) if problem is None else (problem.space, problem.sources.space)
+    preprocessing = replace(origin.preprocessing, shape=space.image)
+    expected = Origin(arch, component.name, network_settings(component), preprocessing, origin.classes).plain
+    if origin != expected:
+        raise InputError(
+            f"{path} does not belong to member {member}: it has the weights of {origin.network}, the member is "
+            f"{expected.network}; put the right file back, or {anew(path)}"
+        )
+    network = space.network(space.parse(arch))
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path} does not fit member {member}, {expected.network} ({reason}); {anew(path)}") from error
+    return TrainedNetwork(network, member, row, origin, space, path)
+
+
+def _space(directory: Path, origin: Origin) -> tuple[SearchSpace, Component]:
+    """Return the space of a run, built for the images that weights were trained on, and what the experiment calls it."""
+    path = directory / EXPERIMENT
+    try:
+        section = tomllib.loads(path.read_text())["space"]
+        component = space_component(str(section.pop("name")), section)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, AttributeError) as error:
+        raise InputError(f"{path} is damaged: {error!r}") from error
+    return build_space(component, origin.preprocessing.shape, len(origin.classes)), component
+
+
+def _told_by_the_data(path: Path, arch: str, problem: Problem) -> Origin:
+    """Describe a file from before files had an origin by the result beside it, and by the images of the run."""
+    if _trained(path.with_suffix(".json")) != arch:
+        raise InputError(f"{path} does not say which network it belongs to, nor does {path.stem}.json; {anew(path)}")
+    return Origin.of(problem, arch)
+
+
+def _trained(result: Path) -> str | None:
+    """Read the notation of the network that a result is of; None where there is none."""
+    try:
+        return str(json.loads(result.read_text())["arch"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
