@@ -109,7 +109,7 @@ def test_deep_images_share_one_scale(tmp_path: Path) -> None:
     """A dark exposure stays darker than a bright one: the scale is that of all images, not of each."""
     for name, top in (("dark.png", 400), ("bright.png", 4000)):
         grey16(top)(tmp_path / name)
-    pixels, notes = read([tmp_path / "dark.png", tmp_path / "bright.png"], Form(8))
+    pixels, notes, _ = read([tmp_path / "dark.png", tmp_path / "bright.png"], Form(8))
     assert pixels[0].max() == round(400 / 4095 * 255) and pixels[1].max() == round(4000 / 4095 * 255)
     assert notes["scaling"] == "integers: 0 to 4095 becomes 0 to 255, in all images alike" and notes["modes"] == "2 I;16"
 
@@ -182,7 +182,7 @@ def test_images_that_are_not_square(tmp_path: Path, fit: Any, columns: list[int]
     pixels[:, 4:] = 255
     pixels[:, 0] = 255 if fit == "crop" else 0  # cut off
     Image.fromarray(pixels.astype(np.uint16) * 257 if deep else pixels).save(tmp_path / "1.png")
-    shown, notes = read([tmp_path / "1.png"], Form(4, fit=fit, channels=1, background="#404040"))
+    shown, notes, _ = read([tmp_path / "1.png"], Form(4, fit=fit, channels=1, background="#404040"))
     assert "not square" in notes["sizes"]
     if columns is None:
         assert shown[0, 0, :, 0].tolist() == [64, 0, 0, 64] and shown[0, 0, :, 3].tolist() == [64, 255, 255, 64]
@@ -238,5 +238,5 @@ def test_forms_that_there_are_not(keywords: dict[str, Any], message: str) -> Non
 def test_several_images_in_a_file_are_noted(tmp_path: Path) -> None:
     frames = [Image.new("L", (8, 8), shade) for shade in (10, 200)]
     frames[0].save(tmp_path / "1.gif", save_all=True, append_images=frames[1:])
-    pixels, notes = read([tmp_path / "1.gif"], Form())
+    pixels, notes, _ = read([tmp_path / "1.gif"], Form())
     assert pixels.max() == 10 and "the first one is used" in notes["frames"]
