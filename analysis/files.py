@@ -13,13 +13,13 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` to write to, which takes its place once that has succeeded.
 
     Args:
-        path: The file; the temporary one has its suffix, by which libraries choose a format.
+        path: The file; the temporary one ends likewise, as libraries choose a format by that, and torch wants a name before it.
 
     Example:
         >>> with replacing(Path("front.csv")) as temporary:  # doctest: +SKIP
         ...     frame.to_csv(temporary, index=False)
     """
-    temporary = path.with_name(f".new-{path.name}")
+    temporary = path.with_name(f"{path.stem}.new{path.suffix}")
     try:
         yield temporary
         # Without it a power failure may leave the new name with no content.

@@ -87,7 +87,7 @@ def create(experiment: Experiment, directory: Path, lay_out: Callable[[], object
 
 _MAKING = "making.lock"
 """Name of the lock that a process holds while it makes a run directory."""
-_LAID_OUT = frozenset({"checkpoints", "searches", "sweep.toml", DEVICES, *map(".new-{}".format, ("sweep.toml", EXPERIMENT))})
+_LAID_OUT = frozenset({"checkpoints", "searches", "sweep.toml", DEVICES, "sweep.new.toml", "experiment.new.toml"})
 """All that a run directory may have before its experiment.toml."""
 
 

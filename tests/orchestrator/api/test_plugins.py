@@ -217,7 +217,10 @@ def test_an_objective_that_cannot_be_used_is_refused_before_anything_starts(
 @pytest.mark.parametrize(
     ("new", "words"),
     [
-        ('raise OSError("the meter is unplugged")', ":Weights.measure_on_device raised OSError: the meter is unplugged ("),
+        (
+            'raise OSError("the meter is unplugged")',
+            "cannot be run on the device, and its costs bound the hypervolume: OSError: the meter is unplugged (plugin_",
+        ),
         ("return None", ":Weights.measure_on_device returned None; it must return a dict"),
     ],
 )

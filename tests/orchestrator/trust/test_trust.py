@@ -27,6 +27,7 @@ from orchestrator.runs import retraining
 from orchestrator.runs import run as runs
 from orchestrator.runs.directory import open_run
 from orchestrator.runs.report import write_report
+from orchestrator.search.checkpoint import Checkpoints
 from orchestrator.search.control import stop_file
 from orchestrator.search.retraining import Member
 from orchestrator.spaces.base import SearchSpace
@@ -342,9 +343,10 @@ def test_runs_without_final_shared_weights_are_refused(run: Path, tmp_path: Path
     (run / "checkpoints" / "previous.pt").unlink(missing_ok=True)
     checkpoint.write_bytes(good[: len(good) // 2])
     assert_refused(call(run, *TABLE), "is damaged")
-    torch.save({"format": 1}, checkpoint)
+    Checkpoints(checkpoint.parent).save({})
     assert_refused(call(run, *TABLE), "is damaged")
-    checkpoint.unlink()
+    for path in checkpoint.parent.glob("*.pt"):
+        path.unlink()
     assert_refused(call(run, *TABLE), "has no checkpoint any more")
     checkpoint.write_bytes(good)
     toml = (run / "experiment.toml").read_text()
