@@ -467,9 +467,17 @@ def train(space: str, architecture: str, settings: tuple[str, ...], out: Path) -
     "--formats", metavar="A,B,...", help="Some of network, onnx, pt2, torchscript, int8.  [default: network,onnx,pt2]"
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@trusting
 @_guarded
 def export(
-    directory: Path, member: int | None, knee: bool, under: tuple[str, ...], out: Path, formats: str | None, as_json: bool
+    directory: Path,
+    member: int | None,
+    knee: bool,
+    under: tuple[str, ...],
+    out: Path,
+    formats: str | None,
+    as_json: bool,
+    trusted: bool,
 ) -> None:
     """Write a retrained network of RUN as files that need no paretoray, each tried against the network.
 
@@ -496,7 +504,7 @@ def export(
             click.echo(f"writing {name}", err=True)
 
     try:
-        done = command.export_member(directory, number, out, chosen, command=invocation, say=say)
+        done = command.export_member(directory, number, out, chosen, trust=trusted, command=invocation, say=say)
     except KeyboardInterrupt:
         click.echo("interrupted; nothing was kept", err=True)
         sys.exit(130)

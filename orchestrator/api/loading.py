@@ -11,7 +11,7 @@ from orchestrator.export.command import Export, export_member, parse_formats
 from orchestrator.runs.networks import TrainedNetwork, load_member
 
 
-def load(run: str | Path | Result, member: int, problem: Problem | None = None) -> TrainedNetwork:
+def load(run: str | Path | Result, member: int, problem: Problem | None = None, *, trust: bool = False) -> TrainedNetwork:
     """Load a member of a front with the weights of its training from scratch, its classes and its preprocessing.
 
     The images of the run need not be there any more.
@@ -20,13 +20,14 @@ def load(run: str | Path | Result, member: int, problem: Problem | None = None) 
         run: A run directory, or a result.
         member: Number of the member, as on the report, in `front.csv` and on the console.
         problem: The problem, where its space was given as an object that no file can name.
+        trust: Whether to import the code that the run names, though somebody else made it.
 
     Returns:
         A module in evaluation mode, on the CPU, with `network` (the plain module), `classes`, `preprocess`, `costs` and `arch`.
 
     Raises:
-        InputError: For a member that there is not or that was not retrained, and for a file of weights that is damaged or
-            belongs to another network.
+        InputError: For a member that there is not or that was not retrained, for a file of weights that is damaged or belongs
+            to another network, and for a run of somebody else's that names code to import.
 
     Example:
         >>> import paretoray as pr                                           # doctest: +SKIP
@@ -37,11 +38,17 @@ def load(run: str | Path | Result, member: int, problem: Problem | None = None) 
     """
     if isinstance(run, Result):
         return load_member(run.directory, member, problem or run.problem)
-    return load_member(Path(run), member, problem)
+    return load_member(Path(run), member, problem, trust=trust)
 
 
 def export(
-    run: str | Path | Result, member: int, out: str | Path, formats: Sequence[str] | None = None, problem: Problem | None = None
+    run: str | Path | Result,
+    member: int,
+    out: str | Path,
+    formats: Sequence[str] | None = None,
+    problem: Problem | None = None,
+    *,
+    trust: bool = False,
 ) -> Export:
     """Write a member of a front into a folder, as files that need no paretoray.
 
@@ -51,6 +58,7 @@ def export(
         out: The folder, which must be empty or not exist.
         formats: Some of "network", "onnx", "pt2", "torchscript" and "int8"; by default the first three.
         problem: The problem, where its space was given as an object that no file can name.
+        trust: As for `load`.
 
     Returns:
         What was written, and why a format was not.
@@ -64,4 +72,4 @@ def export(
     """
     directory = run.directory if isinstance(run, Result) else Path(run)
     known = problem or (run.problem if isinstance(run, Result) else None)
-    return export_member(directory, member, Path(out), parse_formats(formats), problem=known)
+    return export_member(directory, member, Path(out), parse_formats(formats), problem=known, trust=trust)

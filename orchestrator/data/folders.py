@@ -132,7 +132,7 @@ def _take(path: Path, where: Where, found: Scan) -> None:
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """What a folder was understood as.
+    """A folder as it was understood.
 
     Args:
         classes: Names, sorted.

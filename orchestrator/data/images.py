@@ -22,7 +22,7 @@ SUFFIXES = frozenset(
 )
 """Files that are read, in any case."""
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "DIB", "PPM")
-"""What such a file may hold, whatever its suffix says; Pillow would run other programs for some others."""
+"""Formats that such a file may hold, whatever its suffix says; Pillow would run other programs for some others."""
 Fit = Literal["squash", "crop", "letterbox"]
 _GREY = ("1", "L", "LA")
 _DEEP_GREY = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
@@ -35,7 +35,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What each EXIF orientation asks for, so that an image is upright."""
+"""Turn that each EXIF orientation asks for, so that an image is upright."""
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 _READERS = 8  # more of them do not read faster, and each may hold a large image
 
@@ -142,7 +142,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a file says of its image.
+    """Facts that a file states of its image.
 
     Args:
         mode: Mode, as Pillow names it.

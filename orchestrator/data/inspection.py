@@ -1,4 +1,4 @@
-"""How data was understood, what looks wrong with it, and examples of it."""
+"""Summary of how data was understood, what looks wrong with it, and examples of it."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Failure:
-    """What an evaluator returns in the place of metrics for a network that cannot be trained, measured or run.
+    """Reason that an evaluator returns in the place of metrics for a network that cannot be trained, measured or run.
 
     Args:
         reason: In one line, with the type of an exception and its place in a user's code.

@@ -91,6 +91,7 @@ def export_member(
     formats: Sequence[str] = DEFAULT,
     *,
     problem: Problem | None = None,
+    trust: bool = False,
     command: str = "",
     say: Callable[[str], object] = lambda text: None,
 ) -> Export:
@@ -102,6 +103,7 @@ def export_member(
         out: The folder, which must be empty or not exist.
         formats: Some of `FORMATS`.
         problem: What was searched, where a file cannot name its space or its data.
+        trust: As for `load_member`.
         command: The command that does this, for the card.
         say: Told of every format that is begun.
 
@@ -110,7 +112,7 @@ def export_member(
     """
     check_free(out)
     check_installed(formats)
-    network = load_member(run, member, problem)
+    network = load_member(run, member, problem, trust=trust)
     titles = card.titles_of(run)
     facts = card.facts(network, titles)
 

@@ -29,7 +29,7 @@ class Untraceable(Exception):
 
 @dataclass(frozen=True)
 class Trace:
-    """What a module computes.
+    """Computation of a module.
 
     Args:
         graph: Operations in their order; `call_module` nodes are calls of children by their path.

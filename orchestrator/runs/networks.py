@@ -19,6 +19,8 @@ from orchestrator.config.spaces import build_space, space_component
 from orchestrator.errors import InputError
 from orchestrator.registry import Component
 from orchestrator.runs.directory import EXPERIMENT, open_run
+from orchestrator.runs.origin import check as check_trusted
+from orchestrator.runs.origin import trust as trust_run
 from orchestrator.search.weights import Origin, anew, network_settings, read
 from orchestrator.spaces.base import SearchSpace
 
@@ -94,18 +96,21 @@ def weights_file(directory: Path, member: int, arch: str) -> Path | None:
     return None
 
 
-def load_member(directory: Path, member: int, problem: Problem | None = None) -> TrainedNetwork:
+def load_member(directory: Path, member: int, problem: Problem | None = None, *, trust: bool = False) -> TrainedNetwork:
     """Load a member of a front. The images of the run are not read again, except for runs whose files do not describe them.
 
     Args:
         directory: A run directory.
         member: The member's number.
         problem: What was searched, where a file cannot name its space or its data.
+        trust: Whether it may import what it names, though somebody else made it, from now on.
 
     Raises:
-        InputError: For a member that there is not or that was not retrained, and for a file that is damaged or belongs to
-            another network.
+        InputError: For a member that there is not or that was not retrained, for a file that is damaged or belongs to another
+            network, and for a run of somebody else's that names code to import.
     """
+    if trust:
+        trust_run(directory)
     rows = read_rows(directory)
     found = rows[rows[records.MEMBER] == member]
     if found.empty:
@@ -143,6 +148,7 @@ def load_member(directory: Path, member: int, problem: Problem | None = None) ->
 def _space(directory: Path, origin: Origin) -> tuple[SearchSpace, Component]:
     """Return the space of a run, built for the images that weights were trained on, and what the experiment calls it."""
     path = directory / EXPERIMENT
+    check_trusted(directory, path)
     try:
         section = tomllib.loads(path.read_text())["space"]
         component = space_component(str(section.pop("name")), section)

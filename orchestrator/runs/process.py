@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""What Ctrl-C, batch systems and service managers, and a terminal that closes send to end a process."""
+"""Signals that end a process, from Ctrl-C, batch systems and service managers, and a terminal that closes."""
 
 
 @contextmanager

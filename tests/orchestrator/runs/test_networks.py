@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -218,3 +219,32 @@ def test_deep_images_are_prepared_as_the_folder_was_read(tmp_path: Path, fit: st
                     * 255
                 )
             assert tuple(mine.astype(int).flatten().tolist()) in known
+
+
+def test_a_network_of_somebody_elses_code_is_loaded_once_it_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "their_network.py").write_text(
+        "from torch import nn\nfrom paretoray import Choice\n"
+        "def build(image, classes):\n"
+        "    block = Choice('block', {'a': lambda: nn.Linear(8, 8), 'b': nn.Identity})\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), block, nn.Linear(8, classes))\n"
+    )
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    found = pr.search(
+        pr.Problem("their_network:build", pr.data.digits(limit=200), ["error", "parameters"]),
+        "random-search",
+        budget=pr.Budget(epochs=4, interval=2),
+        workers=pr.Workers(ray=False, count=1),
+        retrain=pr.Retraining(members=1, epochs=1),
+        out=tmp_path / "run",
+    )
+    member = int(found.front["member"].iloc[0])
+    assert pr.load(tmp_path / "run", member).arch.startswith("block=")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another home"))
+    refused = r"would import space.name = their_network:build.*--trust"
+    with pytest.raises(pr.InputError, match=refused):
+        pr.load(tmp_path / "run", member)
+    with pytest.raises(pr.InputError, match=refused):
+        pr.export(tmp_path / "run", member, tmp_path / "out", ["network"])
+    assert not (tmp_path / "out").exists()
+    assert pr.load(tmp_path / "run", member, trust=True).arch.startswith("block=")
+    assert pr.load(tmp_path / "run", member).arch.startswith("block=")  # from now on
