@@ -17,6 +17,7 @@ from orchestrator.cli import main
 from orchestrator.config.experiment import Experiment
 from orchestrator.config.plan import SearchPlan
 from orchestrator.data.dataset import Dataset
+from orchestrator.search.coordinator import Coordinator
 
 TINY: dict[str, Any] = {
     "data": {"name": "digits", "limit": 200},
@@ -105,3 +106,17 @@ def larger_table(name: str) -> Path:
     if not path.is_file():
         pytest.skip(f"{DATA} = {folder} has no {name}")
     return path
+
+
+def run(plan: SearchPlan, directory: Path, rounds: int = 10**6) -> Coordinator:
+    """Search in this process, for so many rounds at most."""
+    (directory / "checkpoints").mkdir(parents=True, exist_ok=True)
+    coordinator = Coordinator(plan, directory, plan.build_evaluator())
+    count = iter(range(1, 10**7))
+    coordinator.run(lambda: next(count) >= rounds, lambda happened: None)
+    return coordinator
+
+
+def table(directory: Path, name: str = records.EVALUATIONS) -> pd.DataFrame:
+    """Read a table of a run."""
+    return pd.read_csv(directory / name)

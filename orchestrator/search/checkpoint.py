@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 FORMAT = 2
 SEAL = b"paretoray checkpoint, SHA-256 "
-"""What stands between the data and their checksum at the end of a file; torch.load reads past neither."""
+"""Mark between the data and their checksum at the end of a file."""
 
 
 class Checkpoints:

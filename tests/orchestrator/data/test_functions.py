@@ -1,4 +1,4 @@
-"""What people's functions return: used, or refused with the function's name and what to return instead."""
+"""Returns of people's functions: used, or refused with the function's name and what to return instead."""
 
 import re
 import sys

@@ -1,4 +1,4 @@
-"""What looks wrong with data, what is said of it, and the sheet of examples."""
+"""Warnings about data, what is said of it, and the sheet of examples."""
 
 from pathlib import Path
 

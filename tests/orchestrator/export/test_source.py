@@ -107,7 +107,7 @@ class Block(nn.Module):
 
 
 class Network(nn.Module):
-    """What people write: sizes read off tensors, tied weights, buffers, lists in loops, assignments in place."""
+    """A network as people write them: sizes read off tensors, tied weights, buffers, lists in loops, assignments in place."""
 
     def __init__(self, channels: int, classes: int, image: tuple[int, int, int]) -> None:
         super().__init__()

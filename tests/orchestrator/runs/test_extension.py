@@ -17,26 +17,14 @@ from orchestrator.data.dataset import Dataset
 from orchestrator.errors import InputError
 from orchestrator.runs import origin
 from orchestrator.runs.extension import changed
-from orchestrator.search.coordinator import Coordinator, is_complete
+from orchestrator.search.coordinator import is_complete
 from tests.fakes import FAKE
-from tests.helpers import assert_refused, call, timeless, tiny, tiny_plan, write_toml
+from tests.helpers import assert_refused, call, run, table, timeless, tiny, tiny_plan, write_toml
 
 SAMPLED = (
     "random-search", "nsga2", "nsga-net", "surrogate-search", "aging-evolution", "local-search", "pymoo-algorithm",
 )  # fmt: skip
 PLANNED = ("tnd-nas", "ddpnas", "proxyless-r", "proxyless-g", "darts", "nasp", "preference-policy")
-
-
-def run(plan: SearchPlan, directory: Path, rounds: int = 10**6) -> Coordinator:
-    (directory / "checkpoints").mkdir(parents=True, exist_ok=True)
-    coordinator = Coordinator(plan, directory, plan.build_evaluator())
-    count = iter(range(1, 10**7))
-    coordinator.run(lambda: next(count) >= rounds, lambda happened: None)
-    return coordinator
-
-
-def table(directory: Path, name: str = records.EVALUATIONS) -> pd.DataFrame:
-    return pd.read_csv(directory / name)
 
 
 def longer(plan: SearchPlan, **budget: Any) -> SearchPlan:

@@ -1,4 +1,4 @@
-"""What ends a command, and what does not."""
+"""Ends of a command: by signals, and not by a reader that leaves."""
 
 import os
 import signal

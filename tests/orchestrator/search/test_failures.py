@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 
 from analysis import records
 from orchestrator import registry
 from orchestrator.cluster import trials
-from orchestrator.config.plan import SearchPlan
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import Interrupted, RunError
 from orchestrator.evaluators.base import Failure, Measured, attempt
@@ -24,7 +22,7 @@ from orchestrator.search.progress import Round
 from searchers import Architecture, Evaluation
 from searchers.random_search import RandomSearch
 from tests.fakes import FAKE, FakeEvaluator
-from tests.helpers import call, timeless, tiny_plan, write_toml
+from tests.helpers import call, run, table, timeless, tiny_plan, write_toml
 
 OWN: dict[str, Any] = {
     "space": {"name": "tests.failing:build"},
@@ -55,18 +53,6 @@ class Picky(FakeEvaluator):
 
 
 PICKY = FAKE | {"training": {"name": f"{__name__}:Picky"}}
-
-
-def run(plan: SearchPlan, directory: Path, rounds: int = 10**6) -> Coordinator:
-    (directory / "checkpoints").mkdir(parents=True, exist_ok=True)
-    coordinator = Coordinator(plan, directory, plan.build_evaluator())
-    count = iter(range(1, 10**7))
-    coordinator.run(lambda: next(count) >= rounds, lambda happened: None)
-    return coordinator
-
-
-def table(directory: Path, name: str = records.EVALUATIONS) -> pd.DataFrame:
-    return pd.read_csv(directory / name)
 
 
 def test_a_search_goes_on_without_the_networks_that_fail(digits: Dataset, tmp_path: Path) -> None:
