@@ -17,6 +17,7 @@ from analysis.pareto import non_dominated, violations
 
 EVALUATIONS = "evaluations.csv"
 FRONT = "front.csv"
+SEARCHED_FRONT = "front-of-search.csv"
 POLICY = "policy.csv"
 FAILURES = "failures.csv"
 RETRAINED = "retrained.csv"
@@ -27,6 +28,10 @@ RANKING_QUALITY = "trust.json"
 COUNTS = ("parameters", "macs")
 """Columns of integers, to be printed in full."""
 
+MEASURED = "measured"
+"""Folder of a run directory with measurements that are kept one by one."""
+PRICED = "priced"
+"""Kind of a failure after the search, when the dear objectives of the front's members are measured."""
 SAMPLE, VALIDATION, LANDMARK, FINALIST, TIMED = "sample", "validation", "landmark", "finalist", "timed"
 """Kinds of evaluation: a proxy evaluation on the batch that all samples of a round share, one on the validation images that all
 networks share, the same of networks that were trained alone, briefly or longer, and the timing of a member of the front after

@@ -330,9 +330,10 @@ def _hypervolume(run: Run) -> Picture | None:
     samples = samples_of(run.evaluations)
     if samples.empty:
         return None
-    columns = list(run.summary["objectives"])
-    reference = [run.summary["reference_point"][c] for c in columns]
-    limits = [run.summary["limits"].get(c) for c in columns]
+    searched = run.summary.get("searched", run.summary)  # samples have no costs that were measured after the search
+    columns = list(searched["objectives"])
+    reference = [searched["reference_point"][c] for c in columns]
+    limits = [searched["limits"].get(c) for c in columns]
     figure = plots.new_figure(8.4, 3.0)
     left, right = figure.subplots(1, 2, sharey=True)
     for _, rows in samples.groupby("search") if "search" in samples else [(0, samples)]:
@@ -343,7 +344,7 @@ def _hypervolume(run: Run) -> Picture | None:
         plots.draw_hypervolume(right, np.arange(1, len(rows) + 1), values, "samples measured")
     right.set_ylabel("")
     per_search = ", a line per search" if "searches" in run.summary else ""
-    final = f"the hypervolume of the search's front ({run.summary['hypervolume']:.3f})"
+    final = f"the hypervolume of the search's front ({searched['hypervolume']:.3f})"
     proxy = f" Each was measured on one batch, so it need not agree with {final}." if (samples["kind"] == SAMPLE).any() else ""
     caption = f"Hypervolume of all samples so far{per_search}. It rises when the search finds something new.{proxy}"
     return Picture("hypervolume", "Hypervolume over the search", caption, figure)

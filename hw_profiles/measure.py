@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import io
-import logging
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +11,8 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
+
+from hw_profiles.files import onnx_bytes
 
 Run = Callable[[], object]
 """One pass over a batch, complete when the call returns."""
@@ -115,13 +114,8 @@ def in_onnxruntime(module: nn.Module, inputs: Sequence[Tensor], threads: int) ->
     Raises:
         ImportError: Without the extra `onnx`.
     """
-    file = io.BytesIO()
     names = [f"input{i}" for i in range(len(inputs))]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the tracing exporter is deprecated, but ten times as fast as its successor
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        torch.onnx.export(_Spread(module).eval(), tuple(inputs), file, input_names=names, dynamo=False)  # type: ignore[arg-type]
-    session = runtime_session(file.getvalue(), threads)
+    session = runtime_session(onnx_bytes(_Spread(module), inputs), threads)
     used = {i.name for i in session.get_inputs()}  # the exporter drops the input of a network with constant output
     feed = {name: x.numpy() for name, x in zip(names, inputs, strict=True) if name in used}
     return lambda: session.run(None, feed)

@@ -86,7 +86,7 @@ class Profile:
         protocol: How it was measured, or the source of the measurements.
         fixed: Cost that all networks have.
         costs: Cost of each part.
-        validation: Accuracy of the predictions.
+        validation: Accuracy of the predictions; None for sums of single operations that were compared with no network.
         alone: Cost of operations measured alone; empty where only whole networks were measured.
         leaves_out: What the runtime removes from a network: `nothing`; `unused` operations, which do not reach the output; or
             also `constants`, which do not depend on the image. Each option folded into a constant then counts as a part
@@ -103,7 +103,7 @@ class Profile:
     protocol: dict[str, Any]
     fixed: Cost
     costs: dict[str, Cost]
-    validation: Validation
+    validation: Validation | None = None
     alone: dict[str, Positive] = field(default_factory=dict)
     leaves_out: Literal["nothing", "unused", "constants"] = "nothing"
     dead: Cost | None = None

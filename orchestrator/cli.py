@@ -529,10 +529,14 @@ def export(
 @click.option("--energy", is_flag=True, help="Read the device's energy counter, too.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the choice of networks.")
 @click.option("--fit", "table", type=click.Path(path_type=Path), help="Measure nothing; fit to a table of measured networks.")
+@click.option(
+    "--from-table", "operations", type=click.Path(path_type=Path),
+    help="Measure nothing; add up a table of single operations, as ProxylessNAS and Once-for-all have them (YAML, JSON, text).",
+)  # fmt: skip
 @click.option("--column", help="With --fit: the column; in ms (mJ for energy), or with its unit in the name, as latency_us.")
 @click.option("--cost", default="latency", show_default=True, help="With --fit: what it is, latency or energy.")
 @click.option("--hardware", help="The device in words; found out by itself where it is measured.")
-@click.option("--source", help="With --fit: where the table is from.")
+@click.option("--source", help="With --fit and --from-table: where the table is from.")
 @click.option("--address", help="Of a Ray cluster, one of whose nodes is to be measured; auto finds the one this is part of.")
 @click.option("--accelerator", help="With --address: the node's accelerator type, as H100.")
 @click.option("--label", help="With --address: the node's label, KEY=VALUE.")
@@ -547,6 +551,7 @@ def profile(context: click.Context, **given: Any) -> None:
     paretoray profile --space nas-bench-201 channels=16 cells=5 --out me.toml
     paretoray profile --space proxyless --resolution 224 --device onnxruntime --threads 2 --out me.toml
     paretoray profile --space nas-bench-201 --fit measured.csv --column latency_ms --hardware "my phone" --out phone.toml
+    paretoray profile --space proxyless --resolution 224 --from-table mobile_trim.yaml --out pixel.toml
     paretoray search objectives.latency@me={} space.channels=16 space.cells=5 data.name=cifar10 data.path=...
     """
     from orchestrator.profiling import command as profiling
@@ -555,8 +560,9 @@ def profile(context: click.Context, **given: Any) -> None:
     said = {option for option in given if context.get_parameter_source(option) is source}
     unused = profiling.unused(said)
     if unused:
-        one = "with" if given["table"] else "without"
-        raise InputError(f"{', '.join(f'--{option}' for option in sorted(unused))} means nothing {one} --fit; leave it out")
+        named = sorted("fit" if option == "table" else option for option in unused)
+        one = "with --from-table" if given["operations"] else f"with{'' if given['table'] else 'out'} --fit"
+        raise InputError(f"{', '.join(f'--{option}' for option in named)} means nothing {one}; leave it out")
     console = Console()
     try:
         profiling.main(console, **given)

@@ -11,7 +11,7 @@ from typing import Any
 import docstring_parser
 
 from orchestrator.config.experiment import find_searcher
-from orchestrator.config.problem import FROM_PROBLEM, objective_class
+from orchestrator.config.problem import objective_class, supplied_of
 from orchestrator.config.spaces import find_architecture, find_space, make_space, published, size
 from orchestrator.errors import InputError
 from orchestrator.registry import keywords, user_parameters
@@ -42,7 +42,7 @@ def describe_component(kind: str, name: str) -> dict[str, Any]:
         InputError: For an unknown name.
     """
     cls = find_searcher(name) if kind == "searcher" else objective_class(name)
-    supplied = ("sizes", *getattr(cls, "needs", ())) if kind == "searcher" else FROM_PROBLEM
+    supplied = ("sizes", *getattr(cls, "needs", ())) if kind == "searcher" else supplied_of(cls)
     parsed = docstring_parser.parse(inspect.getdoc(cls) or "", docstring_parser.DocstringStyle.GOOGLE)
     about = {entry.arg_name: " ".join((entry.description or "").split()) for entry in parsed.params}
     settings = [

@@ -99,6 +99,9 @@ class CallingBack(Watcher):
         for callback in self.callbacks:
             self._call(callback.on_retraining, arch, fraction)
 
+    def measure(self, done: int, members: int) -> None:
+        self.shown.measure(done, members)
+
     def _tell(self, search: int, happened: Round) -> None:
         stage = happened.progress.stage
         front = sorted(happened.front or (), key=lambda e: e.costs)

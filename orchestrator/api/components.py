@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from orchestrator.config.experiment import EVALUATORS, searcher_component, training_component
-from orchestrator.config.problem import FROM_PROBLEM, objective_class
+from orchestrator.config.problem import objective_class, supplied_of
 from orchestrator.config.spaces import space_component
 from orchestrator.data import loaders
 from orchestrator.registry import Component, known
@@ -64,7 +64,8 @@ def _camel(name: str) -> str:
 
 
 def _objective(name: str, settings: dict[str, Any]) -> Component:
-    return Component.of(name, objective_class(name), settings, f"objectives.{name}", FROM_PROBLEM)
+    factory = objective_class(name)
+    return Component.of(name, factory, settings, f"objectives.{name}", supplied_of(factory))
 
 
 searchers = Shelf("searcher", lambda: known("searcher"), searcher_component)

@@ -79,7 +79,7 @@ class Result:
         `standing`, `beaten_by`, and `test_error_percent` with the bounds of its interval. `attrs["units"]` has the units by
         column.
         """
-        columns = self.problem.columns
+        columns = list(self.summary["objectives"])
         searched = records.read_front(self._existing(records.FRONT), columns)
         front = members.of_run(searched, read_retrained(self.plan, self.directory), self.summary)
         shown = [records.MEMBER, "arch", *records.AFTERWARDS, *columns, *map(records.deviation_of, columns)]

@@ -161,6 +161,9 @@ def _sections(changes: Mapping[str, Any]) -> dict[str, Any]:
     sections: dict[str, Any] = {}
     for name, value in changes.items():
         section, dot, key = str(name).partition(".")
+        if name == "objectives":
+            sections[name] = value
+            continue
         if not dot:
             raise InputError(f"changes has the key {name!r}; write section.key, as budget.epochs")
         sections.setdefault(section, {})[key] = value

@@ -77,6 +77,8 @@ def trainable(
     """
     workers = workers or Workers(ray=False, count=1)
     plan = make_plan(problem, searcher, budget=budget, workers=workers, training=training, proxy=proxy, seed=seed)
+    if plan.problem.later_goals:
+        raise InputError(f"objectives.{plan.problem.later_goals[0].name}.dear: a search in a trial measures none; leave it out")
     with attributed_to(plan.plugins, InputError):
         plan.build_searcher()
         rehearse(plan)

@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,12 +20,13 @@ from orchestrator.errors import InputError
 
 
 @contextmanager
-def cluster(workers: Workers, searches: int = 1) -> Iterator[None]:
+def cluster(workers: Workers, searches: int = 1, held: Mapping[str, float] | None = None) -> Iterator[None]:
     """Connect to the cluster at `workers.address`, or start a private one on this machine, for as long as it is needed.
 
     Args:
         workers: Workers that have to fit.
         searches: Number of searches that a private cluster should have room for at a time, as far as the machine allows.
+        held: Resources of the user's own that objectives hold, by name; a private cluster has as much of each.
 
     Raises:
         InputError: Where the workers do not fit, before anything is started on this machine.
@@ -44,7 +45,7 @@ def cluster(workers: Workers, searches: int = 1) -> Iterator[None]:
         each = workers.count * workers.cpus
         room = max(each, min(searches * each, int(local_resources()["CPU"])))
         with _keeping_sigterm():
-            ray.init(address="local", num_cpus=room, include_dashboard=False, **quiet)
+            ray.init(address="local", num_cpus=room, resources=dict(held or {}), include_dashboard=False, **quiet)
     else:
         try:
             host, _, port = workers.address.rpartition(":")

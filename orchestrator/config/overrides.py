@@ -64,11 +64,13 @@ def settings(overrides: Sequence[str]) -> dict[str, Any]:
 
 def changes(overrides: Sequence[str]) -> dict[str, Any]:
     """Read `section.key=value` strings into sections. Raises InputError for anything else."""
+    given: dict[str, Any] = {}
     for override in overrides:
-        key, equals, _ = override.partition("=")
-        if not equals or "." not in key:
+        key, equals, text = override.partition("=")
+        if not equals or ("." not in key and key != "objectives"):
             raise InputError(f"{override!r} is not of the form section.key=value, as in budget.epochs=150")
-    return settings(overrides)
+        _set(given, _path(key), parse_value(text), override)
+    return given
 
 
 def _path(key: str) -> list[str]:

@@ -141,7 +141,7 @@ class SearchPlan:
     def plugins(self) -> frozenset[str]:
         """The top-level packages of its components that are not ours, to which their exceptions are attributed."""
         factories = (self.experiment.searcher.factory, self.experiment.training.factory, self.experiment.space.factory)
-        return plugin_packages([*factories, *map(type, self.problem.objectives)])
+        return plugin_packages([*factories, *(o.code for o in (*self.problem.objectives, *self.problem.later))])
 
     @property
     def searcher_class(self) -> type[Searcher]:

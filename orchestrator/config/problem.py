@@ -17,14 +17,19 @@ from orchestrator.data.dataset import Dataset
 from orchestrator.errors import InputError, attributed_to, plugin_packages
 from orchestrator.objectives import predicted
 from orchestrator.objectives.base import Objective, Probe, TrainingFreeScore
+from orchestrator.objectives.command import Command
+from orchestrator.objectives.own import own
 from orchestrator.objectives.predicted import ProfiledCost
 from orchestrator.registry import UNNAMED, Component, check_magnitude, check_subclass, find, name_of
 from orchestrator.spaces.base import SearchSpace
 
-FROM_PROBLEM = ("space", "cost", "device")
-"""Keywords of objectives that follow from their name or from the space."""
-GOALS = ("at_most", "target")
+GOALS = ("at_most", "target", "dear")
 """Keys of every objective besides those of its class."""
+_SUPPLIED: dict[Callable[..., Any], tuple[str, ...]] = {
+    ProfiledCost: ("cost", "device"),
+    Command: ("objective",),
+    own: ("objective",),
+}
 
 ObjectiveLike = str | type[Objective] | Component
 """Ways to give an objective: its name, its class, or a class with settings."""
@@ -38,29 +43,36 @@ class Goal:
         objective: Its class and settings.
         at_most: The limit that a network has to keep, in the objective's unit; None for none.
         target: The cost that a scalarised method is to aim at, in the objective's unit; None for none.
+        dear: Whether it is measured only for those networks that survive the others, the members of the front, after the
+            search. The method does not know of it.
     """
 
     objective: Component
     at_most: float | None = None
     target: float | None = None
+    dear: bool = False
 
     @classmethod
     def of(cls, name: str, given: Mapping[str, Any]) -> Goal:
         """Check an objective's settings, limit and target. Raises InputError."""
         section = f"objectives.{name}"
         settings = {key: value for key, value in given.items() if key not in GOALS}
-        limits = {key: _positive(given[key], f"{section}.{key}") for key in GOALS if key in given}
+        limits: dict[str, Any] = {
+            key: _positive(given[key], f"{section}.{key}") for key in ("at_most", "target") if key in given
+        }
+        if "dear" in given:
+            limits["dear"] = _dear(name, given)
         if name == "error" and "target" in limits:
             raise InputError(
                 "objectives.error.target: the error is always to be as low as possible; a limit is written at_most"
             )
         file = settings.get("file")
         # A worker need not have the file, as it computes no costs; where it is needed, reading it says that it is missing.
-        if "@" in name and ":" not in name and (file is None or Path(file).exists()):
+        if _is_profiled(name) and (file is None or Path(file).exists()):
             name, found = predicted.resolve(name, file)
             settings |= found
         factory = objective_class(name)
-        return cls(Component.of(name, factory, settings, section, FROM_PROBLEM), **limits)
+        return cls(Component.of(name, factory, settings, section, supplied_of(factory)), **limits)
 
     @property
     def name(self) -> str:
@@ -69,8 +81,9 @@ class Goal:
 
     def build(self, space: SearchSpace) -> Objective:
         """Make the objective for the networks of `space`. Raises InputError."""
-        cost, at, device = self.name.partition("@")
-        from_name = {"cost": cost, "device": device} if at and self.objective.factory is ProfiledCost else {}
+        cost, _, device = self.name.partition("@")
+        supplied = {"cost": cost, "device": device, "objective": self.name}
+        from_name = {key: supplied[key] for key in supplied_of(self.objective.factory) if key in supplied}
         section = f"objectives.{self.name}"
         with attributed_to(plugin_packages([self.objective.factory]), InputError):
             made = self.objective.build(section, space, **from_name)
@@ -83,15 +96,39 @@ class Goal:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as a section of an experiment file."""
-        limits = {key: value for key in GOALS if (value := getattr(self, key)) is not None}
+        limits = {key: value for key in GOALS if (value := getattr(self, key)) not in (None, False)}
         return {**self.objective.settings, **limits}
 
 
 def objective_class(name: str) -> Callable[..., Any]:
     """Find the class of an objective by name, entry point or `module:Class`. Raises InputError."""
-    if "@" in name and ":" not in name:
+    if _is_profiled(name):
         return ProfiledCost
+    if name.partition("@")[0] == "command":
+        return Command
+    if ":" in name and not isinstance(find("objective", name), type):
+        return own
     return find("objective", name, Objective)
+
+
+def supplied_of(factory: Callable[..., Any]) -> tuple[str, ...]:
+    """Name the keywords of an objective that follow from its name or from the space, and are not for the user to set."""
+    return ("space", *_SUPPLIED.get(factory, ()))
+
+
+def _is_profiled(name: str) -> bool:
+    return "@" in name and ":" not in name and name.partition("@")[0] != "command"
+
+
+def _dear(name: str, given: Mapping[str, Any]) -> bool:
+    section = f"objectives.{name}"
+    if not isinstance(given["dear"], bool):
+        raise InputError(f"{section}.dear = {given['dear']!r}: write true or false")
+    if given["dear"] and name == "error":
+        raise InputError("objectives.error.dear: every network is judged by its error; it cannot be left for the front")
+    if given["dear"] and "target" in given:
+        raise InputError(f"{section}.target: the method does not know of a dear objective; write at_most, or dear = false")
+    return bool(given["dear"])
 
 
 def _positive(value: Any, setting: str) -> float:
@@ -114,6 +151,11 @@ def goals_of(objectives: Mapping[str, Any] | Iterable[ObjectiveLike]) -> dict[st
         raise InputError("objectives must begin with error, and name at least one cost, as in error, parameters, latency")
     if len(found) < 2:
         raise InputError("objectives names error alone; a trade-off needs a second, as in objectives.macs={}")
+    if all(goal.dear for goal in list(found.values())[1:]):
+        raise InputError(
+            f"objectives.{list(found)[1]}.dear: the search itself needs a cost besides the error; add one that is quick to "
+            "tell, as parameters, or write dear = false"
+        )
     return found
 
 
@@ -129,13 +171,13 @@ def _goal(objective: Any, values: Any) -> Goal:
     if isinstance(objective, Component):
         return Goal.of(objective.name, {**objective.settings, **values})
     check_subclass(objective, Objective, f"objectives: {objective!r}")
-    return Goal(Component.of(name_of("objective", objective), objective, values, "objectives", FROM_PROBLEM))
+    return Goal(Component.of(name_of("objective", objective), objective, values, "objectives", supplied_of(objective)))
 
 
-def _check_columns(goals: Mapping[str, Goal], objectives: Iterable[Objective]) -> None:
+def _check_columns(objectives: Mapping[str, Objective]) -> None:
     """Raise InputError where two objectives, or an objective and the tables of every run, have the same column."""
     owners = dict.fromkeys(RESERVED, "every run")
-    for name, objective in zip(goals, objectives, strict=True):
+    for name, objective in objectives.items():
         for column in (objective.column, *([objective.spread] if objective.spread else [])):
             if column in owners:
                 raise InputError(
@@ -158,7 +200,8 @@ class Problem:
     Attributes:
         space: The resolved `SearchSpace`.
         data: The resolved `Dataset`.
-        objectives: The resolved objectives, in their order.
+        objectives: The resolved objectives that a search knows of, in their order.
+        later: The dear ones, which are measured for the members of the front alone.
         sources: How an experiment file names the three.
 
     Raises:
@@ -173,6 +216,7 @@ class Problem:
     space: SearchSpace
     data: Dataset
     objectives: tuple[Objective, ...]
+    later: tuple[Objective, ...]
     sources: Sources
 
     def __init__(
@@ -197,8 +241,10 @@ class Problem:
         object.__setattr__(self, "space", resolved)
         object.__setattr__(self, "data", images)
         object.__setattr__(self, "sources", Sources(named, source, goals))
-        object.__setattr__(self, "objectives", tuple(goal.build(resolved) for goal in goals.values()))
-        _check_columns(goals, self.objectives)
+        built = {name: goal.build(resolved) for name, goal in goals.items()}
+        object.__setattr__(self, "objectives", tuple(o for name, o in built.items() if not goals[name].dear))
+        object.__setattr__(self, "later", tuple(o for name, o in built.items() if goals[name].dear))
+        _check_columns(built)
 
     def on(self, data: Dataset) -> Problem:
         """Return the same problem on other data of the same shape and classes, as on a part of it."""
@@ -227,8 +273,13 @@ class Problem:
 
     @property
     def goals(self) -> list[Goal]:
-        """The objectives with their limits and targets."""
-        return list(self.sources.objectives.values())
+        """The objectives that a search knows of, with their limits and targets."""
+        return [goal for goal in self.sources.objectives.values() if not goal.dear]
+
+    @property
+    def later_goals(self) -> list[Goal]:
+        """The dear objectives, with their limits."""
+        return [goal for goal in self.sources.objectives.values() if goal.dear]
 
     @property
     def limits(self) -> list[float | None]:

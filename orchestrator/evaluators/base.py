@@ -8,6 +8,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar, Self, TypeVar
 
 import torch
@@ -263,19 +264,22 @@ def run_probes(
     image = data.normalise(data.valid.images[:1].to(device))
 
     def measured(architecture: Architecture) -> Metrics:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            network = space.network(architecture).to(image.device)
+        @cache
+        def network() -> nn.Module:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                return space.network(architecture).to(image.device)
+
         metrics: Metrics = {}
         for probe in probes:
-            metrics |= _measured(probe, network, image)
+            metrics |= _measured(probe, architecture, network, image)
         return metrics
 
     return [attempt(lambda a=a: measured(a)) for a in architectures]  # type: ignore[misc]
 
 
-def _measured(probe: Probe, network: nn.Module, image: Tensor) -> Metrics:
-    metrics: Any = probe.measure_on_device(network, image)
+def _measured(probe: Probe, architecture: Architecture, network: Callable[[], nn.Module], image: Tensor) -> Metrics:
+    metrics: Any = probe.measure_architecture(architecture, network, image)
     if not isinstance(metrics, dict) or not all(isinstance(value, (int, float)) for value in metrics.values()):
         cls = type(probe)
         raise RunError(

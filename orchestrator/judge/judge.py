@@ -232,6 +232,7 @@ class Judge:
             pool = list(found.values())
             for architecture in pool:
                 self._prices.setdefault(architecture, self._price(architecture))
+            pool = [a for a in pool if self._prices[a] is not None]
             costs = np.array([self._prices[a] for a in pool], dtype=float)
             mean, deviation = self._belief(pool)
             parents = np.array([pool[i] for i in best_of_levels(mean - deviation, costs, CHILDREN // 10)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 from torch import Tensor, nn
 
@@ -25,6 +26,7 @@ class Objective(ABC):
         column: Name of its column, with the unit.
         title: Name in reports, with unit and protocol.
         spread: Metric with the interquartile range of what was timed; None where nothing was.
+        code: Function or class that may raise exceptions of its own, to which these are attributed.
         warning: Reason not to trust its figures blindly; None where there is none.
     """
 
@@ -35,6 +37,10 @@ class Objective(ABC):
 
     def __init__(self, space: SearchSpace) -> None:
         self.space = space
+
+    @property
+    def code(self) -> Callable[..., object]:
+        return type(self)
 
     @abstractmethod
     def cost(self, architecture: Architecture, metrics: Metrics) -> float:
@@ -108,3 +114,16 @@ class Probe(ABC):
     @abstractmethod
     def measure_on_device(self, network: nn.Module, image: Tensor) -> Metrics:
         """Measure `network`; `image` is one image, (1, channels, height, width), on the device."""
+
+    def measure_architecture(self, architecture: Architecture, network: Callable[[], nn.Module], image: Tensor) -> Metrics:
+        """Measure an architecture; override it where its notation is needed, or its network is not.
+
+        Args:
+            architecture: The architecture.
+            network: Returns its network on the device, with random weights, the same one each time.
+            image: One image, (1, channels, height, width), on the device.
+
+        Raises:
+            NetworkFailed: Where this architecture has no measurement; the search goes on without it.
+        """
+        return self.measure_on_device(network(), image)

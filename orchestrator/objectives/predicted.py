@@ -36,7 +36,9 @@ class ProfiledCost(Objective):
         self.column = f"{cost}_{UNITS[cost].lower()}@{device}"
         self.title = f"{cost} on {device} ({UNITS[cost]}{f', batch {batch}' if batch else ''}, predicted)"
         self.warning = None
-        if profile.validation.poor:
+        if profile.validation is None:
+            self.warning = f"{cost}@{device}: the profile adds up single operations, and was not compared with whole networks"
+        elif profile.validation.poor:
             self.warning = (
                 f"{cost}@{device}: the profile predicts poorly ({profile.validation}); what is close by it may not be in "
                 "truth, so measure the members of the front on the device"

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from analysis import plots
-from hw_profiles.profile import UNITS, Profile, write
+from hw_profiles.profile import UNITS, Profile, Validation, write
 from orchestrator.config import overrides
 from orchestrator.describe import describe
 from orchestrator.errors import InputError, doing
@@ -19,6 +19,7 @@ from orchestrator.evaluators.columns import factor
 from orchestrator.evaluators.tabular import TabularBenchmark
 from orchestrator.objectives.predicted import read
 from orchestrator.profiling.fitting import conclude, from_table
+from orchestrator.profiling.lookup import from_operations
 from orchestrator.profiling.measurements import measured
 from orchestrator.profiling.plan import MeasurementPlan
 from orchestrator.profiling.worker import MeasurementWorker
@@ -29,11 +30,15 @@ MEASURING = frozenset(
     ("device", "batch", "threads", "dtype", "validation", "rounds", "seconds", "energy", "address", "accelerator", "label")
 )
 FITTING = frozenset(("cost", "source"))
+LOOKED_UP = frozenset(("hardware", "source"))
+"""Options that a table of operations leaves a meaning to."""
 PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
 
 
 def unused(options: Collection[str]) -> set[str]:
     """Find the options of `paretoray profile` that mean nothing beside the others."""
+    if "operations" in options:
+        return set(options) & (MEASURING | FITTING | {"table", "column", "networks", "seed"}) - LOOKED_UP
     return set(options) & (MEASURING if "table" in options else FITTING)
 
 
@@ -46,6 +51,7 @@ def main(
     resolution: int | None,
     table: Path | None,
     column: str | None,
+    operations: Path | None = None,
     **options: Any,
 ) -> None:
     """Write or complete the device file `out`, and a picture beside it. Raises InputError, RunError.
@@ -58,6 +64,7 @@ def main(
         resolution: Side of the images in pixels; None for the space's.
         table: Table of measured networks to fit to; None to measure.
         column: Column of the table.
+        operations: Table of single operations to add up; None to fit or measure.
         options: Further arguments of `_fitted` and of `_measured`, of which those of the other one are ignored.
     """
     space_settings = overrides.settings(settings)
@@ -72,6 +79,11 @@ def main(
         read(out)  # better known now than after an hour of measuring
     if (table is None) != (column is None):
         raise InputError("--fit TABLE and --column NAME belong together")
+    if operations is not None:
+        with doing(f"reading {operations}, for {out}"):
+            found = from_operations(operations, described, options["hardware"] or out.stem, options["source"])
+        _write(console, found, out)
+        return
     chosen = {name: value for name, value in options.items() if name not in (FITTING if table is None else MEASURING)}
     if table is not None and column is not None:
         profiles = [_fitted(described, out, table, column, **chosen)]
@@ -171,16 +183,22 @@ def _measured(
 def _write(console: Console, profile: Profile, out: Path) -> None:
     """Write a profile into the device file, draw its predictions, and say how good they are."""
     write(out, profile)
+    if profile.validation is None:
+        console.print(
+            f"{profile.cost} of {profile.of}: {len(profile.costs)} operations, and {profile.fixed:.6g} ms of all networks",
+            **PLAIN,
+        )
+        console.print(f"written: {out}; use it as {profile.cost}@{out.stem}", **PLAIN)
+        return
     picture = out.with_suffix(f".{profile.cost}.{profile.space.replace(':', '-')}.png")
-    _draw(profile, out.stem, picture)
+    _draw(profile, profile.validation, out.stem, picture)
     console.print(f"{profile.cost} of {profile.of}: {profile.validation}", **PLAIN)
     if profile.validation.poor:
         console.print("warning: that is a poor prediction; searches that use it will say so", **PLAIN)
     console.print(f"written: {out} and {picture.name}; use it as {profile.cost}@{out.stem}", **PLAIN)
 
 
-def _draw(profile: Profile, device: str, path: Path) -> None:
-    validation = profile.validation
+def _draw(profile: Profile, validation: Validation, device: str, path: Path) -> None:
     with plots.style():
         figure = plots.new_figure(4.2, 4.2)
         unit = UNITS[profile.cost]

@@ -50,8 +50,8 @@ def show(console: Console, chosen: Sequence[str], space: str | None, cost: str, 
         listed = Table("", "device", "hardware", "batch", "Spearman", "MAPE %")
         for i, (name, _, profile) in enumerate(group, 1):
             validation = profile.validation
-            figures = (str(profile.protocol.get("batch", "")), f"{validation.spearman:.3f}", f"{validation.mape:.1f}")
-            listed.add_row(str(i), name, profile.hardware, *figures)
+            figures = ("-", "-") if validation is None else (f"{validation.spearman:.3f}", f"{validation.mape:.1f}")
+            listed.add_row(str(i), name, profile.hardware, str(profile.protocol.get("batch", "")), *figures)
         console.print(f"\n{cost} of {of}: how well the profiles predict", highlight=False, soft_wrap=True)
         console.print(listed)
         if len(group) == 1:

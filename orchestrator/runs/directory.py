@@ -77,7 +77,7 @@ def create(experiment: Experiment, directory: Path, lay_out: Callable[[], object
                 if path.name != "checkpoints":
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
             lay_out()
-            whole = _with_devices(experiment, directory)
+            whole = with_devices(experiment, directory)
             text = whole.to_toml()
             origin.sign(directory, tomllib.loads(text))
             write_text(directory / EXPERIMENT, text)
@@ -97,7 +97,7 @@ def _was_never_completed(directory: Path) -> bool:
     return (directory / "checkpoints" / _MAKING).exists() and made <= _LAID_OUT
 
 
-def _with_devices(experiment: Experiment, directory: Path) -> Experiment:
+def with_devices(experiment: Experiment, directory: Path) -> Experiment:
     """Copy the device files into `directory`, where other nodes and later runs find them."""
     goals: dict[str, Goal] = {}
     for name, goal in experiment.objectives.items():
@@ -105,7 +105,8 @@ def _with_devices(experiment: Experiment, directory: Path) -> Experiment:
         if file is not None:
             source = Path(file)
             (directory / DEVICES).mkdir(exist_ok=True)
-            shutil.copyfile(source, directory / DEVICES / source.name)
+            if source.resolve() != (directory / DEVICES / source.name).resolve():
+                shutil.copyfile(source, directory / DEVICES / source.name)
             # relative to experiment.toml, wherever that is moved
             settings = {**goal.objective.settings, "file": f"{DEVICES}/{source.name}"}
             goal = replace(goal, objective=replace(goal.objective, settings=settings))

@@ -104,6 +104,9 @@ class Display(Watcher):
         share = sum(self._members.values()) / members
         self._show("retrain", {"retrained from scratch": f"{done} of {members}"}, share, final=fraction >= 1)
 
+    def measure(self, done: int, members: int) -> None:
+        self._show("measure", {"measured after the search": f"{done} of {members}"}, done / members, final=done == members)
+
     def machines(self, found: Sequence[Machine]) -> None:
         """Warn once about each further machine that takes part."""
         known, self._machines = self._machines, unique([*self._machines, *found])

@@ -1,4 +1,5 @@
-"""Changes of a run that has begun: a larger budget, other settings of retraining, of the front's size and of the workers."""
+"""Changes of a run that has begun: a larger budget, other settings of retraining, of the front's size and of the workers, and
+further objectives, which are measured for the front that there is."""
 
 from __future__ import annotations
 
@@ -14,12 +15,12 @@ import tomli_w
 from analysis.files import write_text
 from orchestrator.config.experiment import Experiment
 from orchestrator.config.plan import SearchPlan
-from orchestrator.config.problem import Problem
+from orchestrator.config.problem import Goal, Problem, goals_of
 from orchestrator.config.settings import Budget, Front, Retraining, Workers
 from orchestrator.errors import InputError
 from orchestrator.registry import keywords
-from orchestrator.runs import sweep
-from orchestrator.runs.directory import EXPERIMENT, open_run
+from orchestrator.runs import origin, sweep
+from orchestrator.runs.directory import EXPERIMENT, open_run, with_devices
 from orchestrator.search.checkpoint import alone_in
 from orchestrator.search.coordinator import check_change
 from searchers import Searcher
@@ -46,12 +47,16 @@ def changed(experiment: Experiment, changes: Mapping[str, Any]) -> Experiment:
         InputError: For a key that cannot change any more, and for a value out of its range.
     """
     found: dict[str, Any] = {}
+    objectives = dict(experiment.objectives)
     for section, values in changes.items():
+        if section == "objectives":
+            objectives = _with_objectives(experiment, values)
+            continue
         if section not in SECTIONS or not isinstance(values, Mapping):
             key = section if not isinstance(values, Mapping) or not values else f"{section}.{next(iter(values))}"
             raise InputError(
-                f"{key} cannot change in a run that has begun; only budget, retrain, front.members and workers can. Start "
-                "another run for it with paretoray search"
+                f"{key} cannot change in a run that has begun; only budget, retrain, front.members and workers can, and "
+                "further objectives be added. Start another run for it with paretoray search"
             )
         for key in values:
             if reason := FIXED.get(f"{section}.{key}"):
@@ -59,7 +64,39 @@ def changed(experiment: Experiment, changes: Mapping[str, Any]) -> Experiment:
         cls = SECTIONS[section]
         before = getattr(experiment, section)
         found[section] = cls(**keywords(cls, {**asdict(before), **values}, section))
-    return replace(experiment, **found).checked()
+    return replace(experiment, objectives=objectives, **found).checked()
+
+
+def _with_objectives(experiment: Experiment, given: Any) -> dict[str, Goal]:
+    """Return the objectives of a run with further ones, or with other dear ones; those that were searched for stay as they are.
+
+    Args:
+        experiment: The run's.
+        given: Names of all objectives, or a mapping from some to their settings, of which the dear ones and new ones count.
+
+    Raises:
+        InputError: For a list without an objective that was searched for, and for one of these with other settings.
+    """
+    before = experiment.objectives
+    searched = {name: goal for name, goal in before.items() if not goal.dear}
+    if isinstance(given, Mapping):
+        settings = {**{name: {} for name in before}, **given}
+    else:
+        settings = {str(name): {} for name in (given if isinstance(given, list) else [given])}
+        if lacking := [name for name in searched if name not in settings]:
+            raise InputError(
+                f"objectives leaves out {lacking[0]}, which was searched for; name all of {', '.join(searched)}, then those "
+                "to add"
+            )
+    found = {}
+    for name, values in settings.items():
+        if not isinstance(values, Mapping):
+            raise InputError(f"objectives.{name} = {values!r}; write objectives.{name}.KEY=..., or {{}} for the defaults")
+        old = before.get(name)
+        if name in searched and (dict(values) and Goal.of(name, {**searched[name].to_dict(), **values}) != searched[name]):
+            raise InputError(f"objectives.{name} was searched for, and stays as it is; start another run for other settings")
+        found[name] = old if old and (name in searched or not values) else Goal.of(name, {**values, "dear": True})
+    return goals_of(found)
 
 
 def how_to_go_on(plan: SearchPlan, directory: Path) -> str:
@@ -87,6 +124,8 @@ def apply(directory: Path, changes: Mapping[str, Any], problem: Problem | None =
         InputError: For what cannot change, and for a budget that is spent.
         RunError: For a damaged checkpoint.
     """
+    if problem is not None and "objectives" in changes:
+        raise InputError("changes has objectives, and so has the problem that was given; write them there, with dear = True")
     sources = None if problem is None else problem.sources
     folders = sweep.folders(directory) if sweep.settings_of(directory) else []
     for settings in sweep.settings_of(directory):
@@ -101,15 +140,21 @@ def apply(directory: Path, changes: Mapping[str, Any], problem: Problem | None =
             own = changed(open_run(folder, sources), changes)
             check_change(replace(plan, experiment=own), folder)
         for folder in [*folders, directory]:
-            _write(folder / EXPERIMENT, changes)
+            _write(folder, changes, with_devices(first, folder))
     return plan
 
 
-def _write(path: Path, changes: Mapping[str, Any]) -> None:
-    """Replace the file with one that has the new values; all others stay as they are written there."""
+def _write(folder: Path, changes: Mapping[str, Any], experiment: Experiment) -> None:
+    """Replace experiment.toml with one that has the new values; all others stay as they are written there."""
+    path = folder / EXPERIMENT
     given = tomllib.loads(path.read_text())
-    checked = {section: SECTIONS[section] for section in changes}
+    checked = {section: SECTIONS[section] for section in changes if section != "objectives"}
+    if "objectives" in changes:
+        given["objectives"] = experiment.to_dict()["objectives"]
+        origin.sign(folder, given)  # which was trusted before, and says now what its user has named
     for section, values in changes.items():
+        if section == "objectives":
+            continue
         whole = asdict(checked[section](**{**given.get(section, {}), **values}))  # 20 becomes 20.0 where it is a share
         given[section] = {**given.get(section, {}), **{key: whole[key] for key in values}}
         given[section] = {key: value for key, value in given[section].items() if value is not None}

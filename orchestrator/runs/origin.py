@@ -27,7 +27,7 @@ _REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
 def imported(experiment: Mapping[str, Any]) -> dict[str, Any]:
-    """List what an experiment imports by `module:name`, with all settings that it is called with."""
+    """List what an experiment imports by `module:name`, and the commands that it runs, with all of their settings."""
     return dict(_imported(experiment))
 
 
@@ -40,7 +40,7 @@ def _imported(experiment: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield f"{section}.name = {name}", dict(values)
         if section == "objectives":
             for objective, settings in values.items():
-                if _REFERENCE.fullmatch(str(objective)):
+                if _REFERENCE.fullmatch(str(objective)) or _runs(str(objective)):
                     yield f"objectives.{objective}", settings
 
 
@@ -57,10 +57,15 @@ def check(directory: Path, experiment: Path) -> None:
     """Raise InputError where a run directory would import what this user never named."""
     code = imported(_read(experiment))
     if code and not _is_signed(directory, code):
+        runs = " or run" if any(_runs(key.removeprefix("objectives.")) for key in code) else ""
         raise InputError(
-            f"{directory} was not made by you on this computer, or was changed since, and would import {', '.join(code)}; read "
-            "that code, and if you trust it, repeat the command with --trust (in Python, trust=True)"
+            f"{directory} was not made by you on this computer, or was changed since, and would import{runs} "
+            f"{', '.join(code)}; read that code, and if you trust it, repeat the command with --trust (in Python, trust=True)"
         )
+
+
+def _runs(objective: str) -> bool:
+    return objective.partition("@")[0] == "command"
 
 
 def trust(directory: Path, name: str = "experiment.toml") -> None:

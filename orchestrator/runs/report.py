@@ -38,8 +38,11 @@ def write_report(plan: SearchPlan, directory: Path, references: Sequence[Path] =
     try:
         summary = json.loads((directory / records.SUMMARY).read_text())
         columns = list(summary["objectives"])
-        evaluations = records.read(directory / records.EVALUATIONS, [*columns, "step", "seconds", "kind", "arch"])
+        searched = list(summary.get("searched", summary)["objectives"])
+        evaluations = records.read(directory / records.EVALUATIONS, [*searched, "step", "seconds", "kind", "arch"])
         front = records.read_front(directory / records.FRONT, columns)
+        for column in columns[len(searched) :]:  # measured after the search, of members alone
+            evaluations[column] = evaluations["arch"].map(dict(zip(front["arch"], front[column], strict=True)))
         policy = directory / records.POLICY
         drawings, undrawn = _drawings(space, [str(arch) for arch in front["arch"]])
         trust, quality = (directory / records.TRUST, directory / records.RANKING_QUALITY)

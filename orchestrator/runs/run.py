@@ -10,11 +10,16 @@ from typing import Any
 from analysis import records
 from orchestrator.cluster import trials
 from orchestrator.cluster.connection import check_fit, cluster, local_resources
+from orchestrator.cluster.tasks import held, in_task
 from orchestrator.config.plan import SearchPlan
 from orchestrator.errors import InputError, Interrupted, RunError, attributed_to, doing
 from orchestrator.machine import threads
+from orchestrator.objectives.base import Probe
+from orchestrator.objectives.measured import Measured
+from orchestrator.objectives.own import NetworkFunction
 from orchestrator.runs import sweep
 from orchestrator.runs.directory import create, is_finished, reopen, timing_is_due
+from orchestrator.runs.pricing import is_priced, price_front
 from orchestrator.runs.report import write_report
 from orchestrator.runs.retraining import front_members, retrain_front
 from orchestrator.runs.watcher import Watcher
@@ -30,8 +35,12 @@ def check(plan: SearchPlan) -> None:
     """Check all that depends on the data and on this machine, before anything starts. Raises InputError."""
     if plan.workers.address is None:
         check_fit(plan.workers, local_resources())
-        for probe in plan.problem.probes:
+        for probe in (*plan.problem.probes, *(o for o in plan.problem.later if isinstance(o, Probe))):
             probe.check(plan.workers.device)
+    for objective in (*plan.problem.objectives, *plan.problem.later):
+        if isinstance(objective, NetworkFunction) and objective.resources and not plan.workers.ray:
+            section = objective.direction.section
+            raise InputError(f"{section}.resources are Ray's, and workers.ray is false; leave one of them out")
     with attributed_to(plan.plugins, InputError):
         plan.build_searcher()
         rehearse(plan)
@@ -60,11 +69,16 @@ def go(
     """
     directory = directory.resolve()  # trials change their working directory
     count = len(searches) or len(sweep.settings_of(directory)) or 1
+    _equip(plan, directory)
     for warning in (*plan.problem.warnings, *plan.problem.data.warnings):
         watcher.warning(warning)
     searched = not new and _is_searched(plan, directory)
-    idle = searched and all(member.done for member in front_members(plan, directory))
-    with attributed_to(plan.plugins), cluster(plan.workers, count) if plan.workers.ray and not idle else nullcontext():
+    idle = searched and is_priced(plan, directory) and all(member.done for member in front_members(plan, directory))
+    connected = plan.workers.ray and not idle
+    with (
+        attributed_to(plan.plugins),
+        cluster(plan.workers, count, held((*plan.problem.objectives, *plan.problem.later))) if connected else nullcontext(),
+    ):
         if new and searches:
             sweep.create(directory, [(settings, chosen.experiment) for settings, chosen in searches])
         elif new:
@@ -78,6 +92,8 @@ def go(
                 sweep.merge(directory)
             if not finished:
                 raise Interrupted
+            with watcher.phase(), doing(f"measuring the dear objectives of the front, in {directory}"):
+                price_front(plan, directory, watcher)
             with watcher.phase(), doing(f"retraining the front, in {directory}"):
                 failed = retrain_front(plan, directory, watcher)
             with doing(f"writing the report, in {directory}"):
@@ -89,10 +105,21 @@ def go(
                 )
 
 
+def _equip(plan: SearchPlan, directory: Path) -> None:
+    """Tell objectives that measure where to keep that, and how a task is run."""
+    for objective in (*plan.problem.objectives, *plan.problem.later):
+        if isinstance(objective, Measured):
+            objective.keep_in(directory / records.MEASURED)
+        if isinstance(objective, NetworkFunction) and plan.workers.ray:
+            objective.elsewhere = in_task
+
+
 def is_done(plan: SearchPlan, directory: Path) -> bool:
     """Tell whether nothing is left to do in a run directory: its search, the retraining of the front, the report."""
     report, summary = directory / "report.html", directory / records.SUMMARY
     if not _is_searched(plan, directory) or not report.exists() or report.stat().st_mtime_ns < summary.stat().st_mtime_ns:
+        return False
+    if not is_priced(plan, directory):
         return False
     members = front_members(plan, directory)
     # A run without any member that could be trained says so each time.

@@ -36,3 +36,6 @@ class Watcher:
 
     def retrain(self, arch: str, fraction: float, members: int) -> None:
         """Handle the progress of training one of `members` networks, in 0..1."""
+
+    def measure(self, done: int, members: int) -> None:
+        """Handle the number of members of the front whose dear objectives are measured so far."""

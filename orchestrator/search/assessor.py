@@ -14,8 +14,8 @@ import numpy as np
 from analysis import pareto, records
 from orchestrator.config.plan import Alone
 from orchestrator.config.problem import Problem
-from orchestrator.errors import RunError
-from orchestrator.evaluators.base import Evaluator, Failure, Measured
+from orchestrator.errors import NetworkFailed, RunError
+from orchestrator.evaluators.base import Evaluator, Failure, Measured, attempt
 from orchestrator.judge.judge import Judge
 from orchestrator.objectives.base import Metrics
 from orchestrator.search.budget import Spending
@@ -200,7 +200,10 @@ class Assessor:
                 failures[architecture] = on_device.reason
             else:
                 metrics[architecture] = trained[architecture] | on_device
-        evaluations = {a: self.price(a, m) for a, m in metrics.items()}
+        priced = {a: attempt(lambda a=a, m=m: self.price(a, m)) for a, m in metrics.items()}  # type: ignore[misc]
+        failures |= {a: e.reason for a, e in priced.items() if isinstance(e, Failure)}
+        evaluations = {a: e for a, e in priced.items() if not isinstance(e, Failure)}
+        metrics = {a: metrics[a] for a in evaluations}
         self.recorder.evaluated(
             list(evaluations.values()), list(metrics.values()), step=self.evaluator.step, stage=self.stage.index, kind=kind
         )
@@ -242,23 +245,24 @@ class Assessor:
         return Evaluation(architecture, tuple(costs), 1.0 + broken, failed=True)
 
     def known_costs(self, architecture: Architecture) -> tuple[float, ...] | None:
-        """Return the costs after the error of a network that need not be measured; None where it has to be run."""
+        """Return the costs after the error of a network that need not be measured; None where it has to be run, or fails."""
         on_device = self._on_device.get(architecture)
         if isinstance(on_device, Failure) or ((self.problem.probes or self.problem.scores) and on_device is None):
             return None
-        costs = []
-        for objective in self.problem.objectives[1:]:
-            cost = objective.cost(architecture, on_device or {})
-            check_cost(cost, objective.column, self.problem.space.format(architecture))
-            costs.append(float(cost))
-        return tuple(costs)
+        priced = attempt(lambda: self._costs(architecture, {"accuracy": 0.0} | (on_device or {}))[1:])
+        return None if isinstance(priced, Failure) else priced
 
     def price(self, architecture: Architecture, metrics: Metrics) -> Evaluation:
-        """Turn what was measured into costs. Raises RunError that names the objective whose cost is no finite number."""
-        costs = tuple(objective.cost(architecture, metrics) for objective in self.problem.objectives)
-        for cost, goal in zip(costs, self.problem.goals, strict=True):
+        """Turn what was measured into costs. Raises NetworkFailed that names the objective whose cost is no finite number."""
+        return self.evaluation(architecture, self._costs(architecture, metrics))
+
+    def _costs(self, architecture: Architecture, metrics: Metrics) -> tuple[float, ...]:
+        costs = []
+        for goal, objective in zip(self.problem.goals, self.problem.objectives, strict=True):
+            cost = objective.cost(architecture, metrics)
             check_cost(cost, goal.name, self.problem.space.format(architecture))
-        return self.evaluation(architecture, costs)
+            costs.append(float(cost))
+        return tuple(costs)
 
     def evaluation(self, architecture: Architecture, costs: tuple[float, ...]) -> Evaluation:
         """Pair an architecture's costs with the amount by which they break the limits."""
@@ -308,9 +312,9 @@ class Assessor:
 
 
 def check_cost(cost: object, objective: str, arch: str) -> None:
-    """Raise RunError that names the objective unless the cost that it gives a network is a finite number."""
+    """Raise NetworkFailed that names the objective unless the cost that it gives a network is a finite number."""
     if not is_finite(cost):
-        raise RunError(f"objective {objective} gives {cost!r} for {arch}; a cost must be a finite number")
+        raise NetworkFailed(f"objective {objective} gives {cost!r} for {arch}; a cost must be a finite number")
 
 
 def _check_accuracies(evaluator: Evaluator, measured: Any, networks: int) -> None:

@@ -335,8 +335,10 @@ def identity(plan: SearchPlan) -> dict[str, Any]:
     sections = ("seed", "space", "searcher", "objectives", "training", "front")
     schedule: dict[str, Any] = {"rounds": plan.schedule.rounds, "interval": plan.budget.interval, "workers": plan.workers.count}
     schedule["alone"] = asdict(plan.alone)
+    plain["objectives"] = {name: o for name, o in plain["objectives"].items() if not o.get("dear")}
     for objective in plain["objectives"].values():
-        objective.pop("file", None)  # its place does not matter
+        for place in ("file", "cache"):
+            objective.pop(place, None)  # its place does not matter
     same = {name: plain[name] for name in (*sections, "proxy") if name in plain}
     same["budget"] = {key: getattr(plan.budget, key) for key in LIMITS}
     return same | {"images": images_of(plan), "schedule": schedule}

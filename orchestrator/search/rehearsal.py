@@ -28,7 +28,7 @@ def rehearse(plan: SearchPlan) -> None:
         try_network(plan)
         network = plan.problem.space.largest()
         for goal, objective in zip(plan.problem.goals, plan.problem.objectives, strict=True):
-            if plugin_packages([type(objective)]) and not isinstance(objective, Probe):
+            if plugin_packages([objective.code]) and not isinstance(objective, Probe):
                 check_cost(objective.cost(network, {"accuracy": 50.0}), goal.name, plan.problem.space.format(network))
     except RunError as error:
         raise InputError(str(error)) from error

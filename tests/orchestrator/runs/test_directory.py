@@ -145,6 +145,7 @@ def test_a_run_of_somebody_else_imports_nothing_until_it_is_trusted(
         ("searcher", {"name": "os.path:join"}),
         ("training", {"name": "os:system"}),
         ("objectives", {"error": {}, "os:system": {}}),
+        ("objectives", {"error": {}, "command@x": {"command": "touch ran {arch}"}}),
     ],
 )
 def test_a_changed_name_or_setting_is_noticed(theirs: Path, section: str, values: dict[str, Any]) -> None:

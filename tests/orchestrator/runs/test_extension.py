@@ -221,7 +221,11 @@ def test_settings_of_a_run_are_checked_as_those_of_a_file() -> None:
     refusals: list[tuple[dict[str, Any], str]] = [
         ({"budget": {"epochs": "many"}}, "epochs"),
         ({"retrain": {"epochz": 3}}, "epochz"),
-        ({"objectives": {"error": {}}}, "objectives.error cannot change"),
+        ({"objectives": {"error": {"at_most": 5}}}, "objectives.error was searched for"),
+        ({"objectives": ["error", "macs", "latency"]}, "leaves out parameters"),
+        ({"objectives": {"latency": 3}}, "objectives.latency = 3"),
+        ({"objectives": {"latncy": {}}}, "did you mean 'latency'"),
+        ({"objectives": {"latency": {"target": 3}}}, "objectives.latency.target"),
         ({"seed": 3}, "seed cannot change"),
     ]
     for changes, message in refusals:
