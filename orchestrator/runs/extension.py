@@ -15,7 +15,7 @@ from analysis.files import write_text
 from orchestrator.config.experiment import Experiment
 from orchestrator.config.plan import SearchPlan
 from orchestrator.config.problem import Problem
-from orchestrator.config.settings import Budget, Front, Retraining, Workers
+from orchestrator.config.settings import Budget, Front, Retraining, Workers, with_changes
 from orchestrator.errors import InputError
 from orchestrator.registry import keywords
 from orchestrator.runs import sweep
@@ -58,7 +58,8 @@ def changed(experiment: Experiment, changes: Mapping[str, Any]) -> Experiment:
                 raise InputError(f"{section}.{key} cannot change in a run that has begun: {reason}; start another run for it")
         cls = SECTIONS[section]
         before = getattr(experiment, section)
-        found[section] = cls(**keywords(cls, {**asdict(before), **values}, section))
+        now = with_changes(asdict(before), values) if section == "retrain" else {**asdict(before), **values}
+        found[section] = cls(**keywords(cls, now, section))
     return replace(experiment, **found).checked()
 
 
@@ -110,7 +111,9 @@ def _write(path: Path, changes: Mapping[str, Any]) -> None:
     given = tomllib.loads(path.read_text())
     checked = {section: SECTIONS[section] for section in changes}
     for section, values in changes.items():
-        whole = asdict(checked[section](**{**given.get(section, {}), **values}))  # 20 becomes 20.0 where it is a share
-        given[section] = {**given.get(section, {}), **{key: whole[key] for key in values}}
+        before = given.get(section, {})
+        now = with_changes(before, values) if section == "retrain" else {**before, **values}
+        whole = asdict(checked[section](**now))  # 20 becomes 20.0 where it is a share
+        given[section] = {**now, **{key: whole[key] for key in values}}
         given[section] = {key: value for key, value in given[section].items() if value is not None}
     write_text(path, tomli_w.dumps(given))

@@ -18,6 +18,7 @@ from orchestrator.runs.directory import create, is_finished, reopen, timing_is_d
 from orchestrator.runs.report import write_report
 from orchestrator.runs.retraining import front_members, retrain_front
 from orchestrator.runs.watcher import Watcher
+from orchestrator.search import retraining
 from orchestrator.search.checkpoint import alone_in
 from orchestrator.search.control import stop_file
 from orchestrator.search.coordinator import Coordinator, is_complete
@@ -28,8 +29,10 @@ from orchestrator.search.rehearsal import rehearse
 
 def check(plan: SearchPlan) -> None:
     """Check all that depends on the data and on this machine, before anything starts. Raises InputError."""
+    if plan.retraining.members:
+        retraining.check(plan)
     if plan.workers.address is None:
-        check_fit(plan.workers, local_resources())
+        check_fit(plan.workers, local_resources(), _trainers(plan))
         for probe in plan.problem.probes:
             probe.check(plan.workers.device)
     with attributed_to(plan.plugins, InputError):
@@ -64,7 +67,10 @@ def go(
         watcher.warning(warning)
     searched = not new and _is_searched(plan, directory)
     idle = searched and all(member.done for member in front_members(plan, directory))
-    with attributed_to(plan.plugins), cluster(plan.workers, count) if plan.workers.ray and not idle else nullcontext():
+    with (
+        attributed_to(plan.plugins),
+        cluster(plan.workers, count, plan.retraining.workers) if plan.workers.ray and not idle else nullcontext(),
+    ):
         if new and searches:
             sweep.create(directory, [(settings, chosen.experiment) for settings, chosen in searches])
         elif new:
@@ -82,11 +88,15 @@ def go(
                 failed = retrain_front(plan, directory, watcher)
             with doing(f"writing the report, in {directory}"):
                 write_report(plan, directory)
-            if failed and len(failed) == len(front_members(plan, directory)):
+            if failed and all(member.failed for member in front_members(plan, directory)):
                 raise RunError(
                     f"the search is finished, and its report is written, but not one of {len(failed)} networks of the front "
                     f"could be trained from scratch, the last: {list(failed.values())[-1]}"
                 )
+
+
+def _trainers(plan: SearchPlan) -> int:
+    return plan.retraining.workers if plan.retraining.members else 1
 
 
 def is_done(plan: SearchPlan, directory: Path) -> bool:

@@ -6,8 +6,10 @@ import torch
 
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import RunError
-from orchestrator.evaluators.training import portable, retrain
 from orchestrator.spaces.nas_bench_201 import NasBench201
+from orchestrator.training.parts import Parts
+from orchestrator.training.scoring import portable
+from orchestrator.training.trainer import retrain
 
 SPACE = NasBench201(channels=8, cells=1, image=(1, 8, 8))
 ARCHITECTURE = (3, 1, 1, 1, 1, 3)
@@ -15,8 +17,8 @@ ARCHITECTURE = (3, 1, 1, 1, 1, 3)
 
 def trained(digits: Dataset, **keywords: Any) -> tuple[dict[str, float], torch.nn.Module, list[int]]:
     network, epochs = SPACE.network(ARCHITECTURE), []
-    settings = {"epochs": 12, "batch": 32, "lr": 0.1, "momentum": 0.9, "weight_decay": 3e-4, "clip": 5.0, **keywords}
-    return retrain(network, ARCHITECTURE, digits, progress=epochs.append, **settings), network, epochs
+    parts = Parts(**{"epochs": 12, "batch": 32, "lr": 0.1, **keywords})
+    return retrain(network, ARCHITECTURE, digits, parts, progress=epochs.append), network, epochs
 
 
 def test_real_digits_are_learnt_and_repeatable(digits: Dataset, tmp_path: Path) -> None:
