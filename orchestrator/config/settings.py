@@ -233,9 +233,7 @@ class Retraining(Section, section="retrain"):
             raise InputError("retrain.teacher: nothing is distilled from it; write retrain.distill=0.5, say, or leave it out")
         if parts.batch % self.workers:
             near = max(1, parts.batch // self.workers) * self.workers
-            raise InputError(
-                f"retrain.batch = {parts.batch}: {self.workers} workers take equal shares of it; write {near}, say"
-            )
+            raise InputError(f"retrain.batch = {parts.batch}: {self.workers} workers take equal shares; write {near}, say")
 
     @property
     def given(self) -> dict[str, Any]:
@@ -263,7 +261,7 @@ class Retraining(Section, section="retrain"):
 def with_changes(retrain: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of a [retrain] section after changes; another recipe drops the parts that were set before."""
     kept = dict(retrain)
-    if changes.get("recipe", kept.get("recipe", PLAIN)) != kept.get("recipe", PLAIN):
+    if "recipe" in changes and changes["recipe"] != kept.get("recipe"):
         kept = {key: value for key, value in kept.items() if key not in {field.name for field in fields(Parts)}}
     return kept | dict(changes)
 
