@@ -68,7 +68,7 @@ def retrain(plan: SearchPlan, directory: Path, members: list[Member], done: Call
 
 
 def _retrain(plan: SearchPlan, directory: Path, member: Member, done: Callable[[float], None]) -> None:
-    workers, shares = plan.workers, Queue()
+    workers, shares = plan.workers, Queue(actor_options={"num_cpus": 0})
     resources = {"CPU": float(workers.cpus)} | ({"GPU": workers.gpus} if workers.gpus else {})
     trainer = TorchTrainer(
         _work,

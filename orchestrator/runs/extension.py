@@ -20,6 +20,7 @@ from orchestrator.errors import InputError
 from orchestrator.registry import keywords
 from orchestrator.runs import sweep
 from orchestrator.runs.directory import EXPERIMENT, open_run
+from orchestrator.search import retraining
 from orchestrator.search.checkpoint import alone_in
 from orchestrator.search.coordinator import check_change
 from searchers import Searcher
@@ -85,7 +86,7 @@ def apply(directory: Path, changes: Mapping[str, Any], problem: Problem | None =
         trust: As for `open_run`.
 
     Raises:
-        InputError: For what cannot change, and for a budget that is spent.
+        InputError: For what cannot change, a budget that is spent, and a recipe that does not fit.
         RunError: For a damaged checkpoint.
     """
     sources = None if problem is None else problem.sources
@@ -97,6 +98,8 @@ def apply(directory: Path, changes: Mapping[str, Any], problem: Problem | None =
                 raise InputError(f"{key} is what the searches of this sweep differ in; it cannot be set for all of them")
     first = changed(open_run(directory, sources, trust=trust), changes)
     plan = SearchPlan.of(first) if problem is None else SearchPlan(first, problem)
+    if "retrain" in changes and plan.retraining.members:
+        retraining.check(plan)
     with alone_in(directory, "run.lock"):
         for folder in folders or [directory]:
             own = changed(open_run(folder, sources), changes)

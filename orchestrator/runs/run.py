@@ -65,7 +65,7 @@ def go(
     count = len(searches) or len(sweep.settings_of(directory)) or 1
     for warning in (*plan.problem.warnings, *plan.problem.data.warnings):
         watcher.warning(warning)
-    searched = not new and _is_searched(plan, directory)
+    searched = not new and is_searched(plan, directory)
     idle = searched and all(member.done for member in front_members(plan, directory))
     with (
         attributed_to(plan.plugins),
@@ -102,14 +102,14 @@ def _trainers(plan: SearchPlan) -> int:
 def is_done(plan: SearchPlan, directory: Path) -> bool:
     """Tell whether nothing is left to do in a run directory: its search, the retraining of the front, the report."""
     report, summary = directory / "report.html", directory / records.SUMMARY
-    if not _is_searched(plan, directory) or not report.exists() or report.stat().st_mtime_ns < summary.stat().st_mtime_ns:
+    if not is_searched(plan, directory) or not report.exists() or report.stat().st_mtime_ns < summary.stat().st_mtime_ns:
         return False
     members = front_members(plan, directory)
     # A run without any member that could be trained says so each time.
     return all(member.done for member in members) and not (members and all(member.failed for member in members))
 
 
-def _is_searched(plan: SearchPlan, directory: Path) -> bool:
+def is_searched(plan: SearchPlan, directory: Path) -> bool:
     """Tell whether the search, or each search of a sweep, is finished, of this very experiment, and has its results."""
     folders = sweep.folders(directory) if sweep.settings_of(directory) else [directory]
     try:

@@ -1,5 +1,6 @@
 """Searches and trainings as Tune trials: the same records as in process, dead actors, and errors told once."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,15 @@ import torch
 
 from analysis import records
 from analysis.pareto import non_dominated
-from orchestrator.cluster import trials
+from orchestrator.cluster import data_parallel, trials
 from orchestrator.cluster.replicas import Replicas
 from orchestrator.config.plan import SearchPlan
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import RunError
+from orchestrator.search.control import stop_file
 from orchestrator.search.coordinator import Coordinator
 from orchestrator.search.progress import Round
-from orchestrator.search.retraining import Member
+from orchestrator.search.retraining import Member, retrain_member
 from tests.helpers import timeless, tiny_plan
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -104,3 +106,30 @@ def test_every_evaluation_and_front_comes_back_where_it_is_wanted(digits: Datase
     front = next(happened.front for happened in reversed(shown) if happened.front is not None)
     costs = sorted({e.costs for e in told})
     assert sorted(e.costs for e in front) == [costs[i] for i in non_dominated(costs)]
+
+
+def test_two_workers_train_one_network_together_and_stop_together(digits: Dataset, tmp_path: Path) -> None:
+    plan = tiny_plan(
+        digits, workers={"ray": True, "count": 2}, retrain={"epochs": 3, "batch": 40, "workers": 2, "auxiliary": 0.4}
+    )
+    space, seen = plan.problem.space, []
+    arch = space.format((3, 0, 1, 0, 1, 3))
+    member = Member(arch, tmp_path / "together.json", tmp_path / "together.pt")
+
+    def stopping(name: str, share: float) -> None:
+        seen.append(share)
+        stop_file(tmp_path).touch()
+
+    data_parallel.retrain(plan, tmp_path, [member], stopping)
+    assert not member.done and (tmp_path / "unfinished" / "together" / "latest.pt").exists()
+    stop_file(tmp_path).unlink()
+    data_parallel.retrain(plan, tmp_path, [member], lambda name, share: seen.append(share))
+    log, result = (tmp_path / "run.log").read_text(), pd.read_json(member.result, typ="series")
+    assert "goes on from step" in log and member.done and not (tmp_path / "unfinished").exists()
+    assert result["settings"]["workers"] == 2 and seen == sorted(seen)
+    # As many images a step as one worker has, in shares of 20: the last learning rates and losses are alike, not equal.
+    alone = replace(member, result=tmp_path / "alone.json", weights=tmp_path / "alone.pt")
+    retrain_member(plan.varied(retrain=replace(plan.retraining, workers=1)), alone, lambda share: None)
+    lonely = pd.read_json(alone.result, typ="series")
+    assert result["train_loss"] == pytest.approx(lonely["train_loss"], rel=0.15) != lonely["train_loss"]
+    space.network(space.parse(arch)).load_state_dict(torch.load(member.weights, weights_only=True))
