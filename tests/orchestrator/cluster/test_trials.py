@@ -108,28 +108,36 @@ def test_every_evaluation_and_front_comes_back_where_it_is_wanted(digits: Datase
     assert sorted(e.costs for e in front) == [costs[i] for i in non_dominated(costs)]
 
 
-def test_two_workers_train_one_network_together_and_stop_together(digits: Dataset, tmp_path: Path) -> None:
-    plan = tiny_plan(
-        digits, workers={"ray": True, "count": 2}, retrain={"epochs": 3, "batch": 40, "workers": 2, "auxiliary": 0.4}
-    )
-    space, seen = plan.problem.space, []
-    arch = space.format((3, 0, 1, 0, 1, 3))
-    member = Member(arch, tmp_path / "together.json", tmp_path / "together.pt")
+def together(digits: Dataset, directory: Path) -> tuple[SearchPlan, Member]:
+    """A plan that trains a network on two workers, and the network."""
+    retrain = {"epochs": 3, "batch": 40, "workers": 2, "auxiliary": 0.4}
+    plan = tiny_plan(digits, workers={"ray": True, "count": 2}, retrain=retrain)
+    arch = plan.problem.space.format((3, 0, 1, 0, 1, 3))
+    return plan, Member(arch, directory / "together.json", directory / "together.pt")
 
-    def stopping(name: str, share: float) -> None:
-        seen.append(share)
-        stop_file(tmp_path).touch()
 
-    data_parallel.retrain(plan, tmp_path, [member], stopping)
-    assert not member.done and (tmp_path / "unfinished" / "together" / "latest.pt").exists()
-    stop_file(tmp_path).unlink()
+def test_two_workers_train_one_network_together(digits: Dataset, tmp_path: Path) -> None:
+    plan, member = together(digits, tmp_path)
+    seen: list[float] = []
     data_parallel.retrain(plan, tmp_path, [member], lambda name, share: seen.append(share))
-    log, result = (tmp_path / "run.log").read_text(), pd.read_json(member.result, typ="series")
-    assert "goes on from step" in log and member.done and not (tmp_path / "unfinished").exists()
-    assert result["settings"]["workers"] == 2 and seen == sorted(seen)
-    # As many images a step as one worker has, in shares of 20: the last learning rates and losses are alike, not equal.
+    result = pd.read_json(member.result, typ="series")
+    assert member.done and result["settings"]["workers"] == 2
+    assert seen == sorted(seen) and not (tmp_path / "unfinished").exists()
+    # As many images a step as one worker has, in shares of 20 whose statistics differ: losses are alike, and not equal.
     alone = replace(member, result=tmp_path / "alone.json", weights=tmp_path / "alone.pt")
     retrain_member(plan.varied(retrain=replace(plan.retraining, workers=1)), alone, lambda share: None)
     lonely = pd.read_json(alone.result, typ="series")
     assert result["train_loss"] == pytest.approx(lonely["train_loss"], rel=0.15) != lonely["train_loss"]
-    space.network(space.parse(arch)).load_state_dict(torch.load(member.weights, weights_only=True))
+    network = plan.problem.space.network(plan.problem.space.parse(member.arch))
+    network.load_state_dict(torch.load(tmp_path / "together.pt", weights_only=True))
+
+
+@pytest.mark.faults
+def test_two_workers_stop_together_and_go_on(digits: Dataset, tmp_path: Path) -> None:
+    plan, member = together(digits, tmp_path)
+    stopping = lambda name, share: stop_file(tmp_path).touch()  # noqa: E731
+    data_parallel.retrain(plan, tmp_path, [member], stopping)
+    assert not member.done and (tmp_path / "unfinished" / "together" / "latest.pt").exists()
+    stop_file(tmp_path).unlink()
+    data_parallel.retrain(plan, tmp_path, [member], lambda name, share: None)
+    assert member.done and "goes on from step" in (tmp_path / "run.log").read_text()
