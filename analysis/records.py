@@ -220,6 +220,12 @@ def read_retrained(path: Path, objectives: Sequence[str], *, epochs: int, images
     return table
 
 
+def mean_of_seeds(retrained: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each network of retrained.csv, with the mean test error of its trainings."""
+    means = retrained.groupby("arch")[TEST_ERROR].transform("mean")
+    return retrained.assign(**{TEST_ERROR: means}).drop_duplicates("arch", ignore_index=True)
+
+
 def read_failures(path: Path) -> pd.DataFrame:
     """Read failures.csv; an empty table where nothing has failed. Raises ValueError as `read` does."""
     if not path.exists():

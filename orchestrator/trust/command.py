@@ -153,7 +153,7 @@ def _retrained(directory: Path, space: SearchSpace) -> dict[Architecture, float]
     path = directory / records.RETRAINED
     if not path.exists():
         return {}
-    found = records.read(path, ["arch", "test_error_percent"])
+    found = records.mean_of_seeds(records.read(path, ["arch", "test_error_percent"]))
     return {space.parse(str(a)): 100.0 - float(e) for a, e in zip(found["arch"], found["test_error_percent"], strict=True)}
 
 
