@@ -125,7 +125,7 @@ class Training:
         if keeper is not None:
             keeper.restore(self)
         module = wrap(self.model)
-        called: Callable[[Tensor], tuple[Tensor, Tensor | None]] = torch.compile(module) if self.parts.compile else module
+        called: Callable[[Tensor], tuple[Tensor, Tensor | None]] = self._compiled(module) if self.parts.compile else module
         while self.step < self.total:
             epoch, position = divmod(self.step, self.batches.per_epoch)
             if position == 0:
@@ -142,6 +142,12 @@ class Training:
                 keeper.after_step(self)
         self.finish()
         return float(self.loss_sum) / self.batches.per_epoch
+
+    def _compiled(self, module: nn.Module) -> Callable[[Tensor], tuple[Tensor, Tensor | None]]:
+        """Compile the forward pass; a rate of drop path is a constant of it, so that an epoch with another one compiles anew."""
+        # torch keeps compiled code on disk, and does not tell ATEN_CPU_CAPABILITY's settings apart.
+        torch.compiler.config.cache_key_tag = torch.backends.cpu.get_cpu_capability()
+        return torch.compile(module, dynamic=False)
 
     @contextmanager
     def _seeded(self) -> Iterator[None]:
