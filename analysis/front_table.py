@@ -14,6 +14,7 @@ from analysis.records import (
     COUNTS,
     MEMBER,
     STANDING,
+    TEST_DEVIATION,
     TEST_ERROR,
     TEST_HIGH,
     TEST_LOW,
@@ -64,7 +65,8 @@ def heads(front: pd.DataFrame, summary: Mapping[str, Any], *, short: bool = Fals
     standing = ["standing"] if _has_standing(front) else []
     if TEST_ERROR not in front:
         return ["#", *standing, error, *costs]
-    test = TEST_ERROR if short else f"test error (%), {CONFIDENCE:.0%} interval"
+    deviation = "\N{PLUS-MINUS SIGN}deviation of the seeds, " if TEST_DEVIATION in front else ""
+    test = TEST_ERROR if short else f"test error (%), {deviation}{CONFIDENCE:.0%} interval"
     return ["#", *standing, test, *costs, error if short else f"{error}, in the search"]
 
 
@@ -80,7 +82,9 @@ def rows(front: pd.DataFrame, summary: Mapping[str, Any]) -> list[Row]:
             cells.append((members.words(row), ""))
         if TEST_ERROR in front:
             known = not pd.isna(row[TEST_ERROR])
-            cells.append((number(TEST_ERROR, row[TEST_ERROR]), interval(row)) if known else ("", ""))
+            several = _plus_minus(TEST_ERROR, row.get(TEST_DEVIATION, float("nan")))
+            said = " ".join(filter(None, [several, interval(row) if known else ""]))
+            cells.append((number(TEST_ERROR, row[TEST_ERROR]), said) if known else ("", ""))
         else:
             cells.append(searched)
         cells += [(number(c, row[c]), _plus_minus(c, row[spreads[c]]) if c in spreads else "") for c in costs]

@@ -151,32 +151,45 @@ def wilson(error: float, images: int) -> tuple[float, float]:
 
 
 def _tested(retrained: pd.DataFrame | None) -> pd.DataFrame | None:
-    """Combine the trainings of each architecture: the mean test error with its interval.
-
-    Seeds share their test images, so more seeds do not narrow Wilson's interval. Student's interval of their mean comes on
-    top, in quadrature.
-    """
+    """Combine the trainings of each architecture: the mean test error with its interval, and the deviation of several seeds."""
     if retrained is None or retrained.empty:
         return None
     rows = []
     for arch, trainings in retrained.groupby("arch", sort=False):
         errors, images = trainings[TEST_ERROR].to_numpy(dtype=float), int(trainings[records.TEST_IMAGES].iloc[0])
         mean = float(errors.mean())
-        low, high = wilson(mean, images)
-        between = _of_the_mean(errors) if len(errors) > 1 else 0.0
+        low, high = interval(errors, images)
         rows.append(
             {
                 "arch": arch,
                 TEST_ERROR: mean,
-                TEST_LOW: max(0.0, mean - float(np.hypot(mean - low, between))),
-                TEST_HIGH: min(100.0, mean + float(np.hypot(high - mean, between))),
+                TEST_LOW: low,
+                TEST_HIGH: high,
+                records.TEST_DEVIATION: float(errors.std(ddof=1)) if len(errors) > 1 else np.nan,
                 records.TEST_IMAGES: images,
                 records.EPOCHS: int(trainings[records.EPOCHS].iloc[0]),
                 records.SEEDS: len(trainings),
             }
         )
     counts = (records.TEST_IMAGES, records.EPOCHS, records.SEEDS)
-    return pd.DataFrame(rows).astype(dict.fromkeys(counts, "Int64"))
+    tested = pd.DataFrame(rows).astype(dict.fromkeys(counts, "Int64"))
+    return tested if tested[records.TEST_DEVIATION].notna().any() else tested.drop(columns=records.TEST_DEVIATION)
+
+
+def interval(errors: Floats, images: int) -> tuple[float, float]:
+    """Interval of the mean test error of a network's trainings, in percent.
+
+    Seeds share their test images, so more seeds do not narrow Wilson's interval. Student's interval of their mean comes on
+    top, in quadrature.
+
+    Args:
+        errors: (trainings,), in percent.
+        images: Number of test images.
+    """
+    mean = float(errors.mean())
+    low, high = wilson(mean, images)
+    between = _of_the_mean(errors) if len(errors) > 1 else 0.0
+    return max(0.0, mean - float(np.hypot(mean - low, between))), min(100.0, mean + float(np.hypot(high - mean, between)))
 
 
 def _of_the_mean(values: Floats) -> float:

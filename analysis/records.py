@@ -41,8 +41,10 @@ MEMBER = "member"
 """Number of a network of the front, from 1. It keeps it in every table, page, message and file name."""
 STANDING, BEATEN_BY, TIED_WITH = "standing", "beaten_by", "tied_with"
 TEST_ERROR, TEST_LOW, TEST_HIGH = "test_error_percent", "test_error_low_percent", "test_error_high_percent"
+TEST_DEVIATION = "test_error_deviation_percent"
+"""Column of front.csv: standard deviation over the seeds of a network, where it was trained with several."""
 TEST_IMAGES, EPOCHS, SEED, SEEDS = "test_images", "retrain_epochs", "retrain_seed", "retrain_seeds"
-AFTERWARDS = (STANDING, BEATEN_BY, TIED_WITH, TEST_ERROR, TEST_LOW, TEST_HIGH, TEST_IMAGES, EPOCHS, SEEDS)
+AFTERWARDS = (STANDING, BEATEN_BY, TIED_WITH, TEST_ERROR, TEST_LOW, TEST_HIGH, TEST_DEVIATION, TEST_IMAGES, EPOCHS, SEEDS)
 """Columns of front.csv that follow from its others and from retrained.csv."""
 
 CONFIDENCE = 0.9
@@ -221,6 +223,12 @@ def read_retrained(path: Path, objectives: Sequence[str], *, epochs: int, images
     for column, value in ((EPOCHS, epochs), (TEST_IMAGES, images)):
         table[column] = table[column].fillna(value).astype(int) if column in table else value
     return table
+
+
+def mean_of_seeds(retrained: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each network of retrained.csv, with the mean test error of its trainings."""
+    means = retrained.groupby("arch")[TEST_ERROR].transform("mean")
+    return retrained.assign(**{TEST_ERROR: means}).drop_duplicates("arch", ignore_index=True)
 
 
 def read_failures(path: Path) -> pd.DataFrame:

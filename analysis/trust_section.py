@@ -11,7 +11,7 @@ import pandas as pd
 
 from analysis import plots
 from analysis.plots import Picture
-from analysis.records import samples_of
+from analysis.records import mean_of_seeds, samples_of
 from analysis.trust import ALL, BETTER, ENOUGH, FRONT, RANDOM, SUFFIX, WITHIN, Interval, Skips, repeated, tau
 
 Finding = tuple[str, str, str]
@@ -388,7 +388,7 @@ def _mean(shares: np.ndarray) -> float:
 
 def _front(retrained: pd.DataFrame | None) -> list[Finding]:
     """Compare the errors of the front's members during the search with their test errors after retraining."""
-    if retrained is None or len(retrained) < 2:
+    if retrained is None or len(retrained := mean_of_seeds(retrained)) < 2:
         return []
     members: Interval = tau(retrained["error_percent"], retrained["test_error_percent"])
     bounds = (("tau", members.value), ("low", members.low), ("high", members.high))

@@ -25,7 +25,9 @@ import torch
 
 import paretoray as pr
 from hw_profiles.measure import in_torch, steady, timed
-from orchestrator.evaluators.training import fit, wrong
+from orchestrator.training.parts import Parts
+from orchestrator.training.scoring import wrong
+from orchestrator.training.trainer import fit
 
 TRAINING: dict[str, Any] = {
     "epochs": 20,
@@ -51,7 +53,7 @@ def train(problem: pr.Problem, seeds: int, share: tuple[int, int], path: Path) -
             if (space.format(a), seed) in done:
                 continue
             network, began = space.network(a), time.perf_counter()
-            fit(network, a, data, data.train, seed=seed, device="cpu", progress=lambda epoch: None, **TRAINING)
+            fit(network, a, data, data.train, Parts(**TRAINING), seed=seed)
             took = time.perf_counter() - began
             right = [100 - 100 * wrong(network, data, part) / len(part) for part in (data.valid, data.test)]
             writer.writerow([space.format(a), seed, *(f"{r:.4f}" for r in right), f"{took:.3f}"])

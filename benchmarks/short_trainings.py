@@ -16,6 +16,7 @@ import copy
 import itertools
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,14 +26,16 @@ from analysis.trust import cost_levels
 from orchestrator.config.plan import SearchPlan
 from orchestrator.data.dataset import Batches, Dataset, Part
 from orchestrator.evaluators.tabular import TabularBenchmark
-from orchestrator.evaluators.training import fit, wrong
 from orchestrator.runs.directory import open_run
 from orchestrator.spaces.base import SearchSpace
 from orchestrator.spaces.parts.choice import extract
+from orchestrator.training.parts import Parts
+from orchestrator.training.scoring import wrong
+from orchestrator.training.trainer import fit
 from orchestrator.trust.weights import SharedWeights
 from searchers import Architecture
 
-SETTINGS = {"batch": 64, "momentum": 0.9, "weight_decay": 5e-4, "clip": 5.0, "channels_last": True, "seed": 0, "device": "cpu"}
+SETTINGS: dict[str, Any] = {"batch": 64, "weight_decay": 5e-4}
 
 
 def chosen(space: SearchSpace, table: TabularBenchmark, count: int) -> tuple[list[Architecture], int]:
@@ -91,7 +94,7 @@ def main() -> None:
         found = {"shared weights": inherited, "an epoch more": 100 * wrong(network, data, valid) / len(valid)}
         for epochs in map(int, arguments.epochs.split(",")):
             alone = space.network(architecture)
-            fit(alone, architecture, data, data.train, epochs=epochs, lr=0.1, progress=lambda epoch: None, **SETTINGS)
+            fit(alone, architecture, data, data.train, Parts(epochs=epochs, lr=0.1, **SETTINGS))
             found[f"from scratch, {epochs} epochs"] = 100 * wrong(alone, data, valid) / len(valid)
         for name, error in found.items():
             errors.setdefault(name, []).append(error)

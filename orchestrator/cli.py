@@ -354,21 +354,63 @@ def data(source: str, settings: tuple[str, ...], out: Path | None) -> None:
 
 
 @main.command()
-@click.argument("space", metavar="SPACE|SEARCHER|OBJECTIVE")
+@click.argument("directory", type=click.Path(path_type=Path), metavar="RUN")
+@click.argument("settings", nargs=-1, metavar="[key=value ...]")
+@click.option("--members", type=int, help="Number of networks of the front that are trained.")
+@click.option("--epochs", type=int, help="Passes over the images, for each of them.")
+@click.option("--recipe", help="Recipe of training, as `paretoray list recipes` shows them.")
+@trusting
+@_guarded
+def retrain(
+    directory: Path, settings: tuple[str, ...], members: int | None, epochs: int | None, recipe: str | None, trusted: bool
+) -> None:
+    """Train members of the front of a finished RUN from scratch, more of them, longer, or by another recipe.
+
+    Further settings are keys of [retrain]. Networks that were trained with other settings are trained anew, so that all of them
+    are comparable; whatever is not given stays as it was.
+
+    \b
+    paretoray retrain runs/photos --members 8
+    paretoray retrain runs/photos --recipe darts --epochs 100 cutout=8 seeds=3
+    """
+    from orchestrator.config import overrides
+    from orchestrator.config.plan import SearchPlan
+    from orchestrator.runs import extension, run
+    from orchestrator.runs.directory import open_run
+
+    options = {"members": members, "epochs": epochs, "recipe": recipe}
+    given = [f"retrain.{key}={value}" for key, value in options.items() if value is not None]
+    given += [text if text.startswith("retrain.") else f"retrain.{text}" for text in settings]
+    if not given:
+        raise InputError("nothing to change; write --members 8, --epochs 100 or --recipe darts, say")
+    plan = SearchPlan.of(open_run(directory, trust=trusted))
+    if not run.is_searched(plan, directory):
+        more = " ".join(given)
+        raise InputError(f"the search of {directory} is not finished; go on with: paretoray resume {directory} {more}")
+    plan = extension.apply(directory, overrides.changes(given), trust=trusted)
+    run.check(plan)
+    _go(plan, directory)
+
+
+@main.command()
+@click.argument("space", metavar="SPACE|SEARCHER|OBJECTIVE|RECIPE")
 @click.argument("arguments", nargs=-1, metavar="[ARCHITECTURE or published name] [key=value ...]")
-@click.option("--kind", type=click.Choice(["space", "searcher", "objective"]), help="Kind of the name; found by itself.")
+@click.option(
+    "--kind", type=click.Choice(["space", "searcher", "objective", "recipe"]), help="Kind of the name; found by itself."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--out", type=click.Path(path_type=Path), help="Draw the architecture: a PNG and a DOT file for each part.")
 @_guarded
 def describe(space: str, arguments: tuple[str, ...], kind: str | None, as_json: bool, out: Path | None) -> None:
-    """Print what a searcher or an objective does, and its settings; a space's choices and size; or an architecture's notation,
-    parameters, MACs and structure.
+    """Print what a searcher or an objective does, and its settings; a space's choices and size; an architecture's notation,
+    parameters, MACs and structure; or what a recipe of training consists of.
 
-    A name that a space and a searcher share is the space's; --kind searcher describes the other.
+    A name that a space, a searcher and a recipe share is the space's; --kind describes the others.
 
     \b
     paretoray describe nsga2
     paretoray describe darts --kind searcher
+    paretoray describe darts --kind recipe
     paretoray describe darts
     paretoray describe darts DARTS_V2 channels=36 cells=20 --json
     paretoray describe proxyless PROXYLESS_GPU --out pictures
@@ -380,8 +422,10 @@ def describe(space: str, arguments: tuple[str, ...], kind: str | None, as_json: 
     from orchestrator.config import overrides
     from orchestrator.config.spaces import find_space
     from orchestrator.registry import known, user_parameters
+    from orchestrator.training.recipe import names as recipe_names
 
     kinds = [k for k in ("space", "searcher", "objective") if space in known(k)]
+    kinds += ["recipe"] if space in recipe_names() else []
     kind = kind or (kinds[0] if kinds else "objective" if "@" in space else "space")
     if kind != "space":
         if arguments or out is not None:
@@ -419,17 +463,21 @@ def describe(space: str, arguments: tuple[str, ...], kind: str | None, as_json: 
 def train(space: str, architecture: str, settings: tuple[str, ...], out: Path) -> None:
     """Train one network from scratch and test it, as the members of a front are: a point to compare fronts with.
 
-    Data, space and retrain sections are those of a search; without any, it trains on scikit-learn's digits.
+    Data, space and retrain sections are those of a search; without any, it trains on scikit-learn's digits. The same command
+    goes on with a training that was interrupted.
 
     \b
     paretoray train darts DARTS_V2 space.channels=8 space.cells=5 --out runs/darts-v2
+    paretoray train darts DARTS_V2 data.name=folder data.path=photos data.size=32 \\
+        retrain.recipe=darts retrain.seeds=3 --out runs/v2
     paretoray train nas-bench-201 '|nor_conv_3x3~0|+|none~0|none~1|+|none~0|none~1|skip_connect~2|' \\
         data.name=folder data.path=photos data.size=32 retrain.epochs=50 --out runs/one
     """
-    from analysis.members import wilson
-    from analysis.records import CONFIDENCE
+    from analysis.records import CONFIDENCE, TEST_DEVIATION
     from orchestrator.runs.display import Display
-    from orchestrator.runs.training import Training
+    from orchestrator.runs.process import heeding_ctrl_c
+    from orchestrator.runs.training import Training, interval
+    from orchestrator.search.control import stop_file
 
     console = Console()
     plain: dict[str, Any] = {"highlight": False, "soft_wrap": True}
@@ -437,21 +485,22 @@ def train(space: str, architecture: str, settings: tuple[str, ...], out: Path) -
 
     def announce() -> None:
         data, counts = training.plan.problem.data, training.counts
-        epochs = training.plan.retraining.epochs
         console.print(
-            f"{counts['parameters']:,} parameters, {counts['macs']:,} MACs; {len(data.train) + len(data.valid)} images, "
-            f"{epochs} epochs",
+            f"{counts['parameters']:,} parameters, {counts['macs']:,} MACs; {len(data.train) + len(data.valid)} images; "
+            f"{training.plan.retraining.words}",
             **plain,
         )
 
     try:
-        result = training.run(out, Display(console), announce)
-        error, images = result["test_error_percent"], result["test_images"]
-        interval = "{:.1f} to {:.1f} %, the {:.0%} interval of".format(*wilson(error, images), CONFIDENCE)
-        console.print(f"test error {error:.2f} % ({interval} {images} images); weights in {out / 'network.pt'}", **plain)
-    except KeyboardInterrupt:
-        click.echo("interrupted; nothing was kept", err=True)
+        with heeding_ctrl_c(stop_file(out), console.print):
+            result = training.run(out, Display(console), announce)
+    except (Interrupted, KeyboardInterrupt):
+        click.echo("interrupted; the same command goes on", err=True)
         sys.exit(130)
+    error, images = result["test_error_percent"], result["test_images"]
+    several = f" \N{PLUS-MINUS SIGN} {result[TEST_DEVIATION]:.2f}" if TEST_DEVIATION in result else ""
+    known = "{:.1f} to {:.1f} %, the {:.0%} interval of".format(*interval(result), CONFIDENCE)
+    console.print(f"test error {error:.2f}{several} % ({known} {images} images); weights in {out / 'network.pt'}", **plain)
 
 
 @main.command()
@@ -588,11 +637,13 @@ def devices(names: tuple[str, ...], space: str | None, cost: str, out: Path | No
 
 
 @main.command("list")
-@click.argument("what", type=click.Choice(["searchers", "spaces", "objectives", "evaluators", "devices", "datasets"]))
+@click.argument(
+    "what", type=click.Choice(["searchers", "spaces", "objectives", "evaluators", "devices", "datasets", "recipes"])
+)
 def list_names(what: str) -> None:
     """Print the names that an experiment may use: on a terminal each with a sentence, otherwise alone, one per line.
 
-    `paretoray describe` has the settings of searchers, objectives and spaces.
+    `paretoray describe` has the settings of searchers, objectives and spaces, and the parts of recipes.
     """
     described = _listed(what)
     if not sys.stdout.isatty():
@@ -615,6 +666,10 @@ def _listed(what: str) -> dict[str, str]:
         from orchestrator.data import loaders
 
         return {name: registry.first_sentence(load.__doc__ or "") for name, load in loaders.LOADERS.items()}
+    if what == "recipes":
+        from orchestrator.training.recipe import names, recipe
+
+        return {name: recipe(name).about for name in names()}
     if what == "evaluators":
         from orchestrator.config.experiment import EVALUATORS
 

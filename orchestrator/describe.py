@@ -12,11 +12,13 @@ import docstring_parser
 
 from orchestrator.config.experiment import find_searcher
 from orchestrator.config.problem import objective_class, supplied_of
+from orchestrator.config.settings import Retraining
 from orchestrator.config.spaces import find_architecture, find_space, make_space, published, size
 from orchestrator.errors import InputError
 from orchestrator.registry import keywords, user_parameters
 from orchestrator.spaces.base import SearchSpace
 from orchestrator.spaces.parts.own import OwnSpace
+from orchestrator.training.recipe import recipe
 from searchers.base import Architecture
 
 _OWN_IMAGE, _OWN_CLASSES = (3, 32, 32), 10
@@ -32,15 +34,17 @@ class Described:
 
 
 def describe_component(kind: str, name: str) -> dict[str, Any]:
-    """Describe a searcher or an objective by its docstring and its settings; plain values, for JSON.
+    """Describe a searcher or an objective by its docstring and its settings, or a recipe by its parts; plain values, for JSON.
 
     Args:
-        kind: `searcher` or `objective`.
+        kind: `searcher`, `objective` or `recipe`.
         name: As an experiment writes it.
 
     Raises:
         InputError: For an unknown name.
     """
+    if kind == "recipe":
+        return _recipe(name)
     cls = find_searcher(name) if kind == "searcher" else objective_class(name)
     supplied = ("sizes", *getattr(cls, "needs", ())) if kind == "searcher" else supplied_of(cls)
     parsed = docstring_parser.parse(inspect.getdoc(cls) or "", docstring_parser.DocstringStyle.GOOGLE)
@@ -58,6 +62,25 @@ def describe_component(kind: str, name: str) -> dict[str, Any]:
     told = [parsed.short_description or "", *(parsed.long_description or "").split("\n\n")]
     paragraphs = [" ".join(text.split()) for text in told if text.strip()]
     return {"kind": kind, "name": name, "about": paragraphs, "settings": settings}
+
+
+def _recipe(name: str) -> dict[str, Any]:
+    """Describe a recipe: its parts are settings of [retrain], whose defaults it sets."""
+    found = recipe(name)
+    about = [found.about, f"Source: {found.source}"] + ([f"Ours: {found.ours}"] if found.ours else [])
+    parsed = docstring_parser.parse(inspect.getdoc(Retraining) or "", docstring_parser.DocstringStyle.GOOGLE)
+    words = {entry.arg_name: " ".join((entry.description or "").split()) for entry in parsed.params}
+    settings = [
+        {
+            "name": f"retrain.{field.name}",
+            "type": str(field.type),
+            "default": getattr(found.parts, field.name),
+            "needed": False,
+            "about": words[field.name],
+        }
+        for field in fields(found.parts)
+    ]
+    return {"kind": "recipe", "name": name, "about": about, "settings": settings}
 
 
 def component_lines(facts: dict[str, Any]) -> list[str]:

@@ -15,6 +15,7 @@ FLOORS = (
     "machine",
     "spaces",
     "data",
+    "training",
     "objectives",
     "evaluators",
     "config",

@@ -279,7 +279,7 @@ def _truth(folder: Path, columns: Sequence[str], table: TabularBenchmark | None)
     path = folder / records.RETRAINED
     if not path.exists():
         return pd.DataFrame(columns=["arch", *columns, *(f"true {c}" for c in columns)])
-    front = records.read(path, [*columns, "arch", "test_error_percent"])
+    front = records.mean_of_seeds(records.read(path, [*columns, "arch", "test_error_percent"]))
     known = {f"true {c}": front["test_error_percent"] if i == 0 else front[c] for i, c in enumerate(columns)}
     return front[["arch", *columns]].assign(**known)
 

@@ -20,19 +20,20 @@ from orchestrator.errors import InputError
 
 
 @contextmanager
-def cluster(workers: Workers, searches: int = 1, held: Mapping[str, float] | None = None) -> Iterator[None]:
+def cluster(workers: Workers, searches: int = 1, trainers: int = 1, held: Mapping[str, float] | None = None) -> Iterator[None]:
     """Connect to the cluster at `workers.address`, or start a private one on this machine, for as long as it is needed.
 
     Args:
         workers: Workers that have to fit.
         searches: Number of searches that a private cluster should have room for at a time, as far as the machine allows.
+        trainers: Workers that train one network of the front together; they have to fit, too.
         held: Resources of the user's own that objectives hold, by name; a private cluster has as much of each.
 
     Raises:
         InputError: Where the workers do not fit, before anything is started on this machine.
     """
     if ray.is_initialized():
-        check_fit(workers, ray.cluster_resources())
+        check_fit(workers, ray.cluster_resources(), trainers)
         _check_room(workers)
         yield
         return
@@ -41,9 +42,9 @@ def cluster(workers: Workers, searches: int = 1, held: Mapping[str, float] | Non
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     if workers.address is None:
-        check_fit(workers, local_resources())
+        check_fit(workers, local_resources(), trainers)
         each = workers.count * workers.cpus
-        room = max(each, min(searches * each, int(local_resources()["CPU"])))
+        room = max(each, trainers * workers.cpus, min(searches * each, int(local_resources()["CPU"])))
         with _keeping_sigterm():
             ray.init(address="local", num_cpus=room, resources=dict(held or {}), include_dashboard=False, **quiet)
     else:
@@ -56,7 +57,7 @@ def cluster(workers: Workers, searches: int = 1, held: Mapping[str, float] | Non
         except (OSError, ValueError, RuntimeError) as error:
             raise InputError(f"workers.address = {workers.address!r}: no Ray cluster answers there ({error})") from error
     try:
-        check_fit(workers, ray.cluster_resources())
+        check_fit(workers, ray.cluster_resources(), trainers)
         _check_room(workers)
         yield
     finally:
@@ -97,12 +98,23 @@ def local_resources() -> dict[str, float]:
     return {"CPU": float(cores), "GPU": float(torch.cuda.device_count())}
 
 
-def check_fit(workers: Workers, resources: dict[str, float]) -> None:
-    """Raise InputError where `workers` need more than there is: Ray itself would wait indefinitely without a message."""
+def check_fit(workers: Workers, resources: dict[str, float], trainers: int = 1) -> None:
+    """Raise InputError where `workers` need more than there is: Ray itself would wait indefinitely without a message.
+
+    Args:
+        workers: Workers of a search.
+        resources: What there is.
+        trainers: Workers that train one network of the front together.
+    """
     for name, each, key in (("CPU", workers.cpus, "cpus"), ("GPU", workers.gpus, "gpus")):
         need, have = each * workers.count, resources.get(name, 0.0)
         if need > have:
             raise InputError(
                 f"{workers.count} workers of {each:g} {name}s need {need:g}; there are {have:g}. "
                 f"Lower workers.count or workers.{key}"
+            )
+        if each * trainers > have:
+            raise InputError(
+                f"retrain.workers = {trainers}, each of {each:g} {name}s, need {each * trainers:g}; there are {have:g}. "
+                f"Lower retrain.workers or workers.{key}"
             )

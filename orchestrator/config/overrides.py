@@ -11,6 +11,7 @@ from typing import Any
 
 from orchestrator.config.experiment import DEFAULT, Experiment
 from orchestrator.config.problem import Sources
+from orchestrator.config.settings import with_changes
 from orchestrator.errors import InputError
 
 
@@ -30,7 +31,7 @@ def read(path: Path | None, overrides: Sequence[str], sources: Sources | None = 
         if path is not None and isinstance(values, dict) and "file" in values:  # relative to the file that names it
             values["file"] = str(path.parent / str(values["file"]))
     # Names first: another searcher, say, drops the keywords of the one before it, not those given along with it.
-    for override in sorted(overrides, key=lambda o: not o.partition("=")[0].endswith(".name")):
+    for override in sorted(overrides, key=lambda o: not o.partition("=")[0].endswith((".name", ".recipe"))):
         key, equals, text = override.partition("=")
         if not equals or not key:
             raise InputError(f"{override!r} is not of the form section.key=value, as in searcher.samples=20")
@@ -87,6 +88,10 @@ def _set(given: dict[str, Any], path: list[str], value: Any, override: str) -> N
             raise InputError(f"{override!r}: {key} is not a section")
     if last == "name" and section.get("name") != value:
         section.clear()  # the keywords belonged to another name
+    if path == ["retrain", "recipe"]:
+        kept = with_changes(section, {"recipe": value})
+        section.clear()
+        section.update(kept)
     section[last] = value
 
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
 from orchestrator.errors import InputError
 from orchestrator.registry import keywords
+from orchestrator.training.parts import OptimizerName, Parts, ScheduleName, contradiction
+from orchestrator.training.recipe import PLAIN
+from orchestrator.training.recipe import recipe as find_recipe
 
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[float, Field(ge=0)]
 AUTO = "auto"
 """Value that stands for a proxy that is chosen when a search begins."""
 
@@ -137,27 +142,128 @@ class Front(Section, section="front"):
 class Retraining(Section, section="retrain"):
     """Training from scratch of members of the front at the end, on the training and validation sets.
 
-    SGD with a cosine to 0. The defaults are DARTS's settings for CIFAR-10 (arXiv 1806.09055, section 3.2), with fewer epochs.
+    A recipe by name, every part of which can be replaced (docs/training.md). What is None is as in the recipe.
 
     Args:
         members: Number of networks of the front that are trained, and tested on the test set; 0 for none.
+        seeds: Trainings of each network, which begin with other weights and see the images in another order.
+        workers: Processes that train one network together, by Ray Train, each on a share of every batch.
+        recipe: Name of a recipe, as `paretoray list recipes` shows them.
+        teacher: File of weights of the network to distil from, as a run or `paretoray train` writes it; None for the largest
+            member that is trained.
         epochs: Passes over the images.
-        batch: Images per step.
-        lr: Learning rate at the start.
-        momentum: Momentum of SGD.
-        weight_decay: L2 penalty.
-        clip: L2 norm that gradients are clipped to.
+        batch: Images per step, over all workers.
+        optimizer: sgd, adamw or rmsprop.
+        lr: Learning rate at the start, after the warm-up.
+        momentum: Momentum of SGD and RMSprop.
+        nesterov: Whether SGD's momentum is Nesterov's.
+        weight_decay: L2 penalty; AdamW's is decoupled.
+        decay_norm: Whether it holds for the scales and shifts of normalisation, too.
+        clip: L2 norm that gradients are clipped to; 0 for no clipping.
+        schedule: cosine or linear to 0, step, or constant.
+        warmup: Epochs at the start in which the learning rate rises linearly.
+        step_epochs: Epochs between two steps of schedule = step.
+        step_factor: Factor of the learning rate at each of them.
+        label_smoothing: Share of a label that is spread over all classes.
+        dropout: Share of the inputs of the last layer that are dropped.
+        drop_path: Share of images for which each path of a cell is dropped in the end; it rises from 0 with the epochs.
+        auxiliary: Weight of the loss of a second classifier in the middle of the network; 0 for none.
+        cutout: Side of a square that is cut out of each image, in pixels; 0 for none.
+        resized_crop: Smallest share of an image's area that a random crop may have, in place of shifts; 0 for shifts.
+        jitter: Strengths of random changes of brightness, contrast, saturation and hue.
+        randaugment: Magnitude of RandAugment's two operations, 0 to 30; 0 for none.
+        erasing: Probability that a rectangle of an image is erased.
+        mixup: Alpha of mixup; 0 for none. With cutmix, each batch has one of the two.
+        cutmix: Alpha of cutmix; 0 for none.
+        ema: Decay of an exponential moving average of the weights, which is what is tested; 0 for none.
+        distill: Share of the loss that is the divergence from the teacher's scores; 0 for none.
+        temperature: Temperature of both scores there.
+        amp: Compute in bfloat16 where torch considers it safe.
+        compile: Compile the network with torch.compile.
         channels_last: Memory layout of images, as for the supernet.
+
+    Example:
+        >>> retraining = Retraining(recipe="darts", cutout=8)
+        >>> retraining.parts.epochs, retraining.parts.cutout
+        (600, 8)
     """
 
     members: Annotated[int, Field(ge=0)] = 5
-    epochs: Count = 100
-    batch: Count = 96
-    lr: Positive = 0.025
-    momentum: Share = 0.9
-    weight_decay: Annotated[float, Field(ge=0)] = 3e-4
-    clip: Positive = 5.0
-    channels_last: bool = True
+    seeds: Count = 1
+    workers: Count = 1
+    recipe: str = PLAIN
+    teacher: str | None = None
+    epochs: Count | None = None
+    batch: Count | None = None
+    optimizer: OptimizerName | None = None
+    lr: Positive | None = None
+    momentum: Share | None = None
+    nesterov: bool | None = None
+    weight_decay: NotNegative | None = None
+    decay_norm: bool | None = None
+    clip: NotNegative | None = None
+    schedule: ScheduleName | None = None
+    warmup: NotNegative | None = None
+    step_epochs: Count | None = None
+    step_factor: Annotated[float, Field(gt=0, le=1)] | None = None
+    label_smoothing: Share | None = None
+    dropout: Share | None = None
+    drop_path: Share | None = None
+    auxiliary: NotNegative | None = None
+    cutout: Annotated[int, Field(ge=0)] | None = None
+    resized_crop: Annotated[float, Field(ge=0, le=1)] | None = None
+    jitter: tuple[NotNegative, ...] | None = None
+    randaugment: Annotated[int, Field(ge=0, le=30)] | None = None
+    erasing: Annotated[float, Field(ge=0, le=1)] | None = None
+    mixup: NotNegative | None = None
+    cutmix: NotNegative | None = None
+    ema: Share | None = None
+    distill: Annotated[float, Field(ge=0, le=1)] | None = None
+    temperature: Positive | None = None
+    amp: bool | None = None
+    compile: bool | None = None
+    channels_last: bool | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        parts = self.parts
+        if (found := contradiction(parts, frozenset(self.given))) is not None:
+            raise InputError(f"{self.named(found[0])}: {found[1]}")
+        if self.teacher is not None and not parts.distill:
+            raise InputError("retrain.teacher: nothing is distilled from it; write retrain.distill=0.5, say, or leave it out")
+        if parts.batch % self.workers:
+            near = max(1, parts.batch // self.workers) * self.workers
+            raise InputError(f"retrain.batch = {parts.batch}: {self.workers} workers take equal shares; write {near}, say")
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The parts that replace those of the recipe."""
+        values = {field.name: getattr(self, field.name) for field in fields(Parts)}
+        return {name: value for name, value in values.items() if value is not None}
+
+    @property
+    def parts(self) -> Parts:
+        """How a network is trained: all parts, completed by the recipe. Raises InputError for an unknown one."""
+        return replace(find_recipe(self.recipe).parts, **self.given)
+
+    def named(self, part: str) -> str:
+        """Name a part in a message, as it was given or as the recipe has it."""
+        value, of = getattr(self.parts, part), "" if part in self.given else f" (of the recipe {self.recipe})"
+        return f"retrain.{part} = {list(value) if isinstance(value, tuple) else value}{of}"
+
+    @property
+    def words(self) -> str:
+        """The recipe and all its parts, in a line."""
+        extra = [f"{self.seeds} seeds"] * (self.seeds > 1) + [f"{self.workers} workers for each network"] * (self.workers > 1)
+        return ", ".join([f"recipe {self.recipe}: {self.parts.words}", *extra])
+
+
+def with_changes(retrain: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a [retrain] section after changes; another recipe drops the parts that were set before."""
+    kept = dict(retrain)
+    if "recipe" in changes and changes["recipe"] != kept.get("recipe"):
+        kept = {key: value for key, value in kept.items() if key not in {field.name for field in fields(Parts)}}
+    return kept | dict(changes)
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,11 @@ import numpy as np
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import InputError
 from orchestrator.evaluators.base import Evaluator, Measured, Schedule, attempt, run_probes
-from orchestrator.evaluators.training import fit, wrong
 from orchestrator.objectives.base import Metrics, Probe
 from orchestrator.spaces.base import SearchSpace
+from orchestrator.training.parts import Parts
+from orchestrator.training.scoring import wrong
+from orchestrator.training.trainer import fit
 from searchers.base import Architecture, Mixture, Stage
 
 
@@ -67,18 +69,15 @@ class FromScratch(Evaluator):
             )
         self.space, self.data, self.probes = space, data, list(probes)
         self.epochs, self.averaged = epochs, min(averaged, epochs)
-        self.settings: dict[str, Any] = {
-            "epochs": epochs,
-            "batch": batch,
-            "lr": lr,
-            "momentum": momentum,
-            "weight_decay": weight_decay,
-            "clip": clip,
-            "channels_last": channels_last,
-            "seed": seed,
-            "device": device,
-            "key": "training.lr",
-        }
+        self.parts = Parts(
+            epochs=epochs,
+            batch=batch,
+            lr=lr,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            clip=clip,
+            channels_last=channels_last,
+        )
         self.seed, self.device = seed, device
         self.steps_each = weight_steps(len(data.train), epochs, batch)
         self._train, self._valid = data.train.to(device), data.valid.to(device)
@@ -122,7 +121,17 @@ class FromScratch(Evaluator):
             if epoch > self.epochs - self.averaged:
                 errors.append(wrong(network, self.data, self._valid))
 
-        fit(network, architecture, self.data, self._train, **self.settings, progress=judge)
+        fit(
+            network,
+            architecture,
+            self.data,
+            self._train,
+            self.parts,
+            seed=self.seed,
+            device=self.device,
+            key="training.lr",
+            progress=judge,
+        )
         return {"accuracy": 100.0 * (1 - float(np.mean(errors)) / len(self._valid))}
 
     def measure_on_device(self, architectures: Sequence[Architecture]) -> list[Measured]:

@@ -20,10 +20,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from orchestrator.data.dataset import Batches, Dataset, Part
 from orchestrator.errors import InputError, NetworkFailed, RunError
 from orchestrator.evaluators.base import Differentiable, Failure, Measured, T, attempt, run_probes
-from orchestrator.evaluators.training import NOT_FINITE, fit, wrong
 from orchestrator.objectives.base import Metrics, Probe
 from orchestrator.spaces.base import SearchSpace
 from orchestrator.spaces.parts.choice import SkipDropout, Weights, extract
+from orchestrator.training.parts import Parts
+from orchestrator.training.scoring import NOT_FINITE, wrong
+from orchestrator.training.trainer import fit
 from searchers.base import Architecture, Cotangents, Mixture, Stage, Statistics
 
 log = logging.getLogger(__name__)
@@ -409,16 +411,17 @@ class Supernet(Differentiable):
                 architecture,
                 self.data,
                 self._train,
-                epochs=epochs,
-                batch=min(self.batch, len(self._train)),
-                lr=self.lr,
-                momentum=self.momentum,
-                weight_decay=self.weight_decay,
-                clip=self.clip,
-                channels_last=self.layout is torch.channels_last,
+                Parts(
+                    epochs=epochs,
+                    batch=min(self.batch, len(self._train)),
+                    lr=self.lr,
+                    momentum=self.momentum,
+                    weight_decay=self.weight_decay,
+                    clip=self.clip,
+                    channels_last=self.layout is torch.channels_last,
+                ),
                 seed=_number(self.seed, _ALONE),
                 device=self.device,
-                progress=lambda epoch: None,
                 key="training.lr",
             )
             return {"accuracy": 100.0 * (1 - wrong(network, self.data, self._fixed) / len(self._fixed))}

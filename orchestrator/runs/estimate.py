@@ -25,12 +25,14 @@ def estimate(plan: SearchPlan) -> dict[str, Any]:
     """Describe the run, with the seconds that it would take. Starts no Ray, and writes no file. Raises InputError."""
     what, search = search_time(plan)
     with threads(plan.workers.cpus), attributed_to(plan.plugins, InputError):
-        step = _training_step(_here(plan), plan.retraining.batch)
+        step = _training_step(_here(plan), plan.retraining.parts.batch)
     if plan.budget.seconds is not None:
         search = min(search, plan.budget.seconds)
-    problem, data, settings = plan.problem, plan.problem.data, plan.retraining
-    steps = settings.epochs * (len(data.train) + len(data.valid)) / settings.batch
-    retraining = math.ceil(settings.members / plan.workers.count) * steps * step
+    problem, data, settings, parts = plan.problem, plan.problem.data, plan.retraining, plan.retraining.parts
+    steps, trainings = parts.epochs * (len(data.train) + len(data.valid)) / parts.batch, settings.members * settings.seeds
+    # Networks that have several workers each are trained one after the other.
+    in_turn = trainings / settings.workers if settings.workers > 1 else math.ceil(trainings / plan.workers.count)
+    retraining = in_turn * steps * step
     doubts = [*problem.warnings, *doubts_about(data)]
     warnings = {"warning": "; ".join(doubts)} if doubts else {}
     return {
@@ -44,7 +46,7 @@ def estimate(plan: SearchPlan) -> dict[str, Any]:
         "search": what,
         **({"alone": str(plan.alone)} if plan.alone.epochs else {}),
         "workers": f"{plan.workers.count} " + ("Ray actors" if plan.workers.ray else "replica, in this process"),
-        "retraining": f"{settings.members} networks of the front, {settings.epochs} epochs each",
+        "retraining": f"{settings.members} networks of the front" + (f", {settings.words}" if settings.members else ""),
         **warnings,
         "seconds": search + retraining,
     }

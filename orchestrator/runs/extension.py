@@ -16,11 +16,12 @@ from analysis.files import write_text
 from orchestrator.config.experiment import Experiment
 from orchestrator.config.plan import SearchPlan
 from orchestrator.config.problem import Goal, Problem, goals_of
-from orchestrator.config.settings import Budget, Front, Retraining, Workers
+from orchestrator.config.settings import Budget, Front, Retraining, Workers, with_changes
 from orchestrator.errors import InputError
 from orchestrator.registry import keywords
 from orchestrator.runs import origin, sweep
 from orchestrator.runs.directory import EXPERIMENT, open_run, with_devices
+from orchestrator.search import retraining
 from orchestrator.search.checkpoint import alone_in
 from orchestrator.search.coordinator import check_change
 from searchers import Searcher
@@ -63,7 +64,8 @@ def changed(experiment: Experiment, changes: Mapping[str, Any]) -> Experiment:
                 raise InputError(f"{section}.{key} cannot change in a run that has begun: {reason}; start another run for it")
         cls = SECTIONS[section]
         before = getattr(experiment, section)
-        found[section] = cls(**keywords(cls, {**asdict(before), **values}, section))
+        now = with_changes(asdict(before), values) if section == "retrain" else {**asdict(before), **values}
+        found[section] = cls(**keywords(cls, now, section))
     return replace(experiment, objectives=objectives, **found).checked()
 
 
@@ -121,7 +123,7 @@ def apply(directory: Path, changes: Mapping[str, Any], problem: Problem | None =
         trust: As for `open_run`.
 
     Raises:
-        InputError: For what cannot change, and for a budget that is spent.
+        InputError: For what cannot change, a budget that is spent, and a recipe that does not fit.
         RunError: For a damaged checkpoint.
     """
     if problem is not None and "objectives" in changes:
@@ -135,6 +137,8 @@ def apply(directory: Path, changes: Mapping[str, Any], problem: Problem | None =
                 raise InputError(f"{key} is what the searches of this sweep differ in; it cannot be set for all of them")
     first = changed(open_run(directory, sources, trust=trust), changes)
     plan = SearchPlan.of(first) if problem is None else SearchPlan(first, problem)
+    if "retrain" in changes and plan.retraining.members:
+        retraining.check(plan)
     with alone_in(directory, "run.lock"):
         for folder in folders or [directory]:
             own = changed(open_run(folder, sources), changes)
@@ -155,7 +159,9 @@ def _write(folder: Path, changes: Mapping[str, Any], experiment: Experiment) -> 
     for section, values in changes.items():
         if section == "objectives":
             continue
-        whole = asdict(checked[section](**{**given.get(section, {}), **values}))  # 20 becomes 20.0 where it is a share
-        given[section] = {**given.get(section, {}), **{key: whole[key] for key in values}}
+        before = given.get(section, {})
+        now = with_changes(before, values) if section == "retrain" else {**before, **values}
+        whole = asdict(checked[section](**now))  # 20 becomes 20.0 where it is a share
+        given[section] = {**now, **{key: whole[key] for key in values}}
         given[section] = {key: value for key, value in given[section].items() if value is not None}
     write_text(path, tomli_w.dumps(given))

@@ -8,13 +8,12 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from analysis import members, pareto, records
 from analysis.files import write_text
-from orchestrator.cluster import trials
+from orchestrator.cluster import data_parallel, trials
 from orchestrator.config.plan import SearchPlan
 from orchestrator.errors import Interrupted
 from orchestrator.machine import threads, unique
@@ -24,7 +23,7 @@ from orchestrator.search.retraining import FAILURE, Member, settings_of, try_mem
 
 
 def retrain_front(plan: SearchPlan, directory: Path, watcher: Watcher) -> dict[str, str]:
-    """Train up to `retrain.members` of the front from scratch, and make the front anew from them.
+    """Train up to `retrain.members` of the front from scratch, each with `retrain.seeds`, and make the front anew from them.
 
     Writes retrained.csv and networks/; adds to front.csv how each member stands, and to summary.json the hypervolume of the
     retrained front and the machines that took part.
@@ -38,12 +37,12 @@ def retrain_front(plan: SearchPlan, directory: Path, watcher: Watcher) -> dict[s
         return {}  # nothing to do, or no network keeps the constraints
     (directory / "networks").mkdir(exist_ok=True)
     _renumber(directory / "networks", dict(zip(front["arch"], front[records.MEMBER], strict=True)))
-    trained = front_members(plan, directory)
-    results = retrain_all(plan, directory, trained, watcher)
+    results = _retrained(plan, directory, watcher)
     failed = {
         str(arch): str(reason) for arch, reason in zip(results["arch"], results[FAILURE], strict=True) if pd.notna(reason)
     }
     results = results[results[FAILURE].isna()].drop(columns=FAILURE)
+    failed = {arch: reason for arch, reason in failed.items() if arch not in set(results["arch"])}  # with all of its seeds
     if len(results):
         records.write(chosen.merge(results.drop(columns="machine", errors="ignore"), on="arch"), directory / records.RETRAINED)
     else:
@@ -60,12 +59,49 @@ def retrain_front(plan: SearchPlan, directory: Path, watcher: Watcher) -> dict[s
     return failed
 
 
+def _retrained(plan: SearchPlan, directory: Path, watcher: Watcher) -> pd.DataFrame:
+    """Train the members that are to be trained, the largest first where the others are distilled from it."""
+    if plan.retraining.parts.distill and plan.retraining.teacher is None:
+        for teacher in _by_size(plan, directory):
+            retrain_all(plan, directory, [teacher], watcher)
+            if not teacher.failed:
+                break
+    members = front_members(plan, directory)
+    if outdated := [member for member in members if member.outdated]:
+        watcher.warning(f"{len(outdated)} of {len(members)} trainings have other settings than [retrain] now, and begin anew")
+    return retrain_all(plan, directory, members, watcher)
+
+
 def front_members(plan: SearchPlan, directory: Path) -> list[Member]:
-    """List the members of the front that are to be trained, those already trained included."""
+    """List the trainings that members of the front are to have, those that are done included: a network's seeds in a row."""
     chosen = _chosen(plan, directory)
-    numbers = zip(chosen["arch"], chosen[records.MEMBER], strict=True)
-    settings = settings_of(plan)
-    return [_member(directory / "networks", str(arch), int(number), settings) for arch, number in numbers]
+    teacher = _teacher(plan, directory)
+    found = []
+    for arch, number in zip(chosen["arch"], chosen[records.MEMBER], strict=True):
+        pupil = None if teacher is None or teacher == _weights(directory, int(number)) else teacher
+        found += [_member(plan, directory, str(arch), int(number), seed, pupil) for seed in range(plan.retraining.seeds)]
+    return found
+
+
+def _by_size(plan: SearchPlan, directory: Path) -> list[Member]:
+    """List the members that are to be trained, undistilled, the one of most MACs first."""
+    chosen, space = _chosen(plan, directory), plan.problem.space
+    numbers = dict(zip(chosen["arch"], chosen[records.MEMBER], strict=True))
+    largest = sorted(numbers, key=lambda arch: (-space.macs(space.parse(str(arch))), numbers[arch]))
+    return [_member(plan, directory, str(arch), int(numbers[arch]), 0, None) for arch in largest]
+
+
+def _teacher(plan: SearchPlan, directory: Path) -> Path | None:
+    """Return the weights that members are distilled from; those of the largest member may not be there yet."""
+    if not plan.retraining.parts.distill:
+        return None
+    if plan.retraining.teacher is not None:
+        return Path(plan.retraining.teacher)
+    return next((member.weights for member in _by_size(plan, directory) if not member.failed), None)
+
+
+def _weights(directory: Path, number: int) -> Path:
+    return directory / "networks" / f"network-{number}.pt"
 
 
 def _front(plan: SearchPlan, directory: Path) -> pd.DataFrame:
@@ -83,7 +119,7 @@ def read_retrained(plan: SearchPlan, directory: Path) -> pd.DataFrame | None:
     """Read retrained.csv of a run; None where nothing was retrained. Raises ValueError for a damaged table."""
     images = len(plan.problem.data.test)
     return records.read_retrained(
-        directory / records.RETRAINED, plan.problem.columns, epochs=plan.retraining.epochs, images=images
+        directory / records.RETRAINED, plan.problem.columns, epochs=plan.retraining.parts.epochs, images=images
     )
 
 
@@ -98,14 +134,15 @@ def _renumber(networks: Path, numbers: Mapping[str, int]) -> None:
     for path in [*networks.glob("network-*.json"), *networks.glob("earlier-*.json")]:
         with suppress(OSError, ValueError, KeyError):  # what cannot be read is trained again
             arch = str(json.loads(path.read_text())["arch"])
+            seed = "-seed-" + path.stem.partition("-seed-")[2] if "-seed-" in path.stem else ""
             wanted = f"network-{numbers[arch]}" if arch in numbers else _earlier(arch)
-            if path.stem != wanted:
-                found[path] = (arch, wanted)
+            if path.stem != wanted + seed:
+                found[path] = (_earlier(arch) + seed, wanted + seed)
     # First out of each other's way, under names from which the next attempt can go on.
-    for path, (arch, _) in found.items():
-        _move(path, networks / f"{_earlier(arch)}.json")
-    for arch, wanted in found.values():
-        if (kept := networks / f"{_earlier(arch)}.json").exists():
+    for path, (aside, _) in found.items():
+        _move(path, networks / f"{aside}.json")
+    for aside, wanted in found.values():
+        if (kept := networks / f"{aside}.json").exists():
             _move(kept, networks / f"{wanted}.json")
 
 
@@ -122,13 +159,27 @@ def _move(result: Path, to: Path) -> None:
     os.replace(result, to)
 
 
-def _member(networks: Path, arch: str, number: int, settings: dict[str, Any]) -> Member:
-    """Name a member's files by its number, or find those that it has from before members had numbers."""
-    for path in [networks / f"network-{number}.json", *sorted(networks.glob("[0-9]*.json"))]:
-        member = Member(arch, path, path.with_suffix(".pt"), settings=settings)
-        if member.done:
-            return member
-    return Member(arch, networks / f"network-{number}.json", networks / f"network-{number}.pt", settings=settings)
+def _member(plan: SearchPlan, directory: Path, arch: str, number: int, seed: int, teacher: Path | None) -> Member:
+    """Name the files of a member's training by its number, or find those that it has from before members had numbers.
+
+    Args:
+        plan: The settings.
+        directory: The run directory.
+        arch: Notation of the network.
+        number: Its number on the front.
+        seed: Number of the training among those of the network, from 0.
+        teacher: Weights to distil from.
+    """
+    weights, of = _weights(directory, number), plan.seed + seed
+    settings = settings_of(plan, of, teacher)
+    if seed:
+        weights = weights.with_stem(f"{weights.stem}-seed-{of}")
+    earlier = [] if seed else sorted(weights.parent.glob("[0-9]*.json"))
+    known = [
+        Member(arch, path, path.with_suffix(".pt"), seed=of, settings=settings, teacher=teacher)
+        for path in [weights.with_suffix(".json"), *earlier]
+    ]
+    return next((member for member in known if member.done), known[0])
 
 
 def retrain_all(plan: SearchPlan, directory: Path, members: Sequence[Member], watcher: Watcher) -> pd.DataFrame:
@@ -143,7 +194,9 @@ def retrain_all(plan: SearchPlan, directory: Path, members: Sequence[Member], wa
     if missing:
         for member in members:
             watcher.retrain(member.name, float(member not in missing), len(members))
-        if plan.workers.ray:
+        if plan.retraining.workers > 1:
+            data_parallel.retrain(plan, directory, missing, lambda name, share: watcher.retrain(name, share, len(members)))
+        elif plan.workers.ray:
             trials.retrain(plan, directory, missing, lambda name, share: watcher.retrain(name, share, len(members)))
         else:
             with threads(plan.workers.cpus):

@@ -23,6 +23,7 @@ from orchestrator.runs.pricing import is_priced, price_front
 from orchestrator.runs.report import write_report
 from orchestrator.runs.retraining import front_members, retrain_front
 from orchestrator.runs.watcher import Watcher
+from orchestrator.search import retraining
 from orchestrator.search.checkpoint import alone_in
 from orchestrator.search.control import stop_file
 from orchestrator.search.coordinator import Coordinator, is_complete
@@ -33,8 +34,10 @@ from orchestrator.search.rehearsal import rehearse
 
 def check(plan: SearchPlan) -> None:
     """Check all that depends on the data and on this machine, before anything starts. Raises InputError."""
+    if plan.retraining.members:
+        retraining.check(plan)
     if plan.workers.address is None:
-        check_fit(plan.workers, local_resources())
+        check_fit(plan.workers, local_resources(), _trainers(plan))
         for probe in (*plan.problem.probes, *(o for o in plan.problem.later if isinstance(o, Probe))):
             probe.check(plan.workers.device)
     for objective in (*plan.problem.objectives, *plan.problem.later):
@@ -72,12 +75,13 @@ def go(
     _equip(plan, directory)
     for warning in (*plan.problem.warnings, *plan.problem.data.warnings):
         watcher.warning(warning)
-    searched = not new and _is_searched(plan, directory)
+    searched = not new and is_searched(plan, directory)
     idle = searched and is_priced(plan, directory) and all(member.done for member in front_members(plan, directory))
     connected = plan.workers.ray and not idle
+    resources = held((*plan.problem.objectives, *plan.problem.later))
     with (
         attributed_to(plan.plugins),
-        cluster(plan.workers, count, held((*plan.problem.objectives, *plan.problem.later))) if connected else nullcontext(),
+        cluster(plan.workers, count, plan.retraining.workers, resources) if connected else nullcontext(),
     ):
         if new and searches:
             sweep.create(directory, [(settings, chosen.experiment) for settings, chosen in searches])
@@ -98,7 +102,7 @@ def go(
                 failed = retrain_front(plan, directory, watcher)
             with doing(f"writing the report, in {directory}"):
                 write_report(plan, directory)
-            if failed and len(failed) == len(front_members(plan, directory)):
+            if failed and all(member.failed for member in front_members(plan, directory)):
                 raise RunError(
                     f"the search is finished, and its report is written, but not one of {len(failed)} networks of the front "
                     f"could be trained from scratch, the last: {list(failed.values())[-1]}"
@@ -114,10 +118,14 @@ def _equip(plan: SearchPlan, directory: Path) -> None:
             objective.elsewhere = in_task
 
 
+def _trainers(plan: SearchPlan) -> int:
+    return plan.retraining.workers if plan.retraining.members else 1
+
+
 def is_done(plan: SearchPlan, directory: Path) -> bool:
     """Tell whether nothing is left to do in a run directory: its search, the retraining of the front, the report."""
     report, summary = directory / "report.html", directory / records.SUMMARY
-    if not _is_searched(plan, directory) or not report.exists() or report.stat().st_mtime_ns < summary.stat().st_mtime_ns:
+    if not is_searched(plan, directory) or not report.exists() or report.stat().st_mtime_ns < summary.stat().st_mtime_ns:
         return False
     if not is_priced(plan, directory):
         return False
@@ -126,7 +134,7 @@ def is_done(plan: SearchPlan, directory: Path) -> bool:
     return all(member.done for member in members) and not (members and all(member.failed for member in members))
 
 
-def _is_searched(plan: SearchPlan, directory: Path) -> bool:
+def is_searched(plan: SearchPlan, directory: Path) -> bool:
     """Tell whether the search, or each search of a sweep, is finished, of this very experiment, and has its results."""
     folders = sweep.folders(directory) if sweep.settings_of(directory) else [directory]
     try:

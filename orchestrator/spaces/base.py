@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from analysis.graphs import Graph
 from orchestrator.spaces.parts.choice import Decided, MixedNetwork, decided, extract, keeping
@@ -196,6 +196,26 @@ class SearchSpace(ABC):
         with keeping({choice.name: (o,) for choice, o in zip(self.choices, architecture, strict=True)}):
             mixed = MixedNetwork(self.build(), self._order)
         return extract(mixed.network, architecture)
+
+    def droppable_paths(self, network: nn.Module) -> list[nn.Module]:
+        """List the modules of a network that run beside others, so that drop path may leave their output out of a sum.
+
+        A space whose networks have no such paths does not override this, and is refused drop path.
+
+        Args:
+            network: What `network` returned.
+        """
+        return []
+
+    def auxiliary_point(self, network: nn.Module) -> tuple[nn.Module, Callable[[Any], Tensor]] | None:
+        """Return the module whose output an auxiliary classifier reads, and what makes of that a map, (n, channels, h, w).
+
+        A space whose networks have no such place does not override this, and is refused one.
+
+        Args:
+            network: What `network` returned.
+        """
+        return None
 
     @cached_property
     def operation_costs(self) -> OperationCosts:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from analysis.graphs import Graph
 from orchestrator.spaces.base import Decision, Published, SearchSpace
@@ -132,6 +132,14 @@ class Darts(SearchSpace):
             return DartsCell(kind, operations[kind], channels, stride, searching)
 
         return CellNetwork(cell, self.image, self.classes, channels, cells, imagenet=self.imagenet)
+
+    def droppable_paths(self, network: nn.Module) -> list[nn.Module]:
+        assert isinstance(network, CellNetwork)
+        return network.droppable_paths()
+
+    def auxiliary_point(self, network: nn.Module) -> tuple[nn.Module, Callable[[Any], Tensor]] | None:
+        assert isinstance(network, CellNetwork)
+        return network.auxiliary_point()
 
     def _cells(self, architecture: Architecture) -> dict[str, list[list[tuple[str, int]]]]:
         """List, per cell and node, the operations on its edges and the states that these come from."""

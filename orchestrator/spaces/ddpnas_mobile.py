@@ -13,7 +13,7 @@ from analysis.graphs import Graph
 from orchestrator.spaces.base import Decision, Published, SearchSpace
 from orchestrator.spaces.parts.chains import chain, chain_graph, check_halvings, make_divisible
 from orchestrator.spaces.parts.choice import Choice
-from orchestrator.spaces.parts.layers import MBConv, Shortcut
+from orchestrator.spaces.parts.layers import MBConv, Shortcut, residual_branches
 from orchestrator.spaces.parts.notation import read_words
 from searchers.base import Architecture
 
@@ -89,6 +89,9 @@ class DdpnasMobile(SearchSpace):
             blocks.append(Shortcut(block) if stride == 1 and c_in == c_out else block)
         last, mix = self._scaled(STAGES[-1][0]), self._scaled(MIX)
         return chain(self.image[0], self._scaled(STEM), self.strides[0], blocks, last, mix, self.classes, epsilon=1e-3)
+
+    def droppable_paths(self, network: nn.Module) -> list[nn.Module]:
+        return residual_branches(network)
 
     def format(self, architecture: Architecture) -> str:
         self.check(architecture)

@@ -10,7 +10,7 @@ from analysis.graphs import Graph
 from orchestrator.spaces.base import Decision, SearchSpace
 from orchestrator.spaces.parts.chains import chain_graph
 from orchestrator.spaces.parts.choice import Choice
-from orchestrator.spaces.parts.layers import Shortcut, classifier, relu_conv_norm, relu_separable_norm
+from orchestrator.spaces.parts.layers import Shortcut, classifier, relu_conv_norm, relu_separable_norm, residual_branches
 from orchestrator.spaces.parts.notation import read_words
 from searchers.base import Architecture
 
@@ -64,6 +64,9 @@ class DigitsTiny(SearchSpace):
             nn.ReLU(),
             classifier(2 * c, self.classes),
         )
+
+    def droppable_paths(self, network: nn.Module) -> list[nn.Module]:
+        return residual_branches(network)
 
     def format(self, architecture: Architecture) -> str:
         self.check(architecture)

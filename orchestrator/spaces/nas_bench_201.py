@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -97,6 +97,14 @@ class NasBench201(SearchSpace):
         head = nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU())
         parts = {"stem": stem, "layers": nn.Sequential(*layers), "head": head, "classifier": classifier(channels, self.classes)}
         return nn.Sequential(OrderedDict(parts))
+
+    def droppable_paths(self, network: nn.Module) -> list[nn.Module]:
+        edges = (edge for cell in network.modules() if isinstance(cell, _Cell) for edge in cell.edges)
+        return [edge for edge in edges if not isinstance(edge, (nn.Identity, Zero))]
+
+    def auxiliary_point(self, network: nn.Module) -> tuple[nn.Module, Callable[[Any], Tensor]] | None:
+        """Return the second residual block, as the second reduction of DARTS; the benchmark has no such classifier."""
+        return [m for m in network.modules() if isinstance(m, _Residual)][-1], lambda output: output
 
     def format(self, architecture: Architecture) -> str:
         self.check(architecture)

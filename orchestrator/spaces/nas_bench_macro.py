@@ -13,7 +13,7 @@ from analysis.graphs import Graph
 from orchestrator.spaces.base import Decision, SearchSpace
 from orchestrator.spaces.parts.chains import chain, chain_graph, check_halvings, in_proportion
 from orchestrator.spaces.parts.choice import Choice, Made
-from orchestrator.spaces.parts.layers import MBConv, Shortcut
+from orchestrator.spaces.parts.layers import MBConv, Shortcut, residual_branches
 from orchestrator.spaces.parts.notation import Reader
 from searchers.base import Architecture
 
@@ -66,6 +66,9 @@ class NasBenchMacro(SearchSpace):
         check_halvings(self.image, image, len(LAYERS))
         (mix,) = in_proportion([self.mix], self.channels, fewer.get("channels", self.channels))
         return super().smaller(image, classes, mix=mix, **fewer)
+
+    def droppable_paths(self, network: nn.Module) -> list[nn.Module]:
+        return residual_branches(network)
 
     def format(self, architecture: Architecture) -> str:
         self.check(architecture)

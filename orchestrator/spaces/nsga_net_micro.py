@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -105,6 +105,14 @@ class NsgaNetMicro(SearchSpace):
 
     def _network(self, channels: int, cells: int, searching: bool) -> nn.Module:
         return _Network(partial(_Cell, searching=searching), self.image, self.classes, channels, cells)
+
+    def droppable_paths(self, network: nn.Module) -> list[nn.Module]:
+        assert isinstance(network, CellNetwork)
+        return network.droppable_paths()
+
+    def auxiliary_point(self, network: nn.Module) -> tuple[nn.Module, Callable[[Any], Tensor]] | None:
+        assert isinstance(network, CellNetwork)
+        return network.auxiliary_point()
 
     def _cells(self, architecture: Architecture) -> dict[str, tuple[Slots, list[int]]]:
         """Return the slots of each cell, and its blocks that no other one uses."""
@@ -225,6 +233,18 @@ class _Network(CellNetwork):
             nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, classes, bias=False)) for _ in range(BLOCKS)
         ]
         return nn.Sequential(_Unused(source, pools), _Bias(classes))
+
+    def droppable_paths(self) -> list[nn.Module]:
+        slots = (slot for cell in self.cells for slot in cell.slots)  # type: ignore[union-attr]
+        return [slot for slot in slots if not isinstance(slot.operation, nn.Identity)]
+
+    def auxiliary_point(self) -> tuple[nn.Module, Callable[[Any], Tensor]]:
+        """Return the cell at two thirds, and what concatenates its blocks that no other one uses."""
+        place = 2 * len(self.cells) // 3
+        last = place + 1 == len(self.cells)
+        consumer = self.leave[0] if last else self.entries[place + 1][1][0]  # type: ignore[index]
+        assert isinstance(consumer, _Sum)
+        return self.cells[place], lambda blocks: torch.cat([blocks[block] for block in consumer.inputs], dim=1)
 
 
 class _WithoutNorm(FactorizedReduce):

@@ -13,7 +13,7 @@ from analysis.graphs import Graph
 from orchestrator.spaces.base import Decision, Published, SearchSpace
 from orchestrator.spaces.parts.chains import chain, chain_graph, check_halvings, in_proportion, make_divisible
 from orchestrator.spaces.parts.choice import Choice, Zero
-from orchestrator.spaces.parts.layers import MBConv, Shortcut
+from orchestrator.spaces.parts.layers import MBConv, Shortcut, residual_branches
 from orchestrator.spaces.parts.notation import read_words
 from searchers.base import Architecture
 
@@ -113,6 +113,9 @@ class Proxyless(SearchSpace):
         widths = self._channels()
         scaled = in_proportion(widths, widths[0], fewer.get("channels", widths[0]))
         return super().smaller(image, classes, widths=tuple(scaled), width=1.0)
+
+    def droppable_paths(self, network: nn.Module) -> list[nn.Module]:
+        return residual_branches(network)
 
     def format(self, architecture: Architecture) -> str:
         self.check(architecture)

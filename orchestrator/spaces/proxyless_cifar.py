@@ -98,6 +98,11 @@ class ProxylessCifar(SearchSpace):
         parts = {"stem": stem, "blocks": nn.Sequential(*blocks), "head": head, "classifier": classifier(before, self.classes)}
         return nn.Sequential(OrderedDict(parts))
 
+    def droppable_paths(self, network: nn.Module) -> list[nn.Module]:
+        """List the operations on edges of trees other than identities; the authors' code for these networks is not released."""
+        trees = (tree for tree in network.modules() if isinstance(tree, _Tree))
+        return [edge for tree in trees for edge in (*tree.roots, *tree.leaves) if not isinstance(edge, nn.Identity)]
+
     def format(self, architecture: Architecture) -> str:
         """Write a digit for each edge (its operation, in the order of `OPERATIONS`), twelve for each block."""
         self.check(architecture)

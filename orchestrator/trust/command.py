@@ -27,7 +27,7 @@ from orchestrator.runs.report import write_report
 from orchestrator.runs.retraining import retrain_all
 from orchestrator.search.checkpoint import alone_in
 from orchestrator.search.control import stop_file
-from orchestrator.search.retraining import FAILURE, Member, settings_of
+from orchestrator.search.retraining import FAILURE, Member, check, settings_of
 from orchestrator.spaces.base import SearchSpace
 from orchestrator.trust.assessment import RETRAINED, TRAINED, Truth, assess, table_truth
 from orchestrator.trust.weights import FOLDER, SharedWeights
@@ -86,6 +86,8 @@ def main(
         jobs = [a for a in random[:trained] if a not in known]
         if len(known) + len(jobs) < 2:
             raise InputError(f"nothing says what networks are truly worth; write --retrain {TRAINED}, or --table and --column")
+        if jobs:
+            check(plan, teaching=False)
         judge = f"retraining: {len(known)} of the front are retrained, and {len(jobs)} random ones will be"
     plain: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
     console.print(
@@ -101,7 +103,7 @@ def main(
     if (earlier := _earlier(directory)) not in (None, truth.title if truth else RETRAINED):
         console.print(f"this replaces what {records.TRUST} and the report say against {earlier}", **plain)
     stop = stop_file(directory)
-    clustered = cluster(plan.workers) if jobs and plan.workers.ray else nullcontext()
+    clustered = cluster(plan.workers, trainers=plan.retraining.workers) if jobs and plan.workers.ray else nullcontext()
     with heeding_ctrl_c(stop, console.print), clustered, alone_in(directory, "run.lock"):
         stop.unlink(missing_ok=True)
         with Display(console) as display, threads(plan.workers.cpus):
@@ -110,8 +112,9 @@ def main(
             values = _retrained(directory, space)
             if jobs:
                 absolute = directory.resolve()  # trials change their working directory
-                settings = settings_of(plan)
-                wanted = [Member(space.format(a), _result(absolute, space.format(a)), settings=settings) for a in jobs]
+                teacher = Path(plan.retraining.teacher) if plan.retraining.teacher is not None else None
+                how: dict[str, Any] = {"settings": settings_of(plan, teacher=teacher), "teacher": teacher}
+                wanted = [Member(space.format(a), _result(absolute, space.format(a)), **how) for a in jobs]
                 with Display(console) as display:
                     results = retrain_all(plan, absolute, wanted, display)
                 results = _without_failures(results, console)
@@ -150,7 +153,7 @@ def _retrained(directory: Path, space: SearchSpace) -> dict[Architecture, float]
     path = directory / records.RETRAINED
     if not path.exists():
         return {}
-    found = records.read(path, ["arch", "test_error_percent"])
+    found = records.mean_of_seeds(records.read(path, ["arch", "test_error_percent"]))
     return {space.parse(str(a)): 100.0 - float(e) for a, e in zip(found["arch"], found["test_error_percent"], strict=True)}
 
 

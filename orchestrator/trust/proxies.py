@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ from orchestrator.runs.retraining import retrain_all
 from orchestrator.search.checkpoint import alone_in
 from orchestrator.search.control import stop_file
 from orchestrator.search.logs import logging_to
-from orchestrator.search.retraining import FAILURE, Member, settings_of
+from orchestrator.search.retraining import FAILURE, Member, check, settings_of
 from orchestrator.trust.weights import sample
 from searchers import Architecture
 
@@ -123,15 +123,16 @@ def main(
         raise InputError(f"{plan.problem.space.name} has nothing that could be halved at these images; name a --proxy")
     if target in attempts:
         raise InputError("--proxy target: the target is trained in any case; leave it out")
-    for attempt in attempts:
-        plan.problem.at(attempt.proxy)
+    check(plan, [attempt.proxy for attempt in attempts], teaching=False)
+    if plan.retraining.parts.distill:
+        raise InputError(f"{plan.retraining.named('distill')}: proxies are compared without a teacher; write retrain.distill=0")
     cheapest = min(attempts, key=lambda attempt: _cost(plan, attempt))
     pool = _sampled(plan) if run is None else _measured(plan, run)
     candidates = _of_levels(plan, pool, of_levels, each * (SCREENED if run is None else 1), each)
     directory.mkdir(parents=True, exist_ok=True)
     directory = directory.resolve()  # trials change their working directory
     stop = stop_file(directory)
-    clustered = cluster(plan.workers) if plan.workers.ray else nullcontext()
+    clustered = cluster(plan.workers, trainers=plan.retraining.workers) if plan.workers.ray else nullcontext()
     with heeding_ctrl_c(stop, console.print), clustered, alone_in(directory, "run.lock"), logging_to(directory):
         stop.unlink(missing_ok=True)
 
@@ -202,7 +203,7 @@ def default(plan: SearchPlan) -> list[Attempt]:
 def _cost(plan: SearchPlan, attempt: Attempt) -> float:
     """Estimate what a training costs, by the multiplications of the largest network and the images that it sees."""
     at = plan.problem.at(attempt.proxy)
-    images = len(at.data.train) * (attempt.epochs or plan.retraining.epochs)
+    images = len(at.data.train) * (attempt.epochs or plan.retraining.parts.epochs)
     return float(at.space.macs(at.space.largest()) * images)
 
 
@@ -261,10 +262,10 @@ def _of_levels(
 def _member(plan: SearchPlan, directory: Path, attempt: Attempt, architecture: Architecture, seed: int) -> Member:
     """Name a training after all that decides its result, so that another experiment's is not taken for it."""
     arch = plan.problem.space.format(architecture)
-    retrain = {key: value for key, value in asdict(plan.retraining).items() if key not in ("members", "epochs")}
-    plain = plan.experiment.to_dict()
-    what = [arch, str(attempt.proxy), attempt.epochs or plan.retraining.epochs, seed, retrain, plain["data"], plain["space"]]
+    epochs, plain = attempt.epochs or plan.retraining.parts.epochs, plan.experiment.to_dict()
+    settings = settings_of(plan, seed) | {"epochs": epochs}
+    what = [arch, str(attempt.proxy), settings, plain["data"], plain["space"]]
     name = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
     folder = directory / "trainings"
     folder.mkdir(exist_ok=True)
-    return Member(arch, folder / f"{name}.json", at=attempt.proxy, epochs=attempt.epochs, seed=seed, settings=settings_of(plan))
+    return Member(arch, folder / f"{name}.json", at=attempt.proxy, epochs=attempt.epochs, seed=seed, settings=settings)

@@ -3,6 +3,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from analysis import records
 from analysis.records import SAMPLE, VALIDATION, Table, front_of, read
 
 
@@ -66,3 +67,12 @@ def test_the_front_is_taken_among_validated_architectures_and_last_measurements(
     ]
     front = front_of(pd.DataFrame(rows, columns=["arch", "kind", "error_percent", "macs"]), ["error_percent", "macs"])
     assert list(front["arch"]) == ["a", "b"]
+
+
+def test_seeds_of_a_network_count_as_one_with_their_mean() -> None:
+    table = pd.DataFrame({"arch": ["a", "b", "a"], "parameters": [1, 2, 1], records.TEST_ERROR: [3.0, 4.0, 5.0]})
+    assert records.mean_of_seeds(table).to_dict("list") == {
+        "arch": ["a", "b"],
+        "parameters": [1, 2],
+        records.TEST_ERROR: [4.0, 4.0],
+    }

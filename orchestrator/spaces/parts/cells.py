@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from orchestrator.spaces.parts.choice import Choice, total
+from orchestrator.spaces.parts.choice import Choice, Zero, total
 from orchestrator.spaces.parts.layers import FactorizedReduce, cell_operation, classifier, relu_conv_norm
 
 NODES = 4
@@ -117,6 +118,14 @@ class CellNetwork(nn.Module):
     def classify(self, source: str, width: int, classes: int) -> nn.Module:
         """Return the module between the last cell's output and the classes."""
         return classifier(NODES * width, classes)
+
+    def droppable_paths(self) -> list[nn.Module]:
+        """List the operations on edges other than identities, as DARTS drops them (cnn/model.py of the authors' code)."""
+        return [edge for cell in self.cells for edge in cell.edges if not isinstance(edge, (nn.Identity, Zero))]  # type: ignore[union-attr]
+
+    def auxiliary_point(self) -> tuple[nn.Module, Callable[[Any], Tensor]]:
+        """Return the cell at two thirds, the second reduction, whose output DARTS's auxiliary classifier reads."""
+        return self.cells[2 * len(self.cells) // 3], lambda output: output
 
     def forward(self, x: Tensor) -> Tensor:
         s0 = s1 = self.stem(x)

@@ -129,6 +129,12 @@ class Shortcut(nn.Module):
         return x + y if y.dim() else x
 
 
+def residual_branches(network: nn.Module) -> list[nn.Module]:
+    """List the modules that an identity shortcut goes around; one that is skipped altogether is none."""
+    inside = (module.inside for module in network.modules() if isinstance(module, Shortcut))
+    return [branch for branch in inside if not isinstance(branch, Zero)]
+
+
 def classifier(channels: int, classes: int, dropout: float = 0.0) -> nn.Sequential:
     """Global average pooling and a linear layer."""
     drop = [nn.Dropout(dropout)] if dropout else []

@@ -10,7 +10,9 @@ from benchmarks.digits_tiny_table import TRAINING
 from orchestrator.config.spaces import make_space
 from orchestrator.data import loaders as data
 from orchestrator.evaluators.tabular import SHIPPED, TabularBenchmark
-from orchestrator.evaluators.training import fit, wrong
+from orchestrator.training.parts import Parts
+from orchestrator.training.scoring import wrong
+from orchestrator.training.trainer import fit
 from tests.helpers import call
 
 COLUMNS = ["valid_accuracy", "test_accuracy", "valid_deviation", "parameters", "macs", "latency_ms", "train_seconds"]
@@ -42,7 +44,7 @@ def test_training_gives_what_it_says(arch: str, shipped: pd.DataFrame) -> None:
     architecture, found = space.parse(arch), []
     for seed in range(3):
         network = space.network(architecture)
-        fit(network, architecture, digits, digits.train, seed=seed, device="cpu", progress=lambda epoch: None, **TRAINING)
+        fit(network, architecture, digits, digits.train, Parts(**TRAINING), seed=seed)
         found.append(100 - 100 * wrong(network, digits, digits.valid) / len(digits.valid))
     row = shipped.set_index("arch").loc[arch]
     # On another processor sums are rounded otherwise, and twenty epochs make something of that.

@@ -1,5 +1,6 @@
 """Searches and trainings as Tune trials: the same records as in process, dead actors, and errors told once."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,15 @@ import torch
 
 from analysis import records
 from analysis.pareto import non_dominated
-from orchestrator.cluster import trials
+from orchestrator.cluster import data_parallel, trials
 from orchestrator.cluster.replicas import Replicas
 from orchestrator.config.plan import SearchPlan
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import RunError
+from orchestrator.search.control import stop_file
 from orchestrator.search.coordinator import Coordinator
 from orchestrator.search.progress import Round
-from orchestrator.search.retraining import Member
+from orchestrator.search.retraining import Member, retrain_member
 from tests.helpers import timeless, tiny_plan
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -104,3 +106,39 @@ def test_every_evaluation_and_front_comes_back_where_it_is_wanted(digits: Datase
     front = next(happened.front for happened in reversed(shown) if happened.front is not None)
     costs = sorted({e.costs for e in told})
     assert sorted(e.costs for e in front) == [costs[i] for i in non_dominated(costs)]
+
+
+def together(digits: Dataset, directory: Path) -> tuple[SearchPlan, Member]:
+    """A plan that trains a network on two workers, and the network."""
+    retrain = {"epochs": 3, "batch": 40, "workers": 2, "auxiliary": 0.4}
+    plan = tiny_plan(digits, workers={"ray": True, "count": 2}, retrain=retrain)
+    arch = plan.problem.space.format((3, 0, 1, 0, 1, 3))
+    return plan, Member(arch, directory / "together.json", directory / "together.pt")
+
+
+def test_two_workers_train_one_network_together(digits: Dataset, tmp_path: Path) -> None:
+    plan, member = together(digits, tmp_path)
+    seen: list[float] = []
+    data_parallel.retrain(plan, tmp_path, [member], lambda name, share: seen.append(share))
+    result = pd.read_json(member.result, typ="series")
+    assert member.done and result["settings"]["workers"] == 2
+    assert seen == sorted(seen) and not (tmp_path / "unfinished").exists()
+    # As many images a step as one worker has, in shares of 20 whose statistics differ: losses are alike, and not equal.
+    alone = replace(member, result=tmp_path / "alone.json", weights=tmp_path / "alone.pt")
+    retrain_member(plan.varied(retrain=replace(plan.retraining, workers=1)), alone, lambda share: None)
+    lonely = pd.read_json(alone.result, typ="series")
+    assert result["train_loss"] == pytest.approx(lonely["train_loss"], rel=0.15)
+    assert result["train_loss"] != lonely["train_loss"]
+    network = plan.problem.space.network(plan.problem.space.parse(member.arch))
+    network.load_state_dict(torch.load(tmp_path / "together.pt", weights_only=True))
+
+
+@pytest.mark.faults
+def test_two_workers_stop_together_and_go_on(digits: Dataset, tmp_path: Path) -> None:
+    plan, member = together(digits, tmp_path)
+    stopping = lambda name, share: stop_file(tmp_path).touch()  # noqa: E731
+    data_parallel.retrain(plan, tmp_path, [member], stopping)
+    assert not member.done and (tmp_path / "unfinished" / "together" / "latest.pt").exists()
+    stop_file(tmp_path).unlink()
+    data_parallel.retrain(plan, tmp_path, [member], lambda name, share: None)
+    assert member.done and "goes on from step" in (tmp_path / "run.log").read_text()

@@ -231,7 +231,7 @@ def test_members_that_cannot_be_retrained_are_reported_and_the_others_go_on(
     go(plan, tmp_path / "run", Watcher())
     assert len(tried) == 2, "neither is trained again"
     go(tiny_plan(digits, **sections | {"retrain": {"members": 3, "epochs": 1, "lr": 0.01}}), tmp_path / "run", Watcher())
-    assert tried[2:] == [tried[1]], "with other settings it is tried again"
+    assert sorted(tried[2:]) == sorted(tried[:2]), "with other settings all are trained anew, to be comparable"
     assert not json.loads((tmp_path / "run" / records.SUMMARY).read_text())[records.RETRAINING_FAILED]
 
 

@@ -22,7 +22,6 @@ from orchestrator.data.dataset import Dataset
 from orchestrator.errors import Interrupted, RunError
 from orchestrator.evaluators.supernet import Supernet
 from orchestrator.evaluators.tabular import SHIPPED
-from orchestrator.evaluators.training import retrain
 from orchestrator.runs import retraining
 from orchestrator.runs import run as runs
 from orchestrator.runs.directory import open_run
@@ -31,6 +30,8 @@ from orchestrator.search.checkpoint import Checkpoints
 from orchestrator.search.control import stop_file
 from orchestrator.search.retraining import Member
 from orchestrator.spaces.base import SearchSpace
+from orchestrator.training.parts import Parts
+from orchestrator.training.trainer import retrain
 from orchestrator.trust import command as trust
 from orchestrator.trust.assessment import Truth, assess
 from orchestrator.trust.weights import SharedWeights, sample
@@ -260,8 +261,7 @@ def test_the_truth_may_be_training_from_scratch_which_goes_on(
     assert front[known.index].tolist() == pytest.approx((100 - known).tolist())
     space = space_of(run)
     a = space.parse(trained[0])
-    settings = {"epochs": 1, "batch": 20, "lr": 0.1, "momentum": 0.9, "weight_decay": 3e-4, "clip": 5.0}
-    alone = retrain(space.network(a), a, digits, **settings)["test_error_percent"]  # type: ignore[arg-type]
+    alone = retrain(space.network(a), a, digits, Parts(epochs=1, batch=20, lr=0.1))["test_error_percent"]
     assert random.set_index("arch")["true"][trained[0]] == pytest.approx(100 - alone)
     assert "too few to tell" in result.output
     only_front = call(run, "--networks", 12, "--retrain", 0)
