@@ -457,7 +457,7 @@ def train(space: str, architecture: str, settings: tuple[str, ...], out: Path) -
 @main.command()
 @click.argument("directory", type=click.Path(path_type=Path), metavar="RUN")
 @click.option("--member", type=int, help="Number of the network, as on the report and in front.csv.")
-@click.option("--knee", is_flag=True, help="The knee of the front: the point farthest below the plane through its extremes.")
+@click.option("--knee", is_flag=True, help="The knee of the front, which the report recommends.")
 @click.option(
     "--under", multiple=True, metavar="OBJECTIVE=LIMIT",
     help="The lowest test error within a limit, as latency=5; may be given more than once.",
