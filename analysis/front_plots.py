@@ -167,8 +167,8 @@ def write_labels(figure: Figure, panels: Sequence[tuple[Axes, np.ndarray, Sequen
 def _free(panel: Bbox, x: float, y: float, width: float, height: float, taken: Sequence[Bbox]) -> tuple[Bbox, np.ndarray]:
     """Find the nearest place for a text of that size that nothing has taken; the last one tried where there is none."""
     box, shift = Bbox.null(), np.zeros(2)
-    for distance in (1.1, 1.8, 2.6, 4.0):
-        for angle in np.radians((45, 135, -45, -135, 90, -90, 0, 180)):
+    for distance in (1.1, 1.8, 2.6, 4.0, 6.0, 8.0):
+        for angle in np.radians((45, 135, -45, -135, 90, -90, 0, 180, 65, 115, -65, -115, 20, 160, -20, -160)):
             shift = np.array([np.cos(angle), np.sin(angle)]) * distance * height + [np.cos(angle) * width / 2, 0]
             box = Bbox.from_bounds(x + shift[0] - width / 2, y + shift[1] - height / 2, width, height)
             inside = panel.x0 <= box.x0 and box.x1 <= panel.x1 and panel.y0 <= box.y0 and box.y1 <= panel.y1

@@ -17,7 +17,6 @@ from analysis.records import (
     TIED_WITH,
     measurements,
     reasons,
-    spreads_of,
 )
 from analysis.run import Run
 
@@ -45,14 +44,15 @@ def facts(run: Run) -> list[tuple[str, str]]:
         (f"{spent['architectures']:,}", "different architectures"),
         *([(f"{summary['failed']:,}", "networks failed")] if summary.get("failed") else []),
         *([(f"{skipped:,}", "weight steps left out")] if (skipped := spent.get("weight_steps_skipped", 0)) else []),
-        (f"{spent['images_trained_on']:,}", "images trained on"),
+        *([(f"{images:,}", "images trained on")] if (images := spent.get("images_trained_on")) else []),
         (f"{spent['seconds']:.0f} s", "of search"),
     ]
 
 
 def notes(run: Run) -> list[str]:
     """Warn of what limits the results."""
-    said = [] if run.summary["finished"] else ["This search was interrupted: what follows is its state at that moment."]
+    interrupted = not run.summary["finished"] and not run.summary.get("running")
+    said = ["This search was interrupted: what follows is its state at that moment."] if interrupted else []
     if raised := run.summary.get("raised_after"):
         epochs = " and ".join(f"{leg['epochs']:g}" for leg in raised)
         said.append(
@@ -67,7 +67,7 @@ def notes(run: Run) -> list[str]:
             f"Weights were trained and errors measured at a proxy: {proxy['words']}. All other costs, and test errors from "
             "scratch, are those of the networks at full size."
         )
-    warnings = [*run.summary.get("warnings", []), *members.noisy(run.members, spreads_of(run.summary))]
+    warnings = [*run.summary.get("warnings", []), *members.noisy(run.members, run.summary)]
     said += [f"{warning[0].upper()}{warning[1:]}." for warning in warnings]
     if "searches" in run.summary:
         said.append(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from analysis import choosing, front_table, pictures, plots, prose, trust_section
 from analysis.files import replacing, write_text
@@ -17,33 +17,48 @@ from analysis.run import Run
 from analysis.trust_section import Trust
 
 
+@dataclass(frozen=True)
+class _Figures:
+    """Pictures of a page, and the section on trust, which has some; empty for a page of a search that is going on."""
+
+    fronts: Sequence[Picture] = ()
+    course: Sequence[Picture] = ()
+    trust: Trust | None = None
+
+    @classmethod
+    def of(cls, run: Run) -> _Figures:
+        course = [picture for picture in (pictures.course(run), *pictures.policy(run)) if picture is not None]
+        return cls(pictures.fronts(run), course, _trust(run))
+
+    @property
+    def all(self) -> list[Picture]:
+        return [*self.fronts, *self.course, *(self.trust.pictures if self.trust else ())]
+
+
 def write(run: Run, directory: Path) -> Path:
     """Write report.html and the PNG files in plots/ into `directory`, and return the path of the page."""
     with plots.style():
-        fronts, trust = pictures.fronts(run), _trust(run)
-        others = [picture for picture in (pictures.course(run), *pictures.policy(run)) if picture is not None]
-        drawn, undrawn = pictures.networks(run)
-        _keep([*fronts, *others, *trust.pictures, *pictures.kept(run, drawn)], directory / "plots")
+        figures, (drawn, undrawn) = _Figures.of(run), pictures.networks(run)
+        _keep([*figures.all, *pictures.kept(run, drawn)], directory / "plots")
         path = directory / "report.html"
-        write_text(path, _page(run, trust, drawn, undrawn, fronts=inline(fronts), figures=inline(others)))
+        write_text(path, _page(run, figures, drawn, undrawn))
     return path
 
 
-def live(run: Run) -> str:
-    """Return the page of a run that is still going on, without the static figures, and with a script that follows it."""
+def live(run: Run, version: str, *, complete: bool) -> str:
+    """Return the page with a script that follows the run, and write nothing.
+
+    Args:
+        run: The run.
+        version: Changes with its results, by which the script tells whether there are new ones.
+        complete: Draw the static figures as well, which takes some seconds.
+    """
     with plots.style():
-        drawn, undrawn = pictures.networks(run)
-        return _page(run, None, drawn, undrawn, fronts=[], figures=[])
+        return _page(run, _Figures.of(run) if complete else _Figures(), *pictures.networks(run), version)
 
 
 def _page(
-    run: Run,
-    trust: Trust | None,
-    drawn: dict[str, list[Picture]],
-    undrawn: list[tuple[int, str]],
-    *,
-    fronts: Sequence[dict[str, Any]],
-    figures: Sequence[dict[str, Any]],
+    run: Run, figures: _Figures, drawn: dict[str, list[Picture]], undrawn: list[tuple[int, str]], version: str | None = None
 ) -> str:
     summary = run.summary
     heads = front_table.heads(run.members, summary)
@@ -52,7 +67,7 @@ def _page(
         "report.html",
         title=run.title,
         lead=run.lead,
-        live=trust is None,
+        version=version,
         notes=[*prose.notes(run), *(f"Network {number} could not be drawn: {reason}" for number, reason in undrawn)],
         failures=prose.failures(run),
         searches=prose.searches(summary),
@@ -65,11 +80,11 @@ def _page(
         cards=[card for i, (known, drawings) in enumerate(of_runs) for card in cards(known, i, drawings)],
         data=embedded(page_data(run)),
         library=library(),
-        fronts=fronts,
-        figures=figures,
-        trust=trust,
-        trust_figures=inline(trust.pictures) if trust else [],
-        protocol=prose.protocol(summary),
+        fronts=inline(figures.fronts),
+        figures=inline(figures.course),
+        trust=figures.trust,
+        trust_figures=inline(figures.trust.pictures) if figures.trust else [],
+        protocol=[] if summary.get("running") else prose.protocol(summary),
         experiment=run.experiment,
     )
 

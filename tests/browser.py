@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import itertools
 import json
 import os
@@ -29,21 +30,17 @@ class Browser:
     """A window of a headless Chromium; `problems` has the errors of its console and its uncaught exceptions."""
 
     def __init__(self, folder: Path) -> None:
-        to_browser, to_us = os.pipe(), os.pipe()
-
-        def descriptors() -> None:  # the protocol wants 3 to read from and 4 to write to
-            read, write = os.dup(to_browser[0]), os.dup(to_us[1])
-            os.dup2(read, 3)
-            os.dup2(write, 4)
-
+        from_us, to_browser = os.pipe()
+        from_browser, to_us = os.pipe()
+        # The protocol reads from 3 and writes to 4, which may be ours; copies above them can be moved there one by one.
+        theirs = [fcntl.fcntl(number, fcntl.F_DUPFD, 10) for number in (from_us, to_us)]
+        moved = f'exec "$0" "$@" 3<&{theirs[0]} 4>&{theirs[1]}'
         options = ["--headless", "--no-sandbox", "--remote-debugging-pipe", "--hide-scrollbars", "--enable-unsafe-swiftshader"]
-        self.process = subprocess.Popen(
-            [executable(), *options, f"--user-data-dir={folder}", "about:blank"], preexec_fn=descriptors, close_fds=False,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        os.close(to_browser[0])
-        os.close(to_us[1])
-        self._to, self._from = os.fdopen(to_browser[1], "wb"), os.fdopen(to_us[0], "rb")
+        command = ["bash", "-c", moved, executable(), *options, f"--user-data-dir={folder}", "about:blank"]
+        self.process = subprocess.Popen(command, pass_fds=theirs, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for number in (from_us, to_us, *theirs):
+            os.close(number)
+        self._to, self._from = os.fdopen(to_browser, "wb"), os.fdopen(from_browser, "rb")
         self._ids, self._rest, self.problems = itertools.count(1), b"", list[str]()
         self.session: str | None = None
         target = next(t for t in self.call("Target.getTargets")["targetInfos"] if t["type"] == "page")
@@ -81,17 +78,21 @@ class Browser:
         elif told.get("method") == "Runtime.consoleAPICalled" and said["type"] in ("error", "assert"):
             self.problems.append(str(said["args"]))
 
-    def open(self, address: str, width: int = 1200, height: int = 900, scheme: str = "light") -> None:
+    def open(self, address: str, width: int = 1200, height: int = 1500, scheme: str = "light") -> None:
         """Open a page in a window of that size, and wait until its plots are drawn."""
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
-        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        self.resize(width, height, scheme)
         self.call("Page.navigate", url=address)
         self.wait("document.documentElement.dataset.ready === 'true'")
 
+    def resize(self, width: int = 1200, height: int = 1500, scheme: str = "light") -> None:
+        """Change the size of the window, and what the system prefers."""
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+
     def wait(self, expression: str) -> None:
-        """Wait until an expression is true, for ten seconds at most."""
+        """Wait until an expression is true, for twenty seconds at most."""
         code = (
-            "new Promise((done, fail) => { const end = Date.now() + 10000; (function look() { let is; try { is = "
+            "new Promise((done, fail) => { const end = Date.now() + 20000; (function look() { let is; try { is = "
             f"{expression}; }} catch {{ is = false; }} if (is) done(true); else if (Date.now() > end) fail(Error('waited in "
             "vain')); else setTimeout(look, 20); })(); })"
         )

@@ -2,7 +2,7 @@
 // Choice of a network: one is chosen in the table or a plot and shown; limits and words say which are in question.
 const Choose = (() => {
   const find = (selector) => document.querySelector(selector);
-  const state = { chosen: null, limits: {}, words: "", x: null, y: null, within: () => true };
+  const state = { chosen: null, arch: null, sorted: null, limits: {}, words: "", x: null, y: null, within: () => true };
   let data, networks, drawn = false;
 
   function read() {
@@ -12,6 +12,9 @@ const Choose = (() => {
     const keys = data.axes.map((axis) => axis.key);
     if (!keys.includes(state.x)) state.x = keys[Math.min(1, keys.length - 1)];
     if (!keys.includes(state.y)) state.y = keys[0];
+    // Members of a search that goes on get other numbers; what was chosen stays chosen by its notation.
+    const same = [...networks.values()].find((network) => network.arch === state.arch);
+    if (same) state.chosen = same.id;
     if (!networks.has(state.chosen)) state.chosen = data.knee ?? networks.keys().next().value ?? null;
   }
 
@@ -77,8 +80,9 @@ const Choose = (() => {
   const shownRows = () => rows().filter((row) => !row.hidden);
 
   // Sorts by numbers where a cell begins with one; rows without a value come last, in either direction.
-  function sort(column, header) {
-    const down = header.ariaSort === "ascending";
+  function sort(column, down) {
+    const header = document.querySelectorAll("#members th")[column];
+    state.sorted = [column, down];
     document.querySelectorAll("#members th").forEach((other) => { other.ariaSort = null; });
     header.ariaSort = down ? "descending" : "ascending";
     const value = (row) => row.cells[column].textContent.trim();
@@ -95,7 +99,7 @@ const Choose = (() => {
     const headers = [...document.querySelectorAll("#members th")];
     headers.forEach((header, column) => {
       const button = element("button", { type: "button", title: "sort" }, ...header.childNodes);
-      button.addEventListener("click", () => sort(column, header));
+      button.addEventListener("click", () => sort(column, header.ariaSort === "ascending"));
       header.replaceChildren(button);
     });
     const main = headers.findIndex((header) => /error/.test(header.textContent));
@@ -142,6 +146,7 @@ const Choose = (() => {
 
   function choose(id) {
     state.chosen = id;
+    state.arch = networks.get(id).arch;
     update();
   }
 
@@ -205,6 +210,7 @@ const Choose = (() => {
     read();
     controls();
     table();
+    if (state.sorted) sort(...state.sorted);
     copyButtons();
     update();
     await plots();
@@ -212,6 +218,11 @@ const Choose = (() => {
   }
 
   document.addEventListener("themechange", draw);
+  let resized;
+  addEventListener("resize", () => {  // places of numbers, and what a drag does, depend on the width
+    clearTimeout(resized);
+    resized = setTimeout(draw, 200);
+  });
   Plots.load().then(start, (error) => {
     document.documentElement.classList.remove("scripted");
     find("#unscripted").textContent = `This browser cannot unpack the plots (${error.message}); all networks and figures are shown below.`;

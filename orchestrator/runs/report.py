@@ -6,9 +6,11 @@ import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from analysis import front_table, records, report
 from analysis.graphs import Graph
@@ -49,51 +51,67 @@ def write_report(plan: SearchPlan, directory: Path, compared: Sequence[Path] = (
         return report.write(replace(run, others=others, references=references), directory)
 
 
-def read_run(plan: SearchPlan, directory: Path, summary: Mapping[str, Any] | None = None) -> Run:
+@dataclass(frozen=True)
+class Found:
+    """What a search has found so far.
+
+    Args:
+        summary: Content of summary.json, or as much of it as is known.
+        evaluations: Rows of evaluations.csv.
+        front: Rows of front.csv, as `records.read_front` returns them.
+    """
+
+    summary: dict[str, Any]
+    evaluations: pd.DataFrame
+    front: pd.DataFrame
+
+    @classmethod
+    def by(cls, directory: Path) -> Found:
+        """Read what a search has written at its end, or when it was interrupted."""
+        summary = json.loads((directory / records.SUMMARY).read_text())
+        columns = list(summary["objectives"])
+        evaluations = records.read(directory / records.EVALUATIONS, [*columns, "step", "seconds", "kind", "arch"])
+        return cls(summary, evaluations, records.read_front(directory / records.FRONT, columns))
+
+
+def read_run(plan: SearchPlan, directory: Path, found: Found | None = None) -> Run:
     """Read the tables of a run.
 
     Args:
         plan: The search.
         directory: Its run directory.
-        summary: In the place of summary.json, of a search that has not written one yet; its front is taken from what was
-            measured so far.
+        found: What a search has found that is still going on; by default what it has written at its end.
 
     Raises:
         InputError: Where the run has no results yet.
         RunError: Where its tables are damaged.
     """
-    if summary is None and not (directory / records.SUMMARY).exists():
+    if found is None and not (directory / records.SUMMARY).exists():
         raise InputError(f"{directory} has no results yet; finish it with: paretoray resume {directory}")
     space, experiment = plan.problem.space, plan.experiment
     with _damage_told(directory):
-        told = dict(summary) if summary is not None else json.loads((directory / records.SUMMARY).read_text())
-        columns = list(told["objectives"])
-        evaluations = records.read(directory / records.EVALUATIONS, [*columns, "step", "seconds", "kind", "arch"])
-        if summary is None:
-            front = records.read_front(directory / records.FRONT, columns)
-        else:
-            limits = [told["limits"].get(c) for c in columns]
-            front = records.numbered(records.front_of(evaluations, columns, limits, list(told["spreads"].values())))
-        archs = [str(arch) for arch in front["arch"]]
+        complete = found is None
+        found = found or Found.by(directory)
+        archs = [str(arch) for arch in found.front["arch"]]
         policy = directory / records.POLICY
         drawings, undrawn = _drawings(space, archs)
         table, quality = (directory / records.TRUST, directory / records.RANKING_QUALITY)
         return Run(
             title=f"{experiment.searcher.name} on {experiment.space.name}, {experiment.data.name}",
             lead=f"Trade-off of {', '.join(experiment.objectives)} among {size(space)} architectures.",
-            summary=told,
-            evaluations=evaluations,
-            front=front,
-            retrained=read_retrained(plan, directory) if summary is None else None,
+            summary=found.summary,
+            evaluations=found.evaluations,
+            front=found.front,
+            retrained=read_retrained(plan, directory) if complete else None,
             policy=records.read(policy, ["step", "stage"]) if policy.exists() else None,
             choices={choice.name: choice.options for choice in space.choices},
             drawings=drawings,
             failures=records.read_failures(directory / records.FAILURES),
             undrawn=undrawn,
-            known=known(space, [*evaluations["arch"], *front["arch"], *told["derived"]]),
+            known=known(space, [*found.evaluations["arch"], *archs, *found.summary["derived"]]),
             experiment=experiment.to_toml(),
             place=_place(directory),
-            devices=_predicted(space, archs, columns),
+            devices=_predicted(space, archs, list(found.summary["objectives"])),
             trust=records.read(table, ["arch", "kind"]) if quality.exists() else None,
             ranking_quality=json.loads(quality.read_text()) if quality.exists() else None,
         )

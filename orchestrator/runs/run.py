@@ -17,6 +17,7 @@ from orchestrator.runs import sweep
 from orchestrator.runs.directory import create, is_finished, reopen, timing_is_due
 from orchestrator.runs.report import write_report
 from orchestrator.runs.retraining import front_members, retrain_front
+from orchestrator.runs.status import Recording
 from orchestrator.runs.watcher import Watcher
 from orchestrator.search.checkpoint import alone_in
 from orchestrator.search.control import stop_file
@@ -70,23 +71,30 @@ def go(
         elif new:
             create(plan.experiment, directory)
         with alone_in(directory, "run.lock"), logging_to(directory):
-            stop_file(directory).unlink(missing_ok=True)
-            swept = bool(sweep.settings_of(directory))
-            with watcher.phase(), doing(f"searching, in {directory}"):
-                finished = searched or (_sweep if swept else _search)(plan, directory, watcher)
-            if swept:
-                sweep.merge(directory)
-            if not finished:
-                raise Interrupted
-            with watcher.phase(), doing(f"retraining the front, in {directory}"):
-                failed = retrain_front(plan, directory, watcher)
-            with doing(f"writing the report, in {directory}"):
-                write_report(plan, directory)
-            if failed and len(failed) == len(front_members(plan, directory)):
-                raise RunError(
-                    f"the search is finished, and its report is written, but not one of {len(failed)} networks of the front "
-                    f"could be trained from scratch, the last: {list(failed.values())[-1]}"
-                )
+            recording = Recording(watcher, directory, plan.workers.words)
+            with recording.until_the_end():
+                _steps(plan, directory, recording, searched)
+
+
+def _steps(plan: SearchPlan, directory: Path, watcher: Watcher, searched: bool) -> None:
+    """Search, retrain the front and write the report, each as far as it is not done yet; arguments as for `go`."""
+    stop_file(directory).unlink(missing_ok=True)
+    swept = bool(sweep.settings_of(directory))
+    with watcher.phase(), doing(f"searching, in {directory}"):
+        finished = searched or (_sweep if swept else _search)(plan, directory, watcher)
+    if swept:
+        sweep.merge(directory)
+    if not finished:
+        raise Interrupted
+    with watcher.phase(), doing(f"retraining the front, in {directory}"):
+        failed = retrain_front(plan, directory, watcher)
+    with doing(f"writing the report, in {directory}"):
+        write_report(plan, directory)
+    if failed and len(failed) == len(front_members(plan, directory)):
+        raise RunError(
+            f"the search is finished, and its report is written, but not one of {len(failed)} networks of the front "
+            f"could be trained from scratch, the last: {list(failed.values())[-1]}"
+        )
 
 
 def is_done(plan: SearchPlan, directory: Path) -> bool:
