@@ -214,6 +214,7 @@ const Choose = (() => {
     copyButtons();
     update();
     await plots();
+    performance.mark("ready");
     document.documentElement.dataset.ready = "true";
   }
 
