@@ -450,10 +450,19 @@ def test_train_a_published_network_as_a_point_to_compare_with(tmp_path: Path) ->
 
 def test_a_report_shows_networks_from_elsewhere(done: Path, tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text(
-        json.dumps({"name": "ELSEWHERE_1", "parameters": 2000, "macs": 5000, "test_error_percent": 33.0, "arch": "x"})
+        json.dumps({"name": "ELSEWHERE_1", "parameters": 2000, "macs": 5000, "test_error_percent": 33.0, "arch": "x", "retrain_epochs": 7})
     )
     result = call("report", done, "--with", tmp_path)
     assert result.exit_code == 0, result.output
-    assert "diamonds are networks" in (done / "report.html").read_text()
+    page = (done / "report.html").read_text()
+    assert "diamonds are networks" in page and '"name":"ELSEWHERE_1, 7 epochs"' in page
     refused(call("report", done, "--with", tmp_path / "nowhere"), "--with", "paretoray train")
+    other = tmp_path / "other"
+    shutil.copytree(done, other)
+    assert call("report", done, "--with", other).exit_code == 0
+    assert 'id="network-1-1"' in (done / "report.html").read_text()
+    summary = json.loads((other / "summary.json").read_text())
+    del summary["objectives"]["latency_ms"]
+    (other / "summary.json").write_text(json.dumps(summary))
+    refused(call("report", done, "--with", other), "it has the objectives", "only like compares with like")
     assert call("report", done).exit_code == 0
