@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, NullFormatter
 from matplotlib.transforms import Bbox
 
+from analysis import plots
 from analysis.members import FRONT as ON_FRONT
 from analysis.plots import BEATEN, FAINT, FRONT, HONEST, INK, OUTSIDE, colour_of, needs_log
 from analysis.records import COUNTS, SAMPLE, STANDING, TEST_ERROR, TEST_HIGH, TEST_LOW, VALIDATION, margins
@@ -138,7 +139,7 @@ def write_labels(figure: Figure, panels: Sequence[tuple[Axes, np.ndarray, Sequen
         figure: The figure, complete but for these.
         panels: Axes, their (points, 2) array, and a text for each; points of the same place share one text.
     """
-    figure.draw_without_rendering()  # texts are placed in pixels, which the layout decides
+    plots.lay_out(figure)  # texts are placed in pixels, which the layout decides
     scale = figure.dpi / 72
     for ax, points, texts in panels:
         places: dict[tuple[int, int], list[int]] = {}

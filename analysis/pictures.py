@@ -53,7 +53,8 @@ def fronts(run: Run) -> list[Picture]:
         caption += f" Bars: {CONFIDENCE:.0%} intervals of the search's estimate."
     title, name = ("The search's front", "front-of-search") if len(trained) else ("The front", "front")
     pictures.append(Picture(name, f"{title}, pair by pair", caption, figure))
-    return pictures + ([attainment(run)] if len(titles) == 3 and len(run.front) else [])
+    shown = len(titles) == 3 and (len(choosing.candidates(run)) > 1 or (run.searches and not len(trained)))
+    return pictures + ([attainment(run)] if shown else [])
 
 
 def _pairs(run: Run, labelled: pd.DataFrame, draw: Callable[[Axes, str, str], None], *, tested: bool) -> Figure:

@@ -68,6 +68,13 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
+def lay_out(figure: Figure) -> None:
+    """Lay out a figure for good, which takes as long as drawing it, and would be done again each time that it is saved."""
+    if figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+
+
 def colour_of(search: int, searches: int) -> str:
     """Colour of one of several searches; beyond as many as there are colours, all have the same."""
     return SEARCHES[search] if searches <= len(SEARCHES) else FAINT

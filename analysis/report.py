@@ -111,6 +111,7 @@ def _keep(shown: Sequence[Picture], folder: Path) -> None:
     """Write pictures as PNG, and graphs in Graphviz's language as well."""
     folder.mkdir(exist_ok=True)
     for picture in shown:
+        plots.lay_out(picture.figure)
         with replacing(folder / f"{picture.name}.png") as temporary:
             picture.figure.savefig(temporary, dpi=150)
         if picture.graph is not None:

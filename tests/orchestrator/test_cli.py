@@ -450,7 +450,16 @@ def test_train_a_published_network_as_a_point_to_compare_with(tmp_path: Path) ->
 
 def test_a_report_shows_networks_from_elsewhere(done: Path, tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text(
-        json.dumps({"name": "ELSEWHERE_1", "parameters": 2000, "macs": 5000, "test_error_percent": 33.0, "arch": "x", "retrain_epochs": 7})
+        json.dumps(
+            {
+                "name": "ELSEWHERE_1",
+                "parameters": 2000,
+                "macs": 5000,
+                "test_error_percent": 33.0,
+                "arch": "x",
+                "retrain_epochs": 7,
+            }
+        )
     )
     result = call("report", done, "--with", tmp_path)
     assert result.exit_code == 0, result.output

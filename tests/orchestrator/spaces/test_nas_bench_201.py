@@ -112,6 +112,6 @@ def test_dead_parts_of_a_cell_are_marked_in_its_drawing() -> None:
     )
     graph = SMALL.drawing(SMALL.parse(text))["cell"]
     assert graph.dead == {"0->1", "1", "2->3", "2"}
-    assert not SMALL.drawing(SMALL.parse(GOOD))["cell"].dead
+    assert not SMALL.drawing((1,) * 6)["cell"].dead
     cut = SMALL.drawing(SMALL.parse(text.replace("nor_conv_3x3~0|nor", "none~0|nor").replace("+|nor_conv_3x3~0", "+|none~0")))
     assert cut["cell"].dead == set(cut["cell"].boxes), "the output does not depend on the image"
