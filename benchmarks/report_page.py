@@ -26,6 +26,12 @@ from tests.browser import Browser
 LOADS = 7
 
 
+def processor_time(browser: Browser) -> float:
+    """Seconds of processor time that the process of the page has taken, which other programs do not lengthen much."""
+    metrics = browser.call("Performance.getMetrics")["metrics"]
+    return float(next(metric["value"] for metric in metrics if metric["name"] == "ProcessTime"))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
@@ -36,14 +42,19 @@ def main() -> None:
     writing = time.perf_counter() - began
     evaluations = len(records.read(directory / records.EVALUATIONS))
     with tempfile.TemporaryDirectory() as folder, Browser(Path(folder)) as browser:
-        loads = []
+        loads, busy = [], []
+        browser.call("Performance.enable")
         for _ in range(LOADS):
+            before = processor_time(browser)
             browser.open(path.resolve().as_uri())
             loads.append(browser.evaluate("performance.getEntriesByName('ready')[0].startTime") / 1000)
+            busy.append(processor_time(browser) - before)
     print(f"evaluations  {evaluations:,}")
     print(f"size         {path.stat().st_size / 1e6:.2f} MB")
     print(f"writing      {writing:.1f} s")
     print(f"loading      {statistics.median(loads):.2f} s, median of {LOADS}; {min(loads):.2f} to {max(loads):.2f} s")
+    # The first load also begins the process of the page, so it is left out.
+    print(f"processor    {statistics.median(busy[1:]):.2f} s of the page's process, median")
 
 
 if __name__ == "__main__":
