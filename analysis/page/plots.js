@@ -52,14 +52,19 @@ const Plots = (() => {
     return points.filter(([, value]) => value < lowest && ((lowest = value), true));
   }
 
-  // The range of an axis: all networks, and the limits on it, with some room; logarithms where the axis is logarithmic.
-  function range(axis, values, more) {
-    const known = values.filter((v) => v !== null && (!axis.log || v > 0));
+  const quantile = (sorted, share) => sorted[Math.floor(share * (sorted.length - 1))];
+
+  // The range of an axis: all networks, the limits on it and most of the cheaper evaluations, with some room; logarithms
+  // where the axis is logarithmic.
+  function range(axis, values, clouds) {
+    const sorted = Float64Array.from(clouds.flatMap((cloud) => cloud[axis.letter])).sort();
+    const around = sorted.length ? [quantile(sorted, 0.05), quantile(sorted, 0.6)] : [];
+    const known = [...values, ...around].filter((v) => v !== null && (!axis.log || v > 0));
     if (!known.length) return undefined;
     const shown = axis.log ? known.map(Math.log10) : known;
     const low = Math.min(...shown), high = Math.max(...shown);
     const extent = high - low || Math.abs(high) * 0.2 || 1;
-    return [low - 0.1 * extent, high + (more ? 0.4 : 0.12) * extent];
+    return [low - 0.1 * extent, high + 0.12 * extent];
   }
 
   // Where each number stands beside its point, so that none covers another; none where there is no room.
@@ -175,8 +180,8 @@ const Plots = (() => {
     const clouds = listed.flatMap((one) => samples(one, axes, single));
     const end = (n, a, sign, side) => n.values[a.key] + sign * (n[side]?.[a.key] ?? 0);
     const ends = (a) => all.flatMap((n) => [end(n, a, -1, "below"), end(n, a, 1, "above")]);
-    const spread = (a) => range(a, [...ends(a), a.limit, state.limits[a.key] ?? null], clouds.length > 0);
-    const ranges = [spread(axes.x), spread(axes.y)];
+    const spread = (letter, a) => range({ ...a, letter }, [...ends(a), a.limit, state.limits[a.key] ?? null], clouds);
+    const ranges = [spread("x", axes.x), spread("y", axes.y)];
     const size = [Math.max(100, element.clientWidth - 80), Math.max(100, element.clientHeight - 130)];
     const knee = all.find((n) => n.id === data.knee);
     const traces = [
@@ -187,7 +192,7 @@ const Plots = (() => {
     const narrow = element.clientWidth < 600;
     const layout = {
       ...look(), xaxis: axis(axes.x, ranges[0]), yaxis: axis(axes.y, ranges[1]), shapes: limits(state, axes), selections: [],
-      margin: { l: 50, r: 10, t: 40, b: 40 }, legend: { orientation: "h", x: 0, y: 1.01, yanchor: "bottom" }, hovermode: "closest", dragmode: narrow ? false : "select",
+      margin: { l: 50, r: 10, t: narrow ? 40 : 25, b: 40 }, legend: { orientation: "h", x: 0, ...(narrow ? { y: 1.01, yanchor: "bottom" } : { y: -0.18 }) }, hovermode: "closest", dragmode: narrow ? false : "select",
       hoverlabel: { align: "left", bgcolor: Theme.colour("panel"), font: { color: Theme.colour("ink") } },
     };
     const config = { responsive: true, displaylogo: false, displayModeBar: !narrow, modeBarButtonsToRemove: ["lasso2d", "toImage"] };
