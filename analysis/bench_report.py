@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -15,9 +14,9 @@ from matplotlib.ticker import EngFormatter
 
 from analysis import compare, plots, records
 from analysis.files import replacing, write_text
+from analysis.page.render import inline, render
 from analysis.pareto import Floats
 from analysis.plots import Picture
-from analysis.report import inline
 from analysis.trust import RANDOM, SUFFIX, statistics_of
 
 COLOURS = (
@@ -319,10 +318,8 @@ def page(
             with replacing(directory / "plots" / f"{picture.name}.png") as temporary:
                 picture.figure.savefig(temporary, dpi=150)
         figures = inline(pictures)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    text = environment.get_template("bench.html").render(
+    text = render(
+        "bench.html",
         title=title,
         lead=lead,
         facts=facts,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import networkx as nx  # type: ignore[import-untyped]
 import numpy as np
@@ -15,7 +16,7 @@ from matplotlib.path import Path
 from analysis.graphs import Graph, colour
 from analysis.plots import INK
 
-LINE, STATE = "#8a8f98", "#f3efe6"
+LINE, STATE, DEAD = "#8a8f98", "#f3efe6", "#a9adb5"
 _HEIGHT, _GAP, _CHARACTER = 0.27, 0.13, 0.067
 """Height of a box, gap between boxes and width of a character, in inches."""
 
@@ -141,21 +142,24 @@ def _draw(ax: Axes, graph: Graph, places: Mapping[str, tuple[float, float, float
             middle = (xa + xb) / 2
             vertices += [(middle, ya), (middle, yb), (xb, yb)]
             codes += [Path.CURVE4] * 3
-        ax.add_patch(PathPatch(Path(vertices, codes), fill=False, edgecolor=LINE, lw=0.9, zorder=1))
+        dead = bool({source, target} & graph.dead)
+        line, style = (DEAD, ":") if dead else (LINE, "-")
+        ax.add_patch(PathPatch(Path(vertices, codes), fill=False, edgecolor=line, lw=0.9, ls=style, zorder=0.9 if dead else 1))
         tip = points[-1]
-        ax.add_patch(Polygon([(tip[0] + 0.07, tip[1]), (tip[0], tip[1] + 0.035), (tip[0], tip[1] - 0.035)], color=LINE, lw=0))
+        ax.add_patch(Polygon([(tip[0] + 0.07, tip[1]), (tip[0], tip[1] + 0.035), (tip[0], tip[1] - 0.035)], color=line, lw=0))
     for name, text in graph.boxes.items():
         x, y, width = places[name]
         height = _HEIGHT + 0.13 * text.count("\n")
-        if name in graph.kinds:
-            box = FancyBboxPatch(
-                (x - width / 2 + 0.05, y - height / 2 + 0.05), width - 0.1, height - 0.1, "round,pad=0.05,rounding_size=0.07",
-                facecolor=colour(graph.kinds[name]), edgecolor="#6b7078", lw=0.7, zorder=2,
-            )  # fmt: skip
-            ax.add_patch(box)
+        dead, operation = name in graph.dead, name in graph.kinds
+        fill = "#ffffff" if dead else colour(graph.kinds[name]) if operation else STATE
+        edge, ink = (DEAD, DEAD) if dead else ("#6b7078" if operation else INK, INK)
+        look: dict[str, Any] = {"facecolor": fill, "edgecolor": edge, "lw": 0.7, "ls": ":" if dead else "-", "zorder": 2}
+        if operation:
+            corner, size = (x - width / 2 + 0.05, y - height / 2 + 0.05), (width - 0.1, height - 0.1)
+            ax.add_patch(FancyBboxPatch(corner, *size, "round,pad=0.05,rounding_size=0.07", **look))
         else:
-            ax.add_patch(Ellipse((x, y), width, height, facecolor=STATE, edgecolor=INK, lw=0.8, zorder=2))
-        ax.text(x, y, _typeset(text), parse_math="_{" in text, ha="center", va="center", fontsize=7.5, color=INK, zorder=3)
+            ax.add_patch(Ellipse((x, y), width, height, **look))
+        ax.text(x, y, _typeset(text), parse_math="_{" in text, ha="center", va="center", fontsize=7.5, color=ink, zorder=3)
     xs = [x + side * width / 2 for x, _, width in places.values() for side in (-1, 1)]
     ys = [y for _, y, _ in places.values()]
     ax.set_xlim(min(xs) - 0.1, max(xs) + 0.1)

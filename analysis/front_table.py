@@ -122,3 +122,32 @@ def number(column: str, value: float) -> str:
     if column in COUNTS or (value >= 100 and not column.endswith("_percent")):
         return f"{value:,.0f}"
     return f"{value:.2f}" if value >= 0.1 or not value else f"{value:.2g}"
+
+
+def name_of(title: str) -> str:
+    """Name of a quantity without the unit and conditions that its title adds in parentheses."""
+    return title.partition(" (")[0]
+
+
+def with_unit(title: str, column: str, value: float) -> str:
+    """Format a cost with its unit, which is the first word in its title's parentheses; counts have none.
+
+    Args:
+        title: Title of the quantity, as `latency (ms, batch 1, 1 thread)`.
+        column: Name of the cost.
+        value: The cost in the column's unit.
+    """
+    unit = title.partition(" (")[2].rstrip(")").partition(",")[0]
+    return f"{number(column, value)} {unit}" if unit not in ("", "count") else number(column, value)
+
+
+def measure(title: str, column: str, value: float) -> str:
+    """Format a cost for prose, with its unit or else with its name: 2.50 ms, or 4,370 parameters; arguments as `with_unit`."""
+    shown = with_unit(title, column, value)
+    return shown if " " in shown else f"{shown} {name_of(title)}"
+
+
+def limits(summary: Mapping[str, Any]) -> str:
+    """Say the limits of a search in words."""
+    titles = summary["objectives"]
+    return " and ".join(f"{name_of(titles[c])} at most {with_unit(titles[c], c, v)}" for c, v in summary["limits"].items())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 _FAMILIES = {
     "none": "#ffffff",
@@ -32,11 +32,18 @@ class Graph:
         boxes: Label of each box, by its name.
         arrows: (source, target) pairs of names.
         kinds: Operation of each box that is one, which decides its colour; a box without a kind is a state.
+        dead: Names of boxes that do not count, as they do not lead from the image to the output; they are drawn in grey.
     """
 
     boxes: dict[str, str]
     arrows: list[tuple[str, str]]
     kinds: dict[str, str] = field(default_factory=dict)
+    dead: frozenset[str] = frozenset()
+
+    def marked(self, live: Graph | None) -> Graph:
+        """Mark the boxes as dead that have no arrows in `live`, which is what counts of the graph; None where nothing does."""
+        reached = {name for arrow in live.arrows for name in arrow} if live else set()
+        return replace(self, dead=frozenset(self.boxes) - reached)
 
     def lines(self) -> list[str]:
         """Describe the graph as text: each state as the sum of its inputs, or a chain as a single line."""
@@ -68,8 +75,12 @@ class Graph:
             shape = "ellipse"
             if name in self.kinds:
                 shape = f'box, style="rounded,filled", fillcolor="{colour(self.kinds[name])}"'
+            if name in self.dead:
+                shape = f"{'box' if name in self.kinds else 'ellipse'}, style=dashed, color=grey, fontcolor=grey"
             lines.append(f"  {_quoted(name)} [label={_quoted(text)}, shape={shape}];")
-        lines += [f"  {_quoted(a)} -> {_quoted(b)};" for a, b in self.arrows]
+        for a, b in self.arrows:
+            dashed = " [style=dashed, color=grey]" if {a, b} & self.dead else ""
+            lines.append(f"  {_quoted(a)} -> {_quoted(b)}{dashed};")
         return "\n".join([f"digraph {_quoted(title)} {{", "  rankdir=LR;", *lines, "}", ""])
 
 

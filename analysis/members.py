@@ -214,21 +214,26 @@ def agreement(members: pd.DataFrame, error: str) -> Interval:
     return tau(known[error], known[TEST_ERROR] if len(known) else known[error])
 
 
-def noisy(members: pd.DataFrame, spreads: Mapping[str, str]) -> list[str]:
+def noisy(members: pd.DataFrame, summary: Mapping[str, Any]) -> list[str]:
     """Warn of timings whose interquartile range is above their value, as sentences without a full stop.
 
     Args:
         members: Rows as `table` returns them.
-        spreads: Column of the interquartile range of each timed objective.
+        summary: Content of summary.json.
     """
-    return [
-        f"the interquartile range of {column} of network {row[MEMBER]} is above its value "
-        f"({row[column]:.3g} \N{PLUS-MINUS SIGN} {row[spread]:.3g}): something else "
-        "ran on the device; time it on a quiet machine"
-        for column, spread in spreads.items()
-        for _, row in members.iterrows()
-        if row[spread] > row[column]
-    ]
+    warnings = []
+    for column, spread in records.spreads_of(summary).items():
+        wide = members[members[spread] > members[column]]
+        if len(wide):
+            name = summary["objectives"][column].partition(" (")[0]
+            listed = ", ".join(
+                f"{row[MEMBER]} ({row[column]:.3g} \N{PLUS-MINUS SIGN} {row[spread]:.3g})" for _, row in wide.iterrows()
+            )
+            warnings.append(
+                f"the interquartile range of the {name} is above its value for network{'s' * (len(wide) > 1)} {listed}: "
+                "something else ran on the device; time such networks on a quiet machine"
+            )
+    return warnings
 
 
 def words(row: pd.Series) -> str:

@@ -159,16 +159,37 @@ def _extent(array: Floats) -> Floats:
 
 
 def knee(costs: ArrayLike) -> int:
-    """Index of the knee of a front: the point farthest below the plane through the extremes of all objectives.
+    """Index of the knee of a front: where error and costs, each scaled to 0 at its best and 1 at its worst, add up to least.
 
-    Costs are scaled to 0..1 between the best and the worst of the front, where that plane is where they add up to 1. Of equal
-    points the first is taken.
+    The error counts as much as the mean of all costs, since costs mostly rise together; were each to count, the error would
+    count the less, the more costs there are. With one cost it is the point farthest below the line between the extremes. Where
+    no point is below 1, as those are, the one nearest to the best of each objective is taken; of equal points the first.
 
     Args:
-        costs: (points, objectives), of one point at least.
+        costs: (points, objectives), of one point at least; the error comes first.
     """
     array = as_costs(costs)
     low, spread = array.min(axis=0), np.ptp(array, axis=0)
     scaled = np.divide(array - low, spread, out=np.zeros_like(array), where=spread > 0)
-    total = scaled.sum(axis=1)
+    both = np.stack([scaled[:, 0], scaled[:, 1:].mean(axis=1)], axis=1) if array.shape[1] > 1 else scaled
+    total = both.sum(axis=1)
+    if total.min() > 1 - ROUNDING:
+        total = np.linalg.norm(both, axis=1)
     return int(np.flatnonzero(total <= total.min() + ROUNDING)[0])
+
+
+def attained(costs: ArrayLike, x: ArrayLike, y: ArrayLike) -> Floats:
+    """Lowest first objective that points attain within bounds of the two others.
+
+    Args:
+        costs: (points, 3).
+        x: (n,), bounds of the second objective.
+        y: (m,), bounds of the third objective.
+
+    Returns:
+        (m, n), NaN where no point keeps both.
+    """
+    array = as_costs(costs)
+    within = (array[:, 1] <= np.asarray(x)[:, None])[None] & (array[:, 2] <= np.asarray(y)[:, None])[:, None]
+    lowest: Floats = np.where(within, array[:, 0], np.inf).min(axis=2, initial=np.inf)
+    return np.where(np.isinf(lowest), np.nan, lowest)

@@ -11,17 +11,17 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from analysis.graphs import Graph
-from analysis.members import FRONT as ON_FRONT
-from analysis.records import COUNTS, MEMBER, SAMPLE, STANDING, TEST_ERROR, TEST_HIGH, TEST_LOW, VALIDATION, margins
 
 INK, FAINT, FRONT, HONEST, BEATEN, OUTSIDE = "#222222", "#b8bcc4", "#c0392b", "#1f7a4d", "#8a8f98", "#7d3c98"
 OPTIONS = (
     "#c9ccd1", "#e0a458", "#7fb2d9", "#27618f", "#9ac29b", "#8e6bad", "#d98c8c", "#5b7a70",
     "#c7b446", "#a0522d", "#e3b7d2", "#4d4d4d", "#b5d3e7", "#6a994e", "#f2cc8f", "#3d405b",
 )  # fmt: skip
+SEARCHES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#8c6d31", "#6a51a3")
+"""Colours of searches and runs over one another, the first six after Okabe and Ito (2008), who chose them for all eyes."""
 
 STYLE = {
     "font.size": 9,
@@ -33,7 +33,7 @@ STYLE = {
     "axes.edgecolor": "#888888",
     "legend.frameon": False,
     "figure.dpi": 110,
-    "svg.fonttype": "path",
+    "svg.fonttype": "none",
     "svg.hashsalt": "paretoray",
     "text.parse_math": False,  # titles of objectives are a user's own; a price in $ is no formula
 }
@@ -68,127 +68,24 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def draw_front(ax: Axes, evaluations: pd.DataFrame, members: pd.DataFrame, x: str, y: str, titles: Mapping[str, str]) -> None:
-    """Plot the search's front in two objectives: proxy evaluations, full-validation ones, members, and their test errors.
-
-    The line is the staircase of the members that are non-dominated in these two columns alone.
-
-    Args:
-        ax: Axes to draw on.
-        evaluations: Rows of evaluations.csv.
-        members: Rows as `analysis.members.table` returns them.
-        x: Column on the horizontal axis.
-        y: Column on the vertical axis; intervals and test errors are shown if it is `error_percent`.
-        titles: Axis label of each column.
-    """
-    samples, measured = (evaluations[evaluations["kind"] == kind] for kind in (SAMPLE, VALIDATION))
-    ax.scatter(samples[x], samples[y], s=9, color=FAINT, alpha=0.5, linewidths=0, label="sample, one batch", rasterized=True)
-    ax.scatter(measured[x], measured[y], s=14, color="#6a8fb5", linewidths=0, label="full validation set")
-    ax.scatter(members[x], members[y], s=26, color=FRONT, zorder=3, linewidths=0, label="front of the search")
-    _stairs(ax, members, x, y, FRONT)
-    if y == "error_percent":
-        _numbers(ax, members, x, y)
-        half = margins(members, y)
-        ax.errorbar(members[x], members[y], half, fmt="none", ecolor=FRONT, elinewidth=0.9, capsize=2, zorder=2)
-        extremes = [*members[y], *(members[y] - half).dropna(), *(members[y] + half).dropna()]
-        if TEST_ERROR in members:
-            trained = members[members[TEST_ERROR].notna()]
-            ax.scatter(
-                trained[x], trained[TEST_ERROR], s=60, marker="*", color=HONEST, zorder=4, linewidths=0, label="retrained"
-            )
-            ax.vlines(trained[x], trained[y], trained[TEST_ERROR], colors=HONEST, lw=0.8, linestyles=":", zorder=1)
-            extremes += [*trained[TEST_ERROR]]
-        _zoom(ax, extremes)
-    # One disturbed timing must not squeeze all others into a corner.
-    right = 1.1 * max(evaluations[x].quantile(0.95), members[x].max())
-    if evaluations[x].max() > 2 * right:
-        ax.set_xlim(right=right)
-    _label(ax, x, y, titles)
+def lay_out(figure: Figure) -> None:
+    """Lay out a figure for good, which takes as long as drawing it, and would be done again each time that it is saved."""
+    if figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
 
 
-def draw_retrained(ax: Axes, members: pd.DataFrame, x: str, y: str, titles: Mapping[str, str]) -> None:
-    """Plot the members that were trained from scratch in two objectives: the front made anew, and those that it beats.
-
-    The line is the staircase of the front's members that are non-dominated in these two columns alone.
-
-    Args:
-        ax: Axes to draw on.
-        members: Rows of retrained members, as `analysis.members.table` returns them.
-        x: Column on the horizontal axis.
-        y: Column on the vertical axis; in the place of `error_percent` it is the test error, with its interval.
-        titles: Axis label of each column.
-    """
-    height = TEST_ERROR if y == "error_percent" else y
-    on_front = members[STANDING] == ON_FRONT
-    groups = ((members[on_front], HONEST, "*", 90, "front"), (members[~on_front], BEATEN, "X", 45, "beaten"))
-    for rows, colour, marker, size, label in groups:
-        if len(rows):
-            ax.scatter(rows[x], rows[height], s=size, marker=marker, color=colour, zorder=4, linewidths=0, label=label)
-        if len(rows) and y == "error_percent":
-            interval = [rows[height] - rows[TEST_LOW], rows[TEST_HIGH] - rows[height]]
-            ax.errorbar(rows[x], rows[height], interval, fmt="none", ecolor=colour, elinewidth=0.9, capsize=2, zorder=3)
-    _stairs(ax, members[on_front], x, height, HONEST)
-    _numbers(ax, members, x, height)
-    ax.margins(0.12)
-    _label(ax, x, y, {**titles, "error_percent": "test error (%)"})
+def colour_of(search: int, searches: int) -> str:
+    """Colour of one of several searches; beyond as many as there are colours, all have the same."""
+    return SEARCHES[search] if searches <= len(SEARCHES) else FAINT
 
 
-def _stairs(ax: Axes, rows: pd.DataFrame, x: str, y: str, colour: str) -> None:
-    points = _staircase(rows[[x, y]].to_numpy(dtype=float))
-    ax.plot(points[:, 0], points[:, 1], color=colour, lw=1.2, drawstyle="steps-post", zorder=2)
+def needs_log(values: np.ndarray) -> bool:
+    """Tell whether values reach so far apart, by a factor of 20, that a linear axis would pile up most of them."""
+    return bool(len(values)) and float(values.min()) > 0 and float(values.max()) >= 20 * float(values.min())
 
 
-def _numbers(ax: Axes, members: pd.DataFrame, x: str, y: str) -> None:
-    for _, row in members.iterrows():
-        ax.annotate(
-            str(row[MEMBER]), (row[x], row[y]), xytext=(4, 3), textcoords="offset points", fontsize=7, color=INK, zorder=6
-        )
-
-
-def _label(ax: Axes, x: str, y: str, titles: Mapping[str, str]) -> None:
-    ax.set_xlabel(titles[x])
-    ax.set_ylabel(titles[y])
-    for axis, column in ((ax.xaxis, x), (ax.yaxis, y)):
-        if column in COUNTS:
-            axis.set_major_formatter(EngFormatter(sep=" "))
-
-
-def draw_references(ax: Axes, references: Sequence[Mapping[str, float | str]], x: str, y: str) -> None:
-    """Add reference networks to a plot of the error, with their names and test errors.
-
-    Args:
-        ax: Axes to draw on.
-        references: `name`, `test_error_percent` and costs of each network; one that lacks the cost `x` is left out.
-        x: Column on the horizontal axis.
-        y: Column on the vertical axis; nothing is drawn unless it is `error_percent`.
-    """
-    for reference in references:
-        if y == "error_percent" and x in reference:
-            point = (float(reference[x]), float(reference["test_error_percent"]))
-            ax.scatter(*point, s=40, marker="D", color=OUTSIDE, zorder=5, linewidths=0)
-            ax.annotate(str(reference["name"]), point, xytext=(5, 5), textcoords="offset points", fontsize=7, color=OUTSIDE)
-            ax.autoscale_view()
-            low, high = ax.get_ylim()
-            margin = 0.06 * (high - low)
-            ax.set_ylim(min(low, point[1] - margin), max(high, point[1] + margin))
-
-
-def _staircase(points: np.ndarray) -> np.ndarray:
-    ordered = points[np.lexsort([points[:, 1], points[:, 0]])]
-    best = np.minimum.accumulate(ordered[:, 1])
-    keep = np.r_[True, best[1:] < best[:-1]] if len(ordered) else np.zeros(0, dtype=bool)
-    return ordered[keep]
-
-
-def _zoom(ax: Axes, values: Sequence[float]) -> None:
-    """Limit the vertical axis to the front and its extent again above it; barely trained weights reach up to chance level."""
-    if values:
-        low, high = min(values), max(values)
-        extent = max(high - low, 1.0)
-        ax.set_ylim(max(-0.05 * extent, low - 0.15 * extent), min(high + extent, 102.0))
-
-
-def draw_hypervolume(ax: Axes, spent: np.ndarray, values: np.ndarray, label: str) -> None:
+def draw_hypervolume(ax: Axes, spent: np.ndarray, values: np.ndarray, label: str, colour: str, name: str = "") -> None:
     """Plot the hypervolume of all samples so far against the budget spent.
 
     Args:
@@ -196,11 +93,34 @@ def draw_hypervolume(ax: Axes, spent: np.ndarray, values: np.ndarray, label: str
         spent: (samples,).
         values: (samples,), shares of the reference box.
         label: Axis label of `spent`.
+        colour: Colour of the line.
+        name: Its name in the legend.
     """
-    ax.plot(spent, values, color=FRONT, lw=1.6, drawstyle="steps-post")
+    ax.plot(spent, values, color=colour, lw=1.6, drawstyle="steps-post", label=name)
     ax.set_xlabel(label)
     ax.set_ylabel("hypervolume of samples (share of box)")
     ax.set_xlim(left=0)
+
+
+def draw_sampled(ax: Axes, values: np.ndarray, title: str, colour: str, name: str = "") -> None:
+    """Plot how the values of samples change over a search: median, and the band from the 10th to the 90th percentile.
+
+    Args:
+        ax: Axes to draw on.
+        values: (samples,), in the order of the search; they are put into up to 20 equal bins.
+        title: Axis label.
+        colour: Colour of the line and the band.
+        name: Its name in the legend.
+    """
+    bins = np.array_split(np.arange(len(values)), max(1, min(20, len(values) // 10)))
+    middle = [float(rows.mean()) + 1 for rows in bins]
+    low, median, high = (np.array([np.quantile(values[rows], q) for rows in bins]) for q in (0.1, 0.5, 0.9))
+    ax.fill_between(middle, low, high, color=colour, alpha=0.15, lw=0)
+    ax.plot(middle, median, color=colour, lw=1.6, marker=".", label=name)
+    ax.set_xlabel("samples measured")
+    ax.set_ylabel(title)
+    if needs_log(values):
+        ax.set_yscale("log")
 
 
 def draw_prediction(ax: Axes, measured: Sequence[float], predicted: Sequence[float], title: str) -> None:
@@ -245,20 +165,24 @@ def draw_taus(ax: Axes, taus: np.ndarray, offset: float, colour: str, label: str
     ax.set_xlabel("tau")
 
 
-def draw_skips(ax: Axes, samples: pd.DataFrame, policy: pd.DataFrame | None, front: float, chance: float) -> None:
+def draw_skips(
+    ax: Axes, samples: Sequence[pd.DataFrame], policy: pd.DataFrame | None, front: float, chance: float, names: Sequence[str]
+) -> None:
     """Plot the share of skip connections over the weight steps.
 
     Args:
         ax: Axes to draw on.
-        samples: Columns `step` and `share`, in order; shown as means of up to 40 equal bins.
+        samples: Of each search the columns `step` and `share`, in order; shown as means of up to 40 equal bins.
+        names: Names of the searches in the legend.
         policy: Columns `step` and `share`, or None.
         front: Share on the front; NaN for none.
         chance: Share in uniformly random networks.
     """
-    bins = np.array_split(np.arange(len(samples)), min(40, len(samples))) if len(samples) else []
-    means = [samples.iloc[rows].mean() for rows in bins]
-    if means:
-        ax.plot([m["step"] for m in means], [m["share"] for m in means], color=INK, lw=1.2, marker=".", ms=4, label="samples")
+    for i, (rows, name) in enumerate(zip(samples, names, strict=True)):
+        bins = np.array_split(np.arange(len(rows)), min(40, len(rows))) if len(rows) else []
+        means = [rows.iloc[chosen].mean() for chosen in bins]
+        colour = INK if len(samples) == 1 else colour_of(i, len(samples))
+        ax.plot([m["step"] for m in means], [m["share"] for m in means], color=colour, lw=1.2, marker=".", ms=4, label=name)
     if policy is not None:
         ax.plot(policy["step"], policy["share"], color="#27618f", lw=1.4, label="policy")
     if np.isfinite(front):

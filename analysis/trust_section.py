@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,16 +10,37 @@ import numpy as np
 import pandas as pd
 
 from analysis import plots
+from analysis.front_table import name_of
 from analysis.plots import Picture
 from analysis.records import mean_of_seeds, samples_of
 from analysis.trust import ALL, BETTER, ENOUGH, FRONT, RANDOM, SUFFIX, WITHIN, Interval, Skips, repeated, tau
 
-Finding = tuple[str, str, str]
-"""Name, value and meaning of a number."""
+
+@dataclass(frozen=True)
+class Finding:
+    """A number and its meaning, in the order in which they are unpacked.
+
+    Args:
+        name: What it is.
+        value: The number, with its interval; several lines where there are several.
+        meaning: What it says.
+        telling: Whether it says anything; a report only names the others.
+    """
+
+    name: str
+    value: str
+    meaning: str
+    telling: bool = True
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((self.name, self.value, self.meaning))
+
 
 COLLAPSED = 0.5
 """Share of skips from which a report warns of a collapse, provided that it is also twice the share by chance."""
 _TENTH = 10
+_SHOWN = 0.005
+"""Least share that is not printed as 0 %."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +67,14 @@ class Trust:
         flags: Warnings.
         findings: Rows of its table.
         pictures: Plots, without headings of their own.
+        silent: Names of findings that say nothing.
     """
 
     lead: str
     flags: Sequence[str]
     findings: Sequence[Finding]
     pictures: Sequence[Picture]
+    silent: Sequence[str] = ()
 
 
 def section(
@@ -63,6 +86,7 @@ def section(
     known: Known,
     table: pd.DataFrame | None,
     quality: Mapping[str, Any] | None,
+    searches: Sequence[str] = (),
 ) -> Trust:
     """Compose the section from the tables of a run.
 
@@ -75,6 +99,7 @@ def section(
         known: Knowledge of the space about these architectures.
         table: Rows of trust.csv, or None before `paretoray trust` has run.
         quality: Content of trust.json, likewise.
+        searches: Names of the searches of a sweep; empty for a single search.
     """
     shared = summary["weights"] == "shared"
     rows: list[Finding] = [*_repeats(evaluations, known)]
@@ -83,8 +108,8 @@ def section(
     if known.skips.skip.any():
         shares = _Shares(evaluations, front, policy, summary["derived"], known)
         rows += shares.findings()
-        flags += shares.flags(list(summary["objectives"]))
-        pictures.append(shares.picture())
+        flags += shares.flags([name_of(title) for title in summary["objectives"].values()])
+        pictures.append(shares.picture(searches))
     if shared:
         rows += _front(retrained)
     lead = "How often the search repeated itself, and whether it drifted to skip connections."
@@ -104,7 +129,7 @@ def section(
             f" Truth: {quality['truth']}. Inherited accuracies are measured on {quality['images']:,} images of the validation "
             f"set, with normalisation statistics of these kinds: {', '.join(quality['statistics'])}."
         )
-    return Trust(lead, flags, rows, pictures)
+    return Trust(lead, flags, [r for r in rows if r.telling], pictures, [r.name for r in rows if not r.telling])
 
 
 def findings(quality: Mapping[str, Any]) -> list[Finding]:
@@ -117,14 +142,16 @@ def findings(quality: Mapping[str, Any]) -> list[Finding]:
         networks = by[own]["networks"]
         name = f"tau, {networks} members of the front" if kind == FRONT else f"tau, {networks} random networks"
         value = "\n".join(f"{s} {_interval(by[s])}" for s in kinds_of_statistics)
-        rows.append((name if among == ALL else f"{name}, {among}", value, _tau_means(by[own])))
+        telling = by[own]["low"] is not None
+        rows.append(Finding(name if among == ALL else f"{name}, {among}", value, _tau_means(by[own]), telling))
     gains = {s: g for s, g in quality["gains"].items() if g["value"] is not None}
     if gains:
         value = "\n".join(f"{s} {_interval(g, 'value', signed=True)}" for s, g in gains.items())
         sides = {s: _side(g, "better", "worse", "neither better nor worse") for s, g in gains.items()}
         comparison = "; ".join(f"{s} statistics rank {side}" for s, side in sides.items())
         meaning = f"On the same random networks, as far as these can show: {comparison}."
-        rows.append((f"tau, minus that of {own} statistics", value, meaning))
+        telling = any(_excludes_zero(g) for g in gains.values())
+        rows.append(Finding(f"tau, minus that of {own} statistics", value, meaning, telling))
     picks = quality["picked"]
     if picks:
         value = "\n".join(f"{s} {p['rank']:.3g} of {p['of']}" for s, p in picks.items())
@@ -132,7 +159,7 @@ def findings(quality: Mapping[str, Any]) -> list[Finding]:
             f"True rank of the random network that {own} statistics rank first; its {quality['unit']} is "
             f"{picks[own]['short']:.2f} from the best. It is a single network, so chance plays a large part."
         )
-        rows.append(("true rank of the first", value, meaning))
+        rows.append(Finding("true rank of the first", value, meaning))
     overrated = quality["overrated_skips"]
     if overrated is not None and overrated["value"] is not None:
         meaning = _side(
@@ -141,7 +168,8 @@ def findings(quality: Mapping[str, Any]) -> list[Finding]:
             "The more skips a network has, the further below its true place it is ranked.",
             "Positive where networks with skips are ranked above their true place; no such effect shows here.",
         )
-        rows.append(("tau of skips with the error in rank", _interval(overrated, "value", signed=True), meaning))
+        value = _interval(overrated, "value", signed=True)
+        rows.append(Finding("tau of skips with the error in rank", value, meaning, _excludes_zero(overrated)))
     return rows + _rankings(quality)
 
 
@@ -168,7 +196,7 @@ def _rankings(quality: Mapping[str, Any]) -> list[Finding]:
         if lines:
             networks = max(a["networks"] for a in by)
             name = f"tau of training-free scores, {networks} random networks"
-            rows.append((name if among == ALL else f"{name}, {among}", "\n".join(lines), meaning))
+            rows.append(Finding(name if among == ALL else f"{name}, {among}", "\n".join(lines), meaning))
     return rows
 
 
@@ -195,9 +223,13 @@ def _rankings_picture(quality: Mapping[str, Any]) -> Picture | None:
 
 def _side(interval: Mapping[str, Any], above: str, below: str, neither: str) -> str:
     """Choose a text by whether a confidence interval lies above, below or around 0."""
-    if interval["low"] is None or interval["low"] <= 0 <= interval["high"]:
+    if not _excludes_zero(interval):
         return neither
     return above if interval["low"] > 0 else below
+
+
+def _excludes_zero(interval: Mapping[str, Any]) -> bool:
+    return interval["low"] is not None and not interval["low"] <= 0 <= interval["high"]
 
 
 def _tau_means(a: Mapping[str, Any]) -> str:
@@ -298,11 +330,11 @@ def _repeats(evaluations: pd.DataFrame, known: Known) -> list[Finding]:
         "twice in one round is recorded once, so the method itself repeats at least this much. Repeats are normal for methods "
         "that converge, but find nothing new."
     )
-    rows = [("repeated samples", f"{share:.0%}", meaning)]
+    rows = [Finding("repeated samples", f"{share:.0%}", meaning, share >= _SHOWN)]
     if known.same is not None:
         other = repeats(evaluations, known.same) - share
         meaning = "Further samples that are a network sampled before, in another notation."
-        rows.append(("the same network, written differently", f"{other:.0%}", meaning))
+        rows.append(Finding("the same network, written differently", f"{other:.0%}", meaning, other >= _SHOWN))
     return rows
 
 
@@ -321,8 +353,9 @@ class _Shares:
         self.chance = skips.chance
         samples = samples_of(evaluations)
         shares = skips.shares([known.places[a] for a in samples["arch"]])
-        self.samples = pd.DataFrame({"step": samples["step"].to_numpy(), "share": shares}).dropna()
-        self.samples = self.samples.sort_values("step", kind="stable", ignore_index=True)  # a sweep has several searches
+        search = samples["search"].to_numpy() if "search" in samples else 0
+        self.samples = pd.DataFrame({"step": samples["step"].to_numpy(), "share": shares, "search": search}).dropna()
+        self.samples = self.samples.sort_values("step", kind="stable", ignore_index=True)
         self.front = _mean(skips.shares([known.places[a] for a in front["arch"]]))
         self.derived = _mean(skips.shares([known.places[a] for a in derived if a in known.places]))
         self.policy = None
@@ -345,15 +378,17 @@ class _Shares:
             meaning = (
                 f"Share of skips among the choices that offer one, in the first and the last tenth of the samples. {chance}"
             )
-            rows.append(("skips among samples", f"{first:.0%}, then {last:.0%}", meaning))
+            rows.append(Finding("skips among samples", f"{first:.0%}, then {last:.0%}", meaning))
         if self.policy is not None and len(self.policy):
             value = float(self.policy["share"].iloc[-1])
-            rows.append(("skips by the policy, at its end", f"{value:.0%}", "Expected share in the method's next sample."))
+            rows.append(
+                Finding("skips by the policy, at its end", f"{value:.0%}", "Expected share in the method's next sample.")
+            )
         if np.isfinite(self.front):
             meaning = "Costs favour skips, and a front has the cheapest networks, so more than chance is no fault by itself."
-            rows.append(("skips on the front", f"{self.front:.0%}", meaning))
+            rows.append(Finding("skips on the front", f"{self.front:.0%}", meaning))
         if np.isfinite(self.derived):
-            rows.append(("skips in the method's final networks", f"{self.derived:.0%}", chance))
+            rows.append(Finding("skips in the method's final networks", f"{self.derived:.0%}", chance))
         return rows
 
     def flags(self, objectives: Sequence[str]) -> list[str]:
@@ -368,10 +403,12 @@ class _Shares:
         ]
         return flags[:1]  # a second one would repeat the advice
 
-    def picture(self) -> Picture:
+    def picture(self, searches: Sequence[str]) -> Picture:
         figure = plots.new_figure(8.4, 3.0)
         ax = figure.subplots()
-        plots.draw_skips(ax, self.samples, self.policy, self.front, self.chance)
+        each = [rows for _, rows in self.samples.groupby("search")]
+        names = [searches[int(rows["search"].iloc[0])] for rows in each] if searches else ["samples"] * len(each)
+        plots.draw_skips(ax, each, self.policy, self.front, self.chance, names)
         figure.legend(*ax.get_legend_handles_labels(), loc="outside right center", fontsize=8)
         caption = (
             "Share of skips among the choices that offer one. Samples: means of up to 40 equal bins, in order"
@@ -398,7 +435,7 @@ def _front(retrained: pd.DataFrame | None) -> list[Finding]:
         "Kendall's tau of the error during the search with the test error after training from scratch. The members were "
         f"selected by that error, so it says little about how well others are ranked.{few}"
     )
-    return [(f"tau, {members.networks} retrained members of the front", _interval(value), meaning)]
+    return [Finding(f"tau, {members.networks} retrained members of the front", _interval(value), meaning, not few)]
 
 
 def _interval(a: Mapping[str, Any], key: str = "tau", signed: bool = False) -> str:

@@ -167,7 +167,7 @@ def resume(directory: Path, settings: tuple[str, ...], trusted: bool) -> None:
 @click.argument("directories", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DIR ...")
 @click.option(
     "--with", "references", multiple=True, type=click.Path(path_type=Path), metavar="DIR",
-    help="A network made by `paretoray train`, to be shown beside the front; may be given more than once.",
+    help="Another run, or a network of `paretoray train`, to be shown beside the front; may be given more than once.",
 )  # fmt: skip
 @trusting
 @_guarded
@@ -178,7 +178,33 @@ def report(directories: tuple[Path, ...], references: tuple[Path, ...], trusted:
     from orchestrator.runs.report import write_report
 
     for directory in directories:
-        click.echo(str(write_report(SearchPlan.of(open_run(directory, trust=trusted)), directory, references)))
+        plan = SearchPlan.of(open_run(directory, trust=trusted))
+        click.echo(str(write_report(plan, directory, references, trust=trusted)))
+
+
+@main.command()
+@click.argument("directory", type=click.Path(path_type=Path), metavar="RUN|DIR")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="Port; 0 takes a free one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on, of loopback.")
+@_guarded
+def watch(directory: Path, port: int, host: str) -> None:
+    """Serve the page of a run while it goes on, or of all runs in a folder, for a browser on this machine.
+
+    The page is that of the report, made anew whenever there are results, with progress, time left, workers and the end of the
+    log. Nothing is written; Ctrl-C ends it, and not the run. For a run on another machine, forward the port with ssh -L.
+
+    \b
+    paretoray watch runs/photos
+    paretoray watch runs --port 8000
+    """
+    from orchestrator.runs.watch import Watch
+
+    watching = Watch(directory, host, port)
+    click.echo(f"{directory} is shown at {watching.address} (Ctrl-C ends this)")
+    try:
+        watching.serve()
+    except KeyboardInterrupt:
+        click.echo("no longer shown")
 
 
 @main.command()
@@ -506,7 +532,7 @@ def train(space: str, architecture: str, settings: tuple[str, ...], out: Path) -
 @main.command()
 @click.argument("directory", type=click.Path(path_type=Path), metavar="RUN")
 @click.option("--member", type=int, help="Number of the network, as on the report and in front.csv.")
-@click.option("--knee", is_flag=True, help="The knee of the front: the point farthest below the plane through its extremes.")
+@click.option("--knee", is_flag=True, help="The knee of the front, which the report recommends.")
 @click.option(
     "--under", multiple=True, metavar="OBJECTIVE=LIMIT",
     help="The lowest test error within a limit, as latency=5; may be given more than once.",
@@ -712,7 +738,7 @@ def _print_front(console: Console, plan: Any, directory: Path) -> None:
         title = head.replace("_percent", " (%)").replace("test_", "test ")
         table.add_column(escape(title), justify="left" if words else "right", no_wrap=not words, overflow="fold")
     if front.empty:
-        limits = ", ".join(f"{c} at most {front_table.number(c, v)}" for c, v in summary["limits"].items())
+        limits = front_table.limits(summary)
         console.print(f"no network that was measured keeps the limits ({limits}); loosen one, or search longer", **plain)
     rows = front_table.rows(front, summary)
     for row in rows:
@@ -723,7 +749,7 @@ def _print_front(console: Console, plan: Any, directory: Path) -> None:
     for row in rows:
         console.print(f"{row.cells[0][0]:>3}  {row.arch}", **plain)
     _print_failures(console, directory, summary)
-    for warning in members.noisy(front, records.spreads_of(summary)):
+    for warning in members.noisy(front, summary):
         console.print(f"warning: {warning}", **plain)
     console.print(f"report: {directory / 'report.html'}", **plain)
 

@@ -117,6 +117,12 @@ class Workers(Section, section="workers"):
         """torch's name of the device that replicas run on."""
         return "cuda" if self.gpus else "cpu"
 
+    @property
+    def words(self) -> str:
+        """Number and size of the workers, for people."""
+        where = f"{self.count} Ray actor{'s' * (self.count > 1)}" if self.ray else "one process, without Ray"
+        return f"{where}, {self.cpus} CPU thread{'s' * (self.cpus > 1)} and {self.gpus:g} GPUs each"
+
 
 @dataclass(frozen=True)
 class Front(Section, section="front"):

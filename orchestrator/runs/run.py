@@ -22,6 +22,7 @@ from orchestrator.runs.directory import create, is_finished, reopen, timing_is_d
 from orchestrator.runs.pricing import is_priced, price_front
 from orchestrator.runs.report import write_report
 from orchestrator.runs.retraining import front_members, retrain_front
+from orchestrator.runs.status import Recording
 from orchestrator.runs.watcher import Watcher
 from orchestrator.search import retraining
 from orchestrator.search.checkpoint import alone_in
@@ -88,25 +89,32 @@ def go(
         elif new:
             create(plan.experiment, directory)
         with alone_in(directory, "run.lock"), logging_to(directory):
-            stop_file(directory).unlink(missing_ok=True)
-            swept = bool(sweep.settings_of(directory))
-            with watcher.phase(), doing(f"searching, in {directory}"):
-                finished = searched or (_sweep if swept else _search)(plan, directory, watcher)
-            if swept:
-                sweep.merge(directory)
-            if not finished:
-                raise Interrupted
-            with watcher.phase(), doing(f"measuring the dear objectives of the front, in {directory}"):
-                price_front(plan, directory, watcher)
-            with watcher.phase(), doing(f"retraining the front, in {directory}"):
-                failed = retrain_front(plan, directory, watcher)
-            with doing(f"writing the report, in {directory}"):
-                write_report(plan, directory)
-            if failed and all(member.failed for member in front_members(plan, directory)):
-                raise RunError(
-                    f"the search is finished, and its report is written, but not one of {len(failed)} networks of the front "
-                    f"could be trained from scratch, the last: {list(failed.values())[-1]}"
-                )
+            recording = Recording(watcher, directory, plan.workers.words)
+            with recording.until_the_end():
+                _steps(plan, directory, recording, searched)
+
+
+def _steps(plan: SearchPlan, directory: Path, watcher: Watcher, searched: bool) -> None:
+    """Search, retrain the front and write the report, each as far as it is not done yet; arguments as for `go`."""
+    stop_file(directory).unlink(missing_ok=True)
+    swept = bool(sweep.settings_of(directory))
+    with watcher.phase(), doing(f"searching, in {directory}"):
+        finished = searched or (_sweep if swept else _search)(plan, directory, watcher)
+    if swept:
+        sweep.merge(directory)
+    if not finished:
+        raise Interrupted
+    with watcher.phase(), doing(f"measuring the dear objectives of the front, in {directory}"):
+        price_front(plan, directory, watcher)
+    with watcher.phase(), doing(f"retraining the front, in {directory}"):
+        failed = retrain_front(plan, directory, watcher)
+    with doing(f"writing the report, in {directory}"):
+        write_report(plan, directory)
+    if failed and all(member.failed for member in front_members(plan, directory)):
+        raise RunError(
+            f"the search is finished, and its report is written, but not one of {len(failed)} networks of the front "
+            f"could be trained from scratch, the last: {list(failed.values())[-1]}"
+        )
 
 
 def _equip(plan: SearchPlan, directory: Path) -> None:

@@ -133,8 +133,12 @@ class SearchSpace(ABC):
         """Return each part of the network, a cell or chain, as a graph of states and operations, under its title."""
 
     def drawing(self, architecture: Architecture) -> dict[str, Graph]:
-        """Return the graphs to draw of the architecture; nothing is computed from them."""
-        return self.graph(architecture)
+        """Return the graphs to draw of the architecture, with dead parts marked; nothing is computed from them."""
+        graphs, live = self.graph(architecture), self.pruned(architecture, constants=True)
+        if live == architecture:
+            return graphs
+        left = self.graph(live) if live is not None else {}
+        return {title: graph.marked(left.get(title)) for title, graph in graphs.items()}
 
     @property
     def sizes(self) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ import pandas as pd
 from rich.console import Console
 
 from analysis import records
-from analysis.trust_section import findings, warnings
+from analysis.trust_section import Finding, findings, warnings
 from orchestrator.cluster.connection import cluster
 from orchestrator.config.plan import SearchPlan
 from orchestrator.errors import InputError, RunError
@@ -46,7 +46,7 @@ def main(
     members: int | None,
     images: int | None,
     trusted: bool,
-) -> tuple[list[tuple[str, str, str]], list[str]]:
+) -> tuple[list[Finding], list[str]]:
     """Does what `paretoray trust` says, going on where it was interrupted; returns the findings (what, value, meaning) and what
     is wrong.
 

@@ -73,3 +73,13 @@ def test_figures_are_saved_and_grow_with_the_graph(tmp_path: Path) -> None:
         {str(i): str(i) for i in range(20)}, [(str(i), str(i + 1)) for i in range(19)], {str(i): "k3" for i in range(20)}
     )
     assert drawing.figure(longer).get_figwidth() > 3 * drawing.figure(CHAIN).get_figwidth()
+
+
+def test_what_leads_nowhere_is_marked_and_dashed() -> None:
+    whole = Graph(
+        {"0": "0", "a": "skip", "b": "conv", "1": "1"}, [("0", "a"), ("0", "b"), ("b", "1")], {"a": "skip", "b": "conv"}
+    )
+    marked = whole.marked(Graph({"0": "0", "b": "conv", "1": "1"}, [("0", "b"), ("b", "1")], {"b": "conv"}))
+    assert marked.dead == {"a"} and whole.marked(None).dead == set(whole.boxes)
+    dot = marked.dot("cell").splitlines()
+    assert sum("dashed" in line for line in dot) == 2 and '  "0" -> "a" [style=dashed, color=grey];' in dot

@@ -82,8 +82,10 @@ def test_timings_within_their_spreads_tie(latency: float, standing: str) -> None
 
 def test_a_range_above_the_value_is_a_warning() -> None:
     front = searched(latency_iqr_ms=[0.1, 3.5, 0.1, 0.1])
-    (warning,) = members.noisy(front, SPREADS)
-    assert "network 2" in warning and "3 ± 3.5" in warning
+    (warning,) = members.noisy(front, SUMMARY)
+    assert "of the latency is above its value for network 2 (3 ± 3.5): something" in warning
+    (warning,) = members.noisy(searched(latency_iqr_ms=5.0), SUMMARY)
+    assert "networks 1 (4 ± 5), 2 (3 ± 5), 3 " in warning
 
 
 def test_a_posterior_is_shown_with_its_interval() -> None:

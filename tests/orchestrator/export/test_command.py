@@ -201,13 +201,15 @@ def test_a_missing_package_is_named_before_anything_is_written(
     assert not names(tmp_path)
 
 
-def test_the_knee_is_the_point_farthest_below_the_plane_through_the_extremes() -> None:
+def test_the_knee_is_where_error_and_mean_cost_add_up_to_least() -> None:
     from analysis.pareto import knee
 
     assert knee([[0, 100], [1, 20], [10, 0]]) == 1
-    assert knee([[0, 10], [4, 7], [10, 0]]) == 0  # above the plane: an extreme, the first of both
+    assert knee([[0, 10], [4, 7], [10, 0]]) == 1  # none is below the line between the extremes: the nearest to (0, 0)
     assert knee([[1, 5], [1, 5]]) == 0
     assert knee(np.array([[0, 0, 1], [0.2, 0.2, 0.2], [1, 0, 0], [0, 1, 0]])) == 1
+    costs = [2, 2, 2]  # that rise together count once, and do not outweigh the error
+    assert knee([[38, 1, 1, 1], [21, 1.4, 1.4, 1.4], [18, *costs]]) == 1
 
 
 def test_a_summary_of_another_run_is_refused(finished: Path, tmp_path: Path) -> None:

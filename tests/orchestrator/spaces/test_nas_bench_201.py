@@ -102,3 +102,16 @@ def test_drawing_leaves_out_none() -> None:
         "2 = skip_connect(0) + nor_conv_1x1(1)",
         "3 = nor_conv_3x3(0) + avg_pool_3x3(1)",
     ]
+
+
+def test_dead_parts_of_a_cell_are_marked_in_its_drawing() -> None:
+    nothing, conv = "none~{}", "nor_conv_3x3~{}"
+    # Node 1 is fed and leads nowhere, node 2 leads to the output and is not fed.
+    text = (
+        f"|{conv.format(0)}|+|{nothing.format(0)}|{nothing.format(1)}|+|{conv.format(0)}|{nothing.format(1)}|{conv.format(2)}|"
+    )
+    graph = SMALL.drawing(SMALL.parse(text))["cell"]
+    assert graph.dead == {"0->1", "1", "2->3", "2"}
+    assert not SMALL.drawing((1,) * 6)["cell"].dead
+    cut = SMALL.drawing(SMALL.parse(text.replace("nor_conv_3x3~0|nor", "none~0|nor").replace("+|nor_conv_3x3~0", "+|none~0")))
+    assert cut["cell"].dead == set(cut["cell"].boxes), "the output does not depend on the image"

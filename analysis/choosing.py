@@ -1,0 +1,107 @@
+"""Choice of a network from a front: the knee, what each member contributes, and a recommendation in words."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from analysis import members, pareto
+from analysis.front_table import measure, name_of, test_error
+from analysis.records import MEMBER, TEST_ERROR, TEST_HIGH, TEST_LOW
+from analysis.run import Run
+
+
+def candidates(run: Run) -> pd.DataFrame:
+    """Rows to choose from: the front of the retrained members, or that of the search where nothing was retrained."""
+    return members.on_front(run.members)
+
+
+def columns(run: Run) -> list[str]:
+    """Names of the columns that candidates are compared by, the error first; it is the test error where that is known."""
+    error, *costs = run.summary["objectives"]
+    return [error if members.retrained(run.members).empty else TEST_ERROR, *costs]
+
+
+def knee(run: Run) -> int | None:
+    """Number of the member at the knee (`pareto.knee`), which is recommended; None for an empty front."""
+    rows = candidates(run)
+    return int(rows[MEMBER].iloc[pareto.knee(rows[columns(run)].to_numpy(dtype=float))]) if len(rows) else None
+
+
+def contributions(run: Run) -> dict[int, float]:
+    """Share of the front's hypervolume that would be lost without each candidate, by its number, in 0..1."""
+    rows, reference = candidates(run), list(run.summary["reference_point"].values())
+    costs = rows[columns(run)].to_numpy(dtype=float)
+    whole = pareto.hypervolume(costs, reference) if len(rows) else 0.0
+    if not whole:
+        return {}
+    kept = [[j for j in range(len(rows)) if j != i] for i in range(len(rows))]
+    lost = [whole - pareto.hypervolume(costs[others], reference) for others in kept]
+    return {int(number): share / whole for number, share in zip(rows[MEMBER], lost, strict=True)}
+
+
+def advice(run: Run) -> list[str]:
+    """Recommend a member in sentences: what it is, what the most accurate and the cheapest one would change, and what to do."""
+    number = knee(run)
+    if number is None:
+        return []
+    rows = {int(row[MEMBER]): row for _, row in candidates(run).iterrows()}
+    row, (error, *costs), titles = rows[number], columns(run), run.summary["objectives"]
+    at = _listed([measure(titles[c], c, row[c]) for c in costs])
+    if error == TEST_ERROR:
+        lines = [f"Take network {number}: test error {test_error(row)} % at {at}."]
+    else:
+        lines = [f"Look at network {number} first: its error in the search is {row[error]:.2f} %, at {at}."]
+    if len(rows) == 1:
+        lines.append("It is the only one on the front.")
+    else:
+        lines.append("It is the knee of the front, where less of one cost begins to take the most of another.")
+        lines += _alternatives(rows, number, error, costs, titles)
+    if error != TEST_ERROR:
+        lines.append(f"None was trained from scratch yet, so errors only rank networks. {how_to_retrain(run)}")
+    return lines
+
+
+def how_to_retrain(run: Run) -> str:
+    """Say how the members get weights and test errors of their own."""
+    if not run.summary["finished"]:
+        return "Members are retrained at the end of the run."
+    return f"To train them: paretoray resume {shlex.quote(run.place)} retrain.members={max(1, len(run.front))}"
+
+
+def _alternatives(
+    rows: Mapping[int, pd.Series], number: int, error: str, costs: Sequence[str], titles: Mapping[str, str]
+) -> list[str]:
+    """Say what the most accurate member and the cheapest ones would change against the one that is recommended."""
+    row, lines = rows[number], []
+    best = min(rows, key=lambda n: float(rows[n][error]))
+    if best != number:
+        better = rows[best]
+        overlap = error == TEST_ERROR and better[TEST_HIGH] >= row[TEST_LOW]
+        unsure = ", though their intervals overlap" if overlap else ""
+        times = _listed([_times(better[c], row[c], name_of(titles[c])) for c in costs])
+        lines.append(
+            f"Network {best} is the most accurate: {row[error] - better[error]:.2f} points less error, at {times}{unsure}."
+        )
+    least: dict[int, list[str]] = {}
+    for cost in costs:
+        least.setdefault(min(rows, key=lambda n, c=cost: float(rows[n][c])), []).append(cost)  # type: ignore[misc]
+    for other, spared in least.items():
+        if other != number:
+            times = _listed([_times(rows[other][c], row[c], name_of(titles[c])) for c in spared])
+            more = rows[other][error] - row[error]
+            change = f"{abs(more):.2f} points {'more' if more >= 0 else 'less'} error"
+            names = _listed([name_of(titles[c]) for c in spared])
+            lines.append(f"Network {other} has the least {names}: {times}, at {change}.")
+    return lines
+
+
+def _times(value: float, base: float, name: str) -> str:
+    """Compare a cost with that of the network that is recommended."""
+    return f"{value / base:.2g} times the {name}" if base > 0 and value >= 0 else f"{value - base:+.3g} {name}"
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

@@ -1,0 +1,1 @@
+"""The pages of reports: templates, style and scripts, and the data that the scripts draw."""
