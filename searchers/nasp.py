@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from searchers.base import Architecture, Cotangents, Evaluation, GradientSearcher, Mixture, Stage, learning_rate
-from searchers.parts.additive import Additive, best_within, network_groups
+from searchers.parts.additive import Additive, network_within
 from searchers.parts.categorical import Categorical
+from searchers.parts.proposals import Proposals, neighbour
 from searchers.parts.targets import additive_bounds
 from searchers.parts.ties import level
 
@@ -116,9 +117,10 @@ class Nasp(GradientSearcher):
             start = torch.randn(self._alive.shape, dtype=torch.float64, generator=self._generator)
             self.copies.append((0.5 + noise * start).clamp(0, 1).requires_grad_())
         self._adams = [torch.optim.Adam([a], lr=self.lr, betas=betas, weight_decay=weight_decay) for a in self.copies]
-        self._turn = self._proposer = self._trained = 0
+        self._options = [row.nonzero().flatten().tolist() for row in self._alive]
+        self._turn = self._trained = 0
         self._steps = steps
-        self._proposed: list[Architecture | None] = [None] * copies
+        self._proposals = Proposals(copies)
         share = torch.zeros_like(self.copies[0].detach())
         if size:
             if not additive or additive[0] is None:
@@ -157,12 +159,9 @@ class Nasp(GradientSearcher):
     def _within(self, values: Tensor, bound: float) -> list[int | None]:
         """Return the nearest network within a cost: of all one-hot rows, those whose entries have the largest sum."""
         assert self._additive is not None
-        fixed, prices = self._additive
-        options = [row.nonzero().flatten().tolist() for row in self._alive]
-        # Groups of a node are pairs of edges; where all edges run, each choice is a group.
-        groups = network_groups(values.tolist(), prices, options, self.node_inputs if self.edges else (), self.none_option)
-        taken = dict(best_within(groups, bound - fixed))
-        return [None if taken[c] == absent else taken[c] for c, absent in enumerate(self.none_option)]
+        nodes = self.node_inputs if self.edges else ()
+        found = network_within(values.tolist(), self._additive, bound, self._options, nodes, self.none_option)
+        return [None if option == absent else option for option, absent in zip(found, self.none_option, strict=True)]
 
     def _mixture(self, wanted: bool, heat: float = 0.0) -> Mixture:
         best = self._projected(self._turn, heat)
@@ -204,23 +203,10 @@ class Nasp(GradientSearcher):
         here = [self._architecture(self._projected(copy)) for copy in range(len(self.copies))]
         if self.bounds is None:
             return [here[0], *(self._neighbour(here[0]) for _ in range(min(n, self.samples) - 1))][:n]
-        asked = []
-        for _ in range(min(n, self.samples)):
-            copy = self._proposer
-            changed = here[copy] != self._proposed[copy]
-            asked.append(here[copy] if changed else self._neighbour(here[copy]))
-            self._proposed[copy] = here[copy]
-            self._proposer = (copy + 1) % len(self.copies)
-        return asked
+        return self._proposals(min(n, self.samples), here, lambda copy: self._neighbour(here[copy]))
 
     def _neighbour(self, here: Architecture) -> Architecture:
-        """Return a network that differs in a random choice; the same one where that choice is no edge or has one option."""
-        choice = int(torch.randint(len(self.sizes), (), generator=self._generator))
-        options = [o for o in range(self.sizes[choice]) if self._alive[choice, o] and o != here[choice]]
-        if here[choice] == self.none_option[choice] or not options:
-            return here
-        option = options[int(torch.randint(len(options), (), generator=self._generator))]
-        return (*here[:choice], option, *here[choice + 1 :])
+        return neighbour(here, self._options, self._generator, self.none_option)
 
     def _architecture(self, options: Sequence[int | None]) -> Architecture:
         found = []
@@ -266,8 +252,7 @@ class Nasp(GradientSearcher):
             "adams": [adam.state_dict() for adam in self._adams],
             "turn": self._turn,
             "trained": self._trained,
-            "proposer": self._proposer,
-            "proposed": [None if a is None else list(a) for a in self._proposed],
+            **self._proposals.state_dict(),
             "generator": self._generator.get_state(),
         }
 
@@ -276,6 +261,6 @@ class Nasp(GradientSearcher):
             with torch.no_grad():
                 a.copy_(saved)
             adam.load_state_dict(moments)
-        self._turn, self._proposer, self._trained = state["turn"], state["proposer"], state["trained"]
-        self._proposed = [None if a is None else tuple(a) for a in state["proposed"]]
+        self._turn, self._trained = state["turn"], state["trained"]
+        self._proposals.load_state_dict(state)
         self._generator.set_state(state["generator"])

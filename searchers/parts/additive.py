@@ -65,6 +65,28 @@ def best_within(groups: Sequence[Sequence[Item]], budget: float) -> Taken:
     return solutions[-1][2]
 
 
+def network_within(
+    scores: Sequence[Sequence[float]],
+    cost: Additive,
+    bound: float,
+    options: Sequence[Sequence[int]],
+    node_inputs: Sequence[Sequence[int]] = (),
+    none_option: Sequence[int | None] | None = None,
+) -> tuple[int, ...]:
+    """Return the network with the largest sum of scores that costs no more than `bound`, or the cheapest where none does.
+
+    Args:
+        scores: Score of each option of each choice.
+        cost: A sum over the options.
+        bound: Largest cost, in its own unit.
+        options: The options that may be taken.
+        node_inputs: As for `network_groups`, as is `none_option`.
+    """
+    fixed, prices = cost
+    taken = best_within(network_groups(scores, prices, options, node_inputs, none_option), bound - fixed)
+    return tuple(option for _, option in sorted(taken))
+
+
 def front(groups: Sequence[Sequence[Item]], budget: float) -> list[tuple[float, float, Taken]]:
     """Solve the multiple-choice knapsack exactly for all budgets at once.
 

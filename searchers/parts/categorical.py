@@ -10,6 +10,9 @@ from torch import Tensor
 from searchers.base import Architecture
 from searchers.parts.ties import level
 
+LEAST = -700.0
+"""Log probability below which options count as equally improbable, so that sums of them stay finite."""
+
 
 class Categorical:
     """Logits of independent choices, (choices, most options), padded; dropped and padding options have probability 0 exactly.
@@ -68,6 +71,10 @@ class Categorical:
     def mode(self) -> Architecture:
         """Return the most probable option of each choice, the first among equals."""
         return tuple(level(self.probabilities()).argmax(dim=-1).tolist())
+
+    def scores(self) -> list[list[float]]:
+        """Return log probabilities, rounded and finite, so that sums of them compare networks."""
+        return level(self.log_probabilities().detach().clamp(min=LEAST)).tolist()
 
     def state_dict(self) -> dict[str, Tensor]:
         return {"logits": self.logits.detach().clone(), "alive": self.alive.clone()}

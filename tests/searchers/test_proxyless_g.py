@@ -15,7 +15,7 @@ SIZES = (3, 2, 1)
 
 def made(**settings: Any) -> ProxylessG:
     given = {"rounds": 20, "steps": 40, "additive": [(10.0, PRICES)], "warmup": 0.0, "every": 1, "scale": 0.7, "seed": 2}
-    return ProxylessG(SIZES, **{**given, **settings})
+    return ProxylessG(SIZES, **{**given, "targets": 1, **settings})
 
 
 def gradient(searcher: ProxylessG) -> torch.Tensor:
@@ -208,3 +208,54 @@ def test_limits_of_several_costs_by_finite_differences(term: Any) -> None:
         nudge[choice, option] = 1e-5
         slope = (broken(logits + nudge) - broken(logits - nudge)) / 2e-5
         assert float(found[choice, option]) == pytest.approx(slope, rel=1e-4, abs=1e-7)
+
+
+def test_targets_take_turns_and_only_the_one_whose_turn_it_is_moves() -> None:
+    searcher = made(targets=[19.0, 22.0])
+    for turn in (0, 1, 0):
+        before = [policy.logits.detach().clone() for policy in searcher.policies]
+        assert searcher.relax() is not None
+        searcher.descend(1.0, ((0.3, -0.2, 0.9), (0.5, 0.1), (2.0,)))
+        moved = [not torch.equal(p.logits, b) for p, b in zip(searcher.policies, before, strict=True)]
+        assert moved == [turn == 0, turn == 1]
+    assert len(searcher.train_on(5)) == 5 and len(made(targets=None).policies) == 9
+
+
+def test_a_target_costs_nothing_below_and_the_slope_of_the_logarithm_above() -> None:
+    """The expected cost of these logits is about 20."""
+    flat = ((0.0,) * 3, (0.0,) * 2, (0.0,))
+
+    def slope(target: float) -> torch.Tensor:
+        searcher = made(gates="all", targets=[target, 24.0], penalty=2.0)
+        assert searcher.relax() is not None
+        searcher.descend(1.0, flat)
+        return searcher.policies[0].logits.grad  # type: ignore[return-value]
+
+    searcher = made()
+    p = searcher.policy.probabilities()
+    rows = torch.tensor([[1.0, 4.0, 2.0], [0.0, 3.0, 0.0], [7.0, 0.0, 0.0]], dtype=torch.float64)
+    (expected,) = torch.autograd.grad(2.0 * (10.0 + (p * rows).sum()).log(), searcher.policy.logits)
+    assert torch.allclose(slope(18.5), expected) and not slope(23.5).any()
+
+
+def test_the_most_probable_network_within_each_target_is_derived() -> None:
+    searcher = made(targets=[18.0, 20.0, 24.0])
+    for policy, (bound,), found in zip(searcher.policies, searcher.bounds or [], searcher._within_targets(), strict=True):
+        p = policy.probabilities().detach()
+        best, chance = None, -1.0
+        for a in itertools.product(*(range(n) for n in SIZES)):
+            if 10.0 + sum(PRICES[i][o] for i, o in enumerate(a)) <= bound:
+                new = float(torch.stack([p[i, o] for i, o in enumerate(a)]).prod())
+                best, chance = (a, new) if new > chance else (best, chance)
+        assert found == best
+    searcher.train_on(1)
+    assert searcher.ask(3) == searcher._within_targets()
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [({"term": "add-linear"}, "term"), ({"power": 0.1}, "power"), ({"targets": [99.0, 20.0]}, "99 lies outside")],
+)
+def test_what_does_not_go_with_several_targets_is_refused(settings: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        made(**{"targets": 3, **settings})
