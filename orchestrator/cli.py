@@ -142,10 +142,12 @@ def resume(directory: Path, settings: tuple[str, ...], trusted: bool) -> None:
     """Continue the run in DIRECTORY from its last checkpoint, or a finished one with a larger budget.
 
     What can change is the budget, retrain.*, front.members and workers.*; the rest is what was searched, and stays.
+    Objectives can be added; they are measured for the members of the front.
 
     \b
     paretoray resume runs/photos
     paretoray resume runs/photos budget.epochs=150 retrain.members=8
+    paretoray resume runs/photos objectives.latency@me={}
     """
     from orchestrator.config import overrides
     from orchestrator.config.plan import SearchPlan

@@ -136,7 +136,8 @@ def resume(
         directory: The run directory.
         problem: The problem, where data or space were given as objects that no file can name.
         changes: New settings by key, as `{"budget.epochs": 150, "retrain.members": 8}`: of the budget, retraining, workers, and
-            the number of the front's members. They are written into experiment.toml.
+            the number of the front's members; and further objectives, as `{"objectives.latency": {}}`, which are measured for
+            the members of the front. They are written into experiment.toml.
         callbacks: As in `search`.
         progress: As in `search`.
         trust: Whether to import the code that the run names, though somebody else made it.
