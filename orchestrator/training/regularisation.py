@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import stochastic_depth
 
 Point = tuple[nn.Module, Callable[[Any], Tensor]]
 """A module of a network, and what makes of its output a map, (batch, channels, height, width)."""
@@ -56,7 +55,7 @@ class Regularised(nn.Module):
         dropout: Share of the inputs of the last linear layer that are left out.
 
     Attributes:
-        drop_path: Share of the images for which each of `paths` is left out, now.
+        drop_path: Share of the images for which each of `paths` is left out, now; a tensor, which a compiled pass reads anew.
     """
 
     def __init__(
@@ -70,7 +69,9 @@ class Regularised(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.network, self.dropout, self.drop_path = network, dropout, 0.0
+        self.network, self.dropout = network, dropout
+        self.drop_path: Tensor
+        self.register_buffer("drop_path", torch.zeros(()), persistent=False)
         self.head: AuxiliaryHead | None = None
         self._map: Tensor | None = None
         self._hooks = [path.register_forward_hook(self._drop_path) for path in paths]
@@ -102,9 +103,11 @@ class Regularised(nn.Module):
         self._map = None
 
     def _drop_path(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor | None:
-        if not module.training or not self.drop_path or not output.dim():
+        if not module.training or not output.dim():
             return None
-        return stochastic_depth(output, self.drop_path, "row")  # type: ignore[no-any-return]
+        keep = 1 - self.drop_path
+        kept = torch.rand([len(output), *[1] * (output.dim() - 1)], device=output.device) < keep
+        return output * (kept / keep).to(output.dtype)
 
     def _drop(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
         return (nn.functional.dropout(inputs[0], self.dropout), *inputs[1:]) if module.training else None

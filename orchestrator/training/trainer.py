@@ -130,7 +130,7 @@ class Training:
             epoch, position = divmod(self.step, self.batches.per_epoch)
             if position == 0:
                 self.loss_sum = torch.zeros((), device=self.device)
-            self.model.drop_path = self.parts.drop_path * epoch / self.parts.epochs
+            self.model.drop_path.fill_(self.parts.drop_path * epoch / self.parts.epochs)
             self.model.train()
             with self._seeded():
                 self._advance(called)
@@ -144,7 +144,7 @@ class Training:
         return float(self.loss_sum) / self.batches.per_epoch
 
     def _compiled(self, module: nn.Module) -> Callable[[Tensor], tuple[Tensor, Tensor | None]]:
-        """Compile the forward pass; the rate of drop path is a constant of it, so another rate compiles anew."""
+        """Compile the forward pass, once, as all batches have one shape."""
         # torch keeps compiled code on disk, and does not tell ATEN_CPU_CAPABILITY's settings apart.
         torch.compiler.config.cache_key_tag = torch.backends.cpu.get_cpu_capability()
         return torch.compile(module, dynamic=False)

@@ -87,7 +87,7 @@ def test_drop_path_keeps_the_expectation_and_leaves_the_network_as_it_was(space:
     x, before = torch.rand(3, 1, 8, 8), network.eval()(torch.rand(3, 1, 8, 8)).shape
     wanted = network(x)
     model = Regularised(network, (1, 8, 8), 10, paths=paths)
-    model.drop_path = 0.5
+    model.drop_path.fill_(0.5)
     assert torch.equal(model(x)[0], wanted), "nothing is dropped while it is tested"
     kept: list[torch.Tensor] = []
     paths[0].register_forward_hook(lambda module, inputs, output: kept.append(output))
