@@ -99,7 +99,8 @@ def test_the_retrained_front_is_compared() -> None:
     retrained = pd.DataFrame({"arch": ["11", "12", "00"], "error_percent": [1, 2, 3], "test_error_percent": [1, 3, 2]})
     few = compose(["11"], ["11"], retrained=retrained)
     assert "tau, 3 retrained members of the front" in few.silent and "repeated samples" in few.silent
-    more = pd.concat([retrained.assign(error_percent=retrained["error_percent"] + 3 * i) for i in range(3)])
+    archs = ["11", "12", "00"], ["01", "10", "20"], ["02", "21", "22"]
+    more = pd.concat([retrained.assign(arch=a, error_percent=retrained["error_percent"] + 3 * i) for i, a in enumerate(archs)])
     assert values(compose(["11"], ["11"], retrained=more))["tau, 9 retrained members of the front"].startswith("0.10 (")
     assert not [w for w in values(compose(["11"], ["11"], retrained=retrained.head(1))) if w.startswith("tau")]
 

@@ -130,6 +130,7 @@ def test_the_library_page(tmp_path: Path) -> None:
     assert (tmp_path / "runs/tiny/report.html").exists() and (tmp_path / "runs/enough/front.csv").exists()
 
 
+@pytest.mark.long
 def test_the_page_on_export(tmp_path: Path) -> None:
     import numpy as np
     from PIL import Image

@@ -261,7 +261,7 @@ def test_a_damaged_table_of_results(done: Path, tmp_path: Path) -> None:
 def test_names_can_be_listed() -> None:
     assert set(call("list", "searchers").output.split()) >= {"random-search", "tnd-nas", "nasp"}
     assert "nas-bench-201" in call("list", "spaces").output
-    costs = ["energy", "error", "latency", "macs", "memory", "parameters"]
+    costs = ["command", "energy", "error", "latency", "macs", "memory", "parameters"]
     scores = ["expressivity", "jacob-cov", "naswot", "progressivity", "synflow", "trainability", "zico"]
     assert call("list", "objectives").output.split() == sorted([*costs, *scores])
     assert "fashion-mnist" in call("list", "datasets").output
@@ -313,7 +313,7 @@ def test_a_cluster_that_does_not_answer_leaves_nothing_behind(tmp_path: Path) ->
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("ray", "count"), [(False, 1), pytest.param(True, 1, marks=pytest.mark.faults), (True, 2)])
+@pytest.mark.parametrize(("ray", "count"), [(False, 1), (True, 1), pytest.param(True, 2, marks=pytest.mark.faults)])
 def test_killed_in_the_middle_and_resumed_gives_the_same_records(
     tmp_path: Path, never_killed: str, ray: bool, count: int
 ) -> None:

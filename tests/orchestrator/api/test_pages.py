@@ -19,6 +19,7 @@ def run(page: str) -> dict[str, Any]:
     return names
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("cluster")
 def test_our_methods_in_your_own_tuner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -133,7 +133,7 @@ def test_weights_are_tried_on_random_networks_which_costs_the_search_nothing(
 def test_candidates_trained_from_scratch_compete_and_retraining_judges(tmp_path: Path) -> None:
     out = tmp_path / "out"
     scratch = "nsga-net:training.name=from-scratch:training.epochs=2:training.batch=20:population=4:samples=2"
-    result = bench(out, f"{scratch},darts", "retrain={members=2, epochs=1, batch=20}", "front.judge=false")
+    result = bench(out, f"{scratch},darts:targets=1", "retrain={members=2, epochs=1, batch=20}", "front.judge=false")
     assert result.exit_code == 0, result.output
     found, fronts = pd.read_csv(out / "searches.csv").set_index("searcher"), pd.read_csv(out / "fronts.csv")
     assert found.loc[scratch, "architectures"] == 4, "four networks for two epochs of a hundred images"
