@@ -249,7 +249,7 @@ class Retraining(Section, section="retrain"):
 
     @property
     def parts(self) -> Parts:
-        """How a network is trained: all parts, completed by the recipe. Raises InputError for an unknown one."""
+        """Settings of a training: all parts, completed by the recipe. Raises InputError for an unknown one."""
         return replace(find_recipe(self.recipe).parts, **self.given)
 
     def named(self, part: str) -> str:

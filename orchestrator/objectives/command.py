@@ -24,7 +24,7 @@ from orchestrator.spaces.base import SearchSpace
 from searchers.base import Architecture
 
 PLACEHOLDERS = {"arch": "", "onnx": "network.onnx", "pt2": "network.pt2", "weights": "weights.pt"}
-"""What a command may have in braces, and the name of the temporary file that it stands for."""
+"""Words that a command may have in braces, and the name of the temporary file that each stands for."""
 _SHOWN = 300
 
 

@@ -1,4 +1,4 @@
-"""What objectives share that a user's function or program measures: direction, retries, and measurements that are kept."""
+"""Base of objectives that a user's function or program measures: direction, retries, and measurements that are kept."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ class Measured(Objective, Probe):
         self._store.run = folder
 
     def measure_on_device(self, network: nn.Module, image: Tensor) -> Metrics:
-        raise NotImplementedError("it needs the architecture as well: call measure_architecture")
+        raise NotImplementedError(f"{self.column} is measured of an architecture: call measure_architecture")
 
     def measure_architecture(self, architecture: Architecture, network: Callable[[], nn.Module], image: Tensor) -> Metrics:
         """Measure an architecture, or find what is kept (see `Probe`). Raises NetworkFailed after the last retry."""

@@ -25,7 +25,7 @@ from orchestrator.search.later import measure_later
 log = logging.getLogger(__name__)
 
 KEPT = ("objectives", "reference_point", "limits", "spreads", "hypervolume", "warnings", "failed")
-"""What summary.json says of the search alone, once more objectives were measured."""
+"""Key of summary.json for the search alone, once more objectives were measured."""
 
 
 def price_front(plan: SearchPlan, directory: Path, watcher: Watcher) -> None:

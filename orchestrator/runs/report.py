@@ -53,7 +53,7 @@ def write_report(plan: SearchPlan, directory: Path, compared: Sequence[Path] = (
 
 @dataclass(frozen=True)
 class Found:
-    """What a search has found so far.
+    """Results of a search so far.
 
     Args:
         summary: Content of summary.json, or as much of it as is known.

@@ -1,4 +1,4 @@
-"""How far a run is, kept in its directory for those who look at it from another process."""
+"""Progress of a run, kept in its directory for those who look at it from another process."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ class Member:
 
     @property
     def name(self) -> str:
-        """What it goes by among others, which may be the same network at other proxies or with other seeds."""
+        """Identity among others, which may be the same network at other proxies or with other seeds."""
         seeded = self.result.stem.partition("-seed-")[2]
         return f"{self.result.stem} {self.arch}" if self.at is not None else self.arch + (f" (seed {seeded})" if seeded else "")
 
@@ -103,7 +103,7 @@ class Member:
         return self.done and FAILURE in json.loads(self.result.read_text())
 
     def parts(self, plan: SearchPlan) -> Parts:
-        """How it is trained: as the plan says, but for its own number of epochs, and undistilled without a teacher."""
+        """Settings of its training: as the plan says, but for its own number of epochs, and undistilled without a teacher."""
         parts = plan.retraining.parts
         parts = replace(parts, epochs=self.epochs or parts.epochs)
         return parts if self.teacher is not None else replace(parts, distill=0.0)
