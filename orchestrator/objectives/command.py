@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from hw_profiles import files
 from orchestrator.errors import InputError
-from orchestrator.objectives.measured import Direction, Measured, NoMeasurement
+from orchestrator.objectives.measured import Direction, MeasuredObjective, NoMeasurement
 from orchestrator.spaces.base import SearchSpace
 from searchers.base import Architecture
 
@@ -28,7 +28,7 @@ PLACEHOLDERS = {"arch": "", "onnx": "network.onnx", "pt2": "network.pt2", "weigh
 _SHOWN = 300
 
 
-class Command(Measured):
+class Command(MeasuredObjective):
     """A number that a program prints for a network, as `ssh board measure {onnx}`: write command@NAME, NAME being what it is.
 
     The command is split as a shell would, and started without one. Words in braces stand for the network: `{arch}` is its

@@ -118,7 +118,7 @@ class Store:
                 ) from error
 
 
-class Measured(Objective, Probe):
+class MeasuredObjective(Objective, Probe):
     """Base of objectives that a user's function or program measures, network by network.
 
     A measurement that fails is tried again, and then is a network that failed. One that worked is kept, in the run directory

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from orchestrator.errors import InputError, NetworkFailed
 from orchestrator.objectives.base import Metrics, Objective
-from orchestrator.objectives.measured import Direction, Measured, NoMeasurement, number
+from orchestrator.objectives.measured import Direction, MeasuredObjective, NoMeasurement, number
 from orchestrator.registry import import_from, keywords
 from orchestrator.spaces.base import SearchSpace
 from searchers.base import Architecture
@@ -125,7 +125,7 @@ class ArchitectureFunction(Objective):
         return self.direction.cost(value)
 
 
-class NetworkFunction(Measured):
+class NetworkFunction(MeasuredObjective):
     """A cost that a function measures with the network at hand, in the worker's process or as a task of Ray (see `own`).
 
     Attributes:

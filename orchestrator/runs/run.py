@@ -15,7 +15,7 @@ from orchestrator.config.plan import SearchPlan
 from orchestrator.errors import InputError, Interrupted, RunError, attributed_to, doing
 from orchestrator.machine import threads
 from orchestrator.objectives.base import Probe
-from orchestrator.objectives.measured import Measured
+from orchestrator.objectives.measured import MeasuredObjective
 from orchestrator.objectives.own import NetworkFunction
 from orchestrator.runs import sweep
 from orchestrator.runs.directory import create, is_finished, reopen, timing_is_due
@@ -120,7 +120,7 @@ def _steps(plan: SearchPlan, directory: Path, watcher: Watcher, searched: bool) 
 def _equip(plan: SearchPlan, directory: Path) -> None:
     """Tell objectives that measure where to keep that, and how a task is run."""
     for objective in (*plan.problem.objectives, *plan.problem.later):
-        if isinstance(objective, Measured):
+        if isinstance(objective, MeasuredObjective):
             objective.keep_in(directory / records.MEASURED)
         if isinstance(objective, NetworkFunction) and plan.workers.ray:
             objective.elsewhere = in_task

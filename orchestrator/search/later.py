@@ -53,7 +53,7 @@ def measure_later(plan: SearchPlan, arch: str, accuracy: float, folder: Path) ->
 
 def _kept(plan: SearchPlan, probe: Probe, arch: str, store: measured.Store) -> Measured:
     """Measure a network on the device, or find what is kept of it."""
-    own = isinstance(probe, measured.Measured)  # keeps its measurements itself
+    own = isinstance(probe, measured.MeasuredObjective)  # keeps its measurements itself
     if not own and (kept := store.read(arch)) is not None:
         return kept
     problem, began = plan.problem, time.monotonic()

@@ -68,7 +68,8 @@ class Encoding:
                 raise ValueError(
                     f"path_encoding has the shape {path_encoding[0].shape}, not ({math.prod(sizes)}, {len(path_encoding[1])})"
                 )
-            self._path_encoding = path_encoding[0]
+            # Only distances count, and far from 0 they would lose their digits.
+            self._path_encoding = path_encoding[0] - path_encoding[0].mean(axis=0)
             of, apart = np.array(path_encoding[1]), 2 * self._path_encoding.var(axis=0)
             alone = np.isin(of, np.flatnonzero(np.bincount(of) == 1))
             for group in range(int(of.max()) + 1):

@@ -16,7 +16,7 @@ from orchestrator.errors import InputError, NetworkFailed, RunError
 from orchestrator.evaluators.base import Failure, run_probes
 from orchestrator.objectives.base import Probe
 from orchestrator.objectives.command import Command
-from orchestrator.objectives.measured import Measured
+from orchestrator.objectives.measured import MeasuredObjective
 from tests.helpers import assert_refused, call, write_toml
 
 SPACE = make_space("digits-tiny", {}, (1, 8, 8), 10)
@@ -168,7 +168,7 @@ def test_a_function_that_gives_no_number_is_a_network_that_failed(
 def test_a_measurement_is_kept_by_network_and_by_what_measures_it(digits: Any, mine: Any, tmp_path: Path) -> None:
     def measure(run: str, **settings: Any) -> float:
         objective = built("mine:weights", cache=str(tmp_path / "shared"), **settings)
-        assert isinstance(objective, Measured)
+        assert isinstance(objective, MeasuredObjective)
         objective.keep_in(tmp_path / run)
         return float(measured(objective, digits)[objective.column])
 
