@@ -246,7 +246,7 @@ class Judge:
         rows = [place.get(self._key(a)) for a in architectures]
         return np.array([np.zeros(self._scores.shape[1]) if row is None else self._scores[row] for row in rows])
 
-    def next(self, count: int, kind: str, besides: Sequence[Architecture] = ()) -> list[Architecture]:
+    def next(self, count: int, kind: str, besides: Sequence[Architecture] = (), since: int = 0) -> list[Architecture]:
         """Choose networks of the shortlist to be measured next.
 
         Args:
@@ -254,6 +254,7 @@ class Judge:
             kind: How they will be measured. Finalists are those that are expected to add most to the front; landmarks those
                 that may well be on it, and every other one the best of a cost level that has few yet.
             besides: Networks that are measured in any case.
+            since: Step of the shared weights before which their measurements do not count as made.
         """
         if not self._pool:
             return []
@@ -267,7 +268,7 @@ class Judge:
             for m in among
             if m.kind == kind
             and m.epochs == self._epochs_of(kind)
-            and (kind != records.VALIDATION or (self._stage is not None and m.stage == self._stage.index))
+            and (kind != records.VALIDATION or (self._stage is not None and m.stage == self._stage.index and m.step >= since))
         } | {self._key(a) for a in besides}
         done |= set(self._failed)
         taken = [i for i, a in enumerate(self._pool) if self._key(a) in done]

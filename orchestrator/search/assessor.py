@@ -104,10 +104,11 @@ class Assessor:
         by_architecture = {evaluation.architecture: evaluation for evaluation in evaluations}
         return [by_architecture[a] for a in architectures]
 
-    def validate(self, derived: Sequence[Architecture], limit: int) -> None:
+    def validate(self, derived: Sequence[Architecture], limit: int) -> list[Evaluation]:
         """Measure the best of the stage again, on the whole validation set, while its weights still exist.
 
-        A sample is measured on one batch, so their front favours lucky batches. Repeated samples count with their mean.
+        A sample is measured on one batch, so their front favours lucky batches. Repeated samples count with their mean. Where
+        samples were measured on the whole set, those before the last step were by weights that were trained further since.
 
         Args:
             derived: What the method itself would return; measured in any case.
@@ -115,9 +116,13 @@ class Assessor:
         """
         before = self.spending.seconds
         derived = list(dict.fromkeys(derived))
-        best = self._best(limit) if self.judge is None else self.judge.next(limit, records.VALIDATION, besides=derived)
-        self._evaluate(list(dict.fromkeys([*derived, *(best or self._best(limit))])), records.VALIDATION)
+        if self.judge is None:
+            best = self._best(limit)
+        else:
+            best = self.judge.next(limit, records.VALIDATION, besides=derived, since=self.evaluator.step) or self._best(limit)
+        evaluations = self._evaluate(list(dict.fromkeys([*derived, *best])), records.VALIDATION)
         self.spending.validating += self.spending.seconds - before
+        return [e for e in evaluations if not e.failed]
 
     def train_alone(self, architectures: Sequence[Architecture], kind: str, epochs: int) -> list[Evaluation]:
         """Train networks by themselves, measure and record them as a landmark or finalist."""

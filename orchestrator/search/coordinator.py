@@ -203,10 +203,13 @@ class Coordinator:
         if self.searched or now.index != before.index:
             if self.judge is not None:
                 self.judge.settle(before)
-            if not self.assessor.full:
+            # Samples of one batch are measured again; so are those that shared weights of another age judged, for the judge.
+            if not self.assessor.full or (self.judge is not None and self.plan.shares_weights):
                 # A method that has moved on can no longer say what it would return of the stage before.
                 derive = now.index == before.index and self.assessor.samples
-                self.assessor.validate(self._derived() if derive else [], self.plan.budget.validate)
+                validated = self.assessor.validate(self._derived() if derive else [], self.plan.budget.validate)
+                if self.assessor.full:  # the same kind of measurement as its samples, which the archive is made of
+                    self.archive.add(validated)
             if not self.searched:
                 if self.judge is not None:
                     self.judge.reopen()
