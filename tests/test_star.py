@@ -29,6 +29,7 @@ FLOORS = (
     "bench",
     "export",
     "api",
+    "commands",
     "cli",
     "__main__",
 )

@@ -12,8 +12,9 @@ from ray.exceptions import RayTaskError
 from sklearn.preprocessing import StandardScaler
 
 from hw_profiles.fit import Fitted
-from orchestrator.cli import _guarded, main
+from orchestrator.cli import main
 from orchestrator.cluster import trials
+from orchestrator.commands.base import Command
 from orchestrator.errors import doing
 from orchestrator.profiling import fitting
 from tests.orchestrator.profiling.test_profiling import played_table
@@ -22,8 +23,7 @@ from tests.orchestrator.profiling.test_profiling import played_table
 def told(error: Exception) -> str:
     """Return what the command line prints when a command raises an error while it writes a file."""
 
-    @click.command()
-    @_guarded
+    @click.command(cls=Command)
     def broken() -> None:
         with doing("mending files"), doing("opening lid.toml"):
             raise error

@@ -1,0 +1,68 @@
+"""`paretoray bench`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from orchestrator.commands.base import Command, interruptible
+
+PLAYED = "random-search,nsga2,pymoo-algorithm:algorithm=SMSEMOA,aging-evolution,local-search,tnd-nas,surrogate-search"
+
+
+@click.command(cls=Command)
+@click.argument("settings", nargs=-1, metavar="[RUN.toml] [section.key=value ...]")
+@click.option(
+    "--table", "paths", multiple=True, type=click.Path(path_type=Path),
+    help="Trained networks: Parquet, CSV or JSON with a column arch, or a shipped table's name; several are joined by arch.",
+)  # fmt: skip
+@click.option("--space", help="The space that arch is written in.")
+@click.option("--objectives", metavar="A,B,...", help="Columns of the table, an accuracy or error first.")
+@click.option(
+    "--maximize", multiple=True, metavar="A", help="A column of which more is better, where its name does not say so."
+)
+@click.option("--minimize", multiple=True, metavar="A", help="A column of which less is better, likewise.")
+@click.option("--searchers", default=PLAYED, metavar="X,Y,...", help="Names, with settings as nsga2:population=40.")
+@click.option("--budget", type=float, help="Different architectures for each to evaluate.  [default: 400]")
+@click.option("--time", "column", help="Column with the time of an evaluation; --budget is then in its unit.")
+@click.option("--sha256", multiple=True, help="Expected SHA-256 of the table's file; one for each --table.")
+@click.option("--seconds", type=float, help="Compare whole searches: seconds for each.")
+@click.option("--images", type=float, help="Compare whole searches: images for each to train its weights on.")
+@click.option("--seeds", type=int, help="[default: 20, 3 of whole searches]")
+@click.option("--workers", type=int, help="With a table: runs at a time, each on a CPU; by default as many as there are CPUs.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder; the default is runs/bench and the time of day.")
+def bench(settings: tuple[str, ...], **given: Any) -> None:
+    """Compare searchers at equal cost: on a table of trained networks, or whole searches that train their own weights.
+
+    On a table the cost is evaluations, and the default is the table that is shipped: every network of digits-tiny, trained on
+    scikit-learn's digits. Whole searches need an experiment, as `paretoray search` does, and --seconds or --images; with
+    --table their fronts are judged by it, otherwise by retraining.
+
+    The same command goes on with a benchmark that was interrupted, or adds searchers and seeds to it, given its --out.
+
+    \b
+    paretoray bench
+    paretoray bench --table nas-bench-201.parquet --space nas-bench-201 --objectives cifar10_val_accuracy,params \\
+        --searchers random-search,nsga2,nsga2:population=40,tnd-nas --budget 200 --seeds 10
+    paretoray bench space.name=digits-tiny objectives=error,parameters --seconds 60 \\
+        --searchers tnd-nas,random-search,nsga-net:training.name=from-scratch:training.epochs=10
+    """
+    from orchestrator.bench import command as bench
+    from orchestrator.runs.directory import fresh
+
+    console = Console()
+    directory = given.pop("out") or fresh(Path("runs") / f"bench-{time.strftime('%Y%m%d-%H%M%S')}")
+    with interruptible(f"interrupted; what is finished is kept, and the same command with --out {directory} goes on"):
+        shown = bench.main(console, settings, directory, **given)
+    table = Table()
+    for head in shown[0]:
+        table.add_column(head, overflow="fold")  # settings of a searcher are part of its name
+    for row in shown[1:]:
+        table.add_row(*row)
+    console.print(table)
+    click.echo(f"report: {directory / 'report.html'}")

@@ -1,0 +1,81 @@
+"""`paretoray profile` and `devices`, which measure and compare devices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from orchestrator.commands.base import Command, interruptible
+from orchestrator.errors import InputError
+
+
+@click.command(cls=Command)
+@click.argument("settings", nargs=-1, metavar="[key=value ...]")
+@click.option("--space", required=True, help="The space to measure; key=value are its settings, image and classes among them.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The device's file, NAME.toml.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, or onnxruntime (on the CPU).")
+@click.option("--batch", type=int, default=1, show_default=True, help="Images per pass.")
+@click.option("--threads", type=int, default=1, show_default=True)
+@click.option("--dtype", default="float32", show_default=True, help="float32, float16 or bfloat16.")
+@click.option("--resolution", type=int, help="Height and width of the images.")
+@click.option("--networks", type=int, help="Random networks that costs are fitted to; 100, and 300 with --fit.")
+@click.option("--validation", type=int, default=50, show_default=True, help="Others, on which the prediction is tried.")
+@click.option("--rounds", type=int, default=5, show_default=True, help="Measurements of each operation and network.")
+@click.option("--seconds", type=float, default=0.02, show_default=True, help="The least time of a measurement.")
+@click.option("--energy", is_flag=True, help="Read the device's energy counter, too.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the choice of networks.")
+@click.option("--fit", "table", type=click.Path(path_type=Path), help="Measure nothing; fit to a table of measured networks.")
+@click.option(
+    "--from-table", "operations", type=click.Path(path_type=Path),
+    help="Measure nothing; add up a table of single operations, as ProxylessNAS and Once-for-all have them (YAML, JSON, text).",
+)  # fmt: skip
+@click.option("--column", help="With --fit: the column; in ms (mJ for energy), or with its unit in the name, as latency_us.")
+@click.option("--cost", default="latency", show_default=True, help="With --fit: what it is, latency or energy.")
+@click.option("--hardware", help="The device in words; found out by itself where it is measured.")
+@click.option("--source", help="With --fit and --from-table: where the table is from.")
+@click.option("--address", help="Of a Ray cluster, one of whose nodes is to be measured; auto finds the one this is part of.")
+@click.option("--accelerator", help="With --address: the node's accelerator type, as H100.")
+@click.option("--label", help="With --address: the node's label, KEY=VALUE.")
+@click.pass_context
+def profile(context: click.Context, /, **given: Any) -> None:
+    """Measure what networks of a space cost on a device, for latency@NAME and energy@NAME.
+
+    The same command goes on with a measurement that was interrupted.
+
+    \b
+    paretoray profile --space nas-bench-201 channels=16 cells=5 --out me.toml
+    paretoray profile --space proxyless --resolution 224 --device onnxruntime --threads 2 --out me.toml
+    paretoray profile --space nas-bench-201 --fit measured.csv --column latency_ms --hardware "my phone" --out phone.toml
+    paretoray profile --space proxyless --resolution 224 --from-table mobile_trim.yaml --out pixel.toml
+    paretoray search objectives.latency@me={} space.channels=16 space.cells=5 data.name=cifar10 data.path=...
+    """
+    from orchestrator.profiling import command as profiling
+
+    source = click.core.ParameterSource.COMMANDLINE
+    said = {option for option in given if context.get_parameter_source(option) is source}
+    unused = profiling.unused(said)
+    if unused:
+        named = sorted("fit" if option == "table" else option for option in unused)
+        one = "with --from-table" if given["operations"] else f"with{'' if given['table'] else 'out'} --fit"
+        raise InputError(f"{', '.join(f'--{option}' for option in named)} means nothing {one}; leave it out")
+    console = Console()
+    with interruptible("interrupted; what was measured is kept, and the same command goes on"):
+        profiling.main(console, **given)
+
+
+@click.command(cls=Command)
+@click.argument("names", nargs=-1, metavar="[DEVICE ...]")
+@click.option("--space", help="Compare only profiles of this space.")
+@click.option("--cost", default="latency", show_default=True, help="latency or energy.")
+@click.option("--out", type=click.Path(path_type=Path), help="Draw how they disagree: a PNG for each kind of networks.")
+def devices(names: tuple[str, ...], space: str | None, cost: str, out: Path | None) -> None:
+    """Compare devices: how well each predicts, and how far they agree on which networks are fast.
+
+    DEVICE is a name that `paretoray list devices` prints, or a file; all that are shipped by default.
+    """
+    from orchestrator.profiling import compare
+
+    compare.show(Console(), names, space, cost, out)

@@ -1,0 +1,51 @@
+"""`paretoray report` and `watch`, which show run directories."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from orchestrator.commands.base import Command, trusting
+
+
+@click.command(cls=Command)
+@click.argument("directories", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DIR ...")
+@click.option(
+    "--with", "references", multiple=True, type=click.Path(path_type=Path), metavar="DIR",
+    help="Another run, or a network of `paretoray train`, to be shown beside the front; may be given more than once.",
+)  # fmt: skip
+@trusting
+def report(directories: tuple[Path, ...], references: tuple[Path, ...], trusted: bool) -> None:
+    """Write report.html of each run directory anew."""
+    from orchestrator.config.plan import SearchPlan
+    from orchestrator.runs.directory import open_run
+    from orchestrator.runs.report import write_report
+
+    for directory in directories:
+        plan = SearchPlan.of(open_run(directory, trust=trusted))
+        click.echo(str(write_report(plan, directory, references, trust=trusted)))
+
+
+@click.command(cls=Command)
+@click.argument("directory", type=click.Path(path_type=Path), metavar="RUN|DIR")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="Port; 0 takes a free one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on, of loopback.")
+def watch(directory: Path, port: int, host: str) -> None:
+    """Serve the page of a run while it goes on, or of all runs in a folder, for a browser on this machine.
+
+    The page is that of the report, made anew whenever there are results, with progress, time left, workers and the end of the
+    log. Nothing is written; Ctrl-C ends it, and not the run. For a run on another machine, forward the port with ssh -L.
+
+    \b
+    paretoray watch runs/photos
+    paretoray watch runs --port 8000
+    """
+    from orchestrator.runs.watch import Watch
+
+    watching = Watch(directory, host, port)
+    click.echo(f"{directory} is shown at {watching.address} (Ctrl-C ends this)")
+    try:
+        watching.serve()
+    except KeyboardInterrupt:
+        click.echo("no longer shown")

@@ -1,0 +1,80 @@
+"""`paretoray resume` and `retrain`, which go on with a run directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from orchestrator.commands.base import Command, trusting
+from orchestrator.commands.front import go
+from orchestrator.errors import InputError
+
+
+@click.command(cls=Command)
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.argument("settings", nargs=-1, metavar="[section.key=value ...]")
+@trusting
+def resume(directory: Path, settings: tuple[str, ...], trusted: bool) -> None:
+    """Continue the run in DIRECTORY from its last checkpoint, or a finished one with a larger budget.
+
+    What can change is the budget, retrain.*, front.members and workers.*; the rest is what was searched, and stays.
+    Objectives can be added; they are measured for the members of the front.
+
+    \b
+    paretoray resume runs/photos
+    paretoray resume runs/photos budget.epochs=150 retrain.members=8
+    paretoray resume runs/photos objectives.latency@me={}
+    """
+    from orchestrator.config import overrides
+    from orchestrator.config.plan import SearchPlan
+    from orchestrator.runs import extension, run
+    from orchestrator.runs.directory import open_run
+
+    if settings:
+        plan = extension.apply(directory, overrides.changes(settings), trust=trusted)
+    else:
+        plan = SearchPlan.of(open_run(directory, trust=trusted))
+    if run.is_done(plan, directory):
+        click.echo(f"{directory} is finished: {directory / 'report.html'}\n{extension.how_to_go_on(plan, directory)}")
+        return
+    run.check(plan)
+    go(plan, directory)
+
+
+@click.command(cls=Command)
+@click.argument("directory", type=click.Path(path_type=Path), metavar="RUN")
+@click.argument("settings", nargs=-1, metavar="[key=value ...]")
+@click.option("--members", type=int, help="Number of networks of the front that are trained.")
+@click.option("--epochs", type=int, help="Passes over the images, for each of them.")
+@click.option("--recipe", help="Recipe of training, as `paretoray list recipes` shows them.")
+@trusting
+def retrain(
+    directory: Path, settings: tuple[str, ...], members: int | None, epochs: int | None, recipe: str | None, trusted: bool
+) -> None:
+    """Train members of the front of a finished RUN from scratch, more of them, longer, or by another recipe.
+
+    Further settings are keys of [retrain]. Networks that were trained with other settings are trained anew, so that all of them
+    are comparable; whatever is not given stays as it was.
+
+    \b
+    paretoray retrain runs/photos --members 8
+    paretoray retrain runs/photos --recipe darts --epochs 100 cutout=8 seeds=3
+    """
+    from orchestrator.config import overrides
+    from orchestrator.config.plan import SearchPlan
+    from orchestrator.runs import extension, run
+    from orchestrator.runs.directory import open_run
+
+    options = {"members": members, "epochs": epochs, "recipe": recipe}
+    given = [f"retrain.{key}={value}" for key, value in options.items() if value is not None]
+    given += [text if text.startswith("retrain.") else f"retrain.{text}" for text in settings]
+    if not given:
+        raise InputError("nothing to change; write --members 8, --epochs 100 or --recipe darts, say")
+    plan = SearchPlan.of(open_run(directory, trust=trusted))
+    if not run.is_searched(plan, directory):
+        more = " ".join(given)
+        raise InputError(f"the search of {directory} is not finished; go on with: paretoray resume {directory} {more}")
+    plan = extension.apply(directory, overrides.changes(given), trust=trusted)
+    run.check(plan)
+    go(plan, directory)

@@ -1,0 +1,53 @@
+"""`paretoray train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from orchestrator.commands.base import PLAIN, Command, interruptible
+
+
+@click.command(cls=Command)
+@click.argument("space")
+@click.argument("architecture", metavar="ARCHITECTURE|NAME")
+@click.argument("settings", nargs=-1, metavar="[section.key=value ...]")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the weights and the result.")
+def train(space: str, architecture: str, settings: tuple[str, ...], out: Path) -> None:
+    """Train one network from scratch and test it, as the members of a front are: a point to compare fronts with.
+
+    Data, space and retrain sections are those of a search; without any, it trains on scikit-learn's digits. The same command
+    goes on with a training that was interrupted.
+
+    \b
+    paretoray train darts DARTS_V2 space.channels=8 space.cells=5 --out runs/darts-v2
+    paretoray train darts DARTS_V2 data.name=folder data.path=photos data.size=32 \\
+        retrain.recipe=darts retrain.seeds=3 --out runs/v2
+    paretoray train nas-bench-201 '|nor_conv_3x3~0|+|none~0|none~1|+|none~0|none~1|skip_connect~2|' \\
+        data.name=folder data.path=photos data.size=32 retrain.epochs=50 --out runs/one
+    """
+    from analysis.records import CONFIDENCE, TEST_DEVIATION
+    from orchestrator.runs.display import Display
+    from orchestrator.runs.process import heeding_ctrl_c
+    from orchestrator.runs.training import Training, interval
+    from orchestrator.search.control import stop_file
+
+    console = Console()
+    training = Training.of(space, architecture, settings)
+
+    def announce() -> None:
+        data, counts = training.plan.problem.data, training.counts
+        console.print(
+            f"{counts['parameters']:,} parameters, {counts['macs']:,} MACs; {len(data.train) + len(data.valid)} images; "
+            f"{training.plan.retraining.words}",
+            **PLAIN,
+        )
+
+    with interruptible("interrupted; the same command goes on"), heeding_ctrl_c(stop_file(out), console.print):
+        result = training.run(out, Display(console), announce)
+    error, images = result["test_error_percent"], result["test_images"]
+    several = f" \N{PLUS-MINUS SIGN} {result[TEST_DEVIATION]:.2f}" if TEST_DEVIATION in result else ""
+    known = "{:.1f} to {:.1f} %, the {:.0%} interval of".format(*interval(result), CONFIDENCE)
+    console.print(f"test error {error:.2f}{several} % ({known} {images} images); weights in {out / 'network.pt'}", **PLAIN)

@@ -1,0 +1,95 @@
+"""`paretoray trust` and `proxies`, which measure how far cheap judgements of networks are right."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from orchestrator.commands.base import PLAIN, Command, interruptible, trusting
+
+
+@click.command(cls=Command)
+@click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
+@click.option(
+    "--table", "tables", multiple=True, type=click.Path(path_type=Path),
+    help="Trained networks: Parquet, CSV or JSON with a column arch, or a shipped table's name; several are joined by arch.",
+)  # fmt: skip
+@click.option("--column", help="The table's column that is the truth.")
+@click.option("--maximize", multiple=True, metavar="COLUMN", help="More of it is better, where its name does not say so.")
+@click.option("--minimize", multiple=True, metavar="COLUMN", help="Less of it is better, likewise.")
+@click.option("--networks", type=int, default=100, show_default=True, help="Random networks to rank.")
+@click.option("--retrain", "members", type=int, help="Without --table: so many of them are trained from scratch.  [default: 8]")
+@click.option("--images", type=int, help="Images of the validation set to measure inherited accuracies on; all by default.")
+@trusting
+def trust(directory: Path, **given: Any) -> None:
+    """Measure whether the shared weights of a finished search rank networks as they truly are.
+
+    The truth is a table, or training from scratch with the search's own [retrain] settings. The same command goes on with what
+    was interrupted. Writes trust.csv, trust.json, and report.html anew.
+
+    \b
+    paretoray trust runs/photos --retrain 12
+    paretoray trust runs/tiny --table digits-tiny --column test_accuracy
+    """
+    from orchestrator.trust import command as trust
+
+    console = Console()
+    with interruptible("interrupted; what was measured and trained is kept, and the same command goes on"):
+        found, flags = trust.main(console, directory, **given)
+    table = Table("what", "value", "what it means")
+    for row in found:
+        table.add_row(*map(escape, row))
+    console.print(table)
+    for line in [*(f"warning: {flag}" for flag in flags), f"report: {directory / 'report.html'}"]:
+        console.print(line, **PLAIN)
+
+
+@click.command(cls=Command)
+@click.argument("settings", nargs=-1, metavar="[RUN | RUN.toml] [section.key=value ...]")
+@click.option(
+    "--proxy", "named", multiple=True, metavar="key=V,key=V,...",
+    help="A proxy to try, as size=8,cells=3,epochs=10; may be given more than once.  [default: pixels, cells, channels halved]",
+)  # fmt: skip
+@click.option("--levels", "of_levels", type=int, default=5, show_default=True, help="Cost levels.")
+@click.option("--each", type=int, default=4, show_default=True, help="Good networks of each level.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder; by default RUN/proxies, or runs/proxies and the time of day."
+)
+@trusting
+def proxies(
+    settings: tuple[str, ...], named: tuple[str, ...], of_levels: int, each: int, out: Path | None, trusted: bool
+) -> None:
+    """Measure whether smaller networks on less data order good networks of one cost as the target does.
+
+    Some networks, chosen within cost levels and among good ones, are trained at the target and at every proxy with the
+    experiment's [retrain] settings: on the train part, judged on the validation part. Which ones are good is said by the
+    measurements of a run directory, or else by the cheapest proxy. The same command with the same --out goes on with what was
+    interrupted. Writes proxies.csv, proxies.json and proxies.png.
+
+    \b
+    paretoray proxies runs/photos --proxy size=16,cells=1 --proxy size=8,cells=3
+    paretoray proxies run.toml retrain.epochs=12 --proxy size=8,epochs=6 --levels 6 --each 5 --out runs/proxies
+    """
+    from analysis.proxies import shown
+    from orchestrator.config.overrides import arguments
+    from orchestrator.runs.directory import fresh
+    from orchestrator.trust import proxies as study
+
+    path, overrides = arguments(settings)
+    run, plan = study.experiment(path, overrides, trust=trusted)
+    directory = out or (run / "proxies" if run else fresh(Path("runs") / f"proxies-{time.strftime('%Y%m%d-%H%M%S')}"))
+    console = Console()
+    with interruptible(f"interrupted; what was trained is kept, and the same command with --out {directory} goes on"):
+        judged, said = study.main(console, plan, directory, named, of_levels=of_levels, each=each, run=run)
+    table = Table("proxy", "seconds a network", "tau, all", "concordance within cost levels")
+    for row in judged:
+        table.add_row(escape(row.name), f"{row.seconds:.3g}", shown(row.tau), shown(row.within))
+    console.print(table)
+    for line in (said, f"picture: {directory / study.PICTURE}"):
+        console.print(line, **PLAIN)
