@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -20,14 +21,29 @@ def candidates(run: Run) -> pd.DataFrame:
 
 def columns(run: Run) -> list[str]:
     """Names of the columns that candidates are compared by, the error first; it is the test error where that is known."""
-    error, *costs = run.summary["objectives"]
-    return [error if members.retrained(run.members).empty else TEST_ERROR, *costs]
+    return _columns(run.members, run.summary)
+
+
+def _columns(front: pd.DataFrame, summary: Mapping[str, Any]) -> list[str]:
+    error, *costs = summary["objectives"]
+    return [error if members.retrained(front).empty else TEST_ERROR, *costs]
 
 
 def knee(run: Run) -> int | None:
     """Number of the member at the knee (`pareto.knee`), which is recommended; None for an empty front."""
-    rows = candidates(run)
-    return int(rows[MEMBER].iloc[pareto.knee(rows[columns(run)].to_numpy(dtype=float))]) if len(rows) else None
+    return knee_of(run.members, run.summary)
+
+
+def knee_of(front: pd.DataFrame, summary: Mapping[str, Any]) -> int | None:
+    """Number of the member at the knee; None for an empty front.
+
+    Args:
+        front: Rows as `members.table` returns them.
+        summary: Content of summary.json.
+    """
+    rows = members.on_front(front)
+    costs = rows[_columns(front, summary)].to_numpy(dtype=float)
+    return int(rows[MEMBER].iloc[pareto.knee(costs)]) if len(rows) else None
 
 
 def contributions(run: Run) -> dict[int, float]:

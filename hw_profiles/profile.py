@@ -64,6 +64,11 @@ class Validation:
         """True if predictions are too inaccurate to be used without a warning."""
         return self.spearman < POOR_SPEARMAN or self.mape > POOR_MAPE
 
+    def to_dict(self) -> dict[str, float]:
+        """Plain values, for programs."""
+        known = {"mape_percent": self.mape, "r2": self.r2, "spearman": self.spearman, "kendall": self.kendall}
+        return {"networks": self.networks, **known}
+
     def __str__(self) -> str:
         return (
             f"Spearman {self.spearman:.3f}, Kendall {self.kendall:.3f}, R2 {self.r2:.3f}, MAPE {self.mape:.1f} % on "

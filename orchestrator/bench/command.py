@@ -6,7 +6,9 @@ import csv
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -17,6 +19,21 @@ LINE = 5.0
 """Seconds between lines of progress."""
 SHIPPED = "digits-tiny"
 SHIPPED_OBJECTIVES = "valid_accuracy,parameters"
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Outcome of a comparison.
+
+    Args:
+        facts: What was compared, and a row for each searcher, the best first.
+        heads: Heads of a table of the same for people.
+        rows: Its rows.
+    """
+
+    facts: dict[str, Any]
+    heads: list[str]
+    rows: list[list[str]]
 
 
 def main(
@@ -37,8 +54,8 @@ def main(
     images: float | None,
     seeds: int | None,
     workers: int | None,
-) -> list[list[str]]:
-    """Compares, and returns the head and the rows of what to print. Raises InputError for options that do not fit together."""
+) -> Compared:
+    """Compare. Raises InputError for options that do not fit together."""
     from orchestrator.evaluators.tabular import checksum
 
     checksums = [checksum(path) for path in paths]
@@ -87,7 +104,7 @@ def _table(
     out: Path,
     checksums: Sequence[str],
     modes: Mapping[str, Mode],
-) -> list[list[str]]:
+) -> Compared:
     from orchestrator.bench import tables as bench_table
     from orchestrator.bench.entries import entries_of
     from orchestrator.cluster.connection import local_resources
@@ -125,7 +142,13 @@ def _table(
         ]
         for row in last.to_dict("records")
     ]
-    return [["searcher", "relative hypervolume", "95 % interval", "IGD+", "front found"], *rows]
+    facts = {
+        "kind": "table", "space": space, "objectives": list(columns), "budget": budget, "budget_in": column or "evaluations",
+        "searchers": last[["searcher", "seeds", "hypervolume", "low", "high", "igd_plus", "found"]].rename(
+            columns={"low": "hypervolume_low", "high": "hypervolume_high", "found": "share_of_front_found"}
+        ),
+    }  # fmt: skip
+    return Compared(facts, ["searcher", "relative hypervolume", "95 % interval", "IGD+", "front found"], rows)
 
 
 def _searches(
@@ -139,7 +162,7 @@ def _searches(
     paths: Sequence[Path],
     columns: Sequence[str],
     modes: Mapping[str, Mode],
-) -> list[list[str]]:
+) -> Compared:
     from orchestrator.bench import searches as bench_searches
     from orchestrator.bench.entries import plans_of
     from orchestrator.config.overrides import arguments
@@ -158,4 +181,8 @@ def _searches(
         + ["" if math.isnan(row[column]) else f"{row[column]:.2f}" for column in taus.values()]
         for name, row in means.iloc[::-1].iterrows()
     ]
-    return [["searcher", "true hypervolume", "seconds", "images", *taus], *rows]
+    facts = {
+        "kind": "searches", "seconds": seconds, "images": images, "seeds": seeds,
+        "searchers": means.iloc[::-1].reset_index().rename(columns={"tau": "tau_measured_last", "tau_batch": "tau_random"}),
+    }  # fmt: skip
+    return Compared(facts, ["searcher", "true hypervolume", "seconds", "images", *taus], rows)

@@ -162,7 +162,7 @@ def _epochs(plan: SearchPlan, text: str, cost: Cost, out: Path, heed: Heed) -> f
     known: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
     if text not in known:
         search = plan.varied(retrain=replace(plan.retraining, members=0))
-        guessed = search.budget.epochs * cost.seconds / estimate(search)["seconds"]
+        guessed = search.budget.epochs * cost.seconds / estimate(search).seconds
         known[text] = _timed(search, guessed, cost.seconds, out / "pilots" / _folder(out, text, 0).name, heed)
         write_text(path, json.dumps(known, indent=2) + "\n")
     return known[text]

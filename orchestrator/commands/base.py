@@ -1,13 +1,18 @@
-"""What all commands have in common: their errors, their exit codes, and options that several of them take."""
+"""What all commands have in common: answers for people and programs, errors with exit codes, and common options."""
 
 from __future__ import annotations
 
+import json
+import math
+import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
 from typing import Any
 
 import click
+from rich.console import Console, RenderableType
 
 from orchestrator.errors import Fault, InputError, Interrupted, RunError, first_line, out_of_memory, shortened, unexpected
 
@@ -15,29 +20,105 @@ PLAIN: dict[str, Any] = {"soft_wrap": True, "highlight": False, "markup": False}
 """Arguments of rich's `print` for a line that is shown as it is."""
 
 
+@dataclass(frozen=True)
+class Answer:
+    """Result of a command, which `Command` prints.
+
+    Args:
+        facts: Values by name, for `--json`: anything that `plain` understands.
+        text: The same for people: lines, and tables of rich.
+        code: Exit code.
+    """
+
+    facts: Mapping[str, Any]
+    text: Sequence[RenderableType]
+    code: int = 0
+
+
 class Command(click.Command):
-    """Command that reports expected errors in one message with an exit code, and of others says what was being done."""
+    """Command that prints its `Answer` as text, or with `--json` as one document, and ends with a message and an exit code.
+
+    With `--json` standard output is that document alone; whatever else is printed goes to standard error, progress among it.
+
+    Args:
+        answers: Whether the command has an answer, and so the option `--json`.
+    """
+
+    def __init__(self, *arguments: Any, answers: bool = True, **attributes: Any) -> None:
+        super().__init__(*arguments, **attributes)
+        if answers:
+            option = click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON document, and nothing else.")
+            self.params.append(option)
 
     def invoke(self, context: click.Context) -> Any:
-        """Run the command."""
+        """Run the command, and print its answer."""
         from orchestrator.runs.process import ending_like_ctrl_c
 
-        try:
-            with ending_like_ctrl_c():
-                return super().invoke(context)
-        except InputError as error:
-            _fail(f"error: {shortened(str(error))}", 2)
-        except Fault as fault:
-            _fail(str(fault), 1)
-        except (RunError, OSError) as error:
-            _fail(f"error: {shortened(str(error))}", 1)
-        except (click.ClickException, click.exceptions.Exit, click.Abort, Interrupted):
-            raise
-        except Exception as error:
-            if out_of_memory(error):
-                said = "choose fewer channels or cells, smaller images, or a smaller batch"
-                _fail(f"error: not enough memory ({first_line(error)}); {said}", 1)
-            _fail(unexpected(error, context.command_path), 1)
+        as_json = context.params.pop("as_json", False)
+        with _explaining_errors(context.command_path), ending_like_ctrl_c():
+            if as_json:
+                with _printing_to_stderr():
+                    answer = super().invoke(context)
+                click.echo(json.dumps(plain(answer.facts), allow_nan=False))
+            elif (answer := super().invoke(context)) is not None:
+                console = Console()
+                for part in answer.text:
+                    console.print(part, **PLAIN) if isinstance(part, str) else console.print(part)
+        if answer is not None and answer.code:
+            sys.exit(answer.code)
+
+
+def plain(value: Any) -> Any:
+    """Return values as JSON has them: numbers that are not finite are null, tables lists of rows, paths and the like text."""
+    if value is None or isinstance(value, (str, bool)) or type(value).__name__ in ("NAType", "NaTType"):
+        return value if isinstance(value, (str, bool)) else None
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, (int, float)):
+        return int(value) if isinstance(value, int) else float(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if hasattr(value, "to_dict"):  # a DataFrame
+        return plain(value.to_dict("records"))
+    if hasattr(value, "tolist"):  # arrays and numbers of numpy
+        return plain(value.tolist())
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in (sorted(value) if isinstance(value, (set, frozenset)) else value)]
+    return str(value)
+
+
+@contextmanager
+def _printing_to_stderr() -> Iterator[None]:
+    """Send to standard error whatever is printed to standard output meanwhile, by libraries and child processes, too."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+@contextmanager
+def _explaining_errors(command: str) -> Iterator[None]:
+    """Turn expected errors into one message and an exit code; of others, say what was being done."""
+    try:
+        yield
+    except InputError as error:
+        _fail(f"error: {shortened(str(error))}", 2)
+    except Fault as fault:
+        _fail(str(fault), 1)
+    except (RunError, OSError) as error:
+        _fail(f"error: {shortened(str(error))}", 1)
+    except (click.ClickException, click.exceptions.Exit, click.Abort, Interrupted):
+        raise
+    except Exception as error:
+        if out_of_memory(error):
+            said = "choose fewer channels or cells, smaller images, or a smaller batch"
+            _fail(f"error: not enough memory ({first_line(error)}); {said}", 1)
+        _fail(unexpected(error, command), 1)
 
 
 def _fail(message: str, code: int) -> None:

@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator.commands.base import Command, interruptible
+from orchestrator.commands.base import Answer, Command, interruptible
 
 PLAYED = "random-search,nsga2,pymoo-algorithm:algorithm=SMSEMOA,aging-evolution,local-search,tnd-nas,surrogate-search"
 
@@ -36,7 +36,7 @@ PLAYED = "random-search,nsga2,pymoo-algorithm:algorithm=SMSEMOA,aging-evolution,
 @click.option("--seeds", type=int, help="[default: 20, 3 of whole searches]")
 @click.option("--workers", type=int, help="With a table: runs at a time, each on a CPU; by default as many as there are CPUs.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder; the default is runs/bench and the time of day.")
-def bench(settings: tuple[str, ...], **given: Any) -> None:
+def bench(settings: tuple[str, ...], **given: Any) -> Answer:
     """Compare searchers at equal cost: on a table of trained networks, or whole searches that train their own weights.
 
     On a table the cost is evaluations, and the default is the table that is shipped: every network of digits-tiny, trained on
@@ -58,11 +58,11 @@ def bench(settings: tuple[str, ...], **given: Any) -> None:
     console = Console()
     directory = given.pop("out") or fresh(Path("runs") / f"bench-{time.strftime('%Y%m%d-%H%M%S')}")
     with interruptible(f"interrupted; what is finished is kept, and the same command with --out {directory} goes on"):
-        shown = bench.main(console, settings, directory, **given)
+        compared = bench.main(console, settings, directory, **given)
     table = Table()
-    for head in shown[0]:
+    for head in compared.heads:
         table.add_column(head, overflow="fold")  # settings of a searcher are part of its name
-    for row in shown[1:]:
+    for row in compared.rows:
         table.add_row(*row)
-    console.print(table)
-    click.echo(f"report: {directory / 'report.html'}")
+    report = directory / "report.html"
+    return Answer({"directory": directory, "report": report, **compared.facts}, [table, f"report: {report}"])

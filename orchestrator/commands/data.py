@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from orchestrator.commands.base import Command
+from orchestrator.commands.base import Answer, Command
 
 
 @click.command(cls=Command)
 @click.argument("source", metavar="PATH|module:function|NAME")
 @click.argument("settings", nargs=-1, metavar="[data.KEY=value ...]")
 @click.option("--out", type=click.Path(path_type=Path), help="Draw examples of every class: a PNG, or a folder for one.")
-def data(source: str, settings: tuple[str, ...], out: Path | None) -> None:
+def data(source: str, settings: tuple[str, ...], out: Path | None) -> Answer:
     """Print how data is understood, and what looks wrong: a folder of images, your own function, or a data set by name.
 
     \b
@@ -23,9 +23,11 @@ def data(source: str, settings: tuple[str, ...], out: Path | None) -> None:
     from orchestrator.data import inspection, loaders
 
     images = loaders.load(inspection.source_of(source, settings))
-    for key, value in inspection.facts(images).items():
-        click.echo(f"{key:<11} {value}")
-    for doubt in inspection.doubts_about(images):
-        click.echo(f"{'warning':<11} {doubt}")
+    doubts = inspection.doubts_about(images)
+    text = [f"{key:<11} {value}" for key, value in inspection.words(images).items()]
+    text += [f"{'warning':<11} {doubt}" for doubt in doubts]
+    facts = {**inspection.facts(images), "warnings": doubts}
     if out is not None:
-        click.echo(f"{'examples':<11} {inspection.draw(images, out)}")
+        facts["examples"] = inspection.draw(images, out)
+        text.append(f"{'examples':<11} {facts['examples']}")
+    return Answer(facts, text)

@@ -8,11 +8,10 @@ import sys
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from orchestrator.commands.base import Command
+from orchestrator.commands.base import Answer, Command
 from orchestrator.errors import InputError
 
 
@@ -22,9 +21,8 @@ from orchestrator.errors import InputError
 @click.option(
     "--kind", type=click.Choice(["space", "searcher", "objective", "recipe"]), help="Kind of the name; found by itself."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--out", type=click.Path(path_type=Path), help="Draw the architecture: a PNG and a DOT file for each part.")
-def describe(space: str, arguments: tuple[str, ...], kind: str | None, as_json: bool, out: Path | None) -> None:
+def describe(space: str, arguments: tuple[str, ...], kind: str | None, out: Path | None) -> Answer:
     """Print what a searcher or an objective does, and its settings; a space's choices and size; an architecture's notation,
     parameters, MACs and structure; or what a recipe of training consists of.
 
@@ -39,8 +37,6 @@ def describe(space: str, arguments: tuple[str, ...], kind: str | None, as_json: 
     paretoray describe proxyless PROXYLESS_GPU --out pictures
     paretoray describe my_network:build image=1,8,8 classes=10
     """
-    import json
-
     from orchestrator import describe as descriptions
     from orchestrator.config import overrides
     from orchestrator.config.spaces import find_space
@@ -54,8 +50,7 @@ def describe(space: str, arguments: tuple[str, ...], kind: str | None, as_json: 
         if arguments or out is not None:
             raise InputError(f"{space} is a {kind}, which has no architectures; write its name alone, or --kind space")
         facts = descriptions.describe_component(kind, space)
-        click.echo(json.dumps(facts, default=str) if as_json else "\n".join(descriptions.component_lines(facts)))
-        return
+        return Answer(facts, descriptions.component_lines(facts))
     # A notation may hold an equals sign itself, as a genotype does; a setting begins with its name and one.
     keys = user_parameters(find_space(space), ())
     settings = [a for a in arguments if a.partition("=")[0] in keys and "=" in a]
@@ -69,31 +64,30 @@ def describe(space: str, arguments: tuple[str, ...], kind: str | None, as_json: 
     if out is not None and described.architecture is None:
         raise InputError("--out draws an architecture: name one, or write its notation")
     pictures = descriptions.write(described, out) if out is not None else []
-    if as_json:
-        click.echo(json.dumps(described.facts))
-        return
-    click.echo("\n".join([*descriptions.lines(described), *(f"drawn: {path}" for path in pictures)]))
-    if others := [k for k in kinds if k != "space"]:
-        click.echo(f"\n{space} is a {others[0]}, too: paretoray describe {space} --kind {others[0]}")
+    text = [*descriptions.lines(described), *(f"drawn: {path}" for path in pictures)]
+    others = [k for k in kinds if k != "space"]
+    if others:
+        text.append(f"\n{space} is a {others[0]}, too: paretoray describe {space} --kind {others[0]}")
+    return Answer({**described.facts, "pictures": pictures, "other_kinds": others}, text)
 
 
 @click.command("list", cls=Command)
 @click.argument(
     "what", type=click.Choice(["searchers", "spaces", "objectives", "evaluators", "devices", "datasets", "recipes"])
 )
-def list_names(what: str) -> None:
+def list_names(what: str) -> Answer:
     """Print the names that an experiment may use: on a terminal each with a sentence, otherwise alone, one per line.
 
     `paretoray describe` has the settings of searchers, objectives and spaces, and the parts of recipes.
     """
     described = _listed(what)
+    facts = {what: [{"name": name, "about": text} for name, text in described.items()]}
     if not sys.stdout.isatty():
-        click.echo("\n".join(described))
-        return
+        return Answer(facts, list(described))
     table = Table.grid(padding=(0, 2))
     for name, text in described.items():
         table.add_row(escape(name), escape(text))
-    Console().print(table)
+    return Answer(facts, [table])
 
 
 def _listed(what: str) -> dict[str, str]:

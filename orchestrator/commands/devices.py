@@ -8,7 +8,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from orchestrator.commands.base import Command, interruptible
+from orchestrator.commands.base import Answer, Command, interruptible
 from orchestrator.errors import InputError
 
 
@@ -40,7 +40,7 @@ from orchestrator.errors import InputError
 @click.option("--accelerator", help="With --address: the node's accelerator type, as H100.")
 @click.option("--label", help="With --address: the node's label, KEY=VALUE.")
 @click.pass_context
-def profile(context: click.Context, /, **given: Any) -> None:
+def profile(context: click.Context, /, **given: Any) -> Answer:
     """Measure what networks of a space cost on a device, for latency@NAME and energy@NAME.
 
     The same command goes on with a measurement that was interrupted.
@@ -63,7 +63,8 @@ def profile(context: click.Context, /, **given: Any) -> None:
         raise InputError(f"{', '.join(f'--{option}' for option in named)} means nothing {one}; leave it out")
     console = Console()
     with interruptible("interrupted; what was measured is kept, and the same command goes on"):
-        profiling.main(console, **given)
+        written = profiling.main(console, **given)
+    return Answer({"profiles": [w.to_dict() for w in written]}, [line for w in written for line in w.lines()])
 
 
 @click.command(cls=Command)
@@ -71,11 +72,13 @@ def profile(context: click.Context, /, **given: Any) -> None:
 @click.option("--space", help="Compare only profiles of this space.")
 @click.option("--cost", default="latency", show_default=True, help="latency or energy.")
 @click.option("--out", type=click.Path(path_type=Path), help="Draw how they disagree: a PNG for each kind of networks.")
-def devices(names: tuple[str, ...], space: str | None, cost: str, out: Path | None) -> None:
+def devices(names: tuple[str, ...], space: str | None, cost: str, out: Path | None) -> Answer:
     """Compare devices: how well each predicts, and how far they agree on which networks are fast.
 
     DEVICE is a name that `paretoray list devices` prints, or a file; all that are shipped by default.
     """
+    from hw_profiles.profile import UNITS
     from orchestrator.profiling import compare
 
-    compare.show(Console(), names, space, cost, out)
+    groups = compare.groups(names, space, cost, out)
+    return Answer({"cost": cost, "unit": UNITS[cost], "groups": [group.to_dict() for group in groups]}, compare.text(groups))

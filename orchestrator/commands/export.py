@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from orchestrator.commands.base import Command, interruptible, trusting
+from orchestrator.commands.base import Answer, Command, interruptible, trusting
 
 
 @click.command(cls=Command)
@@ -23,7 +23,6 @@ from orchestrator.commands.base import Command, interruptible, trusting
 @click.option(
     "--formats", metavar="A,B,...", help="Some of network, onnx, pt2, torchscript, int8.  [default: network,onnx,pt2]"
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @trusting
 def export(
     directory: Path,
@@ -32,9 +31,8 @@ def export(
     under: tuple[str, ...],
     out: Path,
     formats: str | None,
-    as_json: bool,
     trusted: bool,
-) -> None:
+) -> Answer:
     """Write a retrained network of RUN as files that need no paretoray, each tried against the network.
 
     network.py is readable PyTorch source of this network alone, whose weights are in network.safetensors; network.onnx runs in
@@ -45,8 +43,6 @@ def export(
     paretoray export runs/photos --member 3 --out cats
     paretoray export runs/photos --under latency=5 --formats onnx,int8 --out cats
     """
-    import json
-
     from orchestrator.export import command
     from orchestrator.export.choice import choose
 
@@ -61,6 +57,4 @@ def export(
 
     with interruptible("interrupted; nothing was kept"):
         done = command.export_member(directory, number, out, chosen, trust=trusted, command=invocation, say=say)
-    click.echo(json.dumps(done.to_dict()) if as_json else "\n".join(done.lines()))
-    if done.refused:
-        sys.exit(1)
+    return Answer(done.to_dict(), done.lines(), code=1 if done.refused else 0)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from orchestrator.commands.base import Command, trusting
+from orchestrator.commands.base import Answer, Command, trusting
 
 
 @click.command(cls=Command)
@@ -16,18 +16,20 @@ from orchestrator.commands.base import Command, trusting
     help="Another run, or a network of `paretoray train`, to be shown beside the front; may be given more than once.",
 )  # fmt: skip
 @trusting
-def report(directories: tuple[Path, ...], references: tuple[Path, ...], trusted: bool) -> None:
+def report(directories: tuple[Path, ...], references: tuple[Path, ...], trusted: bool) -> Answer:
     """Write report.html of each run directory anew."""
     from orchestrator.config.plan import SearchPlan
     from orchestrator.runs.directory import open_run
     from orchestrator.runs.report import write_report
 
+    reports = []
     for directory in directories:
         plan = SearchPlan.of(open_run(directory, trust=trusted))
-        click.echo(str(write_report(plan, directory, references, trust=trusted)))
+        reports.append({"run": directory, "report": write_report(plan, directory, references, trust=trusted)})
+    return Answer({"reports": reports}, [str(report["report"]) for report in reports])
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, answers=False)
 @click.argument("directory", type=click.Path(path_type=Path), metavar="RUN|DIR")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="Port; 0 takes a free one.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on, of loopback.")

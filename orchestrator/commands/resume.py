@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from orchestrator.commands.base import Command, trusting
-from orchestrator.commands.front import go
+from orchestrator.commands.base import Answer, Command, trusting
+from orchestrator.commands.front import answer, go
 from orchestrator.errors import InputError
 
 
@@ -15,7 +15,7 @@ from orchestrator.errors import InputError
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.argument("settings", nargs=-1, metavar="[section.key=value ...]")
 @trusting
-def resume(directory: Path, settings: tuple[str, ...], trusted: bool) -> None:
+def resume(directory: Path, settings: tuple[str, ...], trusted: bool) -> Answer:
     """Continue the run in DIRECTORY from its last checkpoint, or a finished one with a larger budget.
 
     What can change is the budget, retrain.*, front.members and workers.*; the rest is what was searched, and stays.
@@ -36,10 +36,11 @@ def resume(directory: Path, settings: tuple[str, ...], trusted: bool) -> None:
     else:
         plan = SearchPlan.of(open_run(directory, trust=trusted))
     if run.is_done(plan, directory):
-        click.echo(f"{directory} is finished: {directory / 'report.html'}\n{extension.how_to_go_on(plan, directory)}")
-        return
+        known = answer(plan, directory)
+        said = [f"{directory} is finished: {directory / 'report.html'}", extension.how_to_go_on(plan, directory)]
+        return Answer({**known.facts, "started": False}, said)
     run.check(plan)
-    go(plan, directory)
+    return go(plan, directory)
 
 
 @click.command(cls=Command)
@@ -51,7 +52,7 @@ def resume(directory: Path, settings: tuple[str, ...], trusted: bool) -> None:
 @trusting
 def retrain(
     directory: Path, settings: tuple[str, ...], members: int | None, epochs: int | None, recipe: str | None, trusted: bool
-) -> None:
+) -> Answer:
     """Train members of the front of a finished RUN from scratch, more of them, longer, or by another recipe.
 
     Further settings are keys of [retrain]. Networks that were trained with other settings are trained anew, so that all of them
@@ -77,4 +78,4 @@ def retrain(
         raise InputError(f"the search of {directory} is not finished; go on with: paretoray resume {directory} {more}")
     plan = extension.apply(directory, overrides.changes(given), trust=trusted)
     run.check(plan)
-    go(plan, directory)
+    return go(plan, directory)

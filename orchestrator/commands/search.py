@@ -6,12 +6,15 @@ import re
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.commands.base import Command
+from orchestrator.commands.base import Answer, Command
 from orchestrator.commands.front import go
+
+if TYPE_CHECKING:
+    from orchestrator.runs.estimate import Estimate
 
 
 @click.command(cls=Command)
@@ -26,7 +29,7 @@ from orchestrator.commands.front import go
 )
 @click.option("--seeds", type=int, default=1, show_default=True, help="Number of seeds; each is a separate search.")
 @click.option("--dry-run", is_flag=True, help="Check everything, print what would run and for about how long; start nothing.")
-def search(settings: tuple[str, ...], out: Path | None, varied: tuple[str, ...], seeds: int, dry_run: bool) -> None:
+def search(settings: tuple[str, ...], out: Path | None, varied: tuple[str, ...], seeds: int, dry_run: bool) -> Answer:
     """Search for a front, retrain some of it, and write a report.
 
     Without RUN.toml it is the built-in experiment: TND-NAS over NAS-Bench-201 cells on scikit-learn's digits.
@@ -52,10 +55,7 @@ def search(settings: tuple[str, ...], out: Path | None, varied: tuple[str, ...],
         check_out(out)
     plan, why = settled(SearchPlan.of(first))
     if dry_run:
-        if len(experiments) > 1:
-            click.echo(f"{len(experiments)} searches; the first of them:")
-        _print_plan(estimate(plan) | ({"proxy": f"auto: {why}"} if why else {}))
-        return
+        return _answer(estimate(plan), len(experiments), why)
     if why:
         click.echo(f"proxy = auto: {why}")
     # A sweep's searches agree in their data, space, proxy and objectives.
@@ -66,13 +66,21 @@ def search(settings: tuple[str, ...], out: Path | None, varied: tuple[str, ...],
         run.check(chosen)
     name = re.sub(r"[^\w.-]", "-", f"{first.searcher.name}-{first.data.name}")
     directory = out or fresh(Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
-    go(plan, directory, new=True, searches=searches if len(searches) > 1 else ())
+    return go(plan, directory, new=True, searches=searches if len(searches) > 1 else ())
 
 
-def _print_plan(plan: dict[str, Any]) -> None:
+def _answer(expected: Estimate, searches: int, why: str | None) -> Answer:
+    """Answer what would run.
+
+    Args:
+        expected: Estimate of one search.
+        searches: Number of searches of a sweep.
+        why: Why a proxy was chosen; None where it was not chosen.
+    """
     from orchestrator.runs.display import duration
 
-    seconds = plan.pop("seconds")
-    for key, value in plan.items():
-        click.echo(f"{key:<11} {value}")
-    click.echo(f"{'time':<11} about {duration(seconds)} on this machine, start-up excluded; nothing was started")
+    words = expected.words | ({"proxy": f"auto: {why}"} if why else {})
+    words["time"] = f"about {duration(expected.seconds)} on this machine, start-up excluded; nothing was started"
+    text = [f"{searches} searches; the first of them:"] if searches > 1 else []
+    facts = {**expected.facts, "proxy_chosen_because": why, "searches": searches, "seconds": expected.seconds}
+    return Answer(facts, [*text, *(f"{title:<11} {said}" for title, said in words.items())])

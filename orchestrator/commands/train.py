@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from orchestrator.commands.base import PLAIN, Command, interruptible
+from orchestrator.commands.base import PLAIN, Answer, Command, interruptible
 
 
 @click.command(cls=Command)
@@ -15,7 +15,7 @@ from orchestrator.commands.base import PLAIN, Command, interruptible
 @click.argument("architecture", metavar="ARCHITECTURE|NAME")
 @click.argument("settings", nargs=-1, metavar="[section.key=value ...]")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the weights and the result.")
-def train(space: str, architecture: str, settings: tuple[str, ...], out: Path) -> None:
+def train(space: str, architecture: str, settings: tuple[str, ...], out: Path) -> Answer:
     """Train one network from scratch and test it, as the members of a front are: a point to compare fronts with.
 
     Data, space and retrain sections are those of a search; without any, it trains on scikit-learn's digits. The same command
@@ -28,7 +28,7 @@ def train(space: str, architecture: str, settings: tuple[str, ...], out: Path) -
     paretoray train nas-bench-201 '|nor_conv_3x3~0|+|none~0|none~1|+|none~0|none~1|skip_connect~2|' \\
         data.name=folder data.path=photos data.size=32 retrain.epochs=50 --out runs/one
     """
-    from analysis.records import CONFIDENCE, TEST_DEVIATION
+    from analysis.records import CONFIDENCE, TEST_DEVIATION, TEST_HIGH, TEST_LOW
     from orchestrator.runs.display import Display
     from orchestrator.runs.process import heeding_ctrl_c
     from orchestrator.runs.training import Training, interval
@@ -50,4 +50,7 @@ def train(space: str, architecture: str, settings: tuple[str, ...], out: Path) -
     error, images = result["test_error_percent"], result["test_images"]
     several = f" \N{PLUS-MINUS SIGN} {result[TEST_DEVIATION]:.2f}" if TEST_DEVIATION in result else ""
     known = "{:.1f} to {:.1f} %, the {:.0%} interval of".format(*interval(result), CONFIDENCE)
-    console.print(f"test error {error:.2f}{several} % ({known} {images} images); weights in {out / 'network.pt'}", **PLAIN)
+    said = f"test error {error:.2f}{several} % ({known} {images} images); weights in {out / 'network.pt'}"
+    low, high = interval(result)
+    bounds = {TEST_LOW: low, TEST_HIGH: high, "confidence": CONFIDENCE}
+    return Answer({"directory": out, "weights": out / "network.pt", **result, **bounds}, [said])

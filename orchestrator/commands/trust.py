@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from orchestrator.commands.base import PLAIN, Command, interruptible, trusting
+from orchestrator.commands.base import Answer, Command, interruptible, trusting
 
 
 @click.command(cls=Command)
@@ -27,7 +27,7 @@ from orchestrator.commands.base import PLAIN, Command, interruptible, trusting
 @click.option("--retrain", "members", type=int, help="Without --table: so many of them are trained from scratch.  [default: 8]")
 @click.option("--images", type=int, help="Images of the validation set to measure inherited accuracies on; all by default.")
 @trusting
-def trust(directory: Path, **given: Any) -> None:
+def trust(directory: Path, **given: Any) -> Answer:
     """Measure whether the shared weights of a finished search rank networks as they truly are.
 
     The truth is a table, or training from scratch with the search's own [retrain] settings. The same command goes on with what
@@ -37,17 +37,18 @@ def trust(directory: Path, **given: Any) -> None:
     paretoray trust runs/photos --retrain 12
     paretoray trust runs/tiny --table digits-tiny --column test_accuracy
     """
+    from analysis.trust_section import findings, warnings
     from orchestrator.trust import command as trust
 
     console = Console()
     with interruptible("interrupted; what was measured and trained is kept, and the same command goes on"):
-        found, flags = trust.main(console, directory, **given)
+        quality = trust.main(console, directory, **given)
     table = Table("what", "value", "what it means")
-    for row in found:
+    for row in findings(quality):
         table.add_row(*map(escape, row))
-    console.print(table)
-    for line in [*(f"warning: {flag}" for flag in flags), f"report: {directory / 'report.html'}"]:
-        console.print(line, **PLAIN)
+    report, flags = directory / "report.html", warnings(quality)
+    facts = {"run": directory, "report": report, **quality, "warnings": flags}
+    return Answer(facts, [table, *(f"warning: {flag}" for flag in flags), f"report: {report}"])
 
 
 @click.command(cls=Command)
@@ -64,7 +65,7 @@ def trust(directory: Path, **given: Any) -> None:
 @trusting
 def proxies(
     settings: tuple[str, ...], named: tuple[str, ...], of_levels: int, each: int, out: Path | None, trusted: bool
-) -> None:
+) -> Answer:
     """Measure whether smaller networks on less data order good networks of one cost as the target does.
 
     Some networks, chosen within cost levels and among good ones, are trained at the target and at every proxy with the
@@ -86,10 +87,10 @@ def proxies(
     directory = out or (run / "proxies" if run else fresh(Path("runs") / f"proxies-{time.strftime('%Y%m%d-%H%M%S')}"))
     console = Console()
     with interruptible(f"interrupted; what was trained is kept, and the same command with --out {directory} goes on"):
-        judged, said = study.main(console, plan, directory, named, of_levels=of_levels, each=each, run=run)
+        judged, summary = study.main(console, plan, directory, named, of_levels=of_levels, each=each, run=run)
     table = Table("proxy", "seconds a network", "tau, all", "concordance within cost levels")
     for row in judged:
         table.add_row(escape(row.name), f"{row.seconds:.3g}", shown(row.tau), shown(row.within))
-    console.print(table)
-    for line in (said, f"picture: {directory / study.PICTURE}"):
-        console.print(line, **PLAIN)
+    picture = directory / study.PICTURE
+    facts = {"directory": directory, "table": directory / study.TABLE, "picture": picture, **summary}
+    return Answer(facts, [table, summary["advice"], f"picture: {picture}"])

@@ -53,12 +53,31 @@ def _value(text: str) -> Any:
         return text
 
 
-def facts(data: Dataset) -> dict[str, str]:
-    """Describe data by title: its parts and classes with their numbers of images, and what its loader noted."""
+def facts(data: Dataset) -> dict[str, Any]:
+    """Return the same as `words` as plain values: numbers of images by part and by class, the shape of an image, and notes."""
+    counts = _counts(data)
+    return {
+        "data": data.source.name if data.source else None,
+        "images": {part: int(count.sum()) for part, count in counts.items()},
+        "image": dict(zip(("channels", "height", "width"), data.image, strict=True)),
+        "classes": [
+            {"name": name, **{part: int(count[c]) for part, count in counts.items()}} for c, name in enumerate(data.classes)
+        ],
+        "notes": dict(data.notes),
+    }
+
+
+def _counts(data: Dataset) -> dict[str, NDArray[np.int64]]:
+    """Count the images of each class, by part."""
     parts = {"train": data.train, "validation": data.valid, "test": data.test}
-    counts = {name: np.bincount(part.labels.numpy(), minlength=len(data.classes)) for name, part in parts.items()}
+    return {name: np.bincount(part.labels.numpy(), minlength=len(data.classes)) for name, part in parts.items()}
+
+
+def words(data: Dataset) -> dict[str, str]:
+    """Describe data by title: its parts and classes with their numbers of images, and what its loader noted."""
+    counts = _counts(data)
     said = {"data": data.source.name} if data.source else {}
-    said["images"] = ", ".join(f"{len(part)} for {name}" for name, part in parts.items())
+    said["images"] = ", ".join(f"{count.sum()} for {name}" for name, count in counts.items())
     said["channels"] = f"{data.image[0]}, of {data.image[1]}x{data.image[2]} pixels (height x width)"
     said["classes"] = str(len(data.classes))
     order = np.argsort(-sum(counts.values()), kind="stable")

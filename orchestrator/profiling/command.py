@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,44 @@ LOOKED_UP = frozenset(("hardware", "source"))
 PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
 
 
+@dataclass(frozen=True)
+class WrittenProfile:
+    """Profile that was written into a device file.
+
+    Args:
+        profile: The profile.
+        file: The device file.
+        picture: Picture of its predictions; None where they were compared with no network.
+    """
+
+    profile: Profile
+    file: Path
+    picture: Path | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; costs are in `unit`, and MAPE in percent."""
+        profile, tried = self.profile, self.profile.validation
+        facts = {
+            "objective": f"{profile.cost}@{self.file.stem}", "file": self.file, "picture": self.picture, "cost": profile.cost,
+            "unit": UNITS[profile.cost], "space": profile.space, "settings": profile.settings, "image": list(profile.image),
+            "hardware": profile.hardware, "operations": len(profile.costs), "fixed": profile.fixed,
+        }  # fmt: skip
+        return facts | {"validation": None if tried is None else {**tried.to_dict(), "poor": tried.poor}}
+
+    def lines(self) -> list[str]:
+        """Say what was written, and how good its predictions are."""
+        profile, tried = self.profile, self.profile.validation
+        if tried is None or self.picture is None:
+            counts = f"{len(profile.costs)} operations, and {profile.fixed:.6g} {UNITS[profile.cost]} of all networks"
+            files, warnings = f"{self.file}", []
+        else:
+            counts, files = str(tried), f"{self.file} and {self.picture.name}"
+            poor = "warning: that is a poor prediction; searches that use it will say so"
+            warnings = [poor] if tried.poor else []
+        use = f"written: {files}; use it as {profile.cost}@{self.file.stem}"
+        return [f"{profile.cost} of {profile.of}: {counts}", *warnings, use]
+
+
 def unused(options: Collection[str]) -> set[str]:
     """Find the options of `paretoray profile` that mean nothing beside the others."""
     if "operations" in options:
@@ -53,7 +91,7 @@ def main(
     column: str | None,
     operations: Path | None = None,
     **options: Any,
-) -> None:
+) -> list[WrittenProfile]:
     """Write or complete the device file `out`, and a picture beside it. Raises InputError, RunError.
 
     Args:
@@ -82,15 +120,13 @@ def main(
     if operations is not None:
         with doing(f"reading {operations}, for {out}"):
             found = from_operations(operations, described, options["hardware"] or out.stem, options["source"])
-        _write(console, found, out)
-        return
+        return [_write(found, out)]
     chosen = {name: value for name, value in options.items() if name not in (FITTING if table is None else MEASURING)}
     if table is not None and column is not None:
         profiles = [_fitted(described, out, table, column, **chosen)]
     else:
         profiles = _measured(console, space, described, out, **chosen)
-    for profile in profiles:
-        _write(console, profile, out)
+    return [_write(profile, out) for profile in profiles]
 
 
 def _fitted(
@@ -180,22 +216,14 @@ def _measured(
     return profiles
 
 
-def _write(console: Console, profile: Profile, out: Path) -> None:
-    """Write a profile into the device file, draw its predictions, and say how good they are."""
+def _write(profile: Profile, out: Path) -> WrittenProfile:
+    """Write a profile into the device file, and draw its predictions."""
     write(out, profile)
     if profile.validation is None:
-        console.print(
-            f"{profile.cost} of {profile.of}: {len(profile.costs)} operations, and {profile.fixed:.6g} ms of all networks",
-            **PLAIN,
-        )
-        console.print(f"written: {out}; use it as {profile.cost}@{out.stem}", **PLAIN)
-        return
+        return WrittenProfile(profile, out, None)
     picture = out.with_suffix(f".{profile.cost}.{profile.space.replace(':', '-')}.png")
     _draw(profile, profile.validation, out.stem, picture)
-    console.print(f"{profile.cost} of {profile.of}: {profile.validation}", **PLAIN)
-    if profile.validation.poor:
-        console.print("warning: that is a poor prediction; searches that use it will say so", **PLAIN)
-    console.print(f"written: {out} and {picture.name}; use it as {profile.cost}@{out.stem}", **PLAIN)
+    return WrittenProfile(profile, out, picture)
 
 
 def _draw(profile: Profile, validation: Validation, device: str, path: Path) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -21,9 +21,24 @@ from orchestrator.runs.run import check
 from searchers import GradientSearcher, Mixture
 
 
-def estimate(plan: SearchPlan) -> dict[str, Any]:
-    """Describe the run, with the seconds that it would take. Starts no Ray, and writes no file. Raises InputError."""
-    what, search = search_time(plan)
+@dataclass(frozen=True)
+class Estimate:
+    """What a run would do.
+
+    Args:
+        seconds: Time that it would take on this machine, without starting up.
+        words: What it would do, for people, by title.
+        facts: The same as plain values.
+    """
+
+    seconds: float
+    words: dict[str, str]
+    facts: dict[str, Any]
+
+
+def estimate(plan: SearchPlan) -> Estimate:
+    """Say what the run would do, and for how long. Starts no Ray, and writes no file. Raises InputError."""
+    steps_of_search, search = search_time(plan)
     with threads(plan.workers.cpus), attributed_to(plan.plugins, InputError):
         step = _training_step(_here(plan), plan.retraining.parts.batch)
     if plan.budget.seconds is not None:
@@ -34,26 +49,49 @@ def estimate(plan: SearchPlan) -> dict[str, Any]:
     in_turn = trainings / settings.workers if settings.workers > 1 else math.ceil(trainings / plan.workers.count)
     retraining = in_turn * steps * step
     doubts = [*problem.warnings, *doubts_about(data)]
-    warnings = {"warning": "; ".join(doubts)} if doubts else {}
-    return {
-        "data": f"{problem.sources.data.name}: {len(data.train)} images for weights, {len(data.valid)} for architectures, "
-        f"{len(data.test)} for the final test; {len(data.classes)} classes of {'x'.join(map(str, data.image))}",
+    images = {"train": len(data.train), "validation": len(data.valid), "test": len(data.test)}
+    words = {
+        "data": f"{problem.sources.data.name}: {images['train']} images for weights, {images['validation']} for "
+        f"architectures, {images['test']} for the final test; {len(data.classes)} classes of {'x'.join(map(str, data.image))}",
         **({"parts": data.notes["parts"]} if "parts" in data.notes else {}),
         "space": f"{problem.sources.space.name}: {size(problem.space)} architectures",
         **({"proxy": plan.proxy.words} if plan.proxy else {}),
         "searcher": plan.experiment.searcher.name,
         "objectives": ", ".join(o.title for o in problem.objectives),
-        "search": what,
+        "search": _in_words(steps_of_search),
         **({"alone": str(plan.alone)} if plan.alone.epochs else {}),
         "workers": f"{plan.workers.count} " + ("Ray actors" if plan.workers.ray else "replica, in this process"),
         "retraining": f"{settings.members} networks of the front" + (f", {settings.words}" if settings.members else ""),
-        **warnings,
-        "seconds": search + retraining,
+        **({"warning": "; ".join(doubts)} if doubts else {}),
     }
+    facts = {
+        "data": {"name": problem.sources.data.name, "images": images, "classes": len(data.classes),
+            "image": dict(zip(("channels", "height", "width"), data.image, strict=True))},
+        "space": {"name": problem.sources.space.name, "architectures": problem.space.architectures},
+        "proxy": plan.proxy.to_dict(),
+        "searcher": plan.experiment.searcher.name,
+        "objectives": {o.column: o.title for o in problem.objectives},
+        "limits": {c: limit for c, limit in zip(problem.columns, problem.limits, strict=True) if limit is not None},
+        "search": steps_of_search,
+        "workers": {"count": plan.workers.count, "ray": plan.workers.ray},
+        "retraining": {
+            "members": settings.members, "seeds": settings.seeds, "recipe": settings.recipe, "epochs": parts.epochs,
+        },
+        "warnings": doubts,
+        "seconds_of_search": search,
+        "seconds_of_retraining": retraining,
+    }  # fmt: skip
+    return Estimate(search + retraining, words, facts)
 
 
-def search_time(plan: SearchPlan) -> tuple[str, float]:
-    """Describe the search, and return the seconds that it would take if `budget.seconds` did not end it. Raises InputError."""
+def _in_words(steps: Mapping[str, int]) -> str:
+    if "rounds" in steps:
+        return f"{steps['rounds']} rounds of {steps['weight_steps_per_round']} weight steps, about {steps['samples']} samples"
+    return f"{steps['networks']} networks, each trained for {steps['epochs']} epochs"
+
+
+def search_time(plan: SearchPlan) -> tuple[dict[str, int], float]:
+    """Count the steps of the search, and its seconds as if `budget.seconds` did not end it. Raises InputError."""
     check(plan)
     here = _here(plan)
     with threads(plan.workers.cpus), attributed_to(plan.plugins, InputError):
@@ -77,8 +115,8 @@ def _timed(work: Callable[[], Any]) -> float:
     return time.perf_counter() - began
 
 
-def _search_with_shared_weights(plan: SearchPlan, here: SearchPlan) -> tuple[str, float]:
-    """Describe the search, and return its seconds on one worker."""
+def _search_with_shared_weights(plan: SearchPlan, here: SearchPlan) -> tuple[dict[str, int], float]:
+    """Count the steps of the search, and return its seconds on one worker."""
     rounds, interval, space = plan.schedule.rounds, plan.budget.interval, plan.problem.space
     evaluator, searcher = here.build_evaluator(), plan.build_searcher()
     samples = searcher.expected(rounds)
@@ -101,7 +139,7 @@ def _search_with_shared_weights(plan: SearchPlan, here: SearchPlan) -> tuple[str
             searcher.train_on(1)
         gradient = _timed(lambda: evaluator.differentiate(mixture, 0, searcher.unrolled))
         seconds += searcher.expected_gradients(rounds * interval) * gradient
-    return f"{rounds} rounds of {interval} weight steps, about {samples:.0f} samples", seconds
+    return {"rounds": rounds, "weight_steps_per_round": interval, "samples": round(samples)}, seconds
 
 
 def _measuring(evaluator: Evaluator, architecture: tuple[int, ...], full: bool) -> Callable[[], Any]:
@@ -114,8 +152,8 @@ def _running(plan: SearchPlan, evaluator: Evaluator) -> Callable[[], Any]:
     return lambda: (evaluator.measure_on_device(largest), evaluator.score(largest, scores))
 
 
-def _search_from_scratch(plan: SearchPlan, here: SearchPlan) -> tuple[str, float]:
-    """Describe the search, and return its seconds on one worker."""
+def _search_from_scratch(plan: SearchPlan, here: SearchPlan) -> tuple[dict[str, int], float]:
+    """Count the steps of the search, and return its seconds on one worker."""
     data, largest = plan.trained.data, plan.problem.space.largest()
     settings = plan.experiment.training.settings
     each, samples = settings["epochs"], plan.schedule.rounds * plan.workers.count
@@ -127,7 +165,7 @@ def _search_from_scratch(plan: SearchPlan, here: SearchPlan) -> tuple[str, float
     evaluator = here.build_evaluator()
     seconds = _timed(lambda: one_epoch.measure([largest])) * each * len(data.train) / images
     seconds += _timed(_running(plan, evaluator))
-    return f"{samples} networks, each trained for {each} epochs", samples * seconds
+    return {"networks": samples, "epochs": each}, samples * seconds
 
 
 def _training_step(here: SearchPlan, batch: int) -> float:

@@ -13,7 +13,6 @@ import pandas as pd
 from rich.console import Console
 
 from analysis import records
-from analysis.trust_section import Finding, findings, warnings
 from orchestrator.cluster.connection import cluster
 from orchestrator.config.plan import SearchPlan
 from orchestrator.errors import InputError, RunError
@@ -46,9 +45,8 @@ def main(
     members: int | None,
     images: int | None,
     trusted: bool,
-) -> tuple[list[Finding], list[str]]:
-    """Does what `paretoray trust` says, going on where it was interrupted; returns the findings (what, value, meaning) and what
-    is wrong.
+) -> dict[str, Any]:
+    """Does what `paretoray trust` says, going on where it was interrupted; returns what it writes into trust.json.
 
     tables, column: where the truth is from; without them `members` of the random networks are retrained. maximize, minimize:
     the column, where its name does not say which way is better. images: of the validation set to measure on; None for all.
@@ -128,8 +126,8 @@ def main(
             scores = weights.scores(judged, display.scores, stop.exists)
         assess(weights, random, front, truth, images, display.trust, stop.exists, scores)
         write_report(plan, directory)
-    said = json.loads((directory / records.RANKING_QUALITY).read_text())
-    return findings(said), warnings(said)
+    quality: dict[str, Any] = json.loads((directory / records.RANKING_QUALITY).read_text())
+    return quality
 
 
 def _without_failures(results: pd.DataFrame, console: Console) -> pd.DataFrame:

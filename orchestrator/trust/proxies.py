@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -94,7 +95,7 @@ def main(
     of_levels: int,
     each: int,
     run: Path | None = None,
-) -> tuple[list[Judged], str]:
+) -> tuple[list[Judged], dict[str, Any]]:
     """Train networks at the target and at proxies, and write proxies.csv, proxies.json and proxies.png.
 
     Each training is a file of its own; the same command goes on with what was interrupted.
@@ -109,7 +110,7 @@ def main(
         run: Run directory whose measurements say which networks are good; None screens random ones.
 
     Returns:
-        What each proxy is worth, and one sentence of advice.
+        What each proxy is worth, and the content of proxies.json.
 
     Raises:
         InputError: Before anything starts.
@@ -173,12 +174,16 @@ def main(
         raise RunError(f"not one network could be trained, the last one: {results[FAILURE].iloc[-1]}")
     records.write(table, directory / TABLE)
     judged, seconds = judge(table), float(table.loc[table["proxy"] == TARGET, "seconds"].mean())
-    said = advice(judged, seconds)
-    summary = {"advice": said, "target_seconds": seconds, "levels": len(candidates), "proxies": [plain(j) for j in judged]}
+    summary = {
+        "advice": advice(judged, seconds),
+        "target_seconds": seconds,
+        "levels": len(candidates),
+        "proxies": [plain(j) for j in judged],
+    }
     write_text(directory / SUMMARY, json.dumps(summary, indent=2) + "\n")
     with plots.style(), replacing(directory / PICTURE) as temporary:
         picture(judged, seconds, len(at_level)).figure.savefig(temporary, dpi=150)
-    return judged, said
+    return judged, summary
 
 
 def _accuracies(results: pd.DataFrame) -> list[float]:

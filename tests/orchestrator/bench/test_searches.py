@@ -1,6 +1,7 @@
 """Whole searches at equal cost: what is paid, what fronts are truly worth, and nothing searched twice."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +164,7 @@ def test_a_trial_run_of_a_single_candidate_counts_with_all_its_epochs(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     estimate = searches.estimate
-    monkeypatch.setattr(searches, "estimate", lambda plan: estimate(plan) | {"seconds": 1e4})  # so that it has no time
+    monkeypatch.setattr(searches, "estimate", lambda plan: replace(estimate(plan), seconds=1e4))  # so that it has no time
     scratch = "nsga-net:training.name=from-scratch:training.epochs=3:training.batch=20:population=4:samples=2"
     assert bench(tmp_path / "out", scratch, *judged_by(table), cost="--seconds 3").exit_code == 0
     (epochs,) = json.loads((tmp_path / "out" / "epochs.json").read_text()).values()

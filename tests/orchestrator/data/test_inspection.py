@@ -103,7 +103,7 @@ def test_the_command_takes_functions_and_names_and_refuses_the_rest(tmp_path: Pa
 def test_many_classes_are_listed_by_size() -> None:
     images, labels = noise(120), np.concatenate([np.repeat(np.arange(20), 3), np.full(60, 7)])
     data = Split().apply(Raw(images, labels, None, tuple(f"c{i}" for i in range(20)), False, 0))
-    said = inspection.facts(data)["classes"].splitlines()
+    said = inspection.words(data)["classes"].splitlines()
     assert said[0] == "20" and said[1].split()[0] == "c7" and "8 classes" in said[7] and len(said) == 14
 
 
