@@ -15,6 +15,7 @@ from orchestrator.config.experiment import Experiment, searcher_component, train
 from orchestrator.config.plan import SearchPlan
 from orchestrator.config.problem import Problem
 from orchestrator.config.settings import Budget, Front, Proxy, Retraining, Workers
+from orchestrator.config.start import notations
 from orchestrator.errors import InputError, Interrupted
 from orchestrator.registry import Component, check_subclass
 from orchestrator.runs import extension
@@ -37,6 +38,7 @@ def search(
     retrain: Retraining | None = None,
     proxy: Proxy | Literal["auto"] | None = None,
     seed: int = 0,
+    start_from: str | Path | Sequence[str] = (),
     out: str | Path | None = None,
     callbacks: Sequence[Callback] = (),
     progress: bool = False,
@@ -54,6 +56,8 @@ def search(
         proxy: Smaller networks and data to train and judge on; "auto" for those with which the search fits into
             `budget.seconds`; by default the problem's own.
         seed: Seed of all randomness but the split of the data.
+        start_from: Networks that the search begins with, for a method that can learn from any: notations, or the path of a run
+            directory, whose front is taken, or of a table with a column `arch`.
         out: The run directory, which must not exist; by default below `runs/`, named after the searcher, the data and the time.
         callbacks: Told of every evaluation, front and stage.
         progress: Show a progress bar, on a terminal or in a notebook.
@@ -80,6 +84,7 @@ def search(
         retrain=retrain,
         proxy=proxy,
         seed=seed,
+        start_from=start_from,
     )
     plan, _ = settled(plan)
     experiment = plan.experiment
@@ -101,6 +106,7 @@ def make_plan(
     retrain: Retraining | None = None,
     proxy: Proxy | Literal["auto"] | None = None,
     seed: int,
+    start_from: str | Path | Sequence[str] = (),
 ) -> SearchPlan:
     """Put a search together from its parts, as `search` takes them. Raises InputError where they do not go together."""
     if not isinstance(problem, Problem):
@@ -117,6 +123,7 @@ def make_plan(
         retrain=retrain or Retraining(),
         proxy=proxy or Proxy(),
         seed=seed,
+        start_from=notations(start_from),
     )
     return SearchPlan(experiment.checked(), problem)
 

@@ -11,6 +11,7 @@ import tomli_w
 from orchestrator.config.problem import Goal, Problem, Sources, goals_of
 from orchestrator.config.settings import AUTO, Budget, Front, Proxy, Retraining, Workers
 from orchestrator.config.spaces import space_component
+from orchestrator.config.start import notations
 from orchestrator.data import loaders
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import InputError
@@ -54,6 +55,7 @@ class Experiment:
         retrain: Settings of the training of the front's members at the end.
         proxy: Smaller networks and data, on which the search trains and judges; "auto" for those that the time allows.
         seed: Seed of all randomness but the split of the data.
+        start_from: Notations of the networks that the search begins with, `searcher.start_from` in a file.
     """
 
     data: Component
@@ -67,6 +69,7 @@ class Experiment:
     retrain: Retraining = field(default_factory=Retraining)
     proxy: Proxy | Literal["auto"] = field(default_factory=Proxy)
     seed: int = 0
+    start_from: tuple[str, ...] = ()
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any], sources: Sources | None = None) -> Experiment:
@@ -92,6 +95,7 @@ class Experiment:
         workers = Workers(**keywords(Workers, merged["workers"], "workers"))
         training = training_component(merged["training"].pop("name", "supernet"), merged["training"])
         shape, images, method = (merged[section] for section in ("space", "data", "searcher"))
+        start_from = notations(method.pop("start_from", ()))
         experiment = cls(
             data=loaders.component(_name(images, "data"), images) if sources is None else sources.data,
             space=space_component(_name(shape, "space"), shape) if sources is None else sources.space,
@@ -104,6 +108,7 @@ class Experiment:
             retrain=Retraining(**keywords(Retraining, merged["retrain"], "retrain")),
             proxy="auto" if auto else Proxy(**keywords(Proxy, merged["proxy"], "proxy")),
             seed=seed,
+            start_from=start_from,
         )
         return experiment.checked()
 
@@ -136,7 +141,7 @@ class Experiment:
                 "data": self.data.to_dict(),
                 "space": self.space.to_dict(),
                 **({"proxy": self.proxy.to_dict() if isinstance(self.proxy, Proxy) else AUTO} if self.proxy else {}),
-                "searcher": self.searcher.to_dict(),
+                "searcher": self.searcher.to_dict() | ({"start_from": list(self.start_from)} if self.start_from else {}),
                 "objectives": {name: goal.to_dict() for name, goal in self.objectives.items()},
                 "training": self.training.to_dict(),
                 "budget": asdict(self.budget),

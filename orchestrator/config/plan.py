@@ -10,6 +10,7 @@ from typing import Any
 from orchestrator.config.experiment import Experiment, evaluator_class
 from orchestrator.config.problem import Problem
 from orchestrator.config.settings import Budget, Front, Proxy, Retraining, Workers
+from orchestrator.config.start import KEY, architectures
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import InputError, plugin_packages
 from orchestrator.evaluators.base import Evaluator, Schedule
@@ -223,6 +224,12 @@ class SearchPlan:
             raise InputError(
                 f"searcher.name = {name!r} mixes operations with weights, and {self.experiment.space.name} has no mixtures; "
                 "take one that samples networks, as searcher.name=random-search does"
+            )
+        first = architectures(self.problem.space, self.experiment.start_from)
+        if first and not searcher.begin_with(first):
+            raise InputError(
+                f"{KEY}: {name} learns from its own samples alone; take a method that learns from any network, as "
+                "searcher.name=surrogate-search or nsga2 does"
             )
         return searcher
 

@@ -144,9 +144,9 @@ class TabularBenchmark(Differentiable):
             InputError: For files that cannot be read or joined, and as the class does.
         """
         paths = [paths] if isinstance(paths, Path) else list(paths)
-        frame = _frame(paths[0])
+        frame = read_frame(paths[0])
         for path in paths[1:]:
-            other = _frame(path)
+            other = read_frame(path)
             if both := sorted(set(frame.columns) & set(other.columns) - {"arch"}):
                 raise InputError(f"{path} and the tables before it all have {', '.join(both)}; rename one of them")
             frame = frame.merge(other, on="arch", how="outer")
@@ -381,7 +381,8 @@ def locate(path: Path) -> Path:
     return path
 
 
-def _frame(path: Path) -> pd.DataFrame:
+def read_frame(path: Path) -> pd.DataFrame:
+    """Read a table of networks, as it is written, with a column `arch`. Raises InputError."""
     file = locate(path)
     if file.suffix in (".pkl", ".pickle", ".pth", ".pt"):
         raise InputError(f"{path} has to be unpickled, which runs whatever code is in it; export it to Parquet or CSV")
