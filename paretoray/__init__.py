@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from orchestrator.config.problem import Problem as Problem
     from orchestrator.config.settings import Budget as Budget
     from orchestrator.config.settings import Front as Front
+    from orchestrator.config.settings import Logging as Logging
     from orchestrator.config.settings import Proxy as Proxy
     from orchestrator.config.settings import Retraining as Retraining
     from orchestrator.config.settings import Workers as Workers
@@ -68,7 +69,7 @@ _WHERE = {
     "orchestrator.api.result": ("Result",),
     "orchestrator.api.search": ("resume", "search"),
     "orchestrator.config.problem": ("Problem",),
-    "orchestrator.config.settings": ("Budget", "Front", "Proxy", "Retraining", "Workers"),
+    "orchestrator.config.settings": ("Budget", "Front", "Logging", "Proxy", "Retraining", "Workers"),
     "orchestrator.data.dataset": ("Dataset",),
     "orchestrator.errors": ("InputError", "RunError"),
     "orchestrator.evaluators.base": ("Differentiable", "Evaluator", "Failure"),

@@ -19,6 +19,7 @@ FLOORS = (
     "objectives",
     "evaluators",
     "config",
+    "loggers",
     "judge",
     "search",
     "cluster",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.config.problem import Problem
-from orchestrator.runs.watcher import Watcher
+from orchestrator.runs.watcher import Relay, Watcher
 from orchestrator.search.control import stop_file
 from orchestrator.search.progress import Progress, Round
 from searchers import Architecture, Evaluation
@@ -66,7 +66,7 @@ class Callback:
         """Take note that so much of the training of a member of the front is over."""
 
 
-class CallingBack(Watcher):
+class CallingBack(Relay):
     """Passes what happens on to a user's callbacks.
 
     Args:
@@ -77,30 +77,24 @@ class CallingBack(Watcher):
     """
 
     def __init__(self, problem: Problem, callbacks: Sequence[Callback], directory: Path, shown: Watcher) -> None:
-        self.problem, self.callbacks, self.directory, self.shown = problem, callbacks, directory, shown
+        super().__init__(shown)
+        self.problem, self.callbacks, self.directory = problem, callbacks, directory
         self.detailed = bool(callbacks)
-        self.phase = shown.phase  # type: ignore[method-assign]
         self.failure: Exception | None = None
         self._stages: dict[int, int] = {}
 
-    def warning(self, text: str) -> None:
-        self.shown.warning(text)
-
     def search(self, happened: Round) -> None:
-        self.shown.search(happened)
+        super().search(happened)
         self._tell(0, happened)
 
     def sweep(self, index: int, fractions: Sequence[float], happened: Round) -> None:
-        self.shown.sweep(index, fractions, happened)
+        super().sweep(index, fractions, happened)
         self._tell(index, happened)
 
     def retrain(self, arch: str, fraction: float, members: int) -> None:
-        self.shown.retrain(arch, fraction, members)
+        super().retrain(arch, fraction, members)
         for callback in self.callbacks:
             self._call(callback.on_retraining, arch, fraction)
-
-    def measure(self, done: int, members: int) -> None:
-        self.shown.measure(done, members)
 
     def _tell(self, search: int, happened: Round) -> None:
         stage = happened.progress.stage

@@ -14,7 +14,7 @@ from orchestrator.api.result import Result
 from orchestrator.config.experiment import Experiment, searcher_component, training_component
 from orchestrator.config.plan import SearchPlan
 from orchestrator.config.problem import Problem
-from orchestrator.config.settings import Budget, Front, Proxy, Retraining, Workers
+from orchestrator.config.settings import Budget, Front, Logging, Proxy, Retraining, Workers
 from orchestrator.config.start import notations
 from orchestrator.errors import InputError, Interrupted
 from orchestrator.registry import Component, check_subclass
@@ -36,6 +36,7 @@ def search(
     workers: Workers | None = None,
     training: str | Component | Mapping[str, Any] = "supernet",
     retrain: Retraining | None = None,
+    logging: Logging | None = None,
     proxy: Proxy | Literal["auto"] | None = None,
     seed: int = 0,
     start_from: str | Path | Sequence[str] = (),
@@ -53,6 +54,7 @@ def search(
         workers: What it runs on; by default two Ray actors on this machine or the cluster that Ray is connected to.
         training: The evaluator: a name, one of `paretoray.evaluators` with settings, or settings of `supernet`.
         retrain: How members of the front are trained at the end.
+        logging: Trackers that are told of the run; by default event files for TensorBoard in the run directory.
         proxy: Smaller networks and data to train and judge on; "auto" for those with which the search fits into
             `budget.seconds`; by default the problem's own.
         seed: Seed of all randomness but the split of the data.
@@ -82,6 +84,7 @@ def search(
         workers=workers or Workers(),
         training=training,
         retrain=retrain,
+        logging=logging,
         proxy=proxy,
         seed=seed,
         start_from=start_from,
@@ -104,6 +107,7 @@ def make_plan(
     workers: Workers,
     training: str | Component | Mapping[str, Any],
     retrain: Retraining | None = None,
+    logging: Logging | None = None,
     proxy: Proxy | Literal["auto"] | None = None,
     seed: int,
     start_from: str | Path | Sequence[str] = (),
@@ -121,6 +125,7 @@ def make_plan(
         front=front or Front(),
         workers=workers,
         retrain=retrain or Retraining(),
+        logging=logging or Logging(),
         proxy=proxy or Proxy(),
         seed=seed,
         start_from=notations(start_from),

@@ -23,7 +23,8 @@ from orchestrator.errors import Interrupted, RunError, attributed_to, doing
 from orchestrator.machine import set_threads
 from orchestrator.search.control import stop_file
 from orchestrator.search.logs import logging_to
-from orchestrator.search.retraining import Member, Worker, try_member
+from orchestrator.search.progress import TrainingProgress
+from orchestrator.search.retraining import Member, Tell, Worker, try_member
 from orchestrator.training.trainer import Keeper, Training
 
 
@@ -50,24 +51,24 @@ class Together:
             raise Interrupted
 
 
-def retrain(plan: SearchPlan, directory: Path, members: list[Member], done: Callable[[str, float], None]) -> None:
+def retrain(plan: SearchPlan, directory: Path, members: list[Member], done: Callable[[str, TrainingProgress], None]) -> None:
     """Train each of `members` on `retrain.workers` workers, one network after the other.
 
     Args:
         plan: The search, with the settings of retraining.
         directory: Run directory, whose stop file ends it.
         members: Networks to train.
-        done: Called with a member's name and the share of its training that is done.
+        done: Called with a member's name and how far its training is.
 
     Raises:
         RunError: Where a worker failed.
     """
     for member in members:
         if not stop_file(directory).exists():
-            _retrain(plan, directory, member, lambda share, name=member.name: done(name, share))  # type: ignore[misc]
+            _retrain(plan, directory, member, lambda told, name=member.name: done(name, told))  # type: ignore[misc]
 
 
-def _retrain(plan: SearchPlan, directory: Path, member: Member, done: Callable[[float], None]) -> None:
+def _retrain(plan: SearchPlan, directory: Path, member: Member, done: Tell) -> None:
     workers, shares = plan.workers, Queue(actor_options={"num_cpus": 0})
     resources = {"CPU": float(workers.cpus)} | ({"GPU": workers.gpus} if workers.gpus else {})
     trainer = TorchTrainer(
@@ -85,10 +86,10 @@ def _retrain(plan: SearchPlan, directory: Path, member: Member, done: Callable[[
         result = pool.submit(trainer.fit)
         while not result.done():
             try:
-                share = shares.get(timeout=0.5)
+                told = shares.get(timeout=0.5)
             except Empty:
                 continue
-            done(share)
+            done(told)
         try:
             result.result()
         except (train.TrainingFailedError, ray.exceptions.RayError) as error:
@@ -108,10 +109,10 @@ def _work(config: dict[str, Any]) -> None:
     if plan.workers.device == "cuda":
         torch.cuda.set_device(train.torch.get_device())
 
-    def progress(share: float) -> None:
+    def progress(told: TrainingProgress) -> None:
         if stop.exists():
             raise Interrupted
-        config["shares"].put(share)
+        config["shares"].put(told)
 
     def wrap(module: nn.Module) -> nn.Module:
         return DistributedDataParallel(module, find_unused_parameters=True)  # parts of a network may lead nowhere

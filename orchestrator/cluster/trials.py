@@ -22,7 +22,7 @@ from orchestrator.machine import set_threads
 from orchestrator.search.control import stop_file
 from orchestrator.search.coordinator import Coordinator
 from orchestrator.search.logs import logging_to
-from orchestrator.search.progress import Observer, Progress, Round
+from orchestrator.search.progress import Observer, Progress, Round, TrainingProgress
 from orchestrator.search.retraining import Member, try_member
 from searchers import Evaluation
 
@@ -53,7 +53,7 @@ def searches(
         points: Each search with a directory of its own.
         directory: Run directory of all of them; its stop file ends them.
         observe: Called with the index of a search and what happened in it, about once a second.
-        detailed: Whether to report every evaluation and front, not only where a search stands.
+        detailed: Whether to report every evaluation, not only where a search stands and its front.
         timing: Whether each times the members of its front again at its end.
 
     Returns:
@@ -92,9 +92,9 @@ def _search_trial(config: dict[str, Any], plans: Sequence[SearchPlan]) -> None:
 
     def observe(happened: Round) -> None:
         nonlocal last, evaluations, front
+        front = happened.front if happened.front is not None else front
         if config["detailed"]:
             evaluations = [*evaluations, *happened.evaluations]
-            front = happened.front if happened.front is not None else front
         if time.monotonic() - last > REPORT_EVERY:
             tune.report(_packed(Round(happened.progress, tuple(evaluations), front)) | {"search": index})
             last, evaluations, front = time.monotonic(), [], None
@@ -160,14 +160,16 @@ def _unpacked(result: dict[str, Any]) -> Round:
     return Round(Progress(**result["progress"]), evaluations(result.get("measured", ())), front)
 
 
-def retrain(plan: SearchPlan, directory: Path, members: Sequence[Member], done: Callable[[str, float], None]) -> None:
+def retrain(
+    plan: SearchPlan, directory: Path, members: Sequence[Member], done: Callable[[str, TrainingProgress], None]
+) -> None:
     """Train each of `members` as a trial, in parallel.
 
     Args:
         plan: The search, with the settings of retraining.
         directory: Run directory, whose stop file ends it.
         members: Networks to train.
-        done: Called with a member's name and the share of its training that is done.
+        done: Called with a member's name and how far its training is.
 
     Raises:
         RunError: Where a trial failed.
@@ -179,7 +181,7 @@ def retrain(plan: SearchPlan, directory: Path, members: Sequence[Member], done: 
         {"stop": str(stop_file(directory)), "member": tune.grid_search(list(range(len(members))))},
         directory,
         "retrain",
-        lambda result: done(result["name"], result["fraction"]) if "fraction" in result else None,
+        lambda result: done(result["name"], _told(result)) if "fraction" in result else None,
         failures=0,
     )
 
@@ -188,16 +190,18 @@ def _retrain_trial(config: dict[str, Any], plan: SearchPlan, members: Sequence[M
     member, stop = members[config["member"]], Path(config["stop"])
     set_threads(plan.workers.cpus)
     last = time.monotonic()
+    losses: dict[int, float] = {}
     if stop.exists():
         return
 
-    def progress(fraction: float) -> None:
-        nonlocal last
+    def progress(told: TrainingProgress) -> None:
+        nonlocal last, losses
+        losses |= told.losses
         if stop.exists():
             raise Interrupted
         if time.monotonic() - last > REPORT_EVERY:
-            tune.report({"name": member.name, "fraction": fraction})
-            last = time.monotonic()
+            tune.report({"name": member.name, "fraction": told.fraction, "losses": list(losses.items())})
+            last, losses = time.monotonic(), {}
 
     try:
         with logging_to(stop.parent), doing(f"training {member.arch}, for {member.result}"), attributed_to(plan.plugins):
@@ -207,7 +211,12 @@ def _retrain_trial(config: dict[str, Any], plan: SearchPlan, members: Sequence[M
     except Exception as error:
         tune.report(_failure(error))
         return
-    tune.report({"name": member.name, "fraction": 1.0} | json.loads(member.result.read_text()))
+    told = {"name": member.name, "fraction": 1.0, "losses": list(losses.items())}
+    tune.report(told | json.loads(member.result.read_text()))
+
+
+def _told(result: dict[str, Any]) -> TrainingProgress:
+    return TrainingProgress(result["fraction"], dict(result["losses"]))
 
 
 def _failure(error: Exception) -> dict[str, Any]:

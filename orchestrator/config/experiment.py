@@ -9,7 +9,7 @@ from typing import Any, Literal
 import tomli_w
 
 from orchestrator.config.problem import Goal, Problem, Sources, goals_of
-from orchestrator.config.settings import AUTO, Budget, Front, Proxy, Retraining, Workers
+from orchestrator.config.settings import AUTO, Budget, Front, Logging, Proxy, Retraining, Workers
 from orchestrator.config.spaces import space_component
 from orchestrator.config.start import notations
 from orchestrator.data import loaders
@@ -21,8 +21,8 @@ from orchestrator.evaluators.supernet import Supernet
 from orchestrator.registry import Component, find, keywords, known, name_of, nearest
 from searchers import Searcher
 
-SECTIONS = ("data", "space", "proxy", "searcher", "objectives", "training", "budget", "front", "workers", "retrain")
-_FIRST = {"proxy": "size", "budget": "epochs", "front": "judge", "workers": "count", "retrain": "members"}
+SECTIONS = ("data", "space", "proxy", "searcher", "objectives", "training", "budget", "front", "workers", "retrain", "logging")
+_FIRST = {"proxy": "size", "budget": "epochs", "front": "judge", "workers": "count", "retrain": "members", "logging": "mlflow"}
 """A key of the sections that have no name."""
 EVALUATORS: dict[str, type[Evaluator]] = {"supernet": Supernet, "from-scratch": FromScratch}
 """Our evaluators by name: shared weights, or each network trained from scratch."""
@@ -53,6 +53,7 @@ class Experiment:
         front: Settings of how the front is chosen.
         workers: Workers of the search.
         retrain: Settings of the training of the front's members at the end.
+        logging: Trackers of experiments that are told of the run.
         proxy: Smaller networks and data, on which the search trains and judges; "auto" for those that the time allows.
         seed: Seed of all randomness but the split of the data.
         start_from: Notations of the networks that the search begins with, `searcher.start_from` in a file.
@@ -67,6 +68,7 @@ class Experiment:
     front: Front = field(default_factory=Front)
     workers: Workers = field(default_factory=Workers)
     retrain: Retraining = field(default_factory=Retraining)
+    logging: Logging = field(default_factory=Logging)
     proxy: Proxy | Literal["auto"] = field(default_factory=Proxy)
     seed: int = 0
     start_from: tuple[str, ...] = ()
@@ -106,6 +108,7 @@ class Experiment:
             front=Front(**keywords(Front, merged["front"], "front")),
             workers=workers,
             retrain=Retraining(**keywords(Retraining, merged["retrain"], "retrain")),
+            logging=Logging(**keywords(Logging, merged["logging"], "logging")),
             proxy="auto" if auto else Proxy(**keywords(Proxy, merged["proxy"], "proxy")),
             seed=seed,
             start_from=start_from,
@@ -148,6 +151,7 @@ class Experiment:
                 "front": asdict(self.front),
                 "workers": asdict(self.workers),
                 "retrain": asdict(self.retrain),
+                "logging": asdict(self.logging),
             }
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -142,6 +142,31 @@ class Front(Section, section="front"):
     members: Count = 10
     judge: bool = True
     scores: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Logging(Section, section="logging"):
+    """Trackers of experiments that are told of a run as it goes on (docs/logging.md).
+
+    Args:
+        tensorboard: Whether to write event files for TensorBoard into the run directory.
+        mlflow: Where MLflow keeps runs: a server, as http://localhost:5000, or a database, as sqlite:///mlflow.db; None for
+            nowhere. It needs the extra `mlflow`.
+        wandb: Mode of Weights & Biases: online, or offline for files that `wandb sync` sends later; None for neither. It needs
+            the extra `wandb`.
+        project: Name of the experiment in MLflow, and of the project in Weights & Biases.
+        entity: Team or user in Weights & Biases; None for the default of the login.
+
+    Example:
+        >>> Logging(wandb="offline", project="photos").tensorboard
+        True
+    """
+
+    tensorboard: bool = True
+    mlflow: str | None = None
+    wandb: Literal["online", "offline"] | None = None
+    project: Annotated[str, Field(min_length=1)] = "paretoray"
+    entity: str | None = None
 
 
 @dataclass(frozen=True)

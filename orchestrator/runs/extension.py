@@ -16,7 +16,7 @@ from analysis.files import write_text
 from orchestrator.config.experiment import Experiment
 from orchestrator.config.plan import SearchPlan
 from orchestrator.config.problem import Goal, Problem, goals_of
-from orchestrator.config.settings import Budget, Front, Retraining, Workers, with_changes
+from orchestrator.config.settings import Budget, Front, Logging, Retraining, Workers, with_changes
 from orchestrator.errors import InputError
 from orchestrator.registry import keywords
 from orchestrator.runs import origin, sweep
@@ -26,7 +26,7 @@ from orchestrator.search.checkpoint import alone_in
 from orchestrator.search.coordinator import check_change
 from searchers import Searcher
 
-SECTIONS = {"budget": Budget, "retrain": Retraining, "front": Front, "workers": Workers}
+SECTIONS = {"budget": Budget, "retrain": Retraining, "front": Front, "workers": Workers, "logging": Logging}
 """Sections of which something can change once a run has begun."""
 FIXED = {
     "budget.interval": "a round would have another length than those before it",
@@ -56,8 +56,8 @@ def changed(experiment: Experiment, changes: Mapping[str, Any]) -> Experiment:
         if section not in SECTIONS or not isinstance(values, Mapping):
             key = section if not isinstance(values, Mapping) or not values else f"{section}.{next(iter(values))}"
             raise InputError(
-                f"{key} cannot change in a run that has begun; only budget, retrain, front.members and workers can, and "
-                "further objectives be added. Start another run for it with paretoray search"
+                f"{key} cannot change in a run that has begun; only budget, retrain, front.members, workers and logging can, "
+                "and further objectives be added. Start another run for it with paretoray search"
             )
         for key in values:
             if reason := FIXED.get(f"{section}.{key}"):
@@ -155,7 +155,6 @@ def _write(folder: Path, changes: Mapping[str, Any], experiment: Experiment) -> 
     checked = {section: SECTIONS[section] for section in changes if section != "objectives"}
     if "objectives" in changes:
         given["objectives"] = experiment.to_dict()["objectives"]
-        origin.sign(folder, given)  # which was trusted before, and says now what its user has named
     for section, values in changes.items():
         if section == "objectives":
             continue
@@ -164,4 +163,6 @@ def _write(folder: Path, changes: Mapping[str, Any], experiment: Experiment) -> 
         whole = asdict(checked[section](**now))  # 20 becomes 20.0 where it is a share
         given[section] = {**now, **{key: whole[key] for key in values}}
         given[section] = {key: value for key, value in given[section].items() if value is not None}
+    if "objectives" in changes or "logging" in changes:
+        origin.sign(folder, given)  # which was trusted before, and says now what its user has named
     write_text(path, tomli_w.dumps(given))

@@ -1,8 +1,8 @@
 """Where a run directory comes from: it says what to import, and only its own user's word is taken for that.
 
-An experiment may name code of the user's, as `data.name = "my_module:load"`. A run directory that somebody else made would run
-whatever it names. So each one is signed with a key that stays in the user's home, and one without this signature is opened
-only once it is trusted.
+An experiment may name code of the user's, as `data.name = "my_module:load"`, and servers that are told of the run. A run
+directory that somebody else made would run, and send to, whatever it names. So each one is signed with a key that stays in the
+user's home, and one without this signature is opened only once it is trusted.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ _REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
 def imported(experiment: Mapping[str, Any]) -> dict[str, Any]:
-    """List what an experiment imports by `module:name`, and the commands that it runs, with all of their settings."""
+    """List what an experiment imports by `module:name`, the commands that it runs, and where it sends its results, with all of
+    their settings."""
     return dict(_imported(experiment))
 
 
@@ -35,6 +36,8 @@ def _imported(experiment: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for section, values in experiment.items():
         if not isinstance(values, Mapping):
             continue
+        if section == "logging":
+            yield from ((f"logging.{key} = {values[key]}", dict(values)) for key in ("mlflow", "wandb") if values.get(key))
         name = values.get("name")
         if isinstance(name, str) and _REFERENCE.fullmatch(name):
             yield f"{section}.name = {name}", dict(values)
@@ -57,10 +60,14 @@ def check(directory: Path, experiment: Path) -> None:
     """Raise InputError where a run directory would import what this user never named."""
     code = imported(_read(experiment))
     if code and not _is_signed(directory, code):
-        runs = " or run" if any(_runs(key.removeprefix("objectives.")) for key in code) else ""
+        sent = [key for key in code if key.startswith("logging.")]
+        named = [key for key in code if key not in sent]
+        runs = " or run" if any(_runs(key.removeprefix("objectives.")) for key in named) else ""
+        would = [f"import{runs} {', '.join(named)}"] * bool(named) + [f"send results to {', '.join(sent)}"] * bool(sent)
+        read = "read that code, and if you trust it," if named else "if that is what you want,"
         raise InputError(
-            f"{directory} was not made by you on this computer, or was changed since, and would import{runs} "
-            f"{', '.join(code)}; read that code, and if you trust it, repeat the command with --trust (in Python, trust=True)"
+            f"{directory} was not made by you on this computer, or was changed since, and would {' and '.join(would)}; {read} "
+            "repeat the command with --trust (in Python, trust=True)"
         )
 
 

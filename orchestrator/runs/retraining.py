@@ -19,6 +19,7 @@ from orchestrator.errors import Interrupted
 from orchestrator.machine import threads, unique
 from orchestrator.runs.watcher import Watcher
 from orchestrator.search.control import stop_file
+from orchestrator.search.progress import TrainingProgress
 from orchestrator.search.retraining import FAILURE, Member, settings_of, try_member
 
 
@@ -191,19 +192,25 @@ def retrain_all(plan: SearchPlan, directory: Path, members: Sequence[Member], wa
         Interrupted: Once the directory's stop file is there.
     """
     missing = [member for member in members if not member.done]
+    trained = {member.name: member for member in members}
+
+    def show(name: str, told: TrainingProgress) -> None:
+        watcher.retrain(name, told.fraction, len(members))
+        watcher.losses(trained[name], told.losses)
+
     if missing:
         for member in members:
             watcher.retrain(member.name, float(member not in missing), len(members))
         if plan.retraining.workers > 1:
-            data_parallel.retrain(plan, directory, missing, lambda name, share: watcher.retrain(name, share, len(members)))
+            data_parallel.retrain(plan, directory, missing, show)
         elif plan.workers.ray:
-            trials.retrain(plan, directory, missing, lambda name, share: watcher.retrain(name, share, len(members)))
+            trials.retrain(plan, directory, missing, show)
         else:
             with threads(plan.workers.cpus):
                 for member in missing:
 
-                    def progress(fraction: float, name: str = member.name) -> None:
-                        watcher.retrain(name, fraction, len(members))
+                    def progress(told: TrainingProgress, name: str = member.name) -> None:
+                        show(name, told)
                         if stop_file(directory).exists():
                             raise Interrupted
 

@@ -17,7 +17,7 @@ from orchestrator.machine import threads
 from orchestrator.objectives.base import Probe
 from orchestrator.objectives.measured import MeasuredObjective
 from orchestrator.objectives.own import NetworkFunction
-from orchestrator.runs import sweep
+from orchestrator.runs import sweep, tracking
 from orchestrator.runs.directory import create, is_finished, reopen, timing_is_due
 from orchestrator.runs.pricing import is_priced, price_front
 from orchestrator.runs.report import write_report
@@ -35,6 +35,7 @@ from orchestrator.search.rehearsal import rehearse
 
 def check(plan: SearchPlan) -> None:
     """Check all that depends on the data and on this machine, before anything starts. Raises InputError."""
+    tracking.check(plan.experiment.logging)
     if plan.retraining.members:
         retraining.check(plan)
     if plan.workers.address is None:
@@ -88,8 +89,13 @@ def go(
             sweep.create(directory, [(settings, chosen.experiment) for settings, chosen in searches])
         elif new:
             create(plan.experiment, directory)
-        with alone_in(directory, "run.lock"), logging_to(directory):
-            recording = Recording(watcher, directory, plan.workers.words)
+        kind = tracking.SWEEP if sweep.settings_of(directory) else tracking.SEARCH
+        with (
+            alone_in(directory, "run.lock"),
+            logging_to(directory),
+            tracking.tracked(directory, plan.experiment.logging, watcher, kind, plan.problem.columns) as watching,
+        ):
+            recording = Recording(watching, directory, plan.workers.words)
             with recording.until_the_end():
                 _steps(plan, directory, recording, searched)
 

@@ -13,7 +13,7 @@ from typing import Any
 from orchestrator.errors import Interrupted
 from orchestrator.machine import Machine
 from orchestrator.runs.display import duration
-from orchestrator.runs.watcher import Watcher
+from orchestrator.runs.watcher import Relay, Watcher
 from orchestrator.search.progress import Progress, Round
 
 STATUS = "progress.json"
@@ -23,7 +23,7 @@ EVERY = 1.0
 """Seconds between two versions of the file, at least."""
 
 
-class Recording(Watcher):
+class Recording(Relay):
     """Keeps what it is told in `STATUS`, and passes it on.
 
     Args:
@@ -33,7 +33,7 @@ class Recording(Watcher):
     """
 
     def __init__(self, watcher: Watcher, directory: Path, workers: str) -> None:
-        self.watcher, self.detailed = watcher, watcher.detailed
+        super().__init__(watcher)
         self._path, self._facts = directory / STATUS, {"workers": workers}
         self._latest: dict[str, Any] = {"part": "starting", "fraction": 0.0, "seconds_left": None}
         self._written, self._began = 0.0, time.monotonic()
@@ -57,9 +57,6 @@ class Recording(Watcher):
         self._began = time.monotonic()
         return self.watcher.phase()
 
-    def warning(self, text: str) -> None:
-        self.watcher.warning(text)
-
     def search(self, happened: Round) -> None:
         p = happened.progress
         self._note("search", p.fraction, p.seconds_left, _facts(p), p.machines)
@@ -70,9 +67,6 @@ class Recording(Watcher):
         facts = {"searches": f"{sum(f >= 1 for f in fractions)} of {len(fractions)} done", **_facts(happened.progress)}
         self._note("sweep", share, self._left(share), facts, happened.progress.machines)
         self.watcher.sweep(index, fractions, happened)
-
-    def machines(self, machines: Sequence[Machine]) -> None:
-        self.watcher.machines(machines)
 
     def retrain(self, arch: str, fraction: float, members: int) -> None:
         self._members[arch] = fraction

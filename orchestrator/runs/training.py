@@ -21,15 +21,18 @@ from orchestrator.config.spaces import find_architecture, published
 from orchestrator.errors import InputError, Interrupted, NetworkFailed, attributed_to
 from orchestrator.machine import threads
 from orchestrator.runs.directory import EXPERIMENT, check_out
+from orchestrator.runs.tracking import TRAINING, tracked
+from orchestrator.runs.tracking import check as check_trackers
 from orchestrator.runs.watcher import Watcher
 from orchestrator.search.checkpoint import alone_in
 from orchestrator.search.control import stop_file
 from orchestrator.search.logs import logging_to
+from orchestrator.search.progress import TrainingProgress
 from orchestrator.search.retraining import FAILURE, Member, check, retrain_member, settings_of
 from searchers import Architecture
 
 RESULT = "result.json"
-SECTIONS = ("data", "space", "retrain", "seed", "workers")
+SECTIONS = ("data", "space", "retrain", "seed", "workers", "logging")
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,9 @@ class Training:
     def of(cls, space: str, text: str, overrides: Sequence[str]) -> Training:
         """Read a notation or published name, and `section.key=value` overrides. Raises InputError."""
         if other := [o for o in overrides if re.split("[.=]", o)[0] not in SECTIONS]:
-            raise InputError(f"{other[0]!r}: a training has the sections data, space and retrain, a seed, and workers.gpus")
+            raise InputError(
+                f"{other[0]!r}: a training has the sections data, space, retrain and logging, a seed, and workers.gpus"
+            )
         known = published(space, text)
         shape = {k: v for k, v in (known.settings if known else {}).items() if k not in ("image", "classes")}
         fixed = [f"space.{key}={json.dumps(value)}" for key, value in shape.items()]
@@ -63,6 +68,7 @@ class Training:
         plan = plan.varied(workers=workers)
         training = cls(text.upper() if known else space, plan, find_architecture(plan.problem.space, text))
         check(plan, teaching=False)
+        check_trackers(plan.experiment.logging)
         if workers.address is None:
             check_fit(workers, local_resources(), workers.count)
         return training
@@ -101,14 +107,15 @@ class Training:
             clustered,
             alone_in(directory, "run.lock"),
             logging_to(directory),
-            watcher.phase(),
+            tracked(directory, self.plan.experiment.logging, watcher, TRAINING) as tracking,
+            tracking.phase(),
         ):
             stop_file(directory).unlink(missing_ok=True)
             for training in trainings:
                 if not training.done:
-                    self._train(training, directory, lambda name, share: watcher.retrain(name, share, len(trainings)))
-        result = {"name": self.name} | _summary(trainings) | self.counts
-        write_text(directory / RESULT, json.dumps(result) + "\n")
+                    self._train(training, directory, tracking, len(trainings))
+            result = {"name": self.name} | _summary(trainings) | self.counts
+            write_text(directory / RESULT, json.dumps(result) + "\n")
         return result
 
     def _members(self, directory: Path) -> list[Member]:
@@ -123,13 +130,17 @@ class Training:
             found.append(Member(arch, result, directory / f"{stem}.pt", seed=seed, settings=settings, teacher=teacher))
         return found
 
-    def _train(self, training: Member, directory: Path, show: Callable[[str, float], None]) -> None:
-        def progress(share: float) -> None:
-            show(training.name, share)
+    def _train(self, training: Member, directory: Path, watcher: Watcher, trainings: int) -> None:
+        def show(name: str, told: TrainingProgress) -> None:
+            watcher.retrain(name, told.fraction, trainings)
+            watcher.losses(training, told.losses)
+
+        def progress(told: TrainingProgress) -> None:
+            show(training.name, told)
             if stop_file(directory).exists():
                 raise Interrupted
 
-        show(training.name, 0.0)
+        watcher.retrain(training.name, 0.0, trainings)
         if self.plan.workers.ray:
             data_parallel.retrain(self.plan, directory, [training], show)
         else:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from orchestrator.machine import Machine
 from orchestrator.search.progress import Round
+from orchestrator.search.retraining import Member
 
 
 class Watcher:
@@ -37,5 +38,43 @@ class Watcher:
     def retrain(self, arch: str, fraction: float, members: int) -> None:
         """Handle the progress of training one of `members` networks, in 0..1."""
 
+    def losses(self, training: Member, losses: Mapping[int, float]) -> None:
+        """Handle the mean losses of epochs of a training from scratch that have ended since the last news, by their numbers."""
+
     def measure(self, done: int, members: int) -> None:
         """Handle the number of members of the front whose dear objectives are measured so far."""
+
+
+class Relay(Watcher):
+    """Passes everything on to another watcher; base of those that do something besides.
+
+    Args:
+        watcher: The other one.
+    """
+
+    def __init__(self, watcher: Watcher) -> None:
+        self.watcher, self.detailed = watcher, watcher.detailed
+
+    def phase(self) -> AbstractContextManager[object]:
+        return self.watcher.phase()
+
+    def warning(self, text: str) -> None:
+        self.watcher.warning(text)
+
+    def search(self, happened: Round) -> None:
+        self.watcher.search(happened)
+
+    def sweep(self, index: int, fractions: Sequence[float], happened: Round) -> None:
+        self.watcher.sweep(index, fractions, happened)
+
+    def machines(self, machines: Sequence[Machine]) -> None:
+        self.watcher.machines(machines)
+
+    def retrain(self, arch: str, fraction: float, members: int) -> None:
+        self.watcher.retrain(arch, fraction, members)
+
+    def losses(self, training: Member, losses: Mapping[int, float]) -> None:
+        self.watcher.losses(training, losses)
+
+    def measure(self, done: int, members: int) -> None:
+        self.watcher.measure(done, members)

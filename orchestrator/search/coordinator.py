@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from orchestrator.search.closing import Closing
 from orchestrator.search.progress import Observer, Progress, Round
 from orchestrator.search.recorder import Recorder
 from orchestrator.search.rounds import checked, rounds
-from orchestrator.search.summary import front_of_search, images_of, write_results
+from orchestrator.search.summary import front_of_search, images_of, images_trained_on, write_results
 from searchers import Architecture, Evaluation, Searcher
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ class Coordinator:
         self.archive = Archive([1.0] * len(plan.problem.objectives))
         self.finished = self.searched = False
         self._stage_began = 0
+        self._loss: float | None = None
         self.machines: list[Machine] = []
 
     def run(self, stop: Callable[[], bool], observe: Observer) -> bool:
@@ -91,7 +93,9 @@ class Coordinator:
             log.info("search with %s in %s, from round %d of %d", name, self.directory, self.spending.rounds, limit)
             saved = time.monotonic()
             told = self.judge.smooth if self.judge is not None and not self.searcher.models_noise else list
-            endless = rounds(self.searcher, self.evaluator, self.assessor, self.plan.budget.interval, self.spending.room, told)
+            endless = rounds(
+                self.searcher, self.evaluator, self.assessor, self.plan.budget.interval, self.spending.room, told, self._trained
+            )
             stopping = False
             while not self.finished and not stopping:
                 if self.searched:
@@ -137,6 +141,9 @@ class Coordinator:
             raise RunError(f"the budget ended before anything was measured; raise {self.spending.limit}")
         self.finished = self.searched and (self.closing is None or not self._leg_plan.alone.epochs)
 
+    def _trained(self, loss: float) -> None:
+        self._loss = loss if math.isfinite(loss) else None  # steps that were left out, or weights of each network's own
+
     def _close(self) -> list[Evaluation]:
         """Train the next networks alone; the search is finished once there are none left."""
         assert self.closing is not None
@@ -179,6 +186,8 @@ class Coordinator:
             fraction=1.0 if self.finished else self.spending.fraction,
             seconds=self.spending.seconds,
             machines=self.machines,
+            images=images_trained_on(self.plan, self.spending, self.evaluator),
+            train_loss=self._loss,
         )
 
     def _start(self) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from orchestrator.machine import Machine
 from searchers import Evaluation
@@ -22,10 +22,12 @@ class Progress:
         best_error: Lowest error so far, in percent; None before the first measurement.
         judged_on: Images that it was measured on, in words.
         hypervolume: Hypervolume of the front so far.
-        failed: Networks so far that could not be trained, measured or run.
         fraction: Share of the budget that is spent, in 0..1.
         seconds: Seconds of search so far.
         machines: Kinds of machines that took part so far, each once.
+        failed: Networks so far that could not be trained, measured or run.
+        images: Images so far that weights were trained on, each as often as it was.
+        train_loss: Mean loss of the latest weight steps of shared weights; None where there are none.
     """
 
     stage: int
@@ -40,6 +42,8 @@ class Progress:
     seconds: float
     machines: Sequence[Machine] = ()
     failed: int = 0
+    images: int = 0
+    train_loss: float | None = None
 
     @property
     def seconds_left(self) -> float | None:
@@ -60,6 +64,19 @@ class Round:
     progress: Progress
     evaluations: tuple[Evaluation, ...] = ()
     front: tuple[Evaluation, ...] | None = None
+
+
+@dataclass(frozen=True)
+class TrainingProgress:
+    """State of the training of one network from scratch.
+
+    Args:
+        fraction: Share of it that is over, in 0..1.
+        losses: Mean loss of each epoch that has ended since the last news, by its number from 1.
+    """
+
+    fraction: float
+    losses: Mapping[int, float] = field(default_factory=dict)
 
 
 Observer = Callable[[Round], None]

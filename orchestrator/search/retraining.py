@@ -23,6 +23,7 @@ from orchestrator.errors import InputError, Interrupted, NetworkFailed, RunError
 from orchestrator.evaluators.base import Failure, attempt
 from orchestrator.machine import machine
 from orchestrator.search.checkpoint import Checkpoints
+from orchestrator.search.progress import TrainingProgress
 from orchestrator.search.teacher import load_teacher
 from orchestrator.search.weights import Origin, signed
 from orchestrator.training.fitting import check_fit
@@ -36,6 +37,8 @@ FAILURE = "failure"
 """Key of the reason in the result of a training that failed."""
 UNFINISHED = "unfinished"
 """Folder with the checkpoints of trainings that are under way, beside their results."""
+Tell = Callable[[TrainingProgress], None]
+"""Function that is told how far a training is."""
 TELL_EVERY = 1.0
 """Seconds between two looks at whether a training is to stop."""
 
@@ -164,13 +167,11 @@ class Saved:
         folder: The folder.
         identity: What the training has to be of, as plain values.
         every: Seconds between two checkpoints.
-        progress: Called with the share of the training that is over; may raise Interrupted.
+        progress: Told how far the training is; may raise Interrupted.
         writing: Whether this process writes checkpoints, or only reads them.
     """
 
-    def __init__(
-        self, folder: Path, identity: Mapping[str, Any], every: float, progress: Callable[[float], None], writing: bool = True
-    ) -> None:
+    def __init__(self, folder: Path, identity: Mapping[str, Any], every: float, progress: Tell, writing: bool = True) -> None:
         self.checkpoints, self.identity = Checkpoints(folder), json.dumps(dict(identity), sort_keys=True)
         self.folder, self.every, self.progress, self.writing = folder, every, progress, writing
         self.saved = self.told = time.monotonic()
@@ -193,11 +194,13 @@ class Saved:
     def after_step(self, training: Training) -> None:
         """Tell of progress now and then, and save where it is time to, or where the training is to stop."""
         now = time.monotonic()
-        ended = training.step % training.batches.per_epoch == 0
+        epoch, position = divmod(training.step, training.batches.per_epoch)
+        ended = position == 0
         if ended or now - self.told >= TELL_EVERY:
             self.told = now
             try:
-                self.progress(training.step / training.total)
+                losses = {epoch: float(training.loss_sum) / training.batches.per_epoch} if ended else {}
+                self.progress(TrainingProgress(training.step / training.total, losses))
             except Interrupted:
                 self._save(training)
                 raise
@@ -239,13 +242,13 @@ Trained = tuple[tuple[nn.Module, dict[str, Any], str], Saved]
 """A trained network, its result, and that in words; and where its checkpoints are."""
 
 
-def retrain_member(plan: SearchPlan, member: Member, progress: Callable[[float], None], worker: Worker = ALONE) -> None:
+def retrain_member(plan: SearchPlan, member: Member, progress: Tell, worker: Worker = ALONE) -> None:
     """Train one network from scratch, and write its files; one that was interrupted goes on.
 
     Args:
         plan: Settings of the training, data, and the space of the network.
         member: The network.
-        progress: Called after every epoch, and about once a second, with the share of the training that is over.
+        progress: Called after every epoch, and about once a second.
         worker: This process among those that train the network.
 
     Raises:
@@ -257,7 +260,7 @@ def retrain_member(plan: SearchPlan, member: Member, progress: Callable[[float],
     saved.clear()
 
 
-def try_member(plan: SearchPlan, member: Member, progress: Callable[[float], None], worker: Worker = ALONE) -> None:
+def try_member(plan: SearchPlan, member: Member, progress: Tell, worker: Worker = ALONE) -> None:
     """Train one network as `retrain_member` does; where the network fails, the reason is written as its result."""
     work = lambda: _trained(plan, member, progress, worker)  # noqa: E731
     outcome = attempt(work) if worker.world == 1 else _attempt_together(work)
@@ -283,7 +286,7 @@ def _settings(plan: SearchPlan, member: Member) -> dict[str, Any]:
     return settings_of(plan, member.seed, member.teacher) if member.settings is None else dict(member.settings)
 
 
-def _trained(plan: SearchPlan, member: Member, progress: Callable[[float], None], worker: Worker) -> Trained:
+def _trained(plan: SearchPlan, member: Member, progress: Tell, worker: Worker) -> Trained:
     """Train and test a network, as far as that is not done yet."""
     problem = plan.problem if member.at is None else plan.problem.at(member.at)
     architecture, device, parts = problem.space.parse(member.arch), plan.workers.device, member.parts(plan)

@@ -24,6 +24,7 @@ def rounds(
     interval: int,
     room: Callable[[], int],
     told: Told = lambda evaluations: evaluations,
+    trained: Callable[[float], None] = lambda loss: None,
 ) -> Iterator[list[Evaluation]]:
     """Yield the evaluations of each round, without end: `interval` weight steps, then what the searcher asks for.
 
@@ -36,23 +37,30 @@ def rounds(
         interval: Weight steps per round.
         room: Returns the number of evaluations that the budget has left.
         told: Makes of what was measured what the searcher is told; the evaluations themselves by default.
+        trained: Called with the mean loss of weight steps.
 
     Raises:
         TypeError: For a gradient method and an evaluator without gradients.
         RunError: For mixtures or architectures that the space does not have, and for more of them than were asked for.
     """
     if not isinstance(searcher, GradientSearcher):
-        return _sampled(searcher, evaluator, assess, interval, room, told)
+        return _sampled(searcher, evaluator, assess, interval, room, told, trained)
     if not isinstance(evaluator, Differentiable):
         raise TypeError(f"{type(searcher).__name__} needs gradients, which {type(evaluator).__name__} does not have")
-    return _descended(searcher, evaluator, assess, interval, room)
+    return _descended(searcher, evaluator, assess, interval, room, trained)
 
 
 def _sampled(
-    searcher: Searcher, evaluator: Evaluator, assess: Assess, interval: int, room: Callable[[], int], told: Told
+    searcher: Searcher,
+    evaluator: Evaluator,
+    assess: Assess,
+    interval: int,
+    room: Callable[[], int],
+    told: Told,
+    trained: Callable[[float], None],
 ) -> Iterator[list[Evaluation]]:
     while True:
-        evaluator.train(mixtures_of(searcher, interval))
+        trained(evaluator.train(mixtures_of(searcher, interval)))
         architectures = proposals_of(searcher, room())
         evaluations = assess(architectures)
         if architectures:
@@ -61,9 +69,15 @@ def _sampled(
 
 
 def _descended(
-    searcher: GradientSearcher, evaluator: Differentiable, assess: Assess, interval: int, room: Callable[[], int]
+    searcher: GradientSearcher,
+    evaluator: Differentiable,
+    assess: Assess,
+    interval: int,
+    room: Callable[[], int],
+    trained: Callable[[float], None],
 ) -> Iterator[list[Evaluation]]:
     while True:
+        losses = []
         for _ in range(interval):
             mixture = searcher.relax()
             if mixture is not None:
@@ -71,7 +85,8 @@ def _descended(
                 gradient = evaluator.differentiate(mixture, evaluator.step, searcher.unrolled)
                 if gradient is not None:
                     searcher.descend(*gradient)
-            evaluator.train(mixtures_of(searcher, 1))
+            losses.append(evaluator.train(mixtures_of(searcher, 1)))
+        trained(sum(losses) / interval)
         yield assess(proposals_of(searcher, room()))
 
 

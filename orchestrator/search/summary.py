@@ -147,6 +147,11 @@ def images_of(plan: SearchPlan) -> dict[str, int]:
     return {"train": len(data.train), "valid": len(data.valid), "test": len(test), "batch": plan.schedule.batch}
 
 
+def images_trained_on(plan: SearchPlan, spending: Spending, evaluator: Evaluator) -> int:
+    """Count the images that weights were trained on, each as often as it was."""
+    return evaluator.step * plan.schedule.batch + spending.trained_alone * len(plan.trained.data.train)
+
+
 def _spent(plan: SearchPlan, table: pd.DataFrame, spending: Spending, evaluator: Evaluator) -> dict[str, Any]:
     images, kinds = images_of(plan), table["kind"].value_counts()
     on_batches = int(kinds.get(records.SAMPLE, 0)) + evaluator.asked
@@ -158,7 +163,7 @@ def _spent(plan: SearchPlan, table: pd.DataFrame, spending: Spending, evaluator:
         "rounds": spending.rounds,
         "weight_steps": evaluator.step,
         "weight_steps_skipped": evaluator.skipped_steps(),
-        "images_trained_on": evaluator.step * images["batch"] + spending.trained_alone * images["train"],
+        "images_trained_on": images_trained_on(plan, spending, evaluator),
         "images_judged_on": batch * on_batches + judged * on_all,
         "evaluations": spending.evaluations,
         "architectures": int(table["arch"].nunique()),

@@ -18,7 +18,7 @@ from orchestrator.data.dataset import Dataset
 from orchestrator.errors import RunError
 from orchestrator.search.control import stop_file
 from orchestrator.search.coordinator import Coordinator
-from orchestrator.search.progress import Round
+from orchestrator.search.progress import Round, TrainingProgress
 from orchestrator.search.retraining import Member, retrain_member
 from tests.helpers import timeless, tiny_plan
 
@@ -84,10 +84,18 @@ def test_members_of_a_front_are_retrained_as_parallel_trials(digits: Dataset, tm
         Member(space.format(a), tmp_path / f"{i}.json", tmp_path / f"{i}.pt") for i, a in enumerate([(3,) * 6, (1,) * 6])
     ]
     seen: dict[str, float] = {}
-    trials.retrain(plan, tmp_path, members, seen.__setitem__)
+    losses: dict[str, dict[int, float]] = {member.arch: {} for member in members}
+
+    def done(name: str, told: TrainingProgress) -> None:
+        seen[name] = told.fraction
+        losses[name] |= told.losses
+
+    trials.retrain(plan, tmp_path, members, done)
     assert set(seen) == {m.arch for m in members} and set(seen.values()) == {1.0}
+    assert all(sorted(listed) == [1, 2] for listed in losses.values()), "the loss of each epoch, once"
     for member in members:
         result = pd.read_json(member.result, typ="series")
+        assert result["train_loss"] == losses[member.arch][2]
         assert member.done and result["arch"] == member.arch and 0 <= result["test_error_percent"] <= 100
         network = space.network(space.parse(member.arch))
         network.load_state_dict(torch.load(member.weights, weights_only=True))
@@ -119,7 +127,7 @@ def together(digits: Dataset, directory: Path) -> tuple[SearchPlan, Member]:
 def test_two_workers_train_one_network_together(digits: Dataset, tmp_path: Path) -> None:
     plan, member = together(digits, tmp_path)
     seen: list[float] = []
-    data_parallel.retrain(plan, tmp_path, [member], lambda name, share: seen.append(share))
+    data_parallel.retrain(plan, tmp_path, [member], lambda name, told: seen.append(told.fraction))
     result = pd.read_json(member.result, typ="series")
     assert member.done and result["settings"]["workers"] == 2
     assert seen == sorted(seen) and not (tmp_path / "unfinished").exists()

@@ -16,6 +16,7 @@ from orchestrator.runs import training
 from orchestrator.runs.training import Training
 from orchestrator.runs.watcher import Watcher
 from orchestrator.search import retraining
+from orchestrator.search.progress import TrainingProgress
 from tests.helpers import assert_refused, call, table, write_toml
 
 
@@ -83,11 +84,11 @@ def test_an_interrupted_training_goes_on_to_the_same_files(run: Path, monkeypatc
     monkeypatch.setattr(retraining, "TELL_EVERY", 0.0)
 
     def stopping(plan: Any, member: Any, progress: Any, **more: Any) -> None:
-        def once(share: float) -> None:
-            told.append(share)
+        def once(progressed: TrainingProgress) -> None:
+            told.append(progressed.fraction)
             if len(told) == 6:  # in the middle of the second epoch
                 raise Interrupted
-            progress(share)
+            progress(progressed)
 
         retrained(plan, member, once, **more)
 
