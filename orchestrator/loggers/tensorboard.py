@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -70,8 +69,8 @@ class _Events:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        # A file is named after the second in which it was begun, which two of them may share.
-        self._writer = EventsWriter(str(folder / "events"), f".{secrets.token_hex(4)}")
+        # A file is named after the second in which it was begun, which two may share; TensorBoard reads them in their order.
+        self._writer = EventsWriter(str(folder / "events"), f".{time.time_ns()}")
 
     def write(self, step: int, *summaries: Any) -> None:
         for one in summaries:
