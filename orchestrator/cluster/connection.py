@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import socket
@@ -12,15 +13,30 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
-import ray.util
+import ray._private.ray_constants
 import torch
+from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
+from ray.exceptions import AuthenticationError
 
+from orchestrator.cluster.replicas import last_line
+from orchestrator.cluster.room import SHORT, NoRoom, Room, Waiting
 from orchestrator.config.settings import Workers
 from orchestrator.errors import InputError
 
+TOKEN_HINT = (
+    "copy ~/.ray/auth_token of whoever started it to your home here, or set RAY_AUTH_TOKEN_PATH to such a file; "
+    "RAY_AUTH_MODE=disabled, if it is set, has to go"
+)
+
 
 @contextmanager
-def cluster(workers: Workers, searches: int = 1, trainers: int = 1, held: Mapping[str, float] | None = None) -> Iterator[None]:
+def cluster(
+    workers: Workers,
+    searches: int = 1,
+    trainers: int = 1,
+    held: Mapping[str, float] | None = None,
+    waiting: Waiting = lambda text: None,
+) -> Iterator[None]:
     """Connect to the cluster at `workers.address`, or start a private one on this machine, for as long as it is needed.
 
     Args:
@@ -28,13 +44,14 @@ def cluster(workers: Workers, searches: int = 1, trainers: int = 1, held: Mappin
         searches: Number of searches that a private cluster should have room for at a time, as far as the machine allows.
         trainers: Workers that train one network of the front together; they have to fit, too.
         held: Resources of the user's own that objectives hold, by name; a private cluster has as much of each.
+        waiting: Told what there is no room for yet.
 
     Raises:
         InputError: Where the workers do not fit, before anything is started on this machine.
     """
     if ray.is_initialized():
         check_fit(workers, ray.cluster_resources(), trainers)
-        _check_room(workers)
+        _check_room(workers, waiting)
         yield
         return
     # Tune's own handler would kill the trial before it can save; the driver's handler asks it to stop instead.
@@ -43,25 +60,55 @@ def cluster(workers: Workers, searches: int = 1, trainers: int = 1, held: Mappin
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     if workers.address is None:
         check_fit(workers, local_resources(), trainers)
-        each = workers.count * workers.cpus
+        each = math.ceil(workers.count / workers.most_on_one) * workers.cpus
         room = max(each, trainers * workers.cpus, min(searches * each, int(local_resources()["CPU"])))
-        with _keeping_sigterm():
+        with _keeping_sigterm(), _on_loopback():
             ray.init(address="local", num_cpus=room, resources=dict(held or {}), include_dashboard=False, **quiet)
     else:
-        try:
-            host, _, port = workers.address.rpartition(":")
-            if host and port.isdigit():  # Ray itself would try for minutes
-                socket.create_connection((host, int(port)), timeout=10).close()
-            with _keeping_sigterm():
-                ray.init(address=workers.address, **quiet)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise InputError(f"workers.address = {workers.address!r}: no Ray cluster answers there ({error})") from error
+        _connect(workers.address, quiet)
     try:
         check_fit(workers, ray.cluster_resources(), trainers)
-        _check_room(workers)
+        _check_room(workers, waiting)
         yield
     finally:
         ray.shutdown()
+
+
+def _connect(address: str, options: Mapping[str, Any]) -> None:
+    """Connect to a running cluster, with a token where there is one. Raises InputError where none answers."""
+    # Ray would look for one for address="auto" alone. A cluster that asks for none takes no offence.
+    has_token = maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+    try:
+        host, _, port = address.rpartition(":")
+        if host and port.isdigit():  # Ray itself would try for minutes
+            socket.create_connection((host, int(port)), timeout=10).close()
+        with _keeping_sigterm():
+            ray.init(address=address, **options)
+    except AuthenticationError as error:
+        raise InputError(f"workers.address = {address!r}: {TOKEN_HINT} ({last_line(error)})") from error
+    except ConnectionError as error:
+        hint = ""
+        if not isinstance(error, ConnectionRefusedError):
+            hint = f"; if it asks for {'another' if has_token else 'a'} token, {TOKEN_HINT}"
+        raise InputError(f"workers.address = {address!r}: no Ray cluster answers there ({error}){hint}") from error
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"workers.address = {address!r}: no Ray cluster answers there ({error})") from error
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Have what Ray starts listen on loopback only, as it does on systems on which it does not support clusters.
+
+    Ray 2.60 has no other way: it replaces an address of loopback by one that other machines reach, unless this is off. It reads
+    the environment variable for it on import, so that is too late here.
+    """
+    constants = ray._private.ray_constants
+    before = constants.ENABLE_RAY_CLUSTER
+    constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        constants.ENABLE_RAY_CLUSTER = before
 
 
 @contextmanager
@@ -73,23 +120,20 @@ def _keeping_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, handler)
 
 
-def _check_room(workers: Workers, patience: float = 120.0) -> None:
-    """Raise InputError where the bundles of a search find no place: the totals may suffice although no single node has room."""
-    group = ray.util.placement_group(bundles(workers))
+def _check_room(workers: Workers, waiting: Waiting) -> None:
+    """Raise InputError where the workers of a search find no place: the totals may suffice although no single node has room."""
+    room = Room(workers, waiting)
     try:
-        if not group.wait(patience):
-            raise InputError(
-                f"{workers.count} workers of {workers.cpus} CPUs and {workers.gpus:g} GPUs found no place within "
-                f"{patience:.0f} s: no node has room for one, or the cluster is busy; lower workers.cpus or workers.gpus, or "
-                "try again later"
-            )
+        room.reserve(patience=SHORT if workers.most_on_one > 1 else None)
+    except NoRoom as error:
+        raise InputError(str(error)) from error
     finally:
-        ray.util.remove_placement_group(group)
+        room.release()
 
 
 def bundles(workers: Workers) -> list[dict[str, float]]:
     """List the resources that each actor of a search needs."""
-    return [{"CPU": float(workers.cpus)} | ({"GPU": workers.gpus} if workers.gpus else {})] * workers.count
+    return [workers.bundle()] * workers.count
 
 
 def local_resources() -> dict[str, float]:
@@ -106,12 +150,13 @@ def check_fit(workers: Workers, resources: dict[str, float], trainers: int = 1) 
         resources: What there is.
         trainers: Workers that train one network of the front together.
     """
+    least = workers.min or workers.count
     for name, each, key in (("CPU", workers.cpus, "cpus"), ("GPU", workers.gpus, "gpus")):
-        need, have = each * workers.count, resources.get(name, 0.0)
+        need, have = each * least, resources.get(name, 0.0)
         if need > have:
             raise InputError(
-                f"{workers.count} workers of {each:g} {name}s need {need:g}; there are {have:g}. "
-                f"Lower workers.count or workers.{key}"
+                f"{least} workers of {each:g} {name}s need {need:g}; there are {have:g}. Lower workers.count or workers.{key}, "
+                "or let fewer workers do with workers.min"
             )
         if each * trainers > have:
             raise InputError(

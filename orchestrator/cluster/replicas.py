@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import math
+import os
+import re
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +15,9 @@ import ray
 import ray.util
 import torch
 import torch.distributed as dist
+from ray.util.placement_group import PlacementGroup
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from torch._C._distributed_c10d import TCPStore
 
 from orchestrator.config.plan import SearchPlan
 from orchestrator.errors import InputError, RunError, attributed_to
@@ -31,30 +36,53 @@ class Replica:
     """Actor that hosts one evaluator, and adds the process group to it.
 
     Args:
-        plan: The search.
         rank: Number of the replica.
     """
 
-    def __init__(self, plan: SearchPlan, rank: int) -> None:
-        workers = plan.workers
-        set_threads(workers.cpus)
-        if 0 < workers.gpus < 1:
-            torch.cuda.set_per_process_memory_fraction(workers.gpus)
-        self.workers, self.rank, self.plugins = workers, rank, plan.plugins
-        self.evaluator = plan.build_evaluator(rank=rank, world=workers.count)
+    def __init__(self, rank: int) -> None:
+        self.rank = rank
 
-    def meeting_point(self) -> str:
-        """Return an address on this node where the replicas can find each other."""
-        with socket.socket() as probe:
-            probe.bind(("", 0))
-            return f"tcp://{ray.util.get_node_ip_address()}:{probe.getsockname()[1]}"
+    def prepare(self, shared: list[Any], sharing: int) -> str:
+        """Make the evaluator, and return an address where this replica waits for the others.
+
+        Args:
+            shared: Ray's reference to the plan. In a list, so that it is read here, where a failure can be told.
+            sharing: Replicas that share the room of one worker.
+
+        Raises:
+            InputError: For code or files that this node lacks.
+        """
+        here = str(ray.util.get_node_ip_address())
+        plan = _read(shared[0], here)
+        self.workers, self.plugins = plan.workers, plan.plugins
+        set_threads(plan.workers.cpus)
+        self.gpus = plan.workers.gpus / sharing
+        if 0 < plan.workers.gpus < 1 and sharing == 1:
+            torch.cuda.set_per_process_memory_fraction(plan.workers.gpus)
+        try:
+            self.evaluator = plan.build_evaluator(rank=self.rank, world=plan.workers.count)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise InputError(f"node {here} has no {error.filename}; workers need it under the same path") from error
+        if here.startswith("127."):  # a private cluster: gloo, too, is to listen on loopback only
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", next(n for _, n in socket.if_nameindex() if n.startswith("lo")))
+        if self.rank == 0 and plan.workers.count > 1:
+            listener = _listener(here)
+            port = listener.getsockname()[1]
+            self.store = TCPStore(
+                here, port, plan.workers.count, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach()
+            )
+            return f"{here}:{port}"
+        return here
 
     def join(self, address: str) -> None:
         # NCCL refuses two ranks on one GPU; gloo carries tensors of shared GPUs through host memory.
-        backend = "nccl" if self.workers.gpus >= 1 else "gloo"
+        backend = "nccl" if self.gpus >= 1 else "gloo"
+        if self.rank:
+            host, _, port = address.rpartition(":")
+            self.store = TCPStore(host, int(port), self.workers.count, wait_for_workers=False)
         dist.init_process_group(
             backend,
-            init_method=address,
+            store=self.store,
             rank=self.rank,
             world_size=self.workers.count,
             timeout=datetime.timedelta(minutes=5),
@@ -71,36 +99,44 @@ class Replica:
 class Replicas(Differentiable):
     """Evaluator of `workers.count` actors: weight steps and gradients are divided by images, measurements by architectures.
 
-    Inside a Tune trial the actors land in the trial's placement group.
-
     Args:
         plan: The search.
-        patience: Seconds to wait until the actors are placed.
+        group: Placement group with a bundle for each actor; None for that of the Tune trial in which this is called.
+        sharing: Replicas that share the room of one worker there.
+        patience: Seconds to wait until the actors have started, or joined each other; by default `workers.patience`.
 
     Raises:
-        RunError: Where the actors cannot be placed in time.
-        WorkersLost: From any call, once one of them is gone.
+        RunError: Where the actors find no place in the trial's group in time.
+        InputError: Where a node lacks code or files.
+        WorkersLost: From any call, once one of them is gone; also where one does not start in a place that was reserved.
     """
 
-    def __init__(self, plan: SearchPlan, patience: float = 120.0) -> None:
-        shared = ray.put(plan)  # once, for all actors
-        workers = plan.workers
-        options = {"num_cpus": workers.cpus, "num_gpus": workers.gpus}
+    def __init__(
+        self, plan: SearchPlan, group: PlacementGroup | None = None, sharing: int = 1, patience: float | None = None
+    ) -> None:
+        shared = [ray.put(plan)]  # once, for all actors
+        workers, bundle = plan.workers, plan.workers.bundle(sharing)
+        patience = workers.patience if patience is None else patience
         self.space, self.step, self._steps_each = plan.problem.space, 0, plan.schedule.steps_each
-        self._actors = [Replica.options(**options).remote(shared, rank) for rank in range(workers.count)]  # type: ignore[attr-defined]
+        self._actors = []
+        for rank in range(workers.count):
+            options: dict[str, Any] = {"num_cpus": bundle["CPU"], "num_gpus": bundle.get("GPU", 0)}
+            if group is not None:
+                options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(group, rank)
+            self._actors.append(Replica.options(**options).remote(rank))  # type: ignore[attr-defined]
         try:
-            address = ray.get([a.meeting_point.remote() for a in self._actors], timeout=patience)[0]
+            addresses = self._get([a.prepare.remote(shared, sharing) for a in self._actors], patience)
             if workers.count > 1 and plan.shares_weights:
-                ray.get([a.join.remote(address) for a in self._actors], timeout=patience)
+                self._get([a.join.remote(addresses[0]) for a in self._actors], patience)
         except ray.exceptions.GetTimeoutError as error:
             self.close()
-            raise RunError(
-                f"{workers.count} workers of {workers.cpus} CPUs and {workers.gpus} GPUs could not be placed within "
+            raise (RunError if group is None else WorkersLost)(
+                f"{workers.count} workers of {workers.cpus} CPUs and {workers.gpus:g} GPUs did not start within "
                 f"{patience:.0f} s; lower workers.count, workers.cpus or workers.gpus, or wait for the cluster to have room"
             ) from error
-        except ray.exceptions.RayActorError as error:
+        except BaseException:
             self.close()
-            raise WorkersLost(f"a worker died while it started: {last_line(error)}") from error
+            raise
 
     def machines(self) -> list[Machine]:
         """List the machines of the workers, and this one, where the searcher computes."""
@@ -181,24 +217,51 @@ class Replicas(Differentiable):
             answers = pool.map(lambda actor, a: actor.call.remote(method, [a], *arguments), architectures)
             return [answer for (answer,) in answers]
 
-    def _get(self, answers: Sequence[Any]) -> list[Any]:
+    def _get(self, answers: Sequence[Any], timeout: float | None = None) -> list[Any]:
         with self._noticing_the_dead():
-            return list(ray.get(list(answers)))
+            return list(ray.get(list(answers), timeout=timeout))
 
     @contextmanager
     def _noticing_the_dead(self) -> Iterator[None]:
         try:
             yield
+        except ray.exceptions.GetTimeoutError:
+            raise
+        except ray.exceptions.RayActorError as error:
+            raise WorkersLost(f"a worker died: {last_line(error)}") from error
         except ray.exceptions.RayError as error:
             cause = getattr(error, "cause", None)
             if isinstance(cause, (RunError, InputError)):
                 raise cause from None  # Ray's own version of it would print the worker's whole traceback
-            # A replica whose peer died fails in the all-reduce: ask who is left before deciding what happened.
+            # A replica whose peer died fails in the all-reduce, perhaps before Ray knows of the death.
+            if isinstance(cause, dist.DistError) or "gloo" in str(cause):
+                raise WorkersLost(f"a worker lost another one: {last_line(error)}") from error
             try:
                 ray.get([a.ping.remote() for a in self._actors], timeout=10)
             except (ray.exceptions.RayError, TimeoutError) as gone:
                 raise WorkersLost(f"a worker died: {last_line(gone)} (seen first: {last_line(error)})") from error
             raise
+
+
+def _read(plan: Any, here: str) -> SearchPlan:
+    """Fetch the plan on a worker's node. Raises InputError for a module that the node lacks."""
+    try:
+        return ray.get(plan)  # type: ignore[no-any-return]
+    except (ray.exceptions.RaySystemError, ImportError) as error:
+        if missing := re.search(r"No module named '([^']+)'", str(error)):
+            raise InputError(
+                f"node {here} has no module {missing[1]}: install it there, or submit the search with its code, as in "
+                "`ray job submit --working-dir .`"
+            ) from error
+        raise
+
+
+def _listener(address: str) -> socket.socket:
+    """Listen on a free port of this node: on `address` alone, or on all where the node itself does not have it (NAT)."""
+    try:
+        return socket.create_server((address, 0))
+    except OSError:
+        return socket.create_server(("", 0))
 
 
 def last_line(error: BaseException) -> str:

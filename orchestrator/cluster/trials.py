@@ -14,11 +14,12 @@ import ray
 import ray.tune.error
 from ray import tune
 
-from orchestrator.cluster.connection import bundles
 from orchestrator.cluster.replicas import Replicas, WorkersLost, last_line
+from orchestrator.cluster.room import SHORT, NoRoom, Room, Waiting, capacity, on_this_node
 from orchestrator.config.plan import SearchPlan
 from orchestrator.errors import Fault, InputError, Interrupted, RunError, attributed_to, checked_by, doing, unexpected
 from orchestrator.machine import set_threads
+from orchestrator.search.checkpoint import Checkpoints
 from orchestrator.search.control import stop_file
 from orchestrator.search.coordinator import Coordinator
 from orchestrator.search.logs import logging_to
@@ -31,12 +32,17 @@ log = logging.getLogger(__name__)
 REPORT_EVERY = 1.0
 """Seconds between two reports of a trial."""
 RESTARTS = 3
-"""Number of times that a search starts again from its last checkpoint after a worker died."""
+"""Number of times that a search starts again from the same checkpoint after a worker died."""
+LOOK_EVERY = 5.0
+"""Seconds between two looks whether a search with fewer workers can have all of them again."""
 
 
-def search(plan: SearchPlan, directory: Path, observe: Observer, *, detailed: bool = False) -> bool:
+def search(
+    plan: SearchPlan, directory: Path, observe: Observer, *, detailed: bool = False, waiting: Waiting = lambda text: None
+) -> bool:
     """Run or continue the search of `directory` as a Tune trial; see `searches`."""
-    return all(searches([(plan, directory)], directory, lambda index, happened: observe(happened), detailed=detailed))
+    points = [(plan, directory)]
+    return all(searches(points, directory, lambda index, happened: observe(happened), detailed=detailed, waiting=waiting))
 
 
 def searches(
@@ -46,8 +52,11 @@ def searches(
     *,
     detailed: bool = False,
     timing: bool = True,
+    waiting: Waiting = lambda text: None,
 ) -> list[bool]:
     """Run or continue searches as one Tune grid, as many at a time as the cluster has room for.
+
+    Where a node is lost, the searches that it leaves without room go on once the others have ended.
 
     Args:
         points: Each search with a directory of its own.
@@ -55,31 +64,51 @@ def searches(
         observe: Called with the index of a search and what happened in it, about once a second.
         detailed: Whether to report every evaluation, not only where a search stands and its front.
         timing: Whether each times the members of its front again at its end.
+        waiting: Told what a search waits for.
 
     Returns:
         Whether each of them is finished; the others were asked to stop.
 
     Raises:
-        RunError: Where a trial failed.
+        RunError: Where a trial failed, or none of them has room.
     """
-    # A coordinator mostly waits, so its bundle is empty; then one for each actor.
-    resources = tune.PlacementGroupFactory([{}, *bundles(points[0][0].workers)])
+    # A coordinator mostly waits, so it takes nothing but its place beside the run directory, on the driver's node.
+    resources = tune.PlacementGroupFactory([on_this_node()])
     trainable = tune.with_parameters(_search_trial, plans=[plan for plan, _ in points])
-    results = _fit(
-        tune.with_resources(trainable, resources),
-        {
-            "directories": [str(path) for _, path in points],
-            "stop": str(stop_file(directory)),
-            "detailed": detailed,
-            "timing": timing,
-            "search": tune.grid_search(list(range(len(points)))),
-        },
-        directory,
-        "search",
-        lambda result: observe(result["search"], _unpacked(result)) if "progress" in result else None,
-        failures=1,
-    )
-    return [bool(result.metrics and result.metrics.get("finished")) for result in results]
+    finished, left = [False] * len(points), list(range(len(points)))
+
+    def show(result: dict[str, Any]) -> None:
+        if "progress" in result:
+            observe(result["search"], _unpacked(result))
+        elif "waiting" in result:
+            waiting(result["waiting"])
+
+    while left:
+        workers = points[0][0].workers
+        results = _fit(
+            tune.with_resources(trainable, resources),
+            {
+                "directories": [str(path) for _, path in points],
+                "stop": str(stop_file(directory)),
+                "detailed": detailed,
+                "timing": timing,
+                "search": tune.grid_search(left),
+            },
+            directory,
+            "search",
+            show,
+            failures=1,
+            together=max(1, capacity(workers) // workers.count),
+        )
+        reported = [result.metrics or {} for result in results]
+        for metrics in reported:
+            if "search" in metrics:
+                finished[metrics["search"]] = bool(metrics.get("finished"))
+        lacking = [metrics["search"] for metrics in reported if "no_room" in metrics]
+        if len(lacking) == len(left):
+            raise NoRoom(f"{reported[0]['no_room']}; what was saved is safe, and resume goes on from it")
+        left = lacking
+    return finished
 
 
 def _search_trial(config: dict[str, Any], plans: Sequence[SearchPlan]) -> None:
@@ -99,9 +128,22 @@ def _search_trial(config: dict[str, Any], plans: Sequence[SearchPlan]) -> None:
             tune.report(_packed(Round(happened.progress, tuple(evaluations), front)) | {"search": index})
             last, evaluations, front = time.monotonic(), [], None
 
+    def wait(text: str) -> None:
+        nonlocal last
+        if time.monotonic() - last > REPORT_EVERY:
+            tune.report({"waiting": text, "search": index})
+            last = time.monotonic()
+
+    room = Room(plan.workers, wait)
     try:
         with logging_to(directory), doing(f"searching, in {directory}"), attributed_to(plan.plugins):
-            coordinator, finished = resilient(plan, directory, observe, stop, timing=config["timing"])
+            coordinator, finished = resilient(plan, directory, observe, stop, timing=config["timing"], room=room)
+    except Interrupted:
+        tune.report({"search": index, "finished": False})
+        return
+    except NoRoom as error:
+        tune.report({"search": index, "finished": False, "no_room": str(error)})
+        return
     except Exception as error:
         tune.report(_failure(error))
         return
@@ -110,9 +152,15 @@ def _search_trial(config: dict[str, Any], plans: Sequence[SearchPlan]) -> None:
 
 
 def resilient(
-    plan: SearchPlan, directory: Path, observe: Observer, stop: Path | None = None, *, timing: bool = True
+    plan: SearchPlan,
+    directory: Path,
+    observe: Observer,
+    stop: Path | None = None,
+    *,
+    timing: bool = True,
+    room: Room | None = None,
 ) -> tuple[Coordinator, bool]:
-    """Run a search over actors; when one dies, all begin again from the last checkpoint, up to `RESTARTS` times.
+    """Run a search over actors; when one dies, all begin again from the last checkpoint, up to `RESTARTS` times from the same.
 
     Args:
         plan: The search.
@@ -120,25 +168,63 @@ def resilient(
         observe: Called after every round.
         stop: File whose presence ends it; by default the directory's own.
         timing: Whether it times the members of its front again at its end.
+        room: Place for its actors, which may become smaller and larger; None for the placement group of the trial in which
+            this is called.
 
     Returns:
         The coordinator, and whether the search is finished.
+
+    Raises:
+        NoRoom: Where the cluster has not enough left of it.
+        Interrupted: By the stop file, while it waits for workers.
     """
     stop = stop or stop_file(directory)
-    for attempt in range(RESTARTS + 1):
-        replicas = None
-        try:
-            replicas = Replicas(plan)
-            coordinator = Coordinator(plan, directory, replicas, timing=timing)
-            return coordinator, coordinator.run(stop.exists, observe)
-        except WorkersLost as error:
-            log.warning("%s; starting again from the last checkpoint", error)
-            if attempt == RESTARTS:
-                raise RunError(f"workers died {attempt + 1} times ({error}); the last checkpoint is safe") from error
-        finally:
-            if replicas is not None:
-                replicas.close()
-    raise AssertionError("unreachable")
+    saved, deaths, patience, looked = _saved(directory), 0, None, time.monotonic()
+
+    def has_grown() -> bool:
+        nonlocal looked
+        if room is None or time.monotonic() - looked < LOOK_EVERY:
+            return False
+        looked = time.monotonic()
+        return room.has_grown()
+
+    try:
+        while True:
+            replicas = None
+            try:
+                group = None if room is None else room.reserve(stop.exists, patience)
+                replicas = Replicas(plan, group, 1 if room is None else room.sharing)
+                coordinator = Coordinator(plan, directory, replicas, timing=timing)
+                grown = False
+
+                def ending() -> bool:
+                    nonlocal grown
+                    grown = has_grown()
+                    return grown or stop.exists()
+
+                finished = coordinator.run(ending, observe)
+                if finished or not grown:
+                    return coordinator, finished
+                log.info("the cluster has room for all workers again")
+                patience = SHORT  # it may have been taken by somebody else since
+            except WorkersLost as error:
+                log.warning("%s; starting again from the last checkpoint", error)
+                before, saved, patience = saved, _saved(directory), None
+                deaths = deaths + 1 if saved == before else 1
+                if deaths > RESTARTS:
+                    raise RunError(f"workers died {deaths} times ({error}); the last checkpoint is safe") from error
+            finally:
+                if replicas is not None:
+                    replicas.close()
+    finally:
+        if room is not None:
+            room.release()
+
+
+def _saved(directory: Path) -> int:
+    """Return what tells one checkpoint of a search from the next."""
+    latest = Checkpoints(directory / "checkpoints").latest
+    return latest.stat().st_mtime_ns if latest.exists() else 0
 
 
 def _packed(happened: Round) -> dict[str, Any]:
@@ -241,14 +327,22 @@ class _Show(tune.Callback):  # type: ignore[misc]
 
 
 def _fit(
-    trainable: Any, space: dict[str, Any], directory: Path, name: str, show: Callable[[dict[str, Any]], None], failures: int
+    trainable: Any,
+    space: dict[str, Any],
+    directory: Path,
+    name: str,
+    show: Callable[[dict[str, Any]], None],
+    failures: int,
+    together: int | None = None,
 ) -> tune.ResultGrid:
     storage = directory / "tune"
     try:
         tuner = tune.Tuner(
             trainable,
             param_space=space,
-            tune_config=tune.TuneConfig(trial_dirname_creator=lambda trial: f"trial-{trial.trial_id}"),
+            tune_config=tune.TuneConfig(
+                trial_dirname_creator=lambda trial: f"trial-{trial.trial_id}", max_concurrent_trials=together
+            ),
             run_config=tune.RunConfig(
                 name=f"{name}-{time.strftime('%Y%m%d-%H%M%S')}",
                 storage_path=str(storage),

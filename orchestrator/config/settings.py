@@ -93,10 +93,15 @@ class Workers(Section, section="workers"):
         cpus: Threads of each.
         gpus: GPUs of each; fractions are allowed.
         address: Address of a running Ray cluster; without it a private one is started on this machine.
+        min: Workers' worth of room that a search makes do with where there is no more; its replicas then share them, and the
+            records stay the same. None for all of `count`.
+        patience: Seconds to wait for room for all replicas before it makes do with less, or, at `min`, gives up.
 
     Example:
         >>> Workers(ray=False, count=1).device
         'cpu'
+        >>> Workers(count=8, min=3).most_on_one
+        3
     """
 
     ray: bool = True
@@ -104,13 +109,28 @@ class Workers(Section, section="workers"):
     cpus: Count = 1
     gpus: Annotated[float, Field(ge=0)] = 0.0
     address: str | None = None
+    min: Count | None = None
+    patience: Positive = 120.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.min is not None and self.min > self.count:
+            raise InputError(f"workers.min = {self.min}; it is at most workers.count, which is {self.count}")
         if self.gpus > 1 and self.gpus != math.floor(self.gpus):
             raise InputError(f"workers.gpus = {self.gpus}; above 1 it must be a whole number")
         if not self.ray and self.count != 1:
             raise InputError("workers.ray = false runs one replica in this process; write workers.count=1, or use Ray")
+
+    @property
+    def most_on_one(self) -> int:
+        """Replicas that share the room of one worker at most."""
+        return math.ceil(self.count / (self.min or self.count))
+
+    def bundle(self, sharing: int = 1) -> dict[str, float]:
+        """Return the resources of a replica of which `sharing` have the room of one worker."""
+        # Ray counts in ten-thousandths; rounded up, three thirds would not fit.
+        share = {"CPU": float(self.cpus), "GPU": self.gpus}
+        return {name: math.floor(1e4 * amount / sharing) / 1e4 for name, amount in share.items() if amount}
 
     @property
     def device(self) -> str:

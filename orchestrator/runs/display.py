@@ -86,6 +86,9 @@ class Display(Watcher):
         }
         self._show("search", facts, p.fraction, final=p.fraction >= 1)
 
+    def waiting(self, text: str) -> None:
+        self._show("waiting", {"for": text}, 0.0, final=False)
+
     def sweep(self, index: int, fractions: Sequence[float], happened: Round) -> None:
         p: Progress = happened.progress
         self.machines(p.machines)

@@ -83,7 +83,7 @@ def go(
     resources = held((*plan.problem.objectives, *plan.problem.later))
     with (
         attributed_to(plan.plugins),
-        cluster(plan.workers, count, plan.retraining.workers, resources) if connected else nullcontext(),
+        cluster(plan.workers, count, plan.retraining.workers, resources, watcher.waiting) if connected else nullcontext(),
     ):
         if new and searches:
             sweep.create(directory, [(settings, chosen.experiment) for settings, chosen in searches])
@@ -161,7 +161,7 @@ def is_searched(plan: SearchPlan, directory: Path) -> bool:
 
 def _search(plan: SearchPlan, directory: Path, watcher: Watcher) -> bool:
     if plan.workers.ray:
-        return trials.search(plan, directory, watcher.search, detailed=watcher.detailed)
+        return trials.search(plan, directory, watcher.search, detailed=watcher.detailed, waiting=watcher.waiting)
     with threads(plan.workers.cpus):
         return Coordinator(plan, directory, plan.build_evaluator()).run(stop_file(directory).exists, watcher.search)
 
@@ -182,7 +182,9 @@ def _sweep(plan: SearchPlan, directory: Path, watcher: Watcher) -> bool:
         def search(indices: Sequence[int], timing: bool) -> bool:
             chosen = [points[i] for i in indices]
             observe = lambda i, happened: show(indices[i], happened)  # noqa: E731
-            return all(trials.searches(chosen, directory, observe, detailed=watcher.detailed, timing=timing))
+            return all(
+                trials.searches(chosen, directory, observe, detailed=watcher.detailed, timing=timing, waiting=watcher.waiting)
+            )
 
         # Side by side they would disturb each other's timings, which are made one after the other instead.
         timing = len(points) == 1 or not any(objective.spread for objective in plan.problem.objectives)

@@ -26,6 +26,9 @@ class Watcher:
     def warning(self, text: str) -> None:
         """Handle a warning about the reliability of some figures."""
 
+    def waiting(self, text: str) -> None:
+        """Handle what a run waits for, about once a second while it does."""
+
     def search(self, happened: Round) -> None:
         """Handle a round of the search."""
 
@@ -60,6 +63,9 @@ class Relay(Watcher):
 
     def warning(self, text: str) -> None:
         self.watcher.warning(text)
+
+    def waiting(self, text: str) -> None:
+        self.watcher.waiting(text)
 
     def search(self, happened: Round) -> None:
         self.watcher.search(happened)
