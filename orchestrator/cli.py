@@ -13,6 +13,7 @@ from orchestrator.commands.devices import devices, profile
 from orchestrator.commands.export import export
 from orchestrator.commands.pages import report, watch
 from orchestrator.commands.resume import resume, retrain
+from orchestrator.commands.schema import schema
 from orchestrator.commands.search import search
 from orchestrator.commands.train import train
 from orchestrator.commands.trust import proxies, trust
@@ -36,7 +37,8 @@ def main(verbose: int) -> None:
 
 # Everything heavy is imported inside the commands, so that --help answers at once.
 for command in (
-    search, resume, retrain, report, watch, train, export, describe, list_names, data, profile, devices, trust, proxies, bench
+    search, resume, retrain, report, watch, train, export, describe, list_names, schema, data, profile, devices, trust, proxies,
+    bench,
 ):  # fmt: skip
     main.add_command(command)
 

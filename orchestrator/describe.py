@@ -15,7 +15,7 @@ from orchestrator.config.problem import objective_class, supplied_of
 from orchestrator.config.settings import Retraining
 from orchestrator.config.spaces import find_architecture, find_space, make_space, published, size
 from orchestrator.errors import InputError
-from orchestrator.registry import keywords, user_parameters
+from orchestrator.registry import argument_texts, keywords, user_parameters
 from orchestrator.spaces.base import SearchSpace
 from orchestrator.spaces.parts.own import OwnSpace
 from orchestrator.training.recipe import recipe
@@ -48,7 +48,7 @@ def describe_component(kind: str, name: str) -> dict[str, Any]:
     cls = find_searcher(name) if kind == "searcher" else objective_class(name)
     supplied = ("sizes", *getattr(cls, "needs", ())) if kind == "searcher" else supplied_of(cls)
     parsed = docstring_parser.parse(inspect.getdoc(cls) or "", docstring_parser.DocstringStyle.GOOGLE)
-    about = {entry.arg_name: " ".join((entry.description or "").split()) for entry in parsed.params}
+    about = argument_texts(cls)
     settings = [
         {
             "name": key,
@@ -68,8 +68,7 @@ def _recipe(name: str) -> dict[str, Any]:
     """Describe a recipe: its parts are settings of [retrain], whose defaults it sets."""
     found = recipe(name)
     about = [found.about, f"Source: {found.source}"] + ([f"Ours: {found.ours}"] if found.ours else [])
-    parsed = docstring_parser.parse(inspect.getdoc(Retraining) or "", docstring_parser.DocstringStyle.GOOGLE)
-    words = {entry.arg_name: " ".join((entry.description or "").split()) for entry in parsed.params}
+    words = argument_texts(Retraining)
     settings = [
         {
             "name": f"retrain.{field.name}",

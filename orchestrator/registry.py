@@ -21,6 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import docstring_parser
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from hw_profiles.wording import in_words
@@ -264,6 +265,12 @@ def _shown(value: float) -> str:
         return f"{value:.6g}"
     except OverflowError:
         return f"a number of {int(value).bit_length()} bits"
+
+
+def argument_texts(function: Callable[..., Any]) -> dict[str, str]:
+    """Return what a docstring says of each argument of a class or function."""
+    parsed = docstring_parser.parse(inspect.getdoc(function) or "", docstring_parser.DocstringStyle.GOOGLE)
+    return {entry.arg_name: " ".join((entry.description or "").split()) for entry in parsed.params}
 
 
 def user_parameters(function: Callable[..., Any], supplied: Collection[str]) -> dict[str, inspect.Parameter]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
@@ -188,6 +189,13 @@ class Logging(Section, section="logging"):
     project: Annotated[str, Field(min_length=1)] = "paretoray"
     entity: str | None = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        local = "sqlite:///"
+        if self.mlflow is not None and self.mlflow.startswith(local):  # a run is resumed from any folder
+            path = Path(self.mlflow.removeprefix(local)).expanduser().absolute()
+            object.__setattr__(self, "mlflow", f"{local}{path}")
+
 
 @dataclass(frozen=True)
 class Retraining(Section, section="retrain"):
@@ -340,7 +348,7 @@ class Proxy(Section, section="proxy"):
     cells: Count | None = None
     channels: Count | None = None
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
-    without: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()
+    without: Annotated[tuple[str, ...], BeforeValidator(_names, json_schema_input_type=str | tuple[str, ...])] = ()
 
     @classmethod
     def parse(cls, text: str) -> Proxy:

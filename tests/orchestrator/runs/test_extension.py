@@ -152,7 +152,7 @@ def test_a_finished_run_says_so_and_how_it_goes_on(done: Path, monkeypatch: pyte
         ("budget.epoch=9", ("epoch", "epochs")),
         ("workers.count=3", ("workers.count cannot change", "another run")),
         ("front.judge=false", ("front.judge cannot change",)),
-        ("searcher.samples=3", ("searcher.samples cannot change", "budget, retrain, front.members and workers")),
+        ("searcher.samples=3", ("searcher.samples cannot change", "budget, retrain, front.members, workers and logging")),
         ("space.channels=8", ("space.channels cannot change",)),
         ("seed=3", ("section.key=value",)),
         ("budget", ("section.key=value",)),
