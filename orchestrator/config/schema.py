@@ -36,11 +36,16 @@ def experiment_schema() -> Schema:
     No section is required, as some may be left to the command line.
     Components of installed packages are in it; what is written `module:name` may have any settings.
     """
+    about = argument_texts(Experiment)
     sections: dict[str, Schema] = {
         "data": _named("data", {name: _loader(name) for name in loaders.LOADERS}),
         "space": _named("space", {name: settings(find_space(name), FROM_DATA) for name in _findable("space", find_space)}),
         "proxy": {"anyOf": [settings(Proxy), {"const": AUTO}]},
-        "searcher": _named("searcher", {name: _searcher(name) for name in _findable("searcher", find_searcher)}),
+        "searcher": _named(
+            "searcher",
+            {name: _searcher(name) for name in _findable("searcher", find_searcher)},
+            shared={"start_from": _value(str | tuple[str, ...]) | {"description": about["start_from"]}},
+        ),
         "objectives": _objectives(),
         "training": _training(),
         "budget": settings(Budget),
@@ -50,7 +55,6 @@ def experiment_schema() -> Schema:
         "logging": settings(Logging),
     }
     sections["retrain"]["properties"]["recipe"] |= {"enum": recipe_names()}
-    about = argument_texts(Experiment)
     for name, section in sections.items():
         section["description"] = about[name]
     seed = {"type": "integer", "minimum": 0, "default": 0, "description": about["seed"]}
@@ -117,13 +121,15 @@ def _findable(kind: str, finder: Callable[[str], Any]) -> list[str]:
     return found
 
 
-def _named(section: str, options: Mapping[str, Schema], default: str | None = None) -> Schema:
-    """Return the schema of a section whose `name` decides which settings it takes."""
+def _named(
+    section: str, options: Mapping[str, Schema], default: str | None = None, shared: Mapping[str, Schema] | None = None
+) -> Schema:
+    """Return the schema of a section whose `name` decides which settings it takes, besides those that are shared by all."""
     branches = []
     for name, schema in options.items():
         key = {"const": name, "description": schema.get("description", "")}
         needed = ([] if name == default else ["name"]) + schema.get("required", [])
-        branches.append({**schema, "properties": {"name": key, **schema["properties"]}, "required": needed})
+        branches.append({**schema, "properties": {"name": key, **schema["properties"], **(shared or {})}, "required": needed})
     branches.append(
         {"type": "object", "properties": {"name": _OWN}, "required": ["name"], "description": f"a {section} of your own"}
     )

@@ -111,6 +111,8 @@ def test_what_the_program_refuses_does_not_pass(validator: jsonschema.Draft7Vali
 def test_what_is_named_by_module_and_device_passes(validator: jsonschema.Draft7Validator) -> None:
     for key, value in (
         ("searcher", {"name": "my_module:Mine", "anything": 1}),
+        ("searcher/start_from", "runs/photos"),
+        ("searcher/start_from", ["conv3-skip-sep3-res3"]),
         ("data", {"name": "scans:load", "part": "left"}),
         ("objectives/my_module:cost", {"unit": "ms"}),
         ("objectives/latency@pixel3", {"at_most": 20.0}),
