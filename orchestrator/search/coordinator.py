@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 LIMITS = ("epochs", "seconds", "evaluations", "landmarks", "finalists")
 """Keys of the budget with which a search that has begun may go on."""
+GROWTH = 0.01
+"""Relative growth of the hypervolume below which a search is on a plateau; less comes from lucky batches alone."""
 
 
 class Coordinator:
@@ -67,6 +69,7 @@ class Coordinator:
         self.archive = Archive([1.0] * len(plan.problem.objectives))
         self.finished = self.searched = False
         self._stage_began = 0
+        self._grown = (0.0, 0.0)  # share of the search after which the hypervolume last grew, and to what
         self._loss: float | None = None
         self.machines: list[Machine] = []
 
@@ -127,7 +130,7 @@ class Coordinator:
         """Count a round, record the policy, and follow the method into its next stage or to the end of the search itself."""
         self.spending.rounds += 1
         self._record_policy()
-        self.searched = self.spending.searched >= 1
+        self.searched = self.spending.searched >= 1 or self._on_plateau()
         self._follow_stage()
         if self.searched and 0 < self.evaluator.step <= self.evaluator.skipped_steps():
             raise RunError(
@@ -143,6 +146,21 @@ class Coordinator:
 
     def _trained(self, loss: float) -> None:
         self._loss = loss if math.isfinite(loss) else None  # steps that were left out, or weights of each network's own
+
+    def _on_plateau(self) -> bool:
+        """Tell whether the hypervolume has stopped growing, for as long as `budget.plateau` says."""
+        patience, stage, now = self.plan.budget.plateau, self.assessor.stage, self.spending.searched
+        waiting = self._warming_up or stage.index < stage.stages - 1  # fresh weights begin a rise of their own
+        if waiting or self.archive.hypervolume > (1 + GROWTH) * self._grown[1]:
+            self._grown = (now, self.archive.hypervolume)
+        if not patience or now - self._grown[0] < patience:
+            return False
+        log.info(
+            "the hypervolume has grown by less than %g %% over %g %% of the search, which ends here (budget.plateau)",
+            100 * GROWTH,
+            100 * patience,
+        )
+        return True
 
     def _close(self) -> list[Evaluation]:
         """Train the next networks alone; the search is finished once there are none left."""
@@ -162,13 +180,16 @@ class Coordinator:
         leg, plan = self.legs[-1], self._leg_plan
         return Spending(leg, plan.schedule, plan.alone.epochs / leg.budget.epochs)
 
+    @property
+    def _warming_up(self) -> bool:
+        return self.spending.rounds - self._stage_began < self.assessor.stage.warmup
+
     def progress(self) -> Progress:
         """Return the state of the search for those who watch it."""
         stage = self.assessor.stage
-        warming_up = self.spending.rounds - self._stage_began < stage.warmup
         phase = (
             "weights only"
-            if warming_up
+            if self._warming_up
             else "training networks alone"
             if self.searched and self._leg_plan.alone.epochs
             else "searching"
@@ -252,6 +273,7 @@ class Coordinator:
             "searcher": self.searcher.state_dict(),
             "evaluator": self.evaluator.state_dict(),
             "stage_began": self._stage_began,
+            "grown": list(self._grown),
             "finished": self.finished,
             "searched": self.searched,
             "judge": None if self.judge is None else self.judge.state_dict(),
@@ -270,6 +292,8 @@ class Coordinator:
         self.searcher.load_state_dict(state["searcher"])
         self.evaluator.load_state_dict(state["evaluator"])
         self._stage_began, self.finished = state["stage_began"], state["finished"]
+        share, volume = state.get("grown", (0.0, 0.0))
+        self._grown = (float(share), float(volume))
         self.searched = state.get("searched", self.finished)
         # A search that ended before there was such a timing stays as it is.
         self.timed = state.get("timed", self.finished)
@@ -316,6 +340,7 @@ class Coordinator:
             self.closing.begin(alone)
         self.assessor.stage, self._stage_began = self.searcher.stage, self.spending.rounds
         self.finished = self.searched = False
+        self._grown = (0.0, self.archive.hypervolume)
         log.info("leg %d of the search, of %d rounds", len(self.legs), rounds)
 
 

@@ -399,6 +399,25 @@ def test_normalisation_is_fitted_where_networks_train_for_a_round_only(
     assert evaluator.statistics == statistics  # type: ignore[attr-defined]
 
 
+def test_a_plateau_of_hypervolume_ends_a_search_and_the_same_one_where_it_was_stopped(digits: Dataset, tmp_path: Path) -> None:
+    def plan(**budget: Any) -> SearchPlan:
+        return tiny_plan(
+            digits, **FAKE, budget={"epochs": 120, "interval": 2} | budget, searcher={"name": "nsga2", "warmup": 0.1}
+        )
+
+    (_, whole), (_, less) = run(plan(), tmp_path / "all"), run(plan(plateau=0.2), tmp_path / "less")
+    assert less[-1].fraction == 1 and less[-1].round < 0.7 * whole[-1].round
+    grown = [i for i, (a, b) in enumerate(itertools.pairwise(less), 1) if b.hypervolume > 1.01 * a.hypervolume]
+    assert less[-1].round - less[grown[-1]].round >= 0.2 * whole[-1].round
+    # Nothing else is different, and the best were validated all the same.
+    every, rows = table(tmp_path / "all"), table(tmp_path / "less")
+    samples = rows[rows["kind"] == records.SAMPLE]
+    assert samples["arch"].tolist() == every["arch"][: len(samples)].tolist() and len(rows) > len(samples)
+    assert not run(plan(plateau=0.2), tmp_path / "parts", after(less[-1].round - 3))[0]
+    assert run(plan(plateau=0.2), tmp_path / "parts")[0]
+    assert timeless(tmp_path / "parts") == timeless(tmp_path / "less")
+
+
 def test_a_distribution_is_pruned_in_place_and_goes_on_from_a_checkpoint(digits: Dataset, tmp_path: Path) -> None:
     plan = tiny_plan(digits, space={"cells": 1}, budget={"epochs": 8, "interval": 1}, searcher=PUBLISHED)
     straight = start(plan, tmp_path / "straight")
