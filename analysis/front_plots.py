@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, NullFormatter
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import EngFormatter
 from matplotlib.transforms import Bbox
 
 from analysis import plots
 from analysis.members import FRONT as ON_FRONT
-from analysis.plots import BEATEN, FAINT, FRONT, HONEST, INK, OUTSIDE, colour_of, needs_log
+from analysis.plots import BEATEN, FAINT, FRONT, HONEST, INK, OUTSIDE, colour_of, needs_log, use_log
 from analysis.records import COUNTS, SAMPLE, STANDING, TEST_ERROR, TEST_HIGH, TEST_LOW, VALIDATION, margins
 
 
@@ -161,6 +162,7 @@ def write_labels(figure: Figure, panels: Sequence[tuple[Axes, np.ndarray, Sequen
                 fontsize=7,
                 color=INK,
                 zorder=6,
+                path_effects=[withStroke(linewidth=2, foreground="white", alpha=0.8)],  # on dark parts of a map
                 arrowprops={"arrowstyle": "-", "lw": 0.5, "color": BEATEN} if far else None,
             )
 
@@ -190,9 +192,9 @@ def draw_attained(ax: Axes, surface: np.ndarray, x: np.ndarray, y: np.ndarray, t
     """
     mesh = ax.pcolormesh(_edges(x), _edges(y), surface, cmap="viridis_r", rasterized=True)
     ax.figure.colorbar(mesh, ax=ax, label=titles[0])
-    for values, scale in ((x, ax.set_xscale), (y, ax.set_yscale)):
+    for values, axis in ((x, ax.xaxis), (y, ax.yaxis)):
         if needs_log(values):
-            scale("log")
+            use_log(axis)
     ax.set_xlabel(titles[1])
     ax.set_ylabel(titles[2])
     ax.grid(False)
@@ -217,10 +219,9 @@ def _staircase(points: np.ndarray) -> np.ndarray:
 
 def _scale(ax: Axes, rows: pd.DataFrame, x: str, y: str) -> None:
     """Take a logarithmic axis where a linear one would pile up most of the members."""
-    for column, axis, scale in ((x, ax.xaxis, ax.set_xscale), (y, ax.yaxis, ax.set_yscale)):
+    for column, axis in ((x, ax.xaxis), (y, ax.yaxis)):
         if needs_log(rows[column].to_numpy(dtype=float)):
-            scale("log")
-            axis.set_minor_formatter(NullFormatter())
+            use_log(axis)
 
 
 def _label(ax: Axes, x: str, y: str, titles: Mapping[str, str]) -> None:
@@ -229,8 +230,6 @@ def _label(ax: Axes, x: str, y: str, titles: Mapping[str, str]) -> None:
     for axis, column in ((ax.xaxis, x), (ax.yaxis, y)):
         if column in COUNTS:
             axis.set_major_formatter(EngFormatter(sep=" "))
-        elif axis.get_scale() == "log":
-            axis.set_major_formatter("{x:g}")
 
 
 def _zoom(ax: Axes, values: Sequence[float]) -> None:

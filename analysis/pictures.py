@@ -119,7 +119,7 @@ def attainment(run: Run) -> Picture:
         front_plots.write_labels(figure, [(ax, *_labels(rows, (), x, y))])
     caption = (
         f"Attainment {whose}: the lowest {front_table.name_of(titles[error])} among networks that cost no more than both axes "
-        "say. White: no network is within both."
+        "say. Blank: no network is within both."
     )
     return Picture("attainment", "What is attained within both costs", caption, figure)
 

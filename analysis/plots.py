@@ -10,6 +10,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
@@ -80,6 +81,14 @@ def colour_of(search: int, searches: int) -> str:
     return SEARCHES[search] if searches <= len(SEARCHES) else FAINT
 
 
+def use_log(axis: Axis) -> None:
+    """Make an axis logarithmic, with plain numbers at 1, 2 and 5 of each decade: in `STYLE`, powers would be shown as TeX."""
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
+
+
 def needs_log(values: np.ndarray) -> bool:
     """Tell whether values reach so far apart, by a factor of 20, that a linear axis would pile up most of them."""
     return bool(len(values)) and float(values.min()) > 0 and float(values.max()) >= 20 * float(values.min())
@@ -120,7 +129,7 @@ def draw_sampled(ax: Axes, values: np.ndarray, title: str, colour: str, name: st
     ax.set_xlabel("samples measured")
     ax.set_ylabel(title)
     if needs_log(values):
-        ax.set_yscale("log")
+        use_log(ax.yaxis)
 
 
 def draw_prediction(ax: Axes, measured: Sequence[float], predicted: Sequence[float], title: str) -> None:
@@ -239,11 +248,8 @@ def draw_proxies(ax: Axes, names: Sequence[str], seconds: np.ndarray, within: np
     ax.axhline(0, color=INK, lw=0.8)
     ax.axvline(target, color=HONEST, lw=1.0, ls=":")
     ax.text(target, 1.0, "target ", color=HONEST, fontsize=8, ha="right", va="top", transform=ax.get_xaxis_transform())
-    ax.set_xscale("log")
     ax.set_xlim(0.5 * min(seconds.min(), target), 1.4 * max(seconds.max(), target))
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.xaxis.set_major_formatter("{x:g}")
-    ax.xaxis.set_minor_formatter(NullFormatter())
+    use_log(ax.xaxis)
     behind = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.6}
     for name, x, y in zip(names, seconds, within[:, 0], strict=True):
         ax.annotate(name, (x, y), (-6, 4), textcoords="offset points", ha="right", fontsize=8, bbox=behind)

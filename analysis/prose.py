@@ -150,7 +150,7 @@ def protocol(summary: dict[str, Any]) -> list[str]:
     threads = f"{workers['cpus']} CPU thread{'s' * (workers['cpus'] > 1)} and {workers['gpus']:g} GPUs each"
     where = f"{workers['count']} Ray actor{'s' * (workers['count'] > 1)}" if workers["ray"] else "one process, without Ray"
     proxy = f" (at the proxy: {summary['proxy']['words']})" if "proxy" in summary else ""
-    derived = [f"The method's own final choice: {' and '.join(summary['derived'])}."] if summary["derived"] else []
+    derived = [f"The method's own final choice: {', '.join(summary['derived'])}."] if summary["derived"] else []
     return [
         *derived,
         f"Hypervolume: share of the box between 0 and the reference point ({reference}), computed by pymoo.",

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -42,6 +43,7 @@ class Browser:
             os.close(number)
         self._to, self._from = os.fdopen(to_browser, "wb"), os.fdopen(from_browser, "rb")
         self._ids, self._rest, self.problems = itertools.count(1), b"", list[str]()
+        self._clicked = 0.0
         self.session: str | None = None
         target = next(t for t in self.call("Target.getTargets")["targetInfos"] if t["type"] == "page")
         self.session = self.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)["sessionId"]
@@ -105,9 +107,11 @@ class Browser:
         return result["result"].get("value")
 
     def click(self, x: float, y: float) -> None:
-        """Click at a place in the window."""
+        """Click at a place in the window, so long after the last click that the two are no double click."""
+        time.sleep(max(0.0, self._clicked + 0.4 - time.monotonic()))
         for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+        self._clicked = time.monotonic()
 
     def press(self, key: str) -> None:
         """Press a key, as ArrowDown."""

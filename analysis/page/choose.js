@@ -2,7 +2,7 @@
 // Choice of a network: one is chosen in the table or a plot and shown; limits and words say which are in question.
 const Choose = (() => {
   const find = (selector) => document.querySelector(selector);
-  const state = { chosen: null, arch: null, sorted: null, limits: {}, words: "", x: null, y: null, within: () => true };
+  const state = { chosen: null, arch: null, sorted: null, limits: {}, words: "", x: null, y: null, zoom: null, within: () => true };
   let data, networks, drawn = false;
 
   function read() {
@@ -38,7 +38,7 @@ const Choose = (() => {
   function axisMenu(letter) {
     const options = data.axes.map((axis) => element("option", { value: axis.key, selected: axis.key === state[letter] }, axis.title));
     const menu = element("select", { id: letter }, ...options);
-    menu.addEventListener("change", () => { state[letter] = menu.value; update(); });
+    menu.addEventListener("change", () => { state[letter] = menu.value; state.zoom = null; update(); });
     return element("label", {}, letter === "x" ? "across " : "up ", menu);
   }
 
@@ -171,7 +171,7 @@ const Choose = (() => {
     const every = data.runs[0].samples.every > 1 ? ` Every ${data.runs[0].samples.every}th of ${Plots.number(data.runs[0].samples.of)} evaluations is drawn.` : "";
     const tested = data.axes[0].key === "test_error_percent";
     const kinds = tested ? "Stars are on the retrained front, crosses are not, open circles were not retrained. " : "";
-    find("#plot-note").textContent = `${kinds}Click a network to choose it; drag a box to take its upper right corner as limits. Dashed: limits of the search.${every}`;
+    find("#plot-note").textContent = `${kinds}Networks at one place are drawn side by side. Click a network to choose it; drag a box to take its upper right corner as limits. Dashed: limits of the search.${every}`;
   }
 
   function draw() {
@@ -194,6 +194,12 @@ const Choose = (() => {
       if (!box?.range) return;
       limit(state.x, box.range.x[1]);
       limit(state.y, box.range.y[1]);
+    });
+    find("#plot").on("plotly_relayout", (change) => {  // what stands side by side depends on the part that is seen
+      if (!Object.keys(change).some((key) => /^[xy]axis\.(range|autorange)/.test(key))) return;
+      const { xaxis, yaxis } = find("#plot").layout;
+      state.zoom = change["xaxis.autorange"] || change["yaxis.autorange"] ? null : [[...xaxis.range], [...yaxis.range]];
+      draw();
     });
     if (find("#parallel-part").hidden) return;
     await Plots.parallel(find("#parallel"), data, state, chosen);

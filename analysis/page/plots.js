@@ -67,6 +67,30 @@ const Plots = (() => {
     return [low - 0.1 * extent, high + 0.12 * extent];
   }
 
+  const scaled = (axis, value) => (axis.log ? Math.log10(value) : value);
+  const unscaled = (axis, value) => (axis.log ? 10 ** value : value);
+
+  // Where networks are drawn, by their ids, in scaled values. Those whose marks would cover each other stand side by side, so
+  // that each is seen and can be clicked; hovering tells their values as they are.
+  const NEAR = 5, BESIDE = 13;
+  function places(networks, axes, ranges, size) {
+    const exact = networks.map((n) => [scaled(axes.x, n.values[axes.x.key]), scaled(axes.y, n.values[axes.y.key])]);
+    const found = new Map(networks.map((n, i) => [n.id, exact[i]]));
+    if (!ranges[0] || !ranges[1]) return found;
+    const unit = ranges.map(([low, high], i) => (high - low) / size[i]);  // of a pixel
+    const groups = [];
+    exact.forEach(([x, y], i) => {
+      const group = groups.find(([j]) => Math.hypot((exact[j][0] - x) / unit[0], (exact[j][1] - y) / unit[1]) < NEAR);
+      if (group) group.push(i); else groups.push([i]);
+    });
+    groups.filter((group) => group.length > 1).forEach((group) => {
+      const apart = Math.min(BESIDE, size[0] / 2 / group.length) * unit[0];
+      const middle = group.reduce((sum, i) => sum + exact[i][0], 0) / group.length;
+      group.forEach((i, at) => found.set(networks[i].id, [middle + (at - (group.length - 1) / 2) * apart, exact[i][1]]));
+    });
+    return found;
+  }
+
   // Where each number stands beside its point, so that none covers another; none where there is no room.
   function positions(points, ranges, size) {
     const places = [["top right", 1, 1], ["top left", -1, 1], ["bottom right", 1, -1], ["bottom left", -1, -1], ["top center", 0, 1.3], ["bottom center", 0, -1.3]];
@@ -93,12 +117,19 @@ const Plots = (() => {
       ? [["sample, one batch", (i) => batch[i], Theme.colour("sample"), 4], ["validation set", (i) => !batch[i], Theme.colour("measured"), 5]]
       : [[`${one.name}: evaluations`, (i) => group === null || group[i] === one.group, one.colour, 4]];
     return kinds.map(([name, wanted, color, size]) => {
-      const chosen = arch.map((_, i) => i).filter(wanted);
-      const at = (key) => chosen.map((i) => values[key][i]);
+      // Evaluations of one place are one mark, the larger the more there are.
+      const same = new Map();
+      arch.forEach((_, i) => {
+        if (!wanted(i)) return;
+        const place = `${values[axes.x.key][i]} ${values[axes.y.key][i]}`;
+        if (same.has(place)) same.get(place).push(i); else same.set(place, [i]);
+      });
+      const groups = [...same.values()], at = (key) => groups.map(([i]) => values[key][i]);
+      const said = ([i, ...others]) => `${others.length ? `${others.length + 1} evaluations, one of them` : "evaluation"}<br>${wrapped(arch[i])}`;
       return {
         type: "scatter", mode: "markers", name: text(name), x: at(axes.x.key), y: at(axes.y.key),
-        hovertext: chosen.map((i) => `evaluation<br>${wrapped(arch[i])}`), hovertemplate: "%{hovertext}<br>%{x:.4g}, %{y:.4g}<extra></extra>",
-        marker: { color, size, opacity: 0.5 }, legendgroup: single ? name : one.name,
+        hovertext: groups.map(said), hovertemplate: "%{hovertext}<br>%{x:.4g}, %{y:.4g}<extra></extra>",
+        marker: { color, size: groups.map((group) => size * Math.min(3, Math.sqrt(group.length))), opacity: 0.5 }, legendgroup: single ? name : one.name,
       };
     }).filter((trace) => trace.x.length);
   }
@@ -109,18 +140,17 @@ const Plots = (() => {
     return { type: "data", array, arrayminus, visible: array.some(Boolean), thickness: 1, width: 2 };
   }
 
-  function members(one, state, data, axes, ranges, size) {
+  function members(one, state, data, axes, placed, ranges, size) {
     const { x, y } = axes;
-    const networks = one.networks.filter((n) => n.values[x.key] !== null && n.values[y.key] !== null);
-    const scaled = (axis, value) => (axis.log ? Math.log10(value) : value);
-    const points = networks.map((n) => [scaled(x, n.values[x.key]), scaled(y, n.values[y.key])]);
+    const networks = one.networks.filter((n) => placed.has(n.id));
+    const points = networks.map((n) => placed.get(n.id));
     const beside = ranges[0] && ranges[1] ? positions(points, ranges, size) : [];
     const stairs = staircase(networks, x.key, y.key);
     const shared = { legendgroup: one.name, name: text(one.name) };
     return [
       { ...shared, type: "scatter", mode: "lines", x: stairs.map((p) => p[0]), y: stairs.map((p) => p[1]), line: { shape: "hv", color: one.colour, width: 1.2 }, hoverinfo: "skip", showlegend: false },
       {
-        ...shared, type: "scatter", mode: "markers+text", x: networks.map((n) => n.values[x.key]), y: networks.map((n) => n.values[y.key]),
+        ...shared, type: "scatter", mode: "markers+text", x: points.map((p) => unscaled(x, p[0])), y: points.map((p) => unscaled(y, p[1])),
         customdata: networks.map((n) => n.id), hovertext: networks.map((n) => hover(n, data, data.runs.length)), hovertemplate: "%{hovertext}<extra></extra>",
         text: networks.map((n, i) => (beside[i] ? String(n.number) : "")), textposition: beside.map((p) => p ?? "top right"), textfont: { size: 11 },
         marker: {
@@ -132,10 +162,10 @@ const Plots = (() => {
     ];
   }
 
-  function ring(name, network, axes, line) {
-    const known = network && network.values[axes.x.key] !== null && network.values[axes.y.key] !== null;
-    return known ? [{
-      type: "scatter", mode: "markers", name, x: [network.values[axes.x.key]], y: [network.values[axes.y.key]], hoverinfo: "skip",
+  function ring(name, network, axes, placed, line) {
+    const [x, y] = (network && placed.get(network.id)) ?? [];
+    return x !== undefined ? [{
+      type: "scatter", mode: "markers", name, x: [unscaled(axes.x, x)], y: [unscaled(axes.y, y)], hoverinfo: "skip",
       marker: { symbol: "circle-open", size: line.size, color: line.color, line: { width: line.width } },
     }] : [];
   }
@@ -181,13 +211,14 @@ const Plots = (() => {
     const end = (n, a, sign, side) => n.values[a.key] + sign * (n[side]?.[a.key] ?? 0);
     const ends = (a) => all.flatMap((n) => [end(n, a, -1, "below"), end(n, a, 1, "above")]);
     const spread = (letter, a) => range({ ...a, letter }, [...ends(a), a.limit, state.limits[a.key] ?? null], clouds);
-    const ranges = [spread("x", axes.x), spread("y", axes.y)];
+    const ranges = state.zoom ?? [spread("x", axes.x), spread("y", axes.y)];
     const size = [Math.max(100, element.clientWidth - 80), Math.max(100, element.clientHeight - 130)];
     const knee = all.find((n) => n.id === data.knee);
+    const placed = places(all.filter((n) => n.id), axes, ranges, size);
     const traces = [
-      ...clouds, ...listed.flatMap((one) => members(one, state, data, axes, ranges, size)), ...references(data, axes),
-      ...ring("knee", knee, axes, { size: 22, color: Theme.colour("ink"), width: 1.2 }),
-      ...ring("chosen", chosen, axes, { size: 26, color: Theme.colour("accent"), width: 3 }),
+      ...clouds, ...listed.flatMap((one) => members(one, state, data, axes, placed, ranges, size)), ...references(data, axes),
+      ...ring("knee", knee, axes, placed, { size: 22, color: Theme.colour("ink"), width: 1.2 }),
+      ...ring("chosen", chosen, axes, placed, { size: 26, color: Theme.colour("accent"), width: 3 }),
     ];
     const narrow = element.clientWidth < 600;
     const layout = {

@@ -178,6 +178,16 @@ def test_samples_on_one_batch_are_no_curve_of_the_best_so_far() -> None:
     assert full is not None and full.title == "Hypervolume over the search"
 
 
+def test_numbers_on_logarithmic_axes_are_no_formulas(tmp_path: Path) -> None:
+    figure = plots.new_figure(4, 3)
+    with plots.style():
+        ax = figure.subplots()
+        plots.draw_sampled(ax, np.geomspace(3, 90, 200), "error", plots.INK, "search")
+        figure.savefig(tmp_path / "sampled.svg")
+    written = (tmp_path / "sampled.svg").read_text()
+    assert "mathdefault" not in written and all(f">{number}</text>" in written for number in (5, 10, 20, 50))
+
+
 def test_choices_with_other_options_have_other_colours() -> None:
     policy = pd.DataFrame({"step": [0, 1], "stage": 0, "a/x": 0.5, "a/y": 0.5, "b/x": 0.5, "b/y": 0.5, "c/3": 1.0})
     run = made_run(policy=policy, choices={"a": ("x", "y"), "b": ("x", "y"), "c": ("3",)})

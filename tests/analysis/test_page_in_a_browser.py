@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from analysis import records, report
+from tests.analysis.runs import FRONT, made_run
 from tests.browser import Browser
 
 CHOSEN = "document.querySelector('.network.chosen').id"
@@ -148,3 +152,37 @@ def test_without_javascript_everything_is_there(page: Browser, report_file: Path
     heights = page.evaluate("[...document.querySelectorAll('.network')].map(card => card.offsetHeight)")
     assert len(heights) == 10 and min(heights) > 100, "a card of each network is shown"
     assert page.evaluate("document.getElementById('plot').offsetHeight") == 0
+
+
+def test_networks_at_one_place_are_drawn_side_by_side(tmp_path: Path) -> None:
+    same = FRONT | {"parameters": [100_000, 30_000, 30_000, 30_000, 1_000]}
+    run = made_run(front=records.numbered(pd.DataFrame(same)), tested={"a": 5.0, "b": 6.0, "c": 6.0, "d": 20.0})
+    cloud = pd.DataFrame({"arch": ["a", "b", "c"], "error_percent": 50.0, "parameters": 50_000, "latency_ms": [1.0, 2.0, 3.0]})
+    run = replace(run, evaluations=pd.concat([run.evaluations, cloud.assign(kind=records.SAMPLE)], ignore_index=True))
+    with Browser(tmp_path / "browser") as page:
+        page.open(report.write(run, tmp_path).as_uri())
+        set_value(page, "#x", "parameters")
+        left, right = marker(page, "network-0-2"), marker(page, "network-0-3")
+        assert 10 < right[0] - left[0] < 20 and abs(right[1] - left[1]) < 1
+        for place, identity in ((left, "network-0-2"), (right, "network-0-3")):
+            page.click(*place)
+            page.wait(f"{CHOSEN} === '{identity}'")
+        middle = (left[0] + right[0]) / 2
+        assert abs(marker(page, "network-0-4")[0] - middle) < 1, "others stay where they are"
+        page.call("Input.dispatchMouseEvent", type="mouseMoved", x=left[0], y=left[1])
+        page.wait("document.querySelector('#plot .hoverlayer').textContent.includes('30,000')")  # hovering tells the truth
+        # However far one zooms in, they are as far from each other, and choosing one leaves the zoom as it is.
+        page.evaluate("Plotly.relayout('plot', {'xaxis.range': [4.4, 4.6], 'yaxis.range': [5, 7]}).then(() => true)")
+        page.wait("Math.abs(document.getElementById('plot').layout.xaxis.range[0] - 4.4) < 0.01")
+        left, right = marker(page, "network-0-2"), marker(page, "network-0-3")
+        assert 10 < right[0] - left[0] < 20
+        page.click(*left)
+        page.wait(f"{CHOSEN} === 'network-0-2'")
+        assert page.evaluate("document.getElementById('plot').layout.xaxis.range") == [4.4, 4.6]
+        page.evaluate("Plotly.relayout('plot', {'xaxis.autorange': true, 'yaxis.autorange': true}).then(() => true)")
+        page.wait("document.getElementById('plot').layout.xaxis.range[1] > 5")
+        # Three evaluations that measured the same are one mark, larger than the others.
+        set_value(page, "#y", "error_percent")
+        sizes = "document.getElementById('plot').data.find(t => t.name === 'sample, one batch').marker.size"
+        page.wait(f"Math.max(...{sizes}) > 1.5 * Math.min(...{sizes})")
+        assert not page.problems
