@@ -72,7 +72,7 @@ const Plots = (() => {
 
   // Where networks are drawn, by their ids, in scaled values. Those whose marks would cover each other stand side by side, so
   // that each is seen and can be clicked; hovering tells their values as they are.
-  const NEAR = 5, BESIDE = 13;
+  const NEAR = 11, BESIDE = 13;
   function places(networks, axes, ranges, size) {
     const exact = networks.map((n) => [scaled(axes.x, n.values[axes.x.key]), scaled(axes.y, n.values[axes.y.key])]);
     const found = new Map(networks.map((n, i) => [n.id, exact[i]]));
@@ -198,7 +198,7 @@ const Plots = (() => {
   function axis(quantity, range) {
     return {
       title: { text: text(quantity.title) }, type: quantity.log ? "log" : "linear", range, autorange: !range, gridcolor: Theme.colour("line"),
-      linecolor: Theme.colour("strong"), zeroline: false, exponentformat: "SI", automargin: true, ...(quantity.log ? { dtick: "D2" } : { nticks: 8 }),
+      linecolor: Theme.colour("strong"), zeroline: false, exponentformat: "SI", automargin: true, ...(quantity.log && (!range || range[1] - range[0] > 0.9) ? { dtick: "D2" } : { nticks: 8 }),
     };
   }
 
