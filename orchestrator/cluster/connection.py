@@ -7,7 +7,9 @@ import math
 import os
 import signal
 import socket
+import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -23,6 +25,10 @@ from orchestrator.cluster.room import SHORT, NoRoom, Room, Waiting
 from orchestrator.config.settings import Workers
 from orchestrator.errors import InputError
 
+log = logging.getLogger(__name__)
+
+HEAD_PATIENCE = 30.0
+"""Seconds within which the head of a cluster has to answer."""
 TOKEN_HINT = (
     "copy ~/.ray/auth_token of whoever started it to your home here, or set RAY_AUTH_TOKEN_PATH to such a file; "
     "RAY_AUTH_MODE=disabled, if it is set, has to go"
@@ -69,9 +75,51 @@ def cluster(
     try:
         check_fit(workers, ray.cluster_resources(), trainers)
         _check_room(workers, waiting)
-        yield
+        with _watching_the_head(waiting):
+            yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _watching_the_head(waiting: Waiting) -> Iterator[None]:
+    """End the process once the head has not answered for `HEAD_PATIENCE` seconds.
+
+    Ray would end it as well, by `exit(1)` in C++ after a minute, and its calls do not return before that. So this says what
+    happened first.
+    """
+    address = str(ray.get_runtime_context().gcs_address)
+    host, _, port = address.rpartition(":")
+    over = threading.Event()
+
+    def watch() -> None:
+        answered = time.monotonic()
+        while not over.wait(HEAD_PATIENCE / 10):
+            try:
+                socket.create_connection((host.strip("[]"), int(port)), timeout=HEAD_PATIENCE / 10).close()
+                answered = time.monotonic()
+                continue
+            except OSError:
+                silent = time.monotonic() - answered
+            if over.is_set():
+                return
+            said = f"the head of the Ray cluster at {address}, which has not answered for {silent:.0f} s"
+            waiting(f"{said}; gives up after {HEAD_PATIENCE:.0f} s")
+            if silent > HEAD_PATIENCE:
+                log.error("waited for %s", said)
+                print(
+                    f"error: waited for {said}; the last checkpoint is safe: start Ray again, then resume",
+                    file=sys.stderr,
+                    flush=True,
+                )
+                os._exit(1)
+
+    watcher = threading.Thread(target=watch, daemon=True, name="head of the cluster")
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 def _connect(address: str, options: Mapping[str, Any]) -> None:

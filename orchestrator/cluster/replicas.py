@@ -235,7 +235,7 @@ class Replicas(Differentiable):
                 raise cause from None  # Ray's own version of it would print the worker's whole traceback
             # A replica whose peer died fails in the all-reduce, perhaps before Ray knows of the death.
             if isinstance(cause, dist.DistError) or "gloo" in str(cause):
-                raise WorkersLost(f"a worker lost another one: {last_line(error)}") from error
+                raise WorkersLost("the connection from a worker to another one broke") from error
             try:
                 ray.get([a.ping.remote() for a in self._actors], timeout=10)
             except (ray.exceptions.RayError, TimeoutError) as gone:

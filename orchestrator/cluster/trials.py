@@ -15,7 +15,8 @@ import ray.tune.error
 from ray import tune
 
 from orchestrator.cluster.replicas import Replicas, WorkersLost, last_line
-from orchestrator.cluster.room import SHORT, NoRoom, Room, Waiting, capacity, on_this_node
+from orchestrator.cluster.room import SHORT, NoRoom, Room, Waiting, capacity, describe_nodes, on_this_node
+from orchestrator.cluster.storage import beside, blind_nodes
 from orchestrator.config.plan import SearchPlan
 from orchestrator.errors import Fault, InputError, Interrupted, RunError, attributed_to, checked_by, doing, unexpected
 from orchestrator.machine import set_threads
@@ -33,6 +34,8 @@ REPORT_EVERY = 1.0
 """Seconds between two reports of a trial."""
 RESTARTS = 3
 """Number of times that a search starts again from the same checkpoint after a worker died."""
+STARTING = 15.0
+"""Seconds that a trial may take to start before that is worth mentioning."""
 LOOK_EVERY = 5.0
 """Seconds between two looks whether a search with fewer workers can have all of them again."""
 
@@ -72,8 +75,10 @@ def searches(
     Raises:
         RunError: Where a trial failed, or none of them has room.
     """
-    # A coordinator mostly waits, so it takes nothing but its place beside the run directory, on the driver's node.
-    resources = tune.PlacementGroupFactory([on_this_node()])
+    # A coordinator mostly waits, so it takes nothing. One stays with the driver, without which it ends anyway; many may go
+    # wherever the run directory can be seen.
+    alone = len(points) == 1 or bool(blind_nodes(directory))
+    resources = tune.PlacementGroupFactory([on_this_node() if alone else {"memory": 1.0}])
     trainable = tune.with_parameters(_search_trial, plans=[plan for plan, _ in points])
     finished, left = [False] * len(points), list(range(len(points)))
 
@@ -97,8 +102,10 @@ def searches(
             directory,
             "search",
             show,
-            failures=1,
+            failures=1 if alone else RESTARTS,
             together=max(1, capacity(workers) // workers.count),
+            patience=workers.patience,
+            waiting=waiting,
         )
         reported = [result.metrics or {} for result in results]
         for metrics in reported:
@@ -247,28 +254,37 @@ def _unpacked(result: dict[str, Any]) -> Round:
 
 
 def retrain(
-    plan: SearchPlan, directory: Path, members: Sequence[Member], done: Callable[[str, TrainingProgress], None]
+    plan: SearchPlan,
+    directory: Path,
+    members: Sequence[Member],
+    done: Callable[[str, TrainingProgress], None],
+    waiting: Waiting = lambda text: None,
 ) -> None:
-    """Train each of `members` as a trial, in parallel.
+    """Train each of `members` as a trial, in parallel; one whose worker dies goes on from its last checkpoint.
 
     Args:
         plan: The search, with the settings of retraining.
         directory: Run directory, whose stop file ends it.
         members: Networks to train.
         done: Called with a member's name and how far its training is.
+        waiting: Told what the trainings wait for.
 
     Raises:
         RunError: Where a trial failed.
+        NoRoom: Where the cluster has had no room for a single one for `workers.patience` seconds.
     """
-    workers = plan.workers
+    workers, left = plan.workers, list(members)
     resources = {"cpu": workers.cpus} | ({"gpu": min(workers.gpus, 1)} if workers.gpus else {})
+    resources |= beside(directory, workers)
     _fit(
-        tune.with_resources(tune.with_parameters(_retrain_trial, plan=plan, members=list(members)), resources),
-        {"stop": str(stop_file(directory)), "member": tune.grid_search(list(range(len(members))))},
+        tune.with_resources(tune.with_parameters(_retrain_trial, plan=plan, members=left), resources),
+        {"stop": str(stop_file(directory)), "member": tune.grid_search(list(range(len(left))))},
         directory,
         "retrain",
         lambda result: done(result["name"], _told(result)) if "fraction" in result else None,
-        failures=0,
+        failures=RESTARTS,
+        patience=workers.patience,
+        waiting=waiting,
     )
 
 
@@ -295,7 +311,8 @@ def _retrain_trial(config: dict[str, Any], plan: SearchPlan, members: Sequence[M
     except Interrupted:
         return  # the driver sees that the result is missing
     except Exception as error:
-        tune.report(_failure(error))
+        # Only the death of a process is worth another try.
+        tune.report({"failed": unexpected(error, "a training"), "kind": "fault"} if _fault(error) else _failure(error))
         return
     told = {"name": member.name, "fraction": 1.0, "losses": list(losses.items())}
     tune.report(told | json.loads(member.result.read_text()))
@@ -303,6 +320,10 @@ def _retrain_trial(config: dict[str, Any], plan: SearchPlan, members: Sequence[M
 
 def _told(result: dict[str, Any]) -> TrainingProgress:
     return TrainingProgress(result["fraction"], dict(result["losses"]))
+
+
+def _fault(error: Exception) -> bool:
+    return not isinstance(error, InputError | RunError) and checked_by(error) is None
 
 
 def _failure(error: Exception) -> dict[str, Any]:
@@ -314,9 +335,43 @@ def _failure(error: Exception) -> dict[str, Any]:
     return {"failed": unexpected(error, "a trial"), "kind": "fault"}
 
 
+class _Watch(tune.Stopper):  # type: ignore[misc]
+    """Ends trials that have had no place on the cluster for too long; Tune itself would wait for ever."""
+
+    def __init__(self, waiting: Waiting, patience: float) -> None:
+        self.waiting, self.patience = waiting, patience
+        self.without: float | None = None
+        self.gave_up = False
+
+    def look(self, trials: Sequence[Any]) -> None:
+        """Take note of what runs."""
+        pending = [trial for trial in trials if trial.status == "PENDING"]
+        if not pending or any(trial.status == "RUNNING" for trial in trials):
+            self.without = None
+            return
+        now = time.monotonic()
+        self.without = now if self.without is None else self.without
+        self.gave_up = now - self.without > self.patience
+        if now - self.without > STARTING:
+            left = self.patience - (now - self.without)
+            self.waiting(f"a place for any of {len(pending)} tasks ({describe_nodes()}); gives up in {left:.0f} s")
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self.gave_up
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # as for `_Show`
+
+
 class _Show(tune.Callback):  # type: ignore[misc]
-    def __init__(self, show: Callable[[dict[str, Any]], None]) -> None:
-        self.show = show
+    def __init__(self, show: Callable[[dict[str, Any]], None], watch: _Watch) -> None:
+        self.show, self.watch = show, watch
+
+    def on_step_begin(self, iteration: int, trials: Sequence[Any], **info: Any) -> None:
+        self.watch.look(trials)
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
         self.show(result)
@@ -332,10 +387,13 @@ def _fit(
     directory: Path,
     name: str,
     show: Callable[[dict[str, Any]], None],
+    *,
     failures: int,
+    patience: float,
+    waiting: Waiting,
     together: int | None = None,
 ) -> tune.ResultGrid:
-    storage = directory / "tune"
+    storage, watch = directory / "tune", _Watch(waiting, patience)
     try:
         tuner = tune.Tuner(
             trainable,
@@ -347,7 +405,8 @@ def _fit(
                 name=f"{name}-{time.strftime('%Y%m%d-%H%M%S')}",
                 storage_path=str(storage),
                 failure_config=tune.FailureConfig(max_failures=failures),
-                callbacks=[_Show(show)],
+                callbacks=[_Show(show, watch)],
+                stop=watch,
                 verbose=0,
             ),
         )
@@ -357,6 +416,11 @@ def _fit(
         results = tuner.fit()
     except (ray.exceptions.RayError, ray.tune.error.TuneError) as error:
         raise RunError(f"Ray gave up: {last_line(error)}; resume goes on from the last checkpoint") from error
+    if watch.gave_up:
+        raise NoRoom(
+            f"the cluster has had no room for {patience:g} s: {describe_nodes()}. What was saved is safe: start nodes, or free "
+            "some, then resume"
+        )
     for result in results:
         if result.error is not None:
             raise RunError(f"the trial failed: {last_line(result.error)}; its files are in {result.path}")

@@ -204,7 +204,7 @@ def retrain_all(plan: SearchPlan, directory: Path, members: Sequence[Member], wa
         if plan.retraining.workers > 1:
             data_parallel.retrain(plan, directory, missing, show)
         elif plan.workers.ray:
-            trials.retrain(plan, directory, missing, show)
+            trials.retrain(plan, directory, missing, show, watcher.waiting)
         else:
             with threads(plan.workers.cpus):
                 for member in missing:

@@ -10,6 +10,7 @@ from typing import Any
 from analysis import records
 from orchestrator.cluster import trials
 from orchestrator.cluster.connection import check_fit, cluster, local_resources
+from orchestrator.cluster.storage import blind_nodes
 from orchestrator.cluster.tasks import held, in_task
 from orchestrator.config.plan import SearchPlan
 from orchestrator.errors import InputError, Interrupted, RunError, attributed_to, doing
@@ -81,9 +82,12 @@ def go(
     idle = searched and is_priced(plan, directory) and all(member.done for member in front_members(plan, directory))
     connected = plan.workers.ray and not idle
     resources = held((*plan.problem.objectives, *plan.problem.later))
+    told = watcher
     with (
         attributed_to(plan.plugins),
-        cluster(plan.workers, count, plan.retraining.workers, resources, watcher.waiting) if connected else nullcontext(),
+        cluster(plan.workers, count, plan.retraining.workers, resources, lambda text: told.waiting(text))
+        if connected
+        else nullcontext(),
     ):
         if new and searches:
             sweep.create(directory, [(settings, chosen.experiment) for settings, chosen in searches])
@@ -95,8 +99,13 @@ def go(
             logging_to(directory),
             tracking.tracked(directory, plan.experiment.logging, watcher, kind, plan.problem.columns) as watching,
         ):
-            recording = Recording(watching, directory, plan.workers.words)
+            told = recording = Recording(watching, directory, plan.workers.words)
             with recording.until_the_end():
+                if connected and (blind := blind_nodes(directory)):
+                    watcher.warning(
+                        f"{', '.join(blind)} cannot see {directory}: replicas run there, but networks are trained from scratch "
+                        "on this node alone; write --out=DIR on storage that all nodes share to have them trained everywhere"
+                    )
                 _steps(plan, directory, recording, searched)
 
 
