@@ -125,6 +125,8 @@ def run(
     shared = base.to_dict()
     for section in ("searcher", "training", "budget", "seed"):
         shared.pop(section)  # of the searchers
+    for key in ("address", "min", "patience"):
+        shared.get("workers", {}).pop(key, None)  # where it runs, which may change
     what = {"experiment": shared, "seconds": cost.seconds, "images": cost.images, "table": table.source if table else None}
     claim(out, what)
     (out / "searches").mkdir(exist_ok=True)

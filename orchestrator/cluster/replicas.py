@@ -27,6 +27,10 @@ from orchestrator.machine import Machine, machine, set_threads
 from searchers import Architecture, Cotangents, Mixture, Stage
 
 
+START = 120.0
+"""Seconds that an actor or a trial may take to start where it has a place."""
+
+
 class WorkersLost(RunError):
     """Loss of an actor or its node, and with it of the weights since the last checkpoint."""
 
@@ -103,7 +107,8 @@ class Replicas(Differentiable):
         plan: The search.
         group: Placement group with a bundle for each actor; None for that of the Tune trial in which this is called.
         sharing: Replicas that share the room of one worker there.
-        patience: Seconds to wait until the actors have started, or joined each other; by default `workers.patience`.
+        patience: Seconds that the actors may take to start, and to join each other: where they read code and libraries from a
+            slow disk, that is long.
 
     Raises:
         RunError: Where the actors find no place in the trial's group in time.
@@ -112,11 +117,10 @@ class Replicas(Differentiable):
     """
 
     def __init__(
-        self, plan: SearchPlan, group: PlacementGroup | None = None, sharing: int = 1, patience: float | None = None
+        self, plan: SearchPlan, group: PlacementGroup | None = None, sharing: int = 1, patience: float = START
     ) -> None:
         shared = [ray.put(plan)]  # once, for all actors
         workers, bundle = plan.workers, plan.workers.bundle(sharing)
-        patience = workers.patience if patience is None else patience
         self.space, self.step, self._steps_each = plan.problem.space, 0, plan.schedule.steps_each
         self._actors = []
         for rank in range(workers.count):

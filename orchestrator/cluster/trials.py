@@ -14,7 +14,7 @@ import ray
 import ray.tune.error
 from ray import tune
 
-from orchestrator.cluster.replicas import Replicas, WorkersLost, last_line
+from orchestrator.cluster.replicas import START, Replicas, WorkersLost, last_line
 from orchestrator.cluster.room import SHORT, NoRoom, Room, Waiting, capacity, describe_nodes, on_this_node
 from orchestrator.cluster.storage import beside, blind_nodes
 from orchestrator.config.plan import SearchPlan
@@ -104,7 +104,7 @@ def searches(
             show,
             failures=1 if alone else RESTARTS,
             together=max(1, capacity(workers) // workers.count),
-            patience=workers.patience,
+            patience=max(workers.patience, START),
             waiting=waiting,
         )
         reported = [result.metrics or {} for result in results]
@@ -271,7 +271,7 @@ def retrain(
 
     Raises:
         RunError: Where a trial failed.
-        NoRoom: Where the cluster has had no room for a single one for `workers.patience` seconds.
+        NoRoom: Where the cluster has had no room for a single one for `workers.patience` seconds, and two minutes at least.
     """
     workers, left = plan.workers, list(members)
     resources = {"cpu": workers.cpus} | ({"gpu": min(workers.gpus, 1)} if workers.gpus else {})
@@ -283,7 +283,7 @@ def retrain(
         "retrain",
         lambda result: done(result["name"], _told(result)) if "fraction" in result else None,
         failures=RESTARTS,
-        patience=workers.patience,
+        patience=max(workers.patience, START),
         waiting=waiting,
     )
 
