@@ -40,6 +40,9 @@ class Nodes:
         keep = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
         self.environment = keep | {"HOME": str(home), "OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "token" if token else "disabled"}
         self.environment["XDG_STATE_HOME"] = str(home / "state")
+        if token:
+            (home / ".ray").mkdir()
+            (home / ".ray" / "auth_token").write_text("0123456789abcdef" * 4)
 
     def start(self, number: int, *before: str, cpus: int = 1) -> None:
         """Start a node, with a command before Ray's, and wait until it has joined."""
@@ -62,9 +65,10 @@ class Nodes:
         process.wait()
         (self.home / f"node-{number}.log").unlink()
 
-    def command(self, *arguments: str | int | Path, **environment: str) -> Command:
-        """Start the command line as a process of its own."""
-        return Command([str(argument) for argument in arguments], self.environment | environment, self.home / "command.log")
+    def command(self, *arguments: str | int | Path, **environment: str | None) -> Command:
+        """Start the command line as a process of its own, with these variables, or without those that are None."""
+        chosen = {key: value for key, value in (self.environment | environment).items() if value is not None}
+        return Command([str(argument) for argument in arguments], chosen, self.home / "command.log")
 
 
 class Command:
@@ -118,13 +122,13 @@ def until(reached: Callable[[], Any], timeout: float) -> None:
 
 
 @contextlib.contextmanager
-def nodes(home: Path, count: int = 3, token: bool = False) -> Iterator[Nodes]:
-    """Start a cluster of so many nodes, and end all of its processes."""
+def nodes(home: Path, count: int = 3, cpus: int = 1, token: bool = False) -> Iterator[Nodes]:
+    """Start a cluster of so many nodes of so many CPUs, and end all of its processes."""
     home.mkdir(parents=True, exist_ok=True)
     cluster = Nodes(home, token)
     try:
         for number in range(HEAD, HEAD + count):
-            cluster.start(number)
+            cluster.start(number, cpus=cpus)
         yield cluster
     finally:
         for number in list(cluster.processes):

@@ -26,7 +26,6 @@ from orchestrator.evaluators.training_free import Scored
 from orchestrator.machine import Machine, machine, set_threads
 from searchers import Architecture, Cotangents, Mixture, Stage
 
-
 START = 120.0
 """Seconds that an actor or a trial may take to start where it has a place."""
 

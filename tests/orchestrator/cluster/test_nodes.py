@@ -17,6 +17,8 @@ from orchestrator.cluster.room import NoRoom, Room
 from orchestrator.config.settings import Workers
 from orchestrator.runs.status import STATUS
 from orchestrator.search.progress import Round
+from orchestrator.search.retraining import Member, retrain_member
+from tests.helpers import run as searched_here
 from tests.helpers import timeless, tiny_plan, write_toml
 from tests.nodes import HEAD, Nodes, nodes, until
 
@@ -101,13 +103,16 @@ class TestRoom:
         assert said[0].startswith("room for ") and "gives up" in said[-1]
 
 
-def test_a_lost_node_is_replaced_by_sharing_what_is_left(cluster: None, tmp_path: Path) -> None:
-    with nodes(tmp_path / "home", count=2) as two:
-        command = begin(two, tmp_path, workers={"count": 2, "min": 1, "patience": 3}, budget={"epochs": 20, "checkpoint": 0.5})
-        two.kill(SECOND)
-        assert command.wait(60) == 0, command.output
-    assert "2 replicas go on with the room of 1 workers" in (tmp_path / "run" / "run.log").read_text()
-    assert timeless(tmp_path / "run") == undisturbed(tmp_path / "whole", workers={"count": 2}, budget={"epochs": 20})
+def test_a_search_goes_on_on_the_node_that_replaces_a_lost_one(tmp_path: Path) -> None:
+    with nodes(tmp_path / "home", count=1, cpus=0) as cluster:
+        cluster.start(SECOND)
+        command = begin(cluster, tmp_path, workers={"count": 1}, budget={"checkpoint": 1e-6})
+        cluster.kill(SECOND)
+        cluster.start(THIRD)
+        assert command.wait(90) == 0, command.output
+    searched_here(tiny_plan(), tmp_path / "here")
+    assert timeless(tmp_path / "run") == timeless(tmp_path / "here")
+    assert "starting again from the last checkpoint" in (tmp_path / "run" / "run.log").read_text()
 
 
 @pytest.mark.faults
@@ -164,10 +169,7 @@ def test_searches_of_a_sweep_go_on_where_there_is_room(three: Nodes, tmp_path: P
     three.kill(THIRD)
     assert command.wait(180) == 0, command.output
     for seed, folder in enumerate(folders()):
-        plan = tiny_plan(seed=seed, budget=LONG)
-        from tests.helpers import run
-
-        run(plan, tmp_path / f"alone-{seed}")
+        searched_here(tiny_plan(seed=seed, budget=LONG), tmp_path / f"alone-{seed}")
         assert timeless(folder) == timeless(tmp_path / f"alone-{seed}")
 
 
@@ -200,8 +202,6 @@ def test_trainings_of_a_lost_node_go_on_elsewhere(three: Nodes, tmp_path: Path) 
     plan = tiny_plan(retrain=retrain)
     results = pd.read_csv(tmp_path / "run" / "retrained.csv")
     assert len(results) == 3
-    from orchestrator.search.retraining import Member, retrain_member
-
     member = Member(results["arch"][0], tmp_path / "alone.json", tmp_path / "alone.pt")
     retrain_member(plan, member, lambda share: None)
     assert json.loads(member.result.read_text())["test_error_percent"] == results["test_error_percent"][0]
