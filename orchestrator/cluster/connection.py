@@ -10,7 +10,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,12 +21,13 @@ from ray._private.authentication.authentication_token_setup import maybe_enable_
 from ray.exceptions import AuthenticationError
 
 from orchestrator.cluster.replicas import last_line
-from orchestrator.cluster.room import SHORT, NoRoom, Room, Waiting
+from orchestrator.cluster.room import SHORT, NoRoom, Room, Waiting, on_node, workers_per_node
 from orchestrator.config.settings import Workers
 from orchestrator.errors import InputError
 
 log = logging.getLogger(__name__)
 
+QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
 HEAD_PATIENCE = 30.0
 """Seconds within which the head of a cluster has to answer."""
 TOKEN_HINT = (
@@ -63,15 +64,14 @@ def cluster(
     # Tune's own handler would kill the trial before it can save; the driver's handler asks it to stop instead.
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     if workers.address is None:
         check_fit(workers, local_resources(), trainers)
         each = math.ceil(workers.count / workers.most_on_one) * workers.cpus
         room = max(each, trainers * workers.cpus, min(searches * each, int(local_resources()["CPU"])))
         with _keeping_sigterm(), _on_loopback():
-            ray.init(address="local", num_cpus=room, resources=dict(held or {}), include_dashboard=False, **quiet)
+            ray.init(address="local", num_cpus=room, resources=dict(held or {}), include_dashboard=False, **QUIET)
     else:
-        _connect(workers.address, quiet)
+        _connect(workers.address, QUIET)
     try:
         check_fit(workers, ray.cluster_resources(), trainers)
         _check_room(workers, waiting)
@@ -79,6 +79,31 @@ def cluster(
             yield
     finally:
         ray.shutdown()
+
+
+def room_in_words(workers: Workers) -> str:
+    """Say how many workers fit on the cluster at `workers.address`, or on this machine; starts nothing. Raises InputError."""
+    if workers.address is None:
+        return _fitting(workers, [on_node(workers, local_resources())])
+    if ray.is_initialized():
+        return _fitting(workers, workers_per_node(workers))
+    _connect(workers.address, QUIET)
+    try:
+        return _fitting(workers, workers_per_node(workers))
+    finally:
+        ray.shutdown()
+
+
+def _fitting(workers: Workers, fitting: Sequence[int]) -> str:
+    """Describe how many workers fit on each node."""
+    room, least = sum(fitting), workers.min or workers.count
+    where = f"{len(fitting)} nodes of the cluster ({', '.join(map(str, fitting))})" if workers.address else "this machine"
+    said = f"room for {room} on {where}"
+    if room >= workers.count:
+        return said
+    if room >= least:
+        return f"{said}, which {workers.count} replicas share: equal records in about {workers.count / room:.2g} times the time"
+    return f"{said}; too little: lower workers.count, workers.cpus or workers.gpus, or let replicas share it with workers.min"
 
 
 @contextmanager

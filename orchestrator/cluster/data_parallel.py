@@ -17,9 +17,10 @@ from ray.util.queue import Empty, Queue
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from orchestrator.cluster.replicas import last_line
+from orchestrator.cluster.replicas import RESTARTS, last_line
+from orchestrator.cluster.room import on_this_node
 from orchestrator.config.plan import SearchPlan
-from orchestrator.errors import Interrupted, RunError, attributed_to, doing
+from orchestrator.errors import InputError, Interrupted, RunError, attributed_to, doing
 from orchestrator.machine import set_threads
 from orchestrator.search.control import stop_file
 from orchestrator.search.logs import logging_to
@@ -69,7 +70,7 @@ def retrain(plan: SearchPlan, directory: Path, members: list[Member], done: Call
 
 
 def _retrain(plan: SearchPlan, directory: Path, member: Member, done: Tell) -> None:
-    workers, shares = plan.workers, Queue(actor_options={"num_cpus": 0})
+    workers, shares = plan.workers, Queue(actor_options={"num_cpus": 0, "resources": on_this_node()})
     resources = {"CPU": float(workers.cpus)} | ({"GPU": workers.gpus} if workers.gpus else {})
     trainer = TorchTrainer(
         _work,
@@ -78,27 +79,44 @@ def _retrain(plan: SearchPlan, directory: Path, member: Member, done: Tell) -> N
             num_workers=plan.retraining.workers, use_gpu=bool(workers.gpus), resources_per_worker=resources
         ),
         run_config=train.RunConfig(
-            name=f"train-{member.result.stem}-{time.strftime('%Y%m%d-%H%M%S')}", storage_path=str(directory / "tune")
+            name=f"train-{member.result.stem}-{time.strftime('%Y%m%d-%H%M%S')}",
+            storage_path=str(directory / "tune"),
+            # Workers that die go on from our own checkpoint; the second limit is for those that find no place to start.
+            failure_config=train.FailureConfig(max_failures=RESTARTS, controller_failure_limit=RESTARTS),
         ),
     )
+    failures: list[Exception] = []
+
+    def listen(timeout: float) -> bool:
+        try:
+            told = shares.get(timeout=timeout)
+        except Empty:
+            return False
+        if isinstance(told, Exception):
+            failures.append(told)
+        else:
+            done(told)
+        return True
+
     # In a thread of its own, as it would handle Ctrl-C itself; ours saves first.
     with ThreadPoolExecutor(1) as pool:
         result = pool.submit(trainer.fit)
         while not result.done():
-            try:
-                told = shares.get(timeout=0.5)
-            except Empty:
-                continue
-            done(told)
+            listen(0.5)
+        while listen(0.01):
+            pass
+        shares.shutdown()
         try:
             result.result()
         except (train.TrainingFailedError, ray.exceptions.RayError) as error:
+            if failures:
+                raise failures[0] from error
             raise RunError(
                 f"training {member.arch} on {plan.retraining.workers} workers failed: {last_line(error)}; resume goes on from "
                 "the last checkpoint"
             ) from error
-        finally:
-            shares.shutdown()
+    if failures:
+        raise failures[0]
 
 
 def _work(config: dict[str, Any]) -> None:
@@ -121,5 +139,7 @@ def _work(config: dict[str, Any]) -> None:
     try:
         with logging_to(directory), doing(f"training {member.arch}, for {member.result}"), attributed_to(plan.plugins):
             try_member(plan, member, progress, worker)
+    except (InputError, RunError) as error:
+        config["shares"].put(error)  # raised, it would make Ray Train try again
     except Interrupted:
         return  # the driver sees that the result is missing

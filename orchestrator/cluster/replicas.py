@@ -26,6 +26,8 @@ from orchestrator.evaluators.training_free import Scored
 from orchestrator.machine import Machine, machine, set_threads
 from searchers import Architecture, Cotangents, Mixture, Stage
 
+RESTARTS = 3
+"""Number of times that something starts again from the same checkpoint after a worker died."""
 START = 120.0
 """Seconds that an actor or a trial may take to start where it has a place."""
 

@@ -139,7 +139,12 @@ def on_this_node() -> dict[str, float]:
 
 def capacity(workers: Workers) -> int:
     """Count the workers that the nodes of the cluster have room for while nothing else runs there."""
-    return sum(on_node(workers, node["Resources"]) for node in ray.nodes() if node["Alive"])
+    return sum(workers_per_node(workers))
+
+
+def workers_per_node(workers: Workers) -> list[int]:
+    """Count them for each node."""
+    return [on_node(workers, node["Resources"]) for node in ray.nodes() if node["Alive"]]
 
 
 def on_node(workers: Workers, resources: dict[str, float]) -> int:

@@ -14,7 +14,7 @@ import ray
 import ray.tune.error
 from ray import tune
 
-from orchestrator.cluster.replicas import START, Replicas, WorkersLost, last_line
+from orchestrator.cluster.replicas import RESTARTS, START, Replicas, WorkersLost, last_line
 from orchestrator.cluster.room import SHORT, NoRoom, Room, Waiting, capacity, describe_nodes, on_this_node
 from orchestrator.cluster.storage import beside, blind_nodes
 from orchestrator.config.plan import SearchPlan
@@ -32,8 +32,6 @@ log = logging.getLogger(__name__)
 
 REPORT_EVERY = 1.0
 """Seconds between two reports of a trial."""
-RESTARTS = 3
-"""Number of times that a search starts again from the same checkpoint after a worker died."""
 STARTING = 15.0
 """Seconds that a trial may take to start before that is worth mentioning."""
 LOOK_EVERY = 5.0

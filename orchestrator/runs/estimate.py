@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from orchestrator.cluster.connection import room_in_words
 from orchestrator.config.plan import SearchPlan
 from orchestrator.config.spaces import size
 from orchestrator.data.dataset import Part
@@ -37,7 +38,11 @@ class Estimate:
 
 
 def estimate(plan: SearchPlan) -> Estimate:
-    """Say what the run would do, and for how long. Starts no Ray, and writes no file. Raises InputError."""
+    """Say what the run would do, and for how long. Starts no Ray, and writes no file. Raises InputError.
+
+    At `workers.address` it asks the cluster what there is room for.
+    """
+    room = room_in_words(plan.workers) if plan.workers.ray else None
     steps_of_search, search = search_time(plan)
     with threads(plan.workers.cpus), attributed_to(plan.plugins, InputError):
         step = _training_step(_here(plan), plan.retraining.parts.batch)
@@ -60,7 +65,9 @@ def estimate(plan: SearchPlan) -> Estimate:
         "objectives": ", ".join(o.title for o in problem.objectives),
         "search": _in_words(steps_of_search),
         **({"alone": str(plan.alone)} if plan.alone.epochs else {}),
-        "workers": f"{plan.workers.count} " + ("Ray actors" if plan.workers.ray else "replica, in this process"),
+        "workers": f"{plan.workers.count} "
+        + ("Ray actors" if plan.workers.ray else "replica, in this process")
+        + (f"; {room}" if room else ""),
         "retraining": f"{settings.members} networks of the front" + (f", {settings.words}" if settings.members else ""),
         **({"warning": "; ".join(doubts)} if doubts else {}),
     }
@@ -73,7 +80,7 @@ def estimate(plan: SearchPlan) -> Estimate:
         "objectives": {o.column: o.title for o in problem.objectives},
         "limits": {c: limit for c, limit in zip(problem.columns, problem.limits, strict=True) if limit is not None},
         "search": steps_of_search,
-        "workers": {"count": plan.workers.count, "ray": plan.workers.ray},
+        "workers": {"count": plan.workers.count, "ray": plan.workers.ray, "room": room},
         "retraining": {
             "members": settings.members, "seeds": settings.seeds, "recipe": settings.recipe, "epochs": parts.epochs,
         },
@@ -84,13 +91,17 @@ def estimate(plan: SearchPlan) -> Estimate:
     return Estimate(search + retraining, words, facts)
 
 
-def _in_words(steps: Mapping[str, int]) -> str:
+def _in_words(steps: Mapping[str, float]) -> str:
     if "rounds" in steps:
-        return f"{steps['rounds']} rounds of {steps['weight_steps_per_round']} weight steps, about {steps['samples']} samples"
+        step = 1000 * steps["seconds_per_weight_step"]
+        return (
+            f"{steps['rounds']} rounds of {steps['weight_steps_per_round']} weight steps, each of about {step:.3g} ms on one "
+            f"worker like this machine, about {steps['samples']} samples"
+        )
     return f"{steps['networks']} networks, each trained for {steps['epochs']} epochs"
 
 
-def search_time(plan: SearchPlan) -> tuple[dict[str, int], float]:
+def search_time(plan: SearchPlan) -> tuple[dict[str, float], float]:
     """Count the steps of the search, and its seconds as if `budget.seconds` did not end it. Raises InputError."""
     check(plan)
     here = _here(plan)
@@ -115,13 +126,13 @@ def _timed(work: Callable[[], Any]) -> float:
     return time.perf_counter() - began
 
 
-def _search_with_shared_weights(plan: SearchPlan, here: SearchPlan) -> tuple[dict[str, int], float]:
+def _search_with_shared_weights(plan: SearchPlan, here: SearchPlan) -> tuple[dict[str, float], float]:
     """Count the steps of the search, and return its seconds on one worker."""
     rounds, interval, space = plan.schedule.rounds, plan.budget.interval, plan.problem.space
     evaluator, searcher = here.build_evaluator(), plan.build_searcher()
     samples = searcher.expected(rounds)
     seconds = samples * _timed(_running(plan, evaluator))
-    stage, mixtures = searcher.stage, searcher.train_on(2)
+    stage, mixtures, mean_step = searcher.stage, searcher.train_on(2), 0.0
     for index, share in enumerate(searcher.plan()):
         # Later stages are deeper and hold fewer options; which ones survive hardly changes the time.
         options = tuple(tuple(range(n))[-max(1, math.floor(share * n + 0.5)) :] for n in space.sizes)
@@ -131,6 +142,7 @@ def _search_with_shared_weights(plan: SearchPlan, here: SearchPlan) -> tuple[dic
             for m in mixtures
         ]
         step = _timed(lambda left=left: evaluator.train(left)) / len(left)  # type: ignore[misc]
+        mean_step += step / stage.stages
         survivor = tuple(kept[-1] for kept in options)
         measuring = _timed(_measuring(evaluator, survivor, searcher.full_validation))
         seconds += (rounds * interval * step + samples * measuring) / stage.stages
@@ -139,7 +151,8 @@ def _search_with_shared_weights(plan: SearchPlan, here: SearchPlan) -> tuple[dic
             searcher.train_on(1)
         gradient = _timed(lambda: evaluator.differentiate(mixture, 0, searcher.unrolled))
         seconds += searcher.expected_gradients(rounds * interval) * gradient
-    return {"rounds": rounds, "weight_steps_per_round": interval, "samples": round(samples)}, seconds
+    steps: dict[str, float] = {"rounds": rounds, "weight_steps_per_round": interval, "samples": round(samples)}
+    return steps | {"seconds_per_weight_step": mean_step}, seconds
 
 
 def _measuring(evaluator: Evaluator, architecture: tuple[int, ...], full: bool) -> Callable[[], Any]:
@@ -152,7 +165,7 @@ def _running(plan: SearchPlan, evaluator: Evaluator) -> Callable[[], Any]:
     return lambda: (evaluator.measure_on_device(largest), evaluator.score(largest, scores))
 
 
-def _search_from_scratch(plan: SearchPlan, here: SearchPlan) -> tuple[dict[str, int], float]:
+def _search_from_scratch(plan: SearchPlan, here: SearchPlan) -> tuple[dict[str, float], float]:
     """Count the steps of the search, and return its seconds on one worker."""
     data, largest = plan.trained.data, plan.problem.space.largest()
     settings = plan.experiment.training.settings

@@ -63,12 +63,6 @@ class Recording(Relay):
             self._write(RUNNING)
         self.watcher.waiting(text)
 
-    def waiting(self, text: str) -> None:
-        self._latest = self._latest | {"facts": self._latest.get("facts", {}) | {"waiting for": text}, "seconds_left": None}
-        if time.monotonic() - self._written > EVERY:
-            self._write(RUNNING)
-        self.watcher.waiting(text)
-
     def search(self, happened: Round) -> None:
         p = happened.progress
         self._note("search", p.fraction, p.seconds_left, _facts(p), p.machines)

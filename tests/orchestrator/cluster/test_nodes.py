@@ -141,7 +141,7 @@ class TestSearch:
         command = begin(three, tmp_path, workers={"count": 3, "patience": 8}, budget=LONG)
         three.kill(THIRD)
         assert command.wait(60) == 1
-        assert "error: 3 workers of 1 CPU found no room on the cluster within 8 s: 2 nodes with 2 CPUs in all" in command.output
+        assert "error: 3 workers of 1 CPU found no room on the cluster within 8 s: " in command.output
         assert "Traceback" not in command.output
         three.start(THIRD + 1)
         assert three.command("resume", tmp_path / "run").wait(120) == 0
