@@ -81,21 +81,27 @@ def cluster(
         ray.shutdown()
 
 
-def room_in_words(workers: Workers) -> str:
-    """Say how many workers fit on the cluster at `workers.address`, or on this machine; starts nothing. Raises InputError."""
+def room_for(workers: Workers) -> list[int]:
+    """Count the workers that fit on each node of the cluster at `workers.address`, or on this machine.
+
+    Starts nothing, and does not wait for what others use.
+
+    Raises:
+        InputError: Where no cluster answers.
+    """
     if workers.address is None:
-        return _fitting(workers, [on_node(workers, local_resources())])
+        return [on_node(workers, local_resources())]
     if ray.is_initialized():
-        return _fitting(workers, workers_per_node(workers))
+        return workers_per_node(workers)
     _connect(workers.address, QUIET)
     try:
-        return _fitting(workers, workers_per_node(workers))
+        return workers_per_node(workers)
     finally:
         ray.shutdown()
 
 
-def _fitting(workers: Workers, fitting: Sequence[int]) -> str:
-    """Describe how many workers fit on each node."""
+def room_in_words(workers: Workers, fitting: Sequence[int]) -> str:
+    """Say how many workers fit, of those that `room_for` has counted, and what follows."""
     room, least = sum(fitting), workers.min or workers.count
     where = f"{len(fitting)} nodes of the cluster ({', '.join(map(str, fitting))})" if workers.address else "this machine"
     said = f"room for {room} on {where}"

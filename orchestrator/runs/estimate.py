@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from orchestrator.cluster.connection import room_in_words
+from orchestrator.cluster.connection import room_for, room_in_words
 from orchestrator.config.plan import SearchPlan
 from orchestrator.config.spaces import size
 from orchestrator.data.dataset import Part
@@ -42,10 +42,13 @@ def estimate(plan: SearchPlan) -> Estimate:
 
     At `workers.address` it asks the cluster what there is room for.
     """
-    room = room_in_words(plan.workers) if plan.workers.ray else None
+    workers = plan.workers
+    fitting = room_for(workers) if workers.ray else [1]
+    room = room_in_words(workers, fitting) if workers.ray else None
     steps_of_search, search = search_time(plan)
     with threads(plan.workers.cpus), attributed_to(plan.plugins, InputError):
         step = _training_step(_here(plan), plan.retraining.parts.batch)
+    search *= workers.count / min(workers.count, sum(fitting) or workers.count)
     if plan.budget.seconds is not None:
         search = min(search, plan.budget.seconds)
     problem, data, settings, parts = plan.problem, plan.problem.data, plan.retraining, plan.retraining.parts
