@@ -16,7 +16,7 @@ from ray import tune
 
 from orchestrator.cluster.replicas import RESTARTS, START, Replicas, WorkersLost, last_line
 from orchestrator.cluster.room import SHORT, NoRoom, Room, Waiting, capacity, describe_nodes, on_this_node
-from orchestrator.cluster.storage import beside, blind_nodes
+from orchestrator.cluster.storage import beside
 from orchestrator.config.plan import SearchPlan
 from orchestrator.errors import Fault, InputError, Interrupted, RunError, attributed_to, checked_by, doing, unexpected
 from orchestrator.machine import set_threads
@@ -73,10 +73,8 @@ def searches(
     Raises:
         RunError: Where a trial failed, or none of them has room.
     """
-    # A coordinator mostly waits, so it takes nothing. One stays with the driver, without which it ends anyway; many may go
-    # wherever the run directory can be seen.
-    alone = len(points) == 1 or bool(blind_nodes(directory))
-    resources = tune.PlacementGroupFactory([on_this_node() if alone else {"memory": 1.0}])
+    # A coordinator mostly waits, so it takes nothing but its place with the driver, without which it would end anyway.
+    resources = tune.PlacementGroupFactory([on_this_node()])
     trainable = tune.with_parameters(_search_trial, plans=[plan for plan, _ in points])
     finished, left = [False] * len(points), list(range(len(points)))
 
@@ -100,7 +98,7 @@ def searches(
             directory,
             "search",
             show,
-            failures=1 if alone else RESTARTS,
+            failures=1,
             together=max(1, capacity(workers) // workers.count),
             patience=max(workers.patience, START),
             waiting=waiting,
@@ -392,6 +390,8 @@ def _fit(
     together: int | None = None,
 ) -> tune.ResultGrid:
     storage, watch = directory / "tune", _Watch(waiting, patience)
+    # What became of trials is said below; Tune would print the traceback of each that was lost with a node.
+    logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)
     try:
         tuner = tune.Tuner(
             trainable,
