@@ -58,8 +58,8 @@ class Budget(Section, section="budget"):
         landmarks: Share of the budget for networks trained alone, briefly, so that the judge learns what shared weights get
             wrong; 0 for none. Networks that are trained from scratch anyway need none.
         finalists: Share of the budget for training those alone, longer, that may belong to the front; 0 for none.
-        plateau: End the search itself once its hypervolume has grown by less than 1 % over so large a share of it, warm-up and all
-            stages but the last left out; 0 to spend all of it. Landmarks and finalists are trained all the same.
+        plateau: End the search itself once its hypervolume has grown by less than 1 % over so large a share of it, the warm-up
+            and all stages but the last left out; 0 to spend all of it. Landmarks and finalists are trained all the same.
         validate: Number of a stage's best networks that are measured again at its end, on more validation images.
         checkpoint: Seconds between checkpoints.
 
