@@ -5,21 +5,22 @@
 Run it on the device itself. The networks are random ones of the space as it was profiled, with fresh weights, on which latency
 does not depend. Three numbers are printed for each: what the profile predicts; the latency of the network as profiles are
 measured, today; and that of the exported file. The last two are taken in turn, over several rounds, so that a machine that is
-slower than when it was profiled, or has other work, slows both alike. Each is the median pass of its fastest round, as other
-work only ever adds time; medians over the rounds are in brackets.
+faster or slower than when it was profiled changes both alike. They are the processor time of the one thread that a pass has,
+which other work on the machine hardly touches, and which is the latency on an idle one.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
 import torch
 from scipy.stats import spearmanr
 
-from hw_profiles.measure import Run, in_onnxruntime, runtime_session, timed
+from hw_profiles.measure import Run, in_onnxruntime, runtime_session
 from hw_profiles.profile import devices, read
 from orchestrator.config.spaces import make_space
 from orchestrator.data.preprocessing import Preprocessing
@@ -30,8 +31,8 @@ from orchestrator.runs.networks import TrainedNetwork
 from orchestrator.search.weights import Origin
 from orchestrator.spaces.base import SearchSpace
 
-SECONDS = 0.2
-"""Least time of the passes of a round."""
+SECONDS = 0.1
+"""Least processor time of the passes of a round."""
 
 
 def main() -> None:
@@ -46,15 +47,16 @@ def main() -> None:
         profile, rows = profiles[name], []
         space = make_space(name, profile.settings, profile.image, 10)
         prediction, rng = Prediction(profile, space), np.random.default_rng(0)
-        print(f"{name}, ms: predicted, as profiled, exported; the fastest round, and the median of all")
+        print(f"{name}, ms: predicted, as profiled (interquartile range), exported (interquartile range)")
         for _ in range(arguments.networks):
             architecture = tuple(int(rng.integers(size)) for size in space.sizes)
             with threads(1):
-                fastest, middle = in_turn(prepared(space, name, architecture), arguments.rounds)
+                low, middle, high = in_turn(prepared(space, name, architecture), arguments.rounds)
             predicted = prediction.cost(architecture)
-            rows.append((predicted, *fastest))
+            rows.append((predicted, *middle))
+            (as_profiled, exported), (spread, own) = middle, high - low
             print(
-                f"{predicted:>9.3f} {fastest[0]:>9.3f} ({middle[0]:.3f}) {fastest[1]:>9.3f} ({middle[1]:.3f})",
+                f"{predicted:>9.3f} {as_profiled:>9.3f} ({spread:.3f}) {exported:>9.3f} ({own:.3f})",
                 space.format(architecture),
                 flush=True,
             )
@@ -88,12 +90,22 @@ def prepared(space: SearchSpace, name: str, architecture: tuple[int, ...]) -> li
 
 
 def in_turn(runs: list[Run], rounds: int) -> np.ndarray:
-    """Return the least and the median of each one's medians over the rounds, in ms: (2, runs)."""
+    """Return the quartiles of each one's medians over the rounds, in ms: (quartiles, runs)."""
     for run in runs:
         for _ in range(3):
             run()
-    medians = [[1e3 * float(np.median(timed(run, SECONDS))) for run in runs] for _ in range(rounds)]
-    return np.percentile(medians, [0, 50], axis=0)
+    medians = [[1e3 * float(np.median(processor_times(run))) for run in runs] for _ in range(rounds)]
+    return np.percentile(medians, [25, 50, 75], axis=0)
+
+
+def processor_times(run: Run) -> list[float]:
+    """Return the seconds of processor time that passes take, each in this thread alone."""
+    times: list[float] = []
+    while sum(times) < SECONDS:
+        began = time.thread_time()
+        run()
+        times.append(time.thread_time() - began)
+    return times
 
 
 def _no_images() -> None:

@@ -95,7 +95,7 @@ def test_members_of_a_front_are_retrained_as_parallel_trials(digits: Dataset, tm
     assert all(sorted(listed) == [1, 2] for listed in losses.values()), "the loss of each epoch, once"
     for member in members:
         result = pd.read_json(member.result, typ="series")
-        assert result["train_loss"] == losses[member.arch][2]
+        assert result["train_loss"] == pytest.approx(losses[member.arch][2])
         assert member.done and result["arch"] == member.arch and 0 <= result["test_error_percent"] <= 100
         network = space.network(space.parse(member.arch))
         network.load_state_dict(torch.load(member.weights, weights_only=True))
