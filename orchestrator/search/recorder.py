@@ -43,11 +43,14 @@ class Recorder:
         self._open(0, 0, 0)
 
     def resume(self, evaluations: int, policy: int, failures: int = 0) -> None:
-        """Truncate the tables to the rows that a checkpoint knows of. Raises RunError where they have fewer."""
+        """Truncate the tables to the rows that a checkpoint knows of. Raises RunError where they have fewer, or that fails."""
         try:
             self._open(evaluations, policy, failures)
-        except (OSError, ValueError) as error:
+        except (FileNotFoundError, ValueError) as error:
             raise RunError(f"the records do not fit the checkpoint: {error}") from error
+        except OSError as error:
+            with writing(self.evaluations_path.parent):
+                raise error
 
     def _open(self, evaluations: int, policy: int, failures: int) -> None:
         columns = records.evaluation_columns(self.columns, self.spreads, list(self.proxied))

@@ -270,6 +270,23 @@ def test_records_that_do_not_fit_the_checkpoint(fake: SearchPlan, tmp_path: Path
         run(fake, tmp_path)
 
 
+def test_a_full_disk_on_resume_is_no_record_that_does_not_fit(
+    fake: SearchPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(fake, tmp_path, after(12))
+    before = timeless(tmp_path)
+
+    def full(path: Path, text: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(records, "write_text", full)
+        with pytest.raises(RunError, match=r"^cannot write to .*: No space left on device; .* make room, then resume"):
+            run(fake, tmp_path)
+    assert timeless(tmp_path) == before
+    run(fake, tmp_path)
+
+
 def test_two_processes_cannot_search_in_one_directory(fake: SearchPlan, tmp_path: Path) -> None:
     import fcntl
 
