@@ -93,7 +93,7 @@ class Command:
             self.process.kill()
             pytest.fail(f"not ended after {timeout} s: {self.output[-3000:]}")
 
-    def until(self, reached: Callable[[], Any], timeout: float = 90) -> None:
+    def until(self, reached: Callable[[], Any], timeout: float = 240) -> None:
         """Wait until something is so, while the command runs."""
         try:
             until(lambda: reached() or self.process.poll() is not None, timeout)

@@ -52,9 +52,9 @@ def test_a_cluster_with_a_token_takes_those_who_have_it_and_others_are_told(tmp_
     with nodes(tmp_path / "home", count=1, token=True) as cluster:
         search = ["search", "data.limit=200", "workers.count=1", f"workers.address={cluster.address}", "--dry-run"]
         has_token = cluster.command(*search, RAY_AUTH_MODE=None)
-        assert has_token.wait(90) == 0, has_token.output
+        assert has_token.wait(180) == 0, has_token.output
         assert "room for 1" in has_token.output
         has_none = cluster.command(*search, RAY_AUTH_MODE=None, HOME=str(tmp_path))
-        assert has_none.wait(90) == 2
+        assert has_none.wait(180) == 2
         assert "no Ray cluster answers there" in has_none.output
         assert "if it asks for a token, copy ~/.ray/auth_token" in has_none.output
