@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -239,3 +241,41 @@ def test_trainings_of_a_lost_node_go_on_elsewhere(three: Nodes, tmp_path: Path) 
     member = Member(results["arch"][0], tmp_path / "alone.json", tmp_path / "alone.pt")
     retrain_member(plan, member, lambda share: None)
     assert json.loads(member.result.read_text())["test_error_percent"] == results["test_error_percent"][0]
+
+
+@pytest.fixture
+def disks(tmp_path: Path) -> Iterator[tuple[Nodes, Path]]:
+    """A cluster of three nodes, and a folder of which each has one of its own."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    alone = ["unshare", "--mount", "sh", "-c", f'mount -t tmpfs none {disk} && exec "$@"', "sh"]
+    if subprocess.run([*alone, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("a file system of its own takes the rights of an administrator")
+    with nodes(tmp_path / "home", count=1) as cluster:
+        cluster.start(SECOND, *alone)
+        cluster.start(THIRD, *alone)
+        yield cluster, disk
+
+
+@pytest.mark.faults
+def test_a_run_needs_no_shared_disk_and_says_what_it_cannot_do_then(disks: tuple[Nodes, Path], tmp_path: Path) -> None:
+    cluster, disk = disks
+    sections = {"budget": {"epochs": 10}, "retrain": {"members": 2, "epochs": 2}}
+    path = write_toml(tmp_path, workers={"ray": True, "address": cluster.address, "count": 3}, **sections)
+    command = cluster.command("search", path, "--out", disk / "run")
+    assert command.wait(240) == 0, command.output
+    assert f"warning: 127.0.0.{SECOND}, 127.0.0.{THIRD} cannot see {disk / 'run'}" in command.output
+    assert len(pd.read_csv(disk / "run" / "retrained.csv")) == 2
+    assert timeless(disk / "run") == undisturbed(tmp_path / "shared", budget={"epochs": 10})
+
+
+@pytest.mark.faults
+def test_a_node_without_the_code_of_a_searcher_is_named_at_once(disks: tuple[Nodes, Path], tmp_path: Path) -> None:
+    cluster, disk = disks
+    (disk / "my_methods.py").write_text("import paretoray as pr\n\n\nclass Mine(pr.searchers.RandomSearch):\n    pass\n")
+    path = write_toml(tmp_path, workers={"ray": True, "address": cluster.address, "count": 3})
+    chosen = ["searcher.name=my_methods:Mine", "budget.epochs=4"]
+    command = cluster.command("search", path, *chosen, "--out", disk / "run", PYTHONPATH=str(disk))
+    assert command.wait(120) == 2, command.output
+    assert re.search(rf"error: node 127\.0\.0\.[{SECOND}{THIRD}] has no module my_methods: install it there", command.output)
+    assert "Traceback" not in command.output
