@@ -272,7 +272,7 @@ def test_a_run_needs_no_shared_disk_and_says_what_it_cannot_do_then(disks: tuple
 @pytest.mark.faults
 def test_a_node_without_the_code_of_a_searcher_is_named_at_once(disks: tuple[Nodes, Path], tmp_path: Path) -> None:
     cluster, disk = disks
-    (disk / "my_methods.py").write_text("import paretoray as pr\n\n\nclass Mine(pr.searchers.RandomSearch):\n    pass\n")
+    (disk / "my_methods.py").write_text("from searchers.random_search import RandomSearch as R\n\n\nclass Mine(R):\n    pass\n")
     path = write_toml(tmp_path, workers={"ray": True, "address": cluster.address, "count": 3})
     chosen = ["searcher.name=my_methods:Mine", "budget.epochs=4"]
     command = cluster.command("search", path, *chosen, "--out", disk / "run", PYTHONPATH=str(disk))
