@@ -50,6 +50,12 @@ def processor() -> str:
     return next(named, platform.processor() or platform.machine())
 
 
+def cap_gpu_memory(gpus: float) -> None:
+    """Keep torch in this process to a fraction of its GPU's memory; a whole GPU, or none, needs no cap."""
+    if 0 < gpus < 1:
+        torch.cuda.set_per_process_memory_fraction(gpus)
+
+
 def set_threads(count: int) -> None:
     """Give torch and BLAS as many threads as a worker of the experiment has: the order of a sum depends on their number."""
     torch.set_num_threads(count)

@@ -21,7 +21,7 @@ from orchestrator.cluster.replicas import RESTARTS, last_line
 from orchestrator.cluster.room import on_this_node
 from orchestrator.config.plan import SearchPlan
 from orchestrator.errors import InputError, Interrupted, RunError, attributed_to, doing
-from orchestrator.machine import set_threads
+from orchestrator.machine import cap_gpu_memory, set_threads
 from orchestrator.search.control import stop_file
 from orchestrator.search.logs import logging_to
 from orchestrator.search.progress import TrainingProgress
@@ -126,6 +126,7 @@ def _work(config: dict[str, Any]) -> None:
     set_threads(plan.workers.cpus)
     if plan.workers.device == "cuda":
         torch.cuda.set_device(train.torch.get_device())
+        cap_gpu_memory(plan.workers.gpus)
 
     def progress(told: TrainingProgress) -> None:
         if stop.exists():

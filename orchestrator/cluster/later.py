@@ -13,7 +13,7 @@ from orchestrator.cluster.replicas import last_line
 from orchestrator.config.plan import SearchPlan
 from orchestrator.errors import InputError, RunError, attributed_to
 from orchestrator.evaluators.base import Measured
-from orchestrator.machine import set_threads
+from orchestrator.machine import cap_gpu_memory, set_threads
 from orchestrator.search.later import measure_later
 
 
@@ -52,5 +52,6 @@ def measure_on_cluster(plan: SearchPlan, networks: Sequence[tuple[str, float]], 
 
 def _measured(plan: SearchPlan, arch: str, accuracy: float, folder: Path) -> Measured:
     set_threads(plan.workers.cpus)
+    cap_gpu_memory(plan.workers.gpus)
     with attributed_to(plan.plugins):
         return measure_later(plan, arch, accuracy, folder)

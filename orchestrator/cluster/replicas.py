@@ -13,7 +13,6 @@ from typing import Any
 
 import ray
 import ray.util
-import torch
 import torch.distributed as dist
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
@@ -23,7 +22,7 @@ from orchestrator.config.plan import SearchPlan
 from orchestrator.errors import InputError, RunError, attributed_to
 from orchestrator.evaluators.base import Differentiable, Measured
 from orchestrator.evaluators.training_free import Scored
-from orchestrator.machine import Machine, machine, set_threads
+from orchestrator.machine import Machine, cap_gpu_memory, machine, set_threads
 from searchers import Architecture, Cotangents, Mixture, Stage
 
 RESTARTS = 3
@@ -62,8 +61,8 @@ class Replica:
         self.workers, self.plugins = plan.workers, plan.plugins
         set_threads(plan.workers.cpus)
         self.gpus = plan.workers.gpus / sharing
-        if 0 < plan.workers.gpus < 1 and sharing == 1:
-            torch.cuda.set_per_process_memory_fraction(plan.workers.gpus)
+        if sharing == 1:
+            cap_gpu_memory(plan.workers.gpus)
         try:
             self.evaluator = plan.build_evaluator(rank=self.rank, world=plan.workers.count)
         except (FileNotFoundError, NotADirectoryError) as error:

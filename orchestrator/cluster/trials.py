@@ -19,7 +19,7 @@ from orchestrator.cluster.room import SHORT, NoRoom, Room, Waiting, capacity, de
 from orchestrator.cluster.storage import beside
 from orchestrator.config.plan import SearchPlan
 from orchestrator.errors import Fault, InputError, Interrupted, RunError, attributed_to, checked_by, doing, unexpected
-from orchestrator.machine import set_threads
+from orchestrator.machine import cap_gpu_memory, set_threads
 from orchestrator.search.checkpoint import Checkpoints
 from orchestrator.search.control import stop_file
 from orchestrator.search.coordinator import Coordinator
@@ -287,6 +287,7 @@ def retrain(
 def _retrain_trial(config: dict[str, Any], plan: SearchPlan, members: Sequence[Member]) -> None:
     member, stop = members[config["member"]], Path(config["stop"])
     set_threads(plan.workers.cpus)
+    cap_gpu_memory(plan.workers.gpus)
     last = time.monotonic()
     losses: dict[int, float] = {}
     if stop.exists():

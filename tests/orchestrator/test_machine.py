@@ -1,9 +1,10 @@
 """Facts of a machine, and the threads that a run takes wherever it is."""
 
+import pytest
 import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from orchestrator.machine import machine, set_threads, threads, unique
+from orchestrator.machine import cap_gpu_memory, machine, set_threads, threads, unique
 
 
 def blas_threads() -> list[int]:
@@ -31,3 +32,11 @@ def test_machines_are_told_apart_by_what_numbers_depend_on() -> None:
         two = machine()
     assert unique([two, one, two, machine() | two, one]) == [two, one]
     assert all(one.values()) and one["torch"] == torch.__version__
+
+
+@pytest.mark.parametrize(("gpus", "expected"), [(0.25, [0.25]), (1.0, []), (2.0, []), (0.0, [])])
+def test_a_worker_keeps_to_its_fraction_of_a_gpu(gpus: float, expected: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    caps: list[float] = []
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", caps.append)
+    cap_gpu_memory(gpus)
+    assert caps == expected
