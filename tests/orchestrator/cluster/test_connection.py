@@ -21,7 +21,8 @@ def test_workers_that_do_not_fit_the_cluster_are_refused() -> None:
 
 
 LISTENERS = """
-import json, psutil, ray
+import json, ray  # which has psutil in it
+import psutil
 from orchestrator.cluster.connection import cluster
 from orchestrator.cluster.replicas import Replicas
 from orchestrator.cluster.room import Room

@@ -213,16 +213,16 @@ def test_searches_of_a_sweep_go_on_where_there_is_room(three: Nodes, tmp_path: P
 def test_searches_of_a_bench_survive_a_lost_node(three: Nodes, tmp_path: Path) -> None:
     shared = ["data.limit=200", "space.name=digits-tiny", "objectives={error={},parameters={}}", "retrain.members=2"]
     shared += ["retrain.epochs=2", "budget.interval=2", "budget.checkpoint=0.5", "training.batch=32"]
-    what = ["--images", "4000", "--searchers", "random-search,nsga2", "--seeds", "1"]
+    what = ["--images", "2000", "--searchers", "random-search,nsga2", "--seeds", "1"]
     workers = [f"workers.address={three.address}", "workers.count=3", "workers.min=2", "workers.patience=3"]
     command = three.command("bench", *shared, *workers, *what, "--out", tmp_path / "bench")
     command.until(lambda: any(rows(f.parent) > 5 for f in (tmp_path / "bench").glob("searches/*/evaluations.csv")), 120)
     three.kill(THIRD)
-    assert command.wait(240) == 0, command.output
+    assert command.wait(400) == 0, command.output
     with nodes(tmp_path / "second", count=1) as alone:
         workers[0] = f"workers.address={alone.address}"
         quiet = alone.command("bench", *shared, *workers, "workers.min=1", *what, "--out", tmp_path / "quiet")
-        assert quiet.wait(240) == 0, quiet.output
+        assert quiet.wait(400) == 0, quiet.output
     for folder in (tmp_path / "quiet" / "searches").iterdir():
         assert timeless(tmp_path / "bench" / "searches" / folder.name) == timeless(folder)
 
