@@ -211,8 +211,8 @@ def test_searches_of_a_sweep_go_on_where_there_is_room(three: Nodes, tmp_path: P
 
 @pytest.mark.faults
 def test_searches_of_a_bench_survive_a_lost_node(three: Nodes, tmp_path: Path) -> None:
-    shared = ["data.limit=200", "space.name=digits-tiny", "objectives={error={},parameters={}}", "retrain.members=2"]
-    shared += ["retrain.epochs=2", "budget.interval=2", "budget.checkpoint=0.5", "training.batch=32"]
+    shared = ["data.limit=200", "space.name=digits-tiny", "objectives={error={},parameters={}}", "retrain.members=6"]
+    shared += ["retrain.epochs=8", "budget.interval=2", "budget.checkpoint=0.5", "training.batch=32"]
     what = ["--images", "2000", "--searchers", "random-search,nsga2", "--seeds", "1"]
     workers = [f"workers.address={three.address}", "workers.count=3", "workers.min=2", "workers.patience=3"]
     command = three.command("bench", *shared, *workers, *what, "--out", tmp_path / "bench")
@@ -251,13 +251,16 @@ def disks(tmp_path: Path) -> Iterator[tuple[Nodes, Path]]:
     alone = ["unshare", "--mount", "sh", "-c", f'mount -t tmpfs none {disk} && exec "$@"', "sh"]
     if subprocess.run([*alone, "true"], check=False, capture_output=True).returncode:
         pytest.skip("a file system of its own takes the rights of an administrator")
-    with nodes(tmp_path / "home", count=1) as cluster:
+    with nodes(tmp_path / "home", count=0) as cluster:
+        cluster.environment["PYTHONPATH"] = str(disk)
+        cluster.start(HEAD)
         cluster.start(SECOND, *alone)
         cluster.start(THIRD, *alone)
         yield cluster, disk
 
 
 @pytest.mark.faults
+@pytest.mark.usefixtures("cluster")
 def test_a_run_needs_no_shared_disk_and_says_what_it_cannot_do_then(disks: tuple[Nodes, Path], tmp_path: Path) -> None:
     cluster, disk = disks
     sections = {"budget": {"epochs": 10}, "retrain": {"members": 2, "epochs": 2}}
@@ -275,7 +278,7 @@ def test_a_node_without_the_code_of_a_searcher_is_named_at_once(disks: tuple[Nod
     (disk / "my_methods.py").write_text("from searchers.random_search import RandomSearch as R\n\n\nclass Mine(R):\n    pass\n")
     path = write_toml(tmp_path, workers={"ray": True, "address": cluster.address, "count": 3})
     chosen = ["searcher.name=my_methods:Mine", "budget.epochs=4"]
-    command = cluster.command("search", path, *chosen, "--out", disk / "run", PYTHONPATH=str(disk))
+    command = cluster.command("search", path, *chosen, "--out", disk / "run")
     assert command.wait(120) == 2, command.output
     assert re.search(rf"error: node 127\.0\.0\.[{SECOND}{THIRD}] has no module my_methods: install it there", command.output)
     assert "Traceback" not in command.output
