@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from analysis import members, pareto
-from analysis.front_table import measure, name_of, test_error
-from analysis.records import MEMBER, TEST_ERROR, TEST_HIGH, TEST_LOW
+from analysis.front_table import measure, name_of, test_error, test_title, unit_of, with_unit
+from analysis.records import MEMBER, tested, tested_by
 from analysis.run import Run
 
 
@@ -26,7 +26,7 @@ def columns(run: Run) -> list[str]:
 
 def _columns(front: pd.DataFrame, summary: Mapping[str, Any]) -> list[str]:
     error, *costs = summary["objectives"]
-    return [error if members.retrained(front).empty else TEST_ERROR, *costs]
+    return [error if members.retrained(front).empty else tested(error).value, *costs]
 
 
 def knee(run: Run) -> int | None:
@@ -66,16 +66,20 @@ def advice(run: Run) -> list[str]:
     rows = {int(row[MEMBER]): row for _, row in candidates(run).iterrows()}
     row, (error, *costs), titles = rows[number], columns(run), run.summary["objectives"]
     at = _listed([measure(titles[c], c, row[c]) for c in costs])
-    if error == TEST_ERROR:
-        lines = [f"Take network {number}: test error {test_error(row)} % at {at}."]
+    title, unit = titles[run.error], unit_of(titles[run.error])
+    if error != run.error:
+        lines = [
+            f"Take network {number}: {' '.join(filter(None, [name_of(test_title(title)), test_error(row), unit]))} at {at}."
+        ]
     else:
-        lines = [f"Look at network {number} first: its error in the search is {row[error]:.2f} %, at {at}."]
+        shown = with_unit(title, error, row[error])
+        lines = [f"Look at network {number} first: its {name_of(title)} in the search is {shown}, at {at}."]
     if len(rows) == 1:
         lines.append("It is the only one on the front.")
     else:
         lines.append("It is the knee of the front, where less of one cost begins to take the most of another.")
         lines += _alternatives(rows, number, error, costs, titles)
-    if error != TEST_ERROR:
+    if error == run.error:
         lines.append(f"None was trained from scratch yet, so errors only rank networks. {how_to_retrain(run)}")
     return lines
 
@@ -95,11 +99,12 @@ def _alternatives(
     best = min(rows, key=lambda n: float(rows[n][error]))
     if best != number:
         better = rows[best]
-        overlap = error == TEST_ERROR and better[TEST_HIGH] >= row[TEST_LOW]
+        test = tested_by([error])
+        overlap = error == test.value and better[test.high] >= row[test.low]
         unsure = ", though their intervals overlap" if overlap else ""
         times = _listed([_times(better[c], row[c], name_of(titles[c])) for c in costs])
         lines.append(
-            f"Network {best} is the most accurate: {row[error] - better[error]:.2f} points less error, at {times}{unsure}."
+            f"Network {best} is the most accurate: {_difference(row[error] - better[error], titles)}, at {times}{unsure}."
         )
     least: dict[int, list[str]] = {}
     for cost in costs:
@@ -108,10 +113,18 @@ def _alternatives(
         if other != number:
             times = _listed([_times(rows[other][c], row[c], name_of(titles[c])) for c in spared])
             more = rows[other][error] - row[error]
-            change = f"{abs(more):.2f} points {'more' if more >= 0 else 'less'} error"
+            change = _difference(-more, titles)
             names = _listed([name_of(titles[c]) for c in spared])
             lines.append(f"Network {other} has the least {names}: {times}, at {change}.")
     return lines
+
+
+def _difference(less: float, titles: Mapping[str, str]) -> str:
+    """Say by how much the error, or what the task has in its place, is less, or more for a negative number."""
+    title, way = next(iter(titles.values())), "more" if less < 0 or not less else "less"
+    unit = unit_of(title)
+    shown = f"{abs(less):.2f} points" if unit == "%" else f"{abs(less):.3g} {unit}".rstrip()
+    return f"{shown} {way} {name_of(title)}"
 
 
 def _times(value: float, base: float, name: str) -> str:

@@ -13,9 +13,10 @@ from matplotlib.ticker import EngFormatter
 from matplotlib.transforms import Bbox
 
 from analysis import plots
+from analysis.front_table import test_title
 from analysis.members import FRONT as ON_FRONT
 from analysis.plots import BEATEN, FAINT, FRONT, HONEST, INK, OUTSIDE, colour_of, needs_log, use_log
-from analysis.records import COUNTS, SAMPLE, STANDING, TEST_ERROR, TEST_HIGH, TEST_LOW, VALIDATION, margins
+from analysis.records import COUNTS, SAMPLE, STANDING, VALIDATION, margins, tested, tested_by
 
 
 def draw_front(
@@ -36,8 +37,8 @@ def draw_front(
         evaluations: Rows of evaluations.csv.
         members: Rows as `analysis.members.table` returns them.
         x: Column on the horizontal axis.
-        y: Column on the vertical axis; intervals are shown if it is `error_percent`.
-        titles: Axis label of each column.
+        y: Column on the vertical axis; intervals are shown if it is the error.
+        titles: Axis label of each column, that of the error first.
         searches: Names of the searches of a sweep, each of which gets a colour; empty for a single search.
     """
     if searches:
@@ -52,11 +53,11 @@ def draw_front(
                 ax.scatter(rows[x], rows[y], s=size, color=colour, alpha=alpha, linewidths=0, label=label, rasterized=True)
         ax.scatter(members[x], members[y], s=26, color=FRONT, zorder=3, linewidths=0, label="front of the search")
     _stairs(ax, members, x, y, INK if searches else FRONT)
-    half = margins(members, y) if y == "error_percent" else pd.Series(np.nan, members.index)
+    half = margins(members, y) if y == next(iter(titles)) else pd.Series(np.nan, members.index)
     if half.notna().any():
         ax.errorbar(members[x], members[y], half, fmt="none", ecolor=FRONT, elinewidth=0.9, capsize=2, zorder=2)
     _scale(ax, members, x, y)
-    if y == "error_percent":
+    if y == next(iter(titles)):
         _zoom(ax, [*members[y], *(members[y] - half).dropna(), *(members[y] + half).dropna()])
     # One disturbed timing must not squeeze all others into a corner.
     right = 1.1 * max(evaluations[x].quantile(0.95), members[x].max())
@@ -84,22 +85,23 @@ def draw_retrained(ax: Axes, members: pd.DataFrame, x: str, y: str, titles: Mapp
         ax: Axes to draw on.
         members: Rows of retrained members, as `analysis.members.table` returns them.
         x: Column on the horizontal axis.
-        y: Column on the vertical axis; in the place of `error_percent` it is the test error, with its interval.
-        titles: Axis label of each column.
+        y: Column on the vertical axis; in the place of the error it is the test error, with its interval.
+        titles: Axis label of each column, that of the error first.
     """
-    height = TEST_ERROR if y == "error_percent" else y
+    error, test = next(iter(titles)), tested(next(iter(titles)))
+    height = test.value if y == error else y
     on_front = members[STANDING] == ON_FRONT
     groups = ((members[on_front], HONEST, "*", 90, "front"), (members[~on_front], BEATEN, "X", 45, "beaten"))
     for rows, colour, marker, size, label in groups:
         if len(rows):
             ax.scatter(rows[x], rows[height], s=size, marker=marker, color=colour, zorder=4, linewidths=0, label=label)
-        if len(rows) and y == "error_percent":
-            interval = [rows[height] - rows[TEST_LOW], rows[TEST_HIGH] - rows[height]]
+        if len(rows) and y == error:
+            interval = [rows[height] - rows[test.low], rows[test.high] - rows[height]]
             ax.errorbar(rows[x], rows[height], interval, fmt="none", ecolor=colour, elinewidth=0.9, capsize=2, zorder=3)
     _stairs(ax, members[on_front], x, height, HONEST)
     ax.margins(0.12)
     _scale(ax, members, x, height)
-    _label(ax, x, y, {**titles, "error_percent": "test error (%)"})
+    _label(ax, x, y, {**titles, error: test_title(titles[error])})
 
 
 def draw_limits(ax: Axes, limits: Mapping[str, float], x: str, y: str) -> None:
@@ -123,12 +125,12 @@ def draw_references(ax: Axes, references: Sequence[Mapping[str, float | str]], x
 
     Args:
         ax: Axes to draw on.
-        references: `name`, `test_error_percent` and costs of each network; one that lacks the cost `x` is left out.
+        references: `name`, the test error and costs of each network; one that lacks the cost `x` is left out.
         x: Column on the horizontal axis.
     """
     shown = [r for r in references if x in r]
     if shown:
-        points = np.array([[float(r[x]), float(r[TEST_ERROR])] for r in shown])
+        points = np.array([[float(r[x]), float(r[tested_by(r).value])] for r in shown])
         ax.scatter(points[:, 0], points[:, 1], s=40, marker="D", color=OUTSIDE, zorder=5, linewidths=0, label="reference")
         ax.autoscale_view()
 

@@ -14,13 +14,10 @@ from analysis.records import (
     COUNTS,
     MEMBER,
     STANDING,
-    TEST_DEVIATION,
-    TEST_ERROR,
-    TEST_HIGH,
-    TEST_LOW,
     TIED_WITH,
     margins,
     spreads_of,
+    tested_by,
 )
 
 
@@ -63,32 +60,33 @@ def heads(front: pd.DataFrame, summary: Mapping[str, Any], *, short: bool = Fals
     """
     error, *costs = summary["objectives"] if short else summary["objectives"].values()
     standing = ["standing"] if _has_standing(front) else []
-    if TEST_ERROR not in front:
+    columns = tested_by(front)
+    if columns.value not in front:
         return ["#", *standing, error, *costs]
-    deviation = "\N{PLUS-MINUS SIGN}deviation of the seeds, " if TEST_DEVIATION in front else ""
-    test = TEST_ERROR if short else f"test error (%), {deviation}{CONFIDENCE:.0%} interval"
+    deviation = "\N{PLUS-MINUS SIGN}deviation of the seeds, " if columns.deviation in front else ""
+    test = columns.value if short else f"{test_title(error)}, {deviation}{CONFIDENCE:.0%} interval"
     return ["#", *standing, test, *costs, error if short else f"{error}, in the search"]
 
 
 def rows(front: pd.DataFrame, summary: Mapping[str, Any]) -> list[Row]:
     """Rows of the table, in order; arguments as for `heads`."""
     error, *costs = summary["objectives"]
-    spreads, margin = spreads_of(summary), margins(front, error)
+    spreads, margin, test = spreads_of(summary), margins(front, error), tested_by(front)
     listed = []
     for (_, row), half in zip(front.iterrows(), margin, strict=True):
         searched = (number(error, row[error]), _plus_minus(error, half))
         cells = [(str(row[MEMBER]), "")]
         if _has_standing(front):
             cells.append((members.words(row), ""))
-        if TEST_ERROR in front:
-            known = not pd.isna(row[TEST_ERROR])
-            several = _plus_minus(TEST_ERROR, row.get(TEST_DEVIATION, float("nan")))
+        if test.value in front:
+            known = not pd.isna(row[test.value])
+            several = _plus_minus(test.value, row.get(test.deviation, float("nan")))
             said = " ".join(filter(None, [several, interval(row) if known else ""]))
-            cells.append((number(TEST_ERROR, row[TEST_ERROR]), said) if known else ("", ""))
+            cells.append((number(test.value, row[test.value]), said) if known else ("", ""))
         else:
             cells.append(searched)
         cells += [(number(c, row[c]), _plus_minus(c, row[spreads[c]]) if c in spreads else "") for c in costs]
-        if TEST_ERROR in front:
+        if test.value in front:
             cells.append(searched)
         listed.append(Row(str(row["arch"]), cells, row.get(STANDING) in (members.BEATEN, members.OUTSIDE, members.FAILED)))
     return listed
@@ -103,13 +101,28 @@ def _plus_minus(column: str, half: float) -> str:
 
 
 def interval(row: pd.Series) -> str:
-    """Format the interval of a member's test error, in percent."""
-    return f"({row[TEST_LOW]:.1f}\N{EN DASH}{row[TEST_HIGH]:.1f})"
+    """Format the interval of a member's test error, in its unit."""
+    test = tested_by(row.index)
+    ends = [f"{row[c]:.1f}" if test.value.endswith("_percent") else number(c, row[c]) for c in (test.low, test.high)]
+    return f"({ends[0]}\N{EN DASH}{ends[1]})"
 
 
 def test_error(row: pd.Series) -> str:
-    """Format a member's test error with its interval, in percent."""
-    return f"{number(TEST_ERROR, row[TEST_ERROR])} {interval(row)}"
+    """Format a member's test error with its interval, in its unit."""
+    test = tested_by(row.index).value
+    return f"{number(test, row[test])} {interval(row)}"
+
+
+def test_title(title: str) -> str:
+    """Title of the test error; `title` is that of the search's error, as `error (%, validation set)`."""
+    unit = unit_of(title)
+    return f"test {name_of(title)}" + (f" ({unit})" if unit else "")
+
+
+def unit_of(title: str) -> str:
+    """Unit in a title's parentheses; "" for counts, and for what has none."""
+    unit = title.partition(" (")[2].rstrip(")").partition(",")[0]
+    return "" if unit in ("count", "validation set") else unit
 
 
 def number(column: str, value: float) -> str:
@@ -121,7 +134,7 @@ def number(column: str, value: float) -> str:
     """
     if column in COUNTS or (value >= 100 and not column.endswith("_percent")):
         return f"{value:,.0f}"
-    return f"{value:.2f}" if value >= 0.1 or not value else f"{value:.2g}"
+    return f"{value:.2f}" if abs(value) >= 0.1 or not value else f"{value:.2g}"
 
 
 def name_of(title: str) -> str:
@@ -137,8 +150,8 @@ def with_unit(title: str, column: str, value: float) -> str:
         column: Name of the cost.
         value: The cost in the column's unit.
     """
-    unit = title.partition(" (")[2].rstrip(")").partition(",")[0]
-    return f"{number(column, value)} {unit}" if unit not in ("", "count") else number(column, value)
+    unit = unit_of(title)
+    return f"{number(column, value)} {unit}" if unit else number(column, value)
 
 
 def measure(title: str, column: str, value: float) -> str:

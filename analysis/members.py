@@ -13,7 +13,7 @@ from scipy.stats import t as student
 
 from analysis import pareto, records
 from analysis.pareto import ROUNDING, Floats
-from analysis.records import BEATEN_BY, CONFIDENCE, MEMBER, STANDING, TEST_ERROR, TEST_HIGH, TEST_LOW, TIED_WITH
+from analysis.records import BEATEN_BY, CONFIDENCE, MEMBER, STANDING, TIED_WITH, tested, tested_by
 from analysis.trust import Interval, tau
 
 FRONT, BEATEN, OUTSIDE, UNTRAINED, FAILED = "front", "beaten", "over a limit", "not retrained", "training failed"
@@ -43,13 +43,14 @@ def table(
         `beaten_by`, and the test error with its interval, images, epochs and seeds. The retrained front comes first, the lowest
         test error at its top; then the members that another one beats; then those that were not retrained, or could not be.
     """
-    tested = _tested(retrained)
-    members = front.copy() if tested is None else front.merge(tested, on="arch", how="left")
-    judged = pd.Series(False, members.index) if tested is None else members[TEST_ERROR].notna()
+    test = tested(objectives[0])
+    trained = _tested(retrained, objectives[0])
+    members = front.copy() if trained is None else front.merge(trained, on="arch", how="left")
+    judged = pd.Series(False, members.index) if trained is None else members[test.value].notna()
     if spreads:
         members[TIED_WITH] = pd.array([None] * len(members), dtype="Int64")
         # Errors of different kinds do not compare.
-        for rows, error in ((members[judged], TEST_ERROR), (members[~judged], objectives[0])):
+        for rows, error in ((members[judged], test.value), (members[~judged], objectives[0])):
             if len(rows):
                 noise = np.stack([rows[spreads[c]] if c in spreads else np.zeros(len(rows)) for c in objectives], axis=1)
                 others = ties(rows[[error, *objectives[1:]]].to_numpy(dtype=float), noise)
@@ -74,8 +75,9 @@ def table(
     members[BEATEN_BY] = pd.array([None] * len(members), dtype="Int64")
     members.loc[judged, STANDING], members.loc[judged, BEATEN_BY] = standing, pd.array(beaten_by, dtype="Int64")
     rank = members[STANDING].map({FRONT: 0, BEATEN: 1, OUTSIDE: 2, UNTRAINED: 3, FAILED: 4})
-    by = members.assign(**{STANDING: rank}).sort_values([STANDING, TEST_ERROR, MEMBER]).index
-    first = [c for c in (MEMBER, *records.AFTERWARDS) if c in members]
+    by = members.assign(**{STANDING: rank}).sort_values([STANDING, test.value, MEMBER]).index
+    afterwards = records.afterwards(objectives[0])
+    first = [c for c in (MEMBER, *afterwards) if c in members]
     return members.loc[by, [*first, *members.columns.drop(first)]].reset_index(drop=True)
 
 
@@ -122,7 +124,7 @@ def beaten(costs: Floats, noise: Floats) -> NDArray[np.bool_]:
 
 def true_costs(members: pd.DataFrame, objectives: Sequence[str]) -> Floats:
     """Costs of retrained members, (members, objectives), with the test error in the place of the search's."""
-    return pareto.as_costs(members[[TEST_ERROR, *objectives[1:]]].to_numpy())
+    return pareto.as_costs(members[[tested(objectives[0]).value, *objectives[1:]]].to_numpy())
 
 
 def hypervolume(members: pd.DataFrame, summary: Mapping[str, Any]) -> float | None:
@@ -150,45 +152,50 @@ def wilson(error: float, images: int) -> tuple[float, float]:
     return 100 * float(interval.low), 100 * float(interval.high)
 
 
-def _tested(retrained: pd.DataFrame | None) -> pd.DataFrame | None:
+def _tested(retrained: pd.DataFrame | None, error: str) -> pd.DataFrame | None:
     """Combine the trainings of each architecture: the mean test error with its interval, and the deviation of several seeds."""
     if retrained is None or retrained.empty:
         return None
-    rows = []
+    rows, test = [], tested(error)
     for arch, trainings in retrained.groupby("arch", sort=False):
-        errors, images = trainings[TEST_ERROR].to_numpy(dtype=float), int(trainings[records.TEST_IMAGES].iloc[0])
-        mean = float(errors.mean())
-        low, high = interval(errors, images)
+        errors, images = trainings[test.value].to_numpy(dtype=float), int(trainings[records.TEST_IMAGES].iloc[0])
+        known = test.low in trainings and bool(trainings[[test.low, test.high]].notna().all(axis=None))
+        ends = trainings[[test.low, test.high]].to_numpy(dtype=float) if known else None
+        low, high = interval(errors, images, ends)
         rows.append(
             {
                 "arch": arch,
-                TEST_ERROR: mean,
-                TEST_LOW: low,
-                TEST_HIGH: high,
-                records.TEST_DEVIATION: float(errors.std(ddof=1)) if len(errors) > 1 else np.nan,
+                test.value: float(errors.mean()),
+                test.low: low,
+                test.high: high,
+                test.deviation: float(errors.std(ddof=1)) if len(errors) > 1 else np.nan,
                 records.TEST_IMAGES: images,
                 records.EPOCHS: int(trainings[records.EPOCHS].iloc[0]),
                 records.SEEDS: len(trainings),
             }
         )
     counts = (records.TEST_IMAGES, records.EPOCHS, records.SEEDS)
-    tested = pd.DataFrame(rows).astype(dict.fromkeys(counts, "Int64"))
-    return tested if tested[records.TEST_DEVIATION].notna().any() else tested.drop(columns=records.TEST_DEVIATION)
+    found = pd.DataFrame(rows).astype(dict.fromkeys(counts, "Int64"))
+    return found if found[test.deviation].notna().any() else found.drop(columns=test.deviation)
 
 
-def interval(errors: Floats, images: int) -> tuple[float, float]:
-    """Interval of the mean test error of a network's trainings, in percent.
+def interval(errors: Floats, images: int, ends: Floats | None = None) -> tuple[float, float]:
+    """Interval of the mean test error of a network's trainings.
 
     Seeds share their test images, so more seeds do not narrow Wilson's interval. Student's interval of their mean comes on
     top, in quadrature.
 
     Args:
-        errors: (trainings,), in percent.
+        errors: (trainings,), in percent, or in the unit of `ends`.
         images: Number of test images.
+        ends: (trainings, 2), the ends of each one's bootstrap interval, for what is no share of the images; None for Wilson's.
     """
     mean = float(errors.mean())
-    low, high = wilson(mean, images)
     between = _of_the_mean(errors) if len(errors) > 1 else 0.0
+    if ends is not None:
+        below, above = np.maximum(0, [(errors - ends[:, 0]).mean(), (ends[:, 1] - errors).mean()])
+        return mean - float(np.hypot(below, between)), mean + float(np.hypot(above, between))
+    low, high = wilson(mean, images)
     return max(0.0, mean - float(np.hypot(mean - low, between))), min(100.0, mean + float(np.hypot(high - mean, between)))
 
 
@@ -205,13 +212,14 @@ def on_front(members: pd.DataFrame) -> pd.DataFrame:
 
 def retrained(members: pd.DataFrame) -> pd.DataFrame:
     """Rows of the members that were trained from scratch."""
-    return members[members[TEST_ERROR].notna()] if TEST_ERROR in members else members.head(0)
+    test = tested_by(members).value
+    return members[members[test].notna()] if test in members else members.head(0)
 
 
 def agreement(members: pd.DataFrame, error: str) -> Interval:
     """Kendall's tau of the search's error, column `error`, and the test error, over the retrained members."""
     known = retrained(members)
-    return tau(known[error], known[TEST_ERROR] if len(known) else known[error])
+    return tau(known[error], known[tested(error).value] if len(known) else known[error])
 
 
 def noisy(members: pd.DataFrame, summary: Mapping[str, Any]) -> list[str]:

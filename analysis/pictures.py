@@ -17,7 +17,7 @@ from analysis import choosing, drawing, front_plots, front_table, members, plots
 from analysis.curves import hypervolume_curve
 from analysis.pareto import attained, violations
 from analysis.plots import Picture
-from analysis.records import CONFIDENCE, MEMBER, SAMPLE, TEST_ERROR, front_of, margins, samples_of
+from analysis.records import CONFIDENCE, MEMBER, SAMPLE, front_of, margins, samples_of, tested
 from analysis.run import Run
 
 _PANELS = 28
@@ -31,7 +31,7 @@ def fronts(run: Run) -> list[Picture]:
     titles, trained = run.summary["objectives"], members.retrained(run.members)
     pictures = []
     if len(trained):
-        figure = _pairs(run, trained, lambda ax, x, y: front_plots.draw_retrained(ax, trained, x, y, titles), tested=True)
+        figure = _pairs(run, trained, lambda ax, x, y: front_plots.draw_retrained(ax, trained, x, y, titles), after=True)
         caption = (
             f"Members after training from scratch by test error ({CONFIDENCE:.0%} intervals); lower left is better. Stars: "
             "the front made anew; the line joins those that are non-dominated in that pair. Grey crosses: beaten by another. "
@@ -42,7 +42,7 @@ def fronts(run: Run) -> list[Picture]:
         pictures.append(Picture("front", "The front after retraining, pair by pair", caption, figure))
     named = run.members if len(run.members) <= 40 else run.members.head(0)
     drawn = lambda ax, x, y: front_plots.draw_front(ax, run.evaluations, run.members, x, y, titles, run.searches)  # noqa: E731
-    figure = _pairs(run, named, drawn, tested=False)
+    figure = _pairs(run, named, drawn, after=False)
     caption = (
         "What the search measured, without far outliers; lower left is better. The line joins points that are non-dominated "
         "in that pair."
@@ -57,24 +57,24 @@ def fronts(run: Run) -> list[Picture]:
     return pictures + ([attainment(run)] if shown else [])
 
 
-def _pairs(run: Run, labelled: pd.DataFrame, draw: Callable[[Axes, str, str], None], *, tested: bool) -> Figure:
+def _pairs(run: Run, labelled: pd.DataFrame, draw: Callable[[Axes, str, str], None], *, after: bool) -> Figure:
     """Make a figure with a panel for each pair of objectives, the error on the vertical axis."""
     pairs = [(b, a) for a, b in itertools.combinations(run.summary["objectives"], 2)]
     across = min(3, len(pairs))
     down = math.ceil(len(pairs) / across)
     figure = plots.new_figure(4.0 * across, 3.4 * down + (0.5 if across > 1 else 0.7))
     axes = list(figure.subplots(down, across, squeeze=False).ravel())
-    knee = choosing.knee(run) if tested or members.retrained(run.members).empty else None
-    panels = []
+    knee = choosing.knee(run) if after or members.retrained(run.members).empty else None
+    panels, test = [], tested(run.error).value
     for ax, (x, y) in zip(axes, pairs, strict=False):
-        height = TEST_ERROR if tested and y == run.error else y
+        height = test if after and y == run.error else y
         draw(ax, x, y)
-        if tested and y == run.error:
+        if after and y == run.error:
             front_plots.draw_references(ax, run.references, x)
         for _, row in run.members[run.members[MEMBER] == knee].iterrows():
             front_plots.draw_knee(ax, row, x, height)
         front_plots.draw_limits(ax, run.summary["limits"], x, y)
-        panels.append((ax, *_labels(labelled, run.references if height == TEST_ERROR else (), x, height)))
+        panels.append((ax, *_labels(labelled, run.references if height == test else (), x, height)))
     for ax in axes[len(pairs) :]:
         ax.set_axis_off()
     shown = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
@@ -98,7 +98,7 @@ def attainment(run: Run) -> Picture:
     whose = "of the front"
     if len(trained):
         points, whose = [members.true_costs(members.on_front(trained), [error, x, y])], "of the retrained front"
-        titles[error] = "test error (%)"
+        titles[error] = front_table.test_title(titles[error])
     elif run.searches:
         limits = [run.summary["limits"].get(c) for c in (error, x, y)]
         tables = [rows for _, rows in run.evaluations.groupby("search")]

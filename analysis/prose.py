@@ -13,10 +13,10 @@ from analysis.records import (
     MEMBER,
     RETRAINING_FAILED,
     STANDING,
-    TEST_ERROR,
     TIED_WITH,
     measurements,
     reasons,
+    tested,
 )
 from analysis.run import Run
 
@@ -28,10 +28,13 @@ def facts(run: Run) -> list[tuple[str, str]]:
     trained = members.retrained(run.members)
     if len(trained):
         best = members.on_front(run.members)
-        lowest = trained.nsmallest(1, TEST_ERROR).iloc[0]
+        lowest = trained.nsmallest(1, tested(run.error).value).iloc[0]
         order = members.agreement(run.members, run.error)
         facts = [
-            (front_table.test_error(lowest), f"lowest test error (%), of network {lowest[MEMBER]}"),
+            (
+                front_table.test_error(lowest),
+                f"lowest {front_table.test_title(summary['objectives'][run.error])}, of network {lowest[MEMBER]}",
+            ),
             (f"{len(best)} of {len(trained)}", "retrained networks stay on the front"),
             (f"{members.hypervolume(run.members, summary):.3f}", "hypervolume of the retrained front"),
             (f"{summary['hypervolume']:.3f}", "hypervolume of the search's front, by its own errors"),

@@ -7,6 +7,7 @@ import io
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,56 @@ TEST_DEVIATION = "test_error_deviation_percent"
 TEST_IMAGES, EPOCHS, SEED, SEEDS = "test_images", "retrain_epochs", "retrain_seed", "retrain_seeds"
 AFTERWARDS = (STANDING, BEATEN_BY, TIED_WITH, TEST_ERROR, TEST_LOW, TEST_HIGH, TEST_DEVIATION, TEST_IMAGES, EPOCHS, SEEDS)
 """Columns of front.csv that follow from its others and from retrained.csv."""
+
+
+@dataclass(frozen=True)
+class Tested:
+    """Columns of a test of networks by what their task minimises.
+
+    Args:
+        value: The cost on the test set; of several trainings its mean.
+        low: Lower end of its interval.
+        high: Upper end.
+        deviation: Standard deviation over the seeds of a network, where it was trained with several.
+    """
+
+    value: str
+    low: str
+    high: str
+    deviation: str
+
+
+def tested(error: str) -> Tested:
+    """Name the columns of the test that belong to the first objective's.
+
+    Args:
+        error: Column of the first objective, as `error_percent` or `rmse`.
+
+    Example:
+        >>> tested("error_percent").low, tested("rmse").low
+        ('test_error_low_percent', 'test_rmse_low')
+    """
+    name, unit = (error.removesuffix("_percent"), "_percent") if error.endswith("_percent") else (error, "")
+    return Tested(*(f"test_{name}{part}{unit}" for part in ("", "_low", "_high", "_deviation")))
+
+
+def afterwards(error: str) -> tuple[str, ...]:
+    """Name the columns of front.csv that follow from its others and from retrained.csv, in order; `error` as for `tested`."""
+    return (STANDING, BEATEN_BY, TIED_WITH, *astuple(tested(error)), TEST_IMAGES, EPOCHS, SEEDS)
+
+
+def tested_by(columns: Iterable[object]) -> Tested:
+    """Find the columns of the test among those of a table, or of one of its rows; those of the error where it has none."""
+    for column in map(str, columns):
+        name = column.removesuffix("_percent")
+        if (
+            column.startswith("test_")
+            and column not in (TEST_IMAGES, "test_errors_percent")
+            and not name.endswith(("_low", "_high", "_deviation"))
+        ):
+            return tested(column.removeprefix("test_"))
+    return tested("error_percent")
+
 
 CONFIDENCE = 0.9
 """Probability of the intervals of errors."""
@@ -194,7 +245,7 @@ def read_front(path: Path, objectives: Sequence[str]) -> pd.DataFrame:
         ValueError: As `read` does.
     """
     front = read(path, [*objectives, "arch"])
-    front = front.drop(columns=[column for column in AFTERWARDS if column in front])
+    front = front.drop(columns=[column for column in {*AFTERWARDS, *afterwards(objectives[0])} if column in front])
     return front.sort_values(MEMBER, ignore_index=True) if MEMBER in front else numbered(front)
 
 
@@ -219,7 +270,7 @@ def read_retrained(path: Path, objectives: Sequence[str], *, epochs: int, images
     """
     if not path.exists():
         return None
-    table = read(path, [*objectives, "arch", TEST_ERROR])
+    table = read(path, [*objectives, "arch", tested(objectives[0]).value])
     for column, value in ((EPOCHS, epochs), (TEST_IMAGES, images)):
         table[column] = table[column].fillna(value).astype(int) if column in table else value
     return table
@@ -227,8 +278,9 @@ def read_retrained(path: Path, objectives: Sequence[str], *, epochs: int, images
 
 def mean_of_seeds(retrained: pd.DataFrame) -> pd.DataFrame:
     """Return a row for each network of retrained.csv, with the mean test error of its trainings."""
-    means = retrained.groupby("arch")[TEST_ERROR].transform("mean")
-    return retrained.assign(**{TEST_ERROR: means}).drop_duplicates("arch", ignore_index=True)
+    test = tested_by(retrained).value
+    means = retrained.groupby("arch")[test].transform("mean")
+    return retrained.assign(**{test: means}).drop_duplicates("arch", ignore_index=True)
 
 
 def read_failures(path: Path) -> pd.DataFrame:

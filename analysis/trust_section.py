@@ -12,7 +12,7 @@ import pandas as pd
 from analysis import plots
 from analysis.front_table import name_of
 from analysis.plots import Picture
-from analysis.records import mean_of_seeds, samples_of
+from analysis.records import mean_of_seeds, samples_of, tested_by
 from analysis.trust import ALL, BETTER, ENOUGH, FRONT, RANDOM, SUFFIX, WITHIN, Interval, Skips, repeated, tau
 
 
@@ -427,7 +427,8 @@ def _front(retrained: pd.DataFrame | None) -> list[Finding]:
     """Compare the errors of the front's members during the search with their test errors after retraining."""
     if retrained is None or len(retrained := mean_of_seeds(retrained)) < 2:
         return []
-    members: Interval = tau(retrained["error_percent"], retrained["test_error_percent"])
+    test = tested_by(retrained).value
+    members: Interval = tau(retrained[test.removeprefix("test_")], retrained[test])
     bounds = (("tau", members.value), ("low", members.low), ("high", members.high))
     value = {key: number if np.isfinite(number) else None for key, number in bounds}
     few = " Too few for an interval." if members.networks < ENOUGH else ""

@@ -26,7 +26,7 @@ import torch
 import paretoray as pr
 from hw_profiles.measure import in_torch, steady, timed
 from orchestrator.training.parts import Parts
-from orchestrator.training.scoring import wrong
+from orchestrator.training.scoring import quality
 from orchestrator.training.trainer import fit
 
 TRAINING: dict[str, Any] = {
@@ -55,7 +55,7 @@ def train(problem: pr.Problem, seeds: int, share: tuple[int, int], path: Path) -
             network, began = space.network(a), time.perf_counter()
             fit(network, a, data, data.train, Parts(**TRAINING), seed=seed)
             took = time.perf_counter() - began
-            right = [100 - 100 * wrong(network, data, part) / len(part) for part in (data.valid, data.test)]
+            right = [quality(network, data, part) for part in (data.valid, data.test)]
             writer.writerow([space.format(a), seed, *(f"{r:.4f}" for r in right), f"{took:.3f}"])
             file.flush()
             if i % 50 == 0:

@@ -30,7 +30,7 @@ from orchestrator.runs.directory import open_run
 from orchestrator.spaces.base import SearchSpace
 from orchestrator.spaces.parts.choice import extract
 from orchestrator.training.parts import Parts
-from orchestrator.training.scoring import wrong
+from orchestrator.training.scoring import quality
 from orchestrator.training.trainer import fit
 from orchestrator.trust.weights import SharedWeights
 from searchers import Architecture
@@ -91,11 +91,11 @@ def main() -> None:
         inherited = 100 - supernet.measure([architecture])[0]["accuracy"]
         network = extract(copy.deepcopy(supernet.model.network), architecture)
         tuned(network, data, [0, *architecture])
-        found = {"shared weights": inherited, "an epoch more": 100 * wrong(network, data, valid) / len(valid)}
+        found = {"shared weights": inherited, "an epoch more": 100 - quality(network, data, valid)}
         for epochs in map(int, arguments.epochs.split(",")):
             alone = space.network(architecture)
             fit(alone, architecture, data, data.train, Parts(epochs=epochs, lr=0.1, **SETTINGS))
-            found[f"from scratch, {epochs} epochs"] = 100 * wrong(alone, data, valid) / len(valid)
+            found[f"from scratch, {epochs} epochs"] = 100 - quality(alone, data, valid)
         for name, error in found.items():
             errors.setdefault(name, []).append(error)
         print(

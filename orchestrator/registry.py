@@ -27,7 +27,12 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from hw_profiles.wording import in_words
 from orchestrator.errors import InputError
 
-FOLDERS = {"searcher": "searchers", "space": "orchestrator.spaces", "objective": "orchestrator.objectives"}
+FOLDERS = {
+    "searcher": "searchers",
+    "space": "orchestrator.spaces",
+    "objective": "orchestrator.objectives",
+    "task": "orchestrator.tasks",
+}
 """The package that holds a file for each component of a kind."""
 UNNAMED = "object given in Python"
 """The name of data that no file can name."""
@@ -110,7 +115,7 @@ def _class_in(path: Path) -> ast.ClassDef | None:
 
 
 def _installed(kind: str) -> dict[str, EntryPoint]:
-    """Entry points of installed packages, in the groups `paretoray.searchers`, `.spaces`, `.objectives`, `.evaluators`."""
+    """Entry points of installed packages, in groups named after their kind, as `paretoray.searchers`."""
     return {entry.name: entry for entry in entry_points(group=f"paretoray.{kind}s")}
 
 

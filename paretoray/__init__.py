@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from orchestrator.api.components import objectives as objectives
     from orchestrator.api.components import searchers as searchers
     from orchestrator.api.components import spaces as spaces
+    from orchestrator.api.components import tasks as tasks
     from orchestrator.api.loading import export as export
     from orchestrator.api.loading import load as load
     from orchestrator.api.result import Result as Result
@@ -53,6 +54,8 @@ if TYPE_CHECKING:
     from orchestrator.search.progress import Progress as Progress
     from orchestrator.spaces import Choice as Choice
     from orchestrator.spaces.base import SearchSpace as SearchSpace
+    from orchestrator.tasks import Metric as Metric
+    from orchestrator.tasks import Task as Task
     from searchers import Architecture as Architecture
     from searchers import Evaluation as Evaluation
     from searchers import GradientSearcher as GradientSearcher
@@ -64,7 +67,7 @@ if TYPE_CHECKING:
 _WHERE = {
     "orchestrator.api.bench": ("bench",),
     "orchestrator.api.callbacks": ("Callback", "Measured", "StopSearch"),
-    "orchestrator.api.components": ("data", "evaluators", "objectives", "searchers", "spaces"),
+    "orchestrator.api.components": ("data", "evaluators", "objectives", "searchers", "spaces", "tasks"),
     "orchestrator.api.loading": ("export", "load"),
     "orchestrator.api.result": ("Result",),
     "orchestrator.api.search": ("resume", "search"),
@@ -77,6 +80,7 @@ _WHERE = {
     "orchestrator.search.progress": ("Progress",),
     "orchestrator.spaces": ("Choice",),
     "orchestrator.spaces.base": ("SearchSpace",),
+    "orchestrator.tasks": ("Metric", "Task"),
     "searchers": ("Architecture", "Evaluation", "GradientSearcher", "Mixture", "SearchContext", "Searcher", "Stage"),
 }
 _HOME = {name: module for module, names in _WHERE.items() for name in names}

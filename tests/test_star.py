@@ -13,6 +13,7 @@ FLOORS = (
     "errors",
     "registry",
     "machine",
+    "tasks",
     "spaces",
     "data",
     "training",

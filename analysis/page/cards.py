@@ -13,7 +13,7 @@ from analysis import choosing, front_table, members
 from analysis.page.data import network_id
 from analysis.page.render import svg
 from analysis.plots import Picture
-from analysis.records import CONFIDENCE, MEMBER, TEST_ERROR, margins, spreads_of
+from analysis.records import CONFIDENCE, MEMBER, margins, spreads_of, tested
 from analysis.run import Run
 from analysis.trust import FRONT as TRUE_OF_FRONT
 
@@ -71,8 +71,10 @@ def cards(run: Run, index: int, drawn: Mapping[str, Sequence[Picture]]) -> list[
 def _costs(run: Run, row: pd.Series) -> list[tuple[str, str, str]]:
     titles, spreads = run.summary["objectives"], spreads_of(run.summary)
     rows = []
-    if TEST_ERROR in row and not pd.isna(row[TEST_ERROR]):
-        rows.append(("test error (%)", front_table.number(TEST_ERROR, row[TEST_ERROR]), front_table.interval(row)))
+    test = tested(run.error).value
+    if test in row and not pd.isna(row[test]):
+        title = front_table.test_title(titles[run.error])
+        rows.append((title, front_table.number(test, row[test]), front_table.interval(row)))
     if (truth := true_value(run, str(row["arch"]))) is not None:
         rows.append((str(run.ranking_quality["truth"]), f"{truth:.2f}", ""))  # type: ignore[index]
     for column in list(titles)[1:]:
@@ -97,7 +99,8 @@ def true_value(run: Run, arch: str) -> float | None:
 
 def _commands(run: Run, row: pd.Series) -> list[tuple[str, str]]:
     """Commands for a member that was retrained, and so has weights."""
-    if TEST_ERROR not in row or pd.isna(row[TEST_ERROR]):
+    test = tested(run.error).value
+    if test not in row or pd.isna(row[test]):
         return []
     number = int(row[MEMBER])
     export = f"paretoray export {shlex.quote(run.place)} --member {number} --out network-{number}"

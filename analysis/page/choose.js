@@ -169,7 +169,7 @@ const Choose = (() => {
 
   function note() {
     const every = data.runs[0].samples.every > 1 ? ` Every ${data.runs[0].samples.every}th of ${Plots.number(data.runs[0].samples.of)} evaluations is drawn.` : "";
-    const tested = data.axes[0].key === "test_error_percent";
+    const tested = data.axes[0].key.startsWith("test_");
     const kinds = tested ? "Stars are on the retrained front, crosses are not, open circles were not retrained. " : "";
     find("#plot-note").textContent = `${kinds}Networks at one place are drawn side by side. Click a network to choose it; drag a box to take its upper right corner as limits. Dashed: limits of the search.${every}`;
   }

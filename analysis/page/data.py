@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from analysis import choosing, members, plots
-from analysis.front_table import name_of
-from analysis.records import MEMBER, SAMPLE, STANDING, TEST_ERROR, TEST_HIGH, TEST_LOW, TIMED, margins, spreads_of
+from analysis.front_table import name_of, test_title
+from analysis.records import MEMBER, SAMPLE, STANDING, TIMED, margins, spreads_of, tested
 from analysis.run import Run
 
 MOST_POINTS = 4000
@@ -45,14 +45,14 @@ def _axes(run: Run) -> list[dict[str, Any]]:
     """Quantities that the plot can show: objectives first, of which limits can be set, then the others that are known."""
     titles, limits = run.summary["objectives"], run.summary["limits"]
     error, *costs = titles
-    tested = not members.retrained(run.members).empty
-    listed = [(TEST_ERROR, "test error (%)", error)] if tested else [(error, titles[error], error)]
+    after, test = not members.retrained(run.members).empty, tested(error).value
+    listed = [(test, test_title(titles[error]), error)] if after else [(error, titles[error], error)]
     listed += [(cost, titles[cost], cost) for cost in costs]
     axes = [
         {"key": key, "title": title, "name": name_of(title), "objective": True, "limit": limits.get(column)}
         for key, title, column in listed
     ]
-    if tested:
+    if after:
         axes.append({"key": error, "title": f"{titles[error]}, in the search", "objective": False, "limit": None})
     axes += [{"key": title, "title": title, "objective": False, "limit": None} for title in run.devices]
     for axis in axes:
@@ -62,14 +62,14 @@ def _axes(run: Run) -> list[dict[str, Any]]:
 
 
 def _run(run: Run, index: int, axes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    shares, half = choosing.contributions(run), margins(run.members, run.error)
+    shares, half, test = choosing.contributions(run), margins(run.members, run.error), tested(run.error)
     networks = []
     for (_, row), margin in zip(run.members.iterrows(), half, strict=True):
         number, arch = int(row[MEMBER]), str(row["arch"])
         known = {axis["key"]: row.get(axis["key"], run.devices.get(axis["key"], {}).get(arch)) for axis in axes}
         spreads = {c: row.get(spread) for c, spread in spreads_of(run.summary).items()} | {run.error: margin}
-        below = {TEST_ERROR: row.get(TEST_ERROR, math.nan) - row.get(TEST_LOW, math.nan)} | spreads
-        above = {TEST_ERROR: row.get(TEST_HIGH, math.nan) - row.get(TEST_ERROR, math.nan)} | spreads
+        below = {test.value: row.get(test.value, math.nan) - row.get(test.low, math.nan)} | spreads
+        above = {test.value: row.get(test.high, math.nan) - row.get(test.value, math.nan)} | spreads
         networks.append(
             {
                 "id": network_id(index, number),

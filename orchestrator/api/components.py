@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from orchestrator.config.experiment import EVALUATORS, searcher_component, training_component
-from orchestrator.config.problem import objective_class, supplied_of
+from orchestrator.config.problem import objective_class, supplied_of, task_component
 from orchestrator.config.spaces import space_component
 from orchestrator.data import loaders
 from orchestrator.registry import Component, known
@@ -72,4 +72,5 @@ searchers = Shelf("searcher", lambda: known("searcher"), searcher_component)
 spaces = Shelf("space", lambda: known("space"), space_component)
 objectives = Shelf("objective", lambda: known("objective"), _objective)
 evaluators = Shelf("evaluator", lambda: [*EVALUATORS, *known("evaluator")], training_component)
+tasks = Shelf("task", lambda: known("task"), task_component)
 data = Shelf("dataset", lambda: loaders.LOADERS, loaders.component, classes=False)

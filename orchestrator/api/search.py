@@ -127,6 +127,7 @@ def make_plan(
         retrain=retrain or Retraining(),
         logging=logging or Logging(),
         proxy=proxy or Proxy(),
+        task=problem.sources.task,
         seed=seed,
         start_from=notations(start_from),
     )

@@ -14,7 +14,7 @@ import pandas as pd
 from rich.console import Console
 from scipy.stats import kendalltau
 
-from analysis import bench_report, records
+from analysis import bench_report, front_table, records
 from analysis.files import write_text
 from analysis.pareto import as_costs, non_dominated, relative_hypervolume, spread_out
 from analysis.trust import ALL, ENOUGH, RANDOM, Skips, tau_within
@@ -265,7 +265,8 @@ def report(
         "and those that networks or gradients were judged on.",
         "The length of the searches was set in advance, for equal cost; what was measured is shown.",
     ]
-    titles = ["test error (%)", *list(summary["objectives"].values())[1:]]
+    error, *costs = summary["objectives"].values()
+    titles = [front_table.test_title(error), *costs]
     if table is not None:
         titles = table.titles
     bench_report.write_searches(out, found, everything, true, best, titles, protocol, table is not None, inherited)
@@ -281,8 +282,8 @@ def _truth(folder: Path, columns: Sequence[str], table: TabularBenchmark | None)
     path = folder / records.RETRAINED
     if not path.exists():
         return pd.DataFrame(columns=["arch", *columns, *(f"true {c}" for c in columns)])
-    front = records.mean_of_seeds(records.read(path, [*columns, "arch", "test_error_percent"]))
-    known = {f"true {c}": front["test_error_percent"] if i == 0 else front[c] for i, c in enumerate(columns)}
+    front = records.mean_of_seeds(records.read(path, [*columns, "arch", records.tested(columns[0]).value]))
+    known = {f"true {c}": front[records.tested(columns[0]).value] if i == 0 else front[c] for i, c in enumerate(columns)}
     return front[["arch", *columns]].assign(**known)
 
 

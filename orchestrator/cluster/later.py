@@ -24,7 +24,7 @@ def measure_on_cluster(plan: SearchPlan, networks: Sequence[tuple[str, float]], 
 
     Args:
         plan: The search.
-        networks: Notation and accuracy of each.
+        networks: Notation and error of each.
         folder: As for `measure_later`.
 
     Raises:
@@ -37,8 +37,8 @@ def measure_on_cluster(plan: SearchPlan, networks: Sequence[tuple[str, float]], 
     running: dict[Any, str] = {}
     while waiting or running:
         while waiting and len(running) < together:
-            arch, accuracy = waiting.pop(0)
-            running[task.remote(shared, arch, accuracy, folder)] = arch
+            arch, error = waiting.pop(0)
+            running[task.remote(shared, arch, error, folder)] = arch
         (done,), _ = ray.wait(list(running), num_returns=1)
         arch = running.pop(done)
         try:
@@ -50,8 +50,8 @@ def measure_on_cluster(plan: SearchPlan, networks: Sequence[tuple[str, float]], 
             raise RunError(f"measuring {arch} failed: {last_line(error)}; resume tries again") from error
 
 
-def _measured(plan: SearchPlan, arch: str, accuracy: float, folder: Path) -> Measured:
+def _measured(plan: SearchPlan, arch: str, error: float, folder: Path) -> Measured:
     set_threads(plan.workers.cpus)
     cap_gpu_memory(plan.workers.gpus)
     with attributed_to(plan.plugins):
-        return measure_later(plan, arch, accuracy, folder)
+        return measure_later(plan, arch, error, folder)

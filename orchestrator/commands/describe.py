@@ -73,7 +73,7 @@ def describe(space: str, arguments: tuple[str, ...], kind: str | None, out: Path
 
 @click.command("list", cls=Command)
 @click.argument(
-    "what", type=click.Choice(["searchers", "spaces", "objectives", "evaluators", "devices", "datasets", "recipes"])
+    "what", type=click.Choice(["searchers", "spaces", "objectives", "evaluators", "tasks", "devices", "datasets", "recipes"])
 )
 def list_names(what: str) -> Answer:
     """Print the names that an experiment may use: on a terminal each with a sentence, otherwise alone, one per line.

@@ -28,7 +28,8 @@ def train(space: str, architecture: str, settings: tuple[str, ...], out: Path) -
     paretoray train nas-bench-201 '|nor_conv_3x3~0|+|none~0|none~1|+|none~0|none~1|skip_connect~2|' \\
         data.name=folder data.path=photos data.size=32 retrain.epochs=50 --out runs/one
     """
-    from analysis.records import CONFIDENCE, TEST_DEVIATION, TEST_HIGH, TEST_LOW
+    from analysis.front_table import number
+    from analysis.records import CONFIDENCE, tested
     from orchestrator.runs.display import Display
     from orchestrator.runs.process import heeding_ctrl_c
     from orchestrator.runs.training import Training, interval
@@ -47,10 +48,13 @@ def train(space: str, architecture: str, settings: tuple[str, ...], out: Path) -
 
     with interruptible("interrupted; the same command goes on"), heeding_ctrl_c(stop_file(out), console.print):
         result = training.run(out, Display(console), announce)
-    error, images = result["test_error_percent"], result["test_images"]
-    several = f" \N{PLUS-MINUS SIGN} {result[TEST_DEVIATION]:.2f}" if TEST_DEVIATION in result else ""
-    known = "{:.1f} to {:.1f} %, the {:.0%} interval of".format(*interval(result), CONFIDENCE)
-    said = f"test error {error:.2f}{several} % ({known} {images} images); weights in {out / 'network.pt'}"
+    metric, images = training.plan.problem.task.metric, result["test_images"]
+    test, unit = tested(metric.column), f" {metric.unit}".rstrip()
+    several = f" \N{PLUS-MINUS SIGN} {number(test.value, result[test.deviation])}" if test.deviation in result else ""
     low, high = interval(result)
-    bounds = {TEST_LOW: low, TEST_HIGH: high, "confidence": CONFIDENCE}
+    ends = f"{low:.1f} to {high:.1f}" if unit else f"{number(test.low, low)} to {number(test.high, high)}"
+    known = f"{ends}{unit}, the {CONFIDENCE:.0%} interval of"
+    shown = number(test.value, result[test.value])
+    said = f"test {metric.cost} {shown}{several}{unit} ({known} {images} images); weights in {out / 'network.pt'}"
+    bounds = {test.low: low, test.high: high, "confidence": CONFIDENCE}
     return Answer({"directory": out, "weights": out / "network.pt", **result, **bounds}, [said])

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import tomli_w
 
-from orchestrator.config.problem import Goal, Problem, Sources, goals_of
+from orchestrator.config.problem import CLASSIFY, Goal, Problem, Sources, goals_of, make_task, task_component
 from orchestrator.config.settings import AUTO, Budget, Front, Logging, Proxy, Retraining, Workers
 from orchestrator.config.spaces import space_component
 from orchestrator.config.start import notations
@@ -21,7 +21,9 @@ from orchestrator.evaluators.supernet import Supernet
 from orchestrator.registry import Component, find, keywords, known, name_of, nearest
 from searchers import Searcher
 
-SECTIONS = ("data", "space", "proxy", "searcher", "objectives", "training", "budget", "front", "workers", "retrain", "logging")
+SECTIONS = (
+    "data", "task", "space", "proxy", "searcher", "objectives", "training", "budget", "front", "workers", "retrain", "logging",
+)  # fmt: skip
 _FIRST = {"proxy": "size", "budget": "epochs", "front": "judge", "workers": "count", "retrain": "members", "logging": "mlflow"}
 """A key of the sections that have no name."""
 EVALUATORS: dict[str, type[Evaluator]] = {"supernet": Supernet, "from-scratch": FromScratch}
@@ -55,6 +57,7 @@ class Experiment:
         retrain: Settings of the training of the front's members at the end.
         logging: Trackers of experiments that are told of the run.
         proxy: Smaller networks and data, on which the search trains and judges; "auto" for those that the time allows.
+        task: What networks are trained for, and the metric that they are judged by.
         seed: Seed of all randomness but the split of the data.
         start_from: Notations of the networks that the search begins with, `searcher.start_from` in a file.
     """
@@ -70,6 +73,7 @@ class Experiment:
     retrain: Retraining = field(default_factory=Retraining)
     logging: Logging = field(default_factory=Logging)
     proxy: Proxy | Literal["auto"] = field(default_factory=Proxy)
+    task: Component = field(default_factory=lambda: task_component(CLASSIFY, {}))
     seed: int = 0
     start_from: tuple[str, ...] = ()
 
@@ -84,6 +88,7 @@ class Experiment:
         Raises:
             InputError: For whatever cannot be run, with what to write instead.
         """
+        given = {key: {"name": value} if key == "task" and isinstance(value, str) else value for key, value in given.items()}
         for key, section in given.items():
             if key not in (*SECTIONS, "seed"):
                 raise InputError(f"unknown section or key {key!r}{nearest(key, (*SECTIONS, 'seed'))}")
@@ -93,7 +98,9 @@ class Experiment:
         auto = given.get("proxy") == AUTO
         sections = {k: v for k, v in given.items() if k != "proxy"} if auto else given
         merged: dict[str, dict[str, Any]] = {name: dict(sections.get(name, {})) for name in SECTIONS}
-        objectives = goals_of(merged["objectives"]) if sources is None else sources.objectives
+        task = merged["task"]
+        asked = task_component(task.pop("name", CLASSIFY), task) if sources is None else sources.task
+        objectives = goals_of(merged["objectives"], asked) if sources is None else sources.objectives
         workers = Workers(**keywords(Workers, merged["workers"], "workers"))
         training = training_component(merged["training"].pop("name", "supernet"), merged["training"])
         shape, images, method = (merged[section] for section in ("space", "data", "searcher"))
@@ -110,6 +117,7 @@ class Experiment:
             retrain=Retraining(**keywords(Retraining, merged["retrain"], "retrain")),
             logging=Logging(**keywords(Logging, merged["logging"], "logging")),
             proxy="auto" if auto else Proxy(**keywords(Proxy, merged["proxy"], "proxy")),
+            task=asked,
             seed=seed,
             start_from=start_from,
         )
@@ -142,6 +150,7 @@ class Experiment:
             {
                 "seed": self.seed,
                 "data": self.data.to_dict(),
+                **({} if self.task == task_component(CLASSIFY, {}) else {"task": self.task.to_dict()}),
                 "space": self.space.to_dict(),
                 **({"proxy": self.proxy.to_dict() if isinstance(self.proxy, Proxy) else AUTO} if self.proxy else {}),
                 "searcher": self.searcher.to_dict() | ({"start_from": list(self.start_from)} if self.start_from else {}),
@@ -161,7 +170,7 @@ class Experiment:
 
     def load_data(self) -> Dataset:
         """Read the images. Raises InputError."""
-        return loaders.load(self.data)
+        return loaders.load(self.data, make_task(self.task))
 
     def problem(self, data: Dataset | None = None) -> Problem:
         """Resolve space, data and objectives. Raises InputError.

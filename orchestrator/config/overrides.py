@@ -41,9 +41,11 @@ def read(path: Path | None, overrides: Sequence[str], sources: Sources | None = 
 
 
 def _name_objectives(given: dict[str, Any]) -> None:
-    """Replace a list of objectives by sections with their defaults, which later overrides may complete."""
+    """Replace a list of objectives, and the mere name of a task, by sections, which later overrides may complete."""
     if isinstance(given.get("objectives"), list):
         given["objectives"] = {str(name): {} for name in given["objectives"]}
+    if isinstance(given.get("task"), str):
+        given["task"] = {"name": given["task"]}
 
 
 def arguments(given: Sequence[str]) -> tuple[Path | None, list[str]]:

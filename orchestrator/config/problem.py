@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,22 @@ from orchestrator.data import loaders
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import InputError, attributed_to, plugin_packages
 from orchestrator.objectives import predicted
-from orchestrator.objectives.base import Objective, Probe, TrainingFreeScore
+from orchestrator.objectives.base import Metrics, Objective, Probe, TrainingFreeScore
 from orchestrator.objectives.command import Command
+from orchestrator.objectives.error import Error
 from orchestrator.objectives.own import own
 from orchestrator.objectives.predicted import ProfiledCost
 from orchestrator.registry import UNNAMED, Component, check_magnitude, check_subclass, find, name_of
 from orchestrator.spaces.base import SearchSpace
+from orchestrator.spaces.parts.own import OwnSpace
+from orchestrator.tasks import Metric, Task
 
+CLASSIFY = "classification"
+"""The task where none is named."""
 GOALS = ("at_most", "target", "dear")
 """Keys of every objective besides those of its class."""
 _SUPPLIED: dict[Callable[..., Any], tuple[str, ...]] = {
+    Error: ("task",),
     ProfiledCost: ("cost", "device"),
     Command: ("objective",),
     own: ("objective",),
@@ -79,10 +85,10 @@ class Goal:
         """The objective's key in an experiment."""
         return self.objective.name
 
-    def build(self, space: SearchSpace) -> Objective:
-        """Make the objective for the networks of `space`. Raises InputError."""
+    def build(self, space: SearchSpace, task: Task) -> Objective:
+        """Make the objective for the networks of `space`, which are trained for `task`. Raises InputError."""
         cost, _, device = self.name.partition("@")
-        supplied = {"cost": cost, "device": device, "objective": self.name}
+        supplied = {"cost": cost, "device": device, "objective": self.name, "task": task}
         from_name = {key: supplied[key] for key in supplied_of(self.objective.factory) if key in supplied}
         section = f"objectives.{self.name}"
         with attributed_to(plugin_packages([self.objective.factory]), InputError):
@@ -138,17 +144,31 @@ def _positive(value: Any, setting: str) -> float:
     return float(value)
 
 
-def goals_of(objectives: Mapping[str, Any] | Iterable[ObjectiveLike]) -> dict[str, Goal]:
-    """Check a problem's objectives, which begin with the error and have at least one cost besides. Raises InputError."""
+def goals_of(objectives: Mapping[str, Any] | Iterable[ObjectiveLike], task: Component | None = None) -> dict[str, Goal]:
+    """Check a problem's objectives, which begin with the error and have at least one cost besides.
+
+    Args:
+        objectives: As `Problem` takes them.
+        task: The task, whose metric may stand for the error.
+
+    Raises:
+        InputError: For whatever cannot be searched.
+    """
     listed: Iterable[tuple[Any, Any]] = objectives.items() if isinstance(objectives, Mapping) else [(o, {}) for o in objectives]
     found: dict[str, Goal] = {}
-    for objective, values in listed:
+    metric = "error" if task is None else make_task(task).metric.name
+    for number, (objective, values) in enumerate(listed):
+        if not number and objective == metric:
+            objective = "error"
         goal = _goal(objective, values)
         if goal.name in found:
             raise InputError(f"objectives name {goal.name} twice; give one of the two files another name")
         found[goal.name] = goal
     if not found or next(iter(found)) != "error":
-        raise InputError("objectives must begin with error, and name at least one cost, as in error, parameters, latency")
+        alias = f" (or {metric}, the task's metric)" if metric not in ("error", "accuracy") else ""
+        raise InputError(
+            f"objectives must begin with error{alias}, and name at least one cost, as in error, parameters, latency"
+        )
     if len(found) < 2:
         raise InputError("objectives names error alone; a trade-off needs a second, as in objectives.macs={}")
     if all(goal.dear for goal in list(found.values())[1:]):
@@ -193,16 +213,18 @@ class Problem:
     Args:
         space: A name (`"nas-bench-201"`, `"module:function"`), a `SearchSpace`, one of `paretoray.spaces` with settings, or a
             function `build(image, classes)` that returns a module with a `Choice` in it.
-        data: A name (`"digits"`), one of `paretoray.data` with settings, or a `Dataset`.
+        data: A name (`"digits"`), one of `paretoray.data` with settings, or a `Dataset`, which has its own task.
         objectives: Names, classes of `Objective`, or a mapping from names to settings, in which `at_most` is a limit and
-            `target` what a scalarised method aims at. The first one is `error`.
+            `target` what a scalarised method aims at. The first one is `error`, or the name of the task's metric.
+        task: A name (`"regression"`, `"module:Class"`), or one of `paretoray.tasks` with settings; None for classification, or
+            the task of a `Dataset`.
 
     Attributes:
         space: The resolved `SearchSpace`.
         data: The resolved `Dataset`.
         objectives: The resolved objectives that a search knows of, in their order.
         later: The dear ones, which are measured for the members of the front alone.
-        sources: How an experiment file names the three.
+        sources: How an experiment file names the four.
 
     Raises:
         InputError: For whatever cannot be searched, with what to write instead.
@@ -224,24 +246,31 @@ class Problem:
         space: str | SearchSpace | Component | Callable[..., Any] = "nas-bench-201",
         data: str | Dataset | Component = "digits",
         objectives: Mapping[str, Any] | Iterable[ObjectiveLike] = ("error", "parameters"),
+        task: str | type[Task] | Component | None = None,
     ) -> None:
-        goals = goals_of(objectives)
-        images = data if isinstance(data, Dataset) else loaders.load(_data_source(data))
+        asked = _task_source(task, data)
+        goals = goals_of(objectives, asked)
+        images = data if isinstance(data, Dataset) else loaders.load(_data_source(data), make_task(asked))
         source = source_of(space) if isinstance(space, SearchSpace) else space_source(space)
         resolved = space
         if not isinstance(space, SearchSpace):
-            resolved = build_space(source, images.image, len(images.classes))
+            resolved = build_space(source, images.image, images.task.outputs[0])
         assert isinstance(resolved, SearchSpace)
-        if (resolved.image, resolved.classes) != (images.image, len(images.classes)):
+        if (resolved.image, resolved.classes) != (images.image, images.task.outputs[0]):
             raise InputError(
                 f"the space is for images of {'x'.join(map(str, resolved.image))} and {resolved.classes} classes; the data has "
-                f"{'x'.join(map(str, images.image))} and {len(images.classes)}"
+                f"{'x'.join(map(str, images.image))} and {images.task.outputs[0]}"
+            )
+        if images.task.outputs[1:] and not isinstance(resolved, OwnSpace):
+            raise InputError(
+                f"task.name = {images.task.name!r} needs a map of the pixels for each class, and networks of {resolved.name} "
+                "return a number for each; write space.name=module:function with a network of your own (docs/own-space.md)"
             )
         named = images.source or Component(UNNAMED, lambda: images)
         object.__setattr__(self, "space", resolved)
         object.__setattr__(self, "data", images)
-        object.__setattr__(self, "sources", Sources(named, source, goals))
-        built = {name: goal.build(resolved) for name, goal in goals.items()}
+        object.__setattr__(self, "sources", Sources(named, source, goals, asked))
+        built = {name: goal.build(resolved, images.task) for name, goal in goals.items()}
         object.__setattr__(self, "objectives", tuple(o for name, o in built.items() if not goals[name].dear))
         object.__setattr__(self, "later", tuple(o for name, o in built.items() if goals[name].dear))
         _check_columns(built)
@@ -265,11 +294,21 @@ class Problem:
             return self
         known: dict[Proxy, Problem] = self.__dict__.setdefault("_proxies", {})  # images are averaged once
         if proxy not in known:
-            space = shrunk(self.space, proxy, len(self.data.remaining(proxy.without)))
+            left = len(self.data.remaining(proxy.without)) if proxy.without else self.task.outputs[0]
+            space = shrunk(self.space, proxy, left)
             data = self.data.smaller(proxy.size, proxy.share, proxy.without)
             known[proxy] = copy.copy(self)
             known[proxy].__dict__.update(space=space, data=data, _proxies={})
         return known[proxy]
+
+    @property
+    def task(self) -> Task:
+        """What networks are trained for, and the metric that they are judged by."""
+        return self.data.task
+
+    def quality(self, cost: float) -> Metrics:
+        """Return what an evaluator would measure of a network whose error, or what the task has in its place, is `cost`."""
+        return {self.task.metric.name: self.task.metric.to_value(cost)}
 
     @property
     def goals(self) -> list[Goal]:
@@ -319,6 +358,44 @@ class Sources:
     data: Component
     space: Component
     objectives: Mapping[str, Goal]
+    task: Component = field(default_factory=lambda: task_component(CLASSIFY, {}))
+
+
+def task_component(name: Any, given: Mapping[str, Any]) -> Component:
+    """Find a task by name, entry point or `module:Class`, and check its settings. Raises InputError."""
+    if not isinstance(name, str):
+        raise InputError(f"task.name = {name!r}: write the name of a task, as `paretoray list tasks` shows them")
+    found = Component.of(name, find("task", name, Task), given, "task")
+    make_task(found)
+    return found
+
+
+def make_task(source: Component) -> Task:
+    """Make a task with its settings, before it has seen any data. Raises InputError."""
+    try:
+        with attributed_to(plugin_packages([source.factory]), InputError):
+            made = source.factory(**source.settings)
+    except ValueError as error:
+        raise InputError(f"task.{error}") from error
+    if not isinstance(getattr(made, "metric", None), Metric):
+        raise InputError(f"task.name = {source.name!r}: it has no `metric`; call super().__init__(metric) in its __init__")
+    assert isinstance(made, Task)
+    return made
+
+
+def _task_source(task: str | type[Task] | Component | None, data: object) -> Component:
+    if isinstance(data, Dataset):
+        own = Component(data.task.name, type(data.task), data.task.settings)
+        if task is not None:
+            raise InputError("task: a Dataset has its own; give it there, as Dataset(..., task=...)")
+        return own
+    if task is None or isinstance(task, str):
+        return task_component(CLASSIFY if task is None else task, {})
+    if isinstance(task, Component):
+        make_task(task)
+        return task
+    check_subclass(task, Task, f"task = {task!r}")
+    return task_component(name_of("task", task), {})
 
 
 def _data_source(data: str | Component) -> Component:

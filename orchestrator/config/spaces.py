@@ -12,6 +12,7 @@ from orchestrator.config.settings import Proxy
 from orchestrator.errors import InputError, attributed_to, plugin_packages
 from orchestrator.registry import Component, build, check_subclass, find, name_of, nearest
 from orchestrator.spaces.base import Published, SearchSpace
+from orchestrator.spaces.parts.inputs import in_words
 from orchestrator.spaces.parts.own import OwnSpace
 from searchers.base import Architecture
 
@@ -48,12 +49,17 @@ def make_space(name: str, settings: Mapping[str, Any], image: tuple[int, int, in
     return build_space(Component(name, find_space(name), settings), image, classes)
 
 
-def build_space(source: Component, image: tuple[int, int, int], classes: int) -> SearchSpace:
-    """Build a space for images (channels, height, width) of so many classes. Raises InputError for what it refuses."""
+def build_space(source: Component, image: tuple[int, ...], classes: int) -> SearchSpace:
+    """Build a space for images (channels, height, width), or other examples, of so many classes. Raises InputError."""
     if not isinstance(source.factory, type):
         own = build(OwnSpace, {}, f"space.name = {source.name}", source.factory, dict(source.settings), image, classes)
         assert isinstance(own, SearchSpace)
         return own
+    if len(image) != 3 and not plugin_packages([source.factory]):
+        raise InputError(
+            f"space.name = {source.name!r} has networks for images, and the data are {in_words(image)}; write "
+            "space.name=module:function with a network of your own for them (docs/own-space.md)"
+        )
     with attributed_to(plugin_packages([source.factory]), InputError):
         made = source.build("space", image=image, classes=classes)
     assert isinstance(made, SearchSpace)
@@ -66,12 +72,17 @@ def shrunk(space: SearchSpace, proxy: Proxy, classes: int) -> SearchSpace:
     Raises:
         InputError: For a proxy that is larger than the space, or smaller than it can be, with the nearest value that works.
     """
-    colours, height, width = space.image
-    own = {"size": min(height, width), **space.extent}
+    if len(space.image) != 3:
+        if proxy.size is not None:
+            raise InputError(f"proxy.size: only images can be smaller, and these are {in_words(space.image)}; leave it out")
+        own = dict(space.extent)
+    else:
+        own = {"size": min(space.image[1:]), **space.extent}
 
     def made(size: int | None = None, **fewer: int) -> SearchSpace:
         image = space.image
         if size is not None:
+            colours, height, width = space.image
             image = (colours, round(height * size / own["size"]), round(width * size / own["size"]))
         smaller = space.smaller(image, classes, **fewer)
         if smaller.choices != space.choices:

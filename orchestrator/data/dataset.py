@@ -1,7 +1,8 @@
-"""Images and their three disjoint parts: for weights, for architecture decisions, and for final reports only.
+"""Examples and their three disjoint parts: for weights, for architecture decisions, and for final reports only.
 
-A part lives as one uint8 tensor on the device and is augmented there, per sample, by a single gather. (torchvision's
-transforms draw once per batch; DataLoader workers cost more than small networks do.)
+A part lives as one tensor on the device. Examples are mostly images, of 8 bits, which are augmented there, per sample, by a
+single gather (torchvision's transforms draw once per batch; DataLoader workers cost more than small networks do). Signals and
+rows of tables are floating-point numbers, tokens whole ones; nothing is drawn at random about these.
 """
 
 from __future__ import annotations
@@ -19,9 +20,14 @@ from torch import Tensor, nn
 from orchestrator.data.images import Scales
 from orchestrator.errors import InputError
 from orchestrator.registry import Component, nearest
+from orchestrator.spaces.parts.inputs import Tokens, in_words
+from orchestrator.tasks import Task
+from orchestrator.tasks.classification import Classification
 
-Pixels = NDArray[np.uint8]
-Labels = NDArray[np.int64]
+Pixels = NDArray[Any]
+"""Images of 8 bits, or what stands for them: signals and rows of float32, tokens of int64."""
+Labels = NDArray[Any]
+"""Targets: classes of int64, or what another task takes."""
 _SHARE = 17
 """Stream of chance that draws a share of the images; it is no search's own, so that all searches see the same ones."""
 
@@ -48,15 +54,17 @@ class Raw:
     """Images as a loader returns them.
 
     Args:
-        images: Images, (n, channels, height, width) uint8, or what reads them.
-        labels: Labels, (n,) in 0..classes-1.
+        images: Images, (n, channels, height, width) uint8, or what reads them; signals, (n, channels, length) float32; rows of
+            a table, (n, columns) float32; tokens, (n, length) int64.
+        labels: Labels, (n,) in 0..classes-1, or what another task takes.
         test: Images and labels of the official test part, or None to set a share of the images apart.
-        classes: Names, in the order of the labels.
+        classes: Names, in the order of the labels; those of the targets for a task without classes.
         flip: Whether mirrored images show the same class.
         crop: Pixels by which an image may be shifted; None for an eighth of the width.
         valid: Images and labels of an official validation part, or None to set a share of the images apart.
         notes: How the data was understood, by title.
         warnings: What may be wrong with it.
+        vocabulary: Number of different tokens, for tokens.
     """
 
     images: Pixels | Unread
@@ -68,6 +76,7 @@ class Raw:
     valid: tuple[Pixels | Unread, Labels] | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    vocabulary: int | None = None
 
 
 @dataclass(frozen=True)
@@ -75,8 +84,8 @@ class Part:
     """Images and labels on one device.
 
     Args:
-        images: Images, (n, channels, height, width) uint8.
-        labels: Labels, (n,) int64.
+        images: Images, (n, channels, height, width) uint8, or what stands for them (see `Raw`).
+        labels: Labels, (n,) int64, or what another task takes.
     """
 
     images: Tensor
@@ -98,7 +107,7 @@ class Dataset:
         valid: For decisions about architectures.
         test: For final reports only.
         classes: Names, in the order of the labels.
-        mean: Per channel, of the train part, in 0..1.
+        mean: Per channel, of the train part, in 0..1; of signals and of a table's columns in their own unit, of tokens none.
         std: Likewise.
         flip: Whether mirrored images show the same class.
         crop: Pixels by which an image may be shifted.
@@ -106,6 +115,8 @@ class Dataset:
         notes: How the data was understood, by title.
         warnings: What its loader found that may be wrong.
         scales: Values that became 0 and 255 in images of more than 8 bits.
+        task: What networks are trained for; it is fitted to the train part unless it is already.
+        vocabulary: Number of different tokens, for tokens.
     """
 
     train: Part
@@ -120,12 +131,28 @@ class Dataset:
     notes: Mapping[str, str] = field(default_factory=dict, compare=False)
     warnings: tuple[str, ...] = field(default=(), compare=False)
     scales: Scales = field(default_factory=dict, compare=False)
+    task: Task = field(default_factory=Classification, compare=False)
+    vocabulary: int | None = None
+
+    def __post_init__(self) -> None:
+        if not hasattr(self.task, "outputs"):
+            object.__setattr__(self, "task", _fitted(self.task, self.train.labels, self.classes))
 
     @property
-    def image(self) -> tuple[int, int, int]:
-        """Shape of an image, (channels, height, width)."""
-        c, h, w = self.train.images.shape[1:]
-        return c, h, w
+    def image(self) -> tuple[int, ...]:
+        """Shape of an example: (channels, height, width) of images, (channels, length) of signals, (columns,), or `Tokens`."""
+        shape = tuple(self.train.images.shape[1:])
+        return shape if self.vocabulary is None else Tokens(shape, self.vocabulary)
+
+    @property
+    def has_images(self) -> bool:
+        """Tell whether examples are images, rather than signals, rows of a table or tokens."""
+        return len(self.image) == 3
+
+    @property
+    def words(self) -> str:
+        """What an example is."""
+        return in_words(self.image)
 
     def remaining(self, without: Sequence[str]) -> list[int]:
         """List the classes that are left without those of these names.
@@ -133,11 +160,13 @@ class Dataset:
         Raises:
             InputError: For a class that there is not, and where fewer than two are left.
         """
+        if without and not isinstance(self.task, Classification):
+            raise InputError(f"proxy.without: {self.task.name} has no classes that could be left out; leave it out")
         for name in without:
             if name not in self.classes:
                 raise InputError(f"proxy.without = {name!r}: the data has no such class{nearest(name, self.classes)}")
         left = [c for c, name in enumerate(self.classes) if name not in without]
-        if len(left) < 2:
+        if without and len(left) < 2:
             most = len(self.classes) - 2
             raise InputError(f"proxy.without leaves {len(left)} of {len(self.classes)} classes; leave out at most {most}")
         return left
@@ -154,27 +183,52 @@ class Dataset:
             InputError: Where a class would have no image left, and as `remaining` does.
         """
         left = self.remaining(without)
-        height, width = self.image[1:]
-        own = min(height, width)
-        shape = None if size in (None, own) else (round(height * size / own), round(width * size / own))
-        train, valid, test = (_of_classes(part, left) for part in (self.train, self.valid, self.test))
+        shape, crop = None, self.crop
+        if size is not None:
+            shape, crop = self._resizing(size)
+        train, valid, test = self.train, self.valid, self.test
+        if without:
+            train, valid, test = (_of_classes(part, left) for part in (train, valid, test))
+        classes = tuple(self.classes[c] for c in left)
         if share < 1:
-            train = _share_of(train, share, [self.classes[c] for c in left])
+            train = _share_of(train, share, self.task, classes)
         if shape is not None:
             train, valid, test = (Part(_resized(part.images, shape), part.labels) for part in (train, valid, test))
         mean, std = _moments(train.images.numpy())
-        crop = self.crop if shape is None else round(self.crop * min(shape) / own)
-        classes = tuple(self.classes[c] for c in left)
-        return replace(self, train=train, valid=valid, test=test, classes=classes, mean=mean, std=std, crop=crop, source=None)
+        task = _fitted(self.task, train.labels, classes)
+        return replace(
+            self, train=train, valid=valid, test=test, classes=classes, mean=mean, std=std, crop=crop, source=None, task=task
+        )
+
+    def _resizing(self, size: int) -> tuple[tuple[int, int] | None, int]:
+        """Return the shape of smaller images, None for their own, and their shift. Raises InputError for other examples."""
+        if not self.has_images:
+            raise InputError(f"proxy.size: only images can be smaller, and these are {self.words}; leave it out")
+        if self.task.maps:
+            raise InputError(f"proxy.size: targets of {self.task.name} have the size of the images; leave it out")
+        height, width = self.image[1:]
+        own = min(height, width)
+        if size == own:
+            return None, self.crop
+        shape = round(height * size / own), round(width * size / own)
+        return shape, round(self.crop * min(shape) / own)
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Convert uint8 to float32 with mean 0 and deviation 1 per channel of the train part."""
-        mean = images.new_tensor(self.mean, dtype=torch.float32).view(-1, 1, 1)
-        std = images.new_tensor(self.std, dtype=torch.float32).view(-1, 1, 1)
-        return (images.float() / 255 - mean) / std
+        """Convert to float32 with mean 0 and deviation 1 per channel or column of the train part; tokens stay what they are."""
+        if self.vocabulary is not None:
+            return images
+        over = [1] * (images.dim() - 2)
+        mean = images.new_tensor(self.mean, dtype=torch.float32).view(-1, *over)
+        std = images.new_tensor(self.std, dtype=torch.float32).view(-1, *over)
+        return ((images.float() / 255 if images.dtype == torch.uint8 else images) - mean) / std
 
     def augment(self, images: Tensor, rng: np.random.Generator) -> Tensor:
-        """Shift each image by up to `crop` pixels, padded with zeros, and flip it at random where flips are allowed."""
+        """Shift each image by up to `crop` pixels, padded with zeros, and flip it at random where flips are allowed.
+
+        Examples that are no images, and images whose targets are maps of their pixels, stay as they are.
+        """
+        if not self.has_images or self.task.maps:
+            return images
         n, _, height, width = images.shape
         device = images.device
         padded = torch.nn.functional.pad(images, [self.crop] * 4)
@@ -244,13 +298,26 @@ class Split:
         if self.split_seed < 0 or (self.crop is not None and self.crop < 0):
             raise InputError(f"data.split_seed = {self.split_seed}, data.crop = {self.crop}: neither may be negative")
 
-    def apply(self, raw: Raw) -> Dataset:
-        """Divide images into three parts. Raises InputError where a class has too few images for every part."""
+    def apply(self, raw: Raw, task: Task | None = None) -> Dataset:
+        """Divide images into three parts.
+
+        Args:
+            raw: Images and labels.
+            task: What networks are trained for; None for classification.
+
+        Raises:
+            InputError: Where a class has too few images for every part, or the task's settings do not fit the labels.
+        """
+        task = Classification() if task is None else task
         rng = np.random.default_rng(self.split_seed)
         images, labels = raw.images, raw.labels
-        everything = _by_class(labels, len(raw.classes), rng)
+        strata = task.strata(labels)
+        names = raw.classes if isinstance(task, Classification) else ("",)
+        everything = _by_class(strata, len(names), rng)
         needed = 1 + (raw.test is None) + (raw.valid is None)
-        for name, indices in zip(raw.classes, everything, strict=True):
+        for name, indices in zip(names, everything, strict=True):
+            if len(indices) < needed and not isinstance(task, Classification):
+                raise InputError(f"the data has {len(indices)} examples to train on; every part needs one, so {needed} here")
             if len(indices) < needed:
                 count = "1 image" if len(indices) == 1 else f"{len(indices)} images"
                 raise InputError(
@@ -273,7 +340,7 @@ class Split:
             valid_images, valid_labels = images, labels
         else:
             valid_images, valid_labels = raw.valid
-            deciding = _by_class(valid_labels, len(raw.classes), rng)
+            deciding = _by_class(task.strata(valid_labels), len(names), rng)
             if self.limit is not None:  # both in their proportion
                 most = max(2, self.limit // len(everything))
                 shares = [max(1, round(most * len(d) / (len(c) + len(d)))) for c, d in zip(everything, deciding, strict=True)]
@@ -285,6 +352,11 @@ class Split:
         pixels, read, scales = _pixels(images[train], valid_images[valid], test[0])
         mean, std = _moments(pixels[0])
         crop = pixels[0].shape[-1] // 8 if raw.crop is None else raw.crop
+        if self.flip or self.crop:
+            key = "flip" if self.flip else "crop"
+            why = _unaugmented(task, pixels[0])
+            if why:
+                raise InputError(f"data.{key} = {getattr(self, key)}: {why}; leave it out")
         return Dataset(
             _part(pixels[0], labels[train]),
             _part(pixels[1], valid_labels[valid]),
@@ -297,6 +369,8 @@ class Split:
             notes={**raw.notes, **read},
             warnings=raw.warnings,
             scales=scales,
+            task=_fitted(task, torch.from_numpy(np.ascontiguousarray(labels[train])), raw.classes),
+            vocabulary=raw.vocabulary,
         )
 
 
@@ -305,8 +379,29 @@ def _pixels(first: Any, *others: Any) -> tuple[list[Pixels], dict[str, str], Sca
     return ([first, *others], {}, {}) if isinstance(first, np.ndarray) else first.read(*others)
 
 
+def _fitted(task: Task, targets: Tensor, names: Sequence[str]) -> Task:
+    try:
+        return task.fitted(targets.cpu().numpy(), names)
+    except ValueError as error:
+        raise InputError(f"task.{error}") from error
+
+
+def _unaugmented(task: Task, images: Pixels) -> str:
+    """Say why examples cannot be shifted and flipped; "" where they can."""
+    if images.ndim != 4:
+        return "only images are augmented, and these are none"
+    return f"targets of {task.name} would have to move with the pixels" if task.maps else ""
+
+
 def _moments(images: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and deviation of each channel, in 0..1."""
+    """Return mean and deviation of each channel or column: of images in 0..1, of other floating-point numbers in their unit."""
+    if np.issubdtype(images.dtype, np.integer) and images.dtype != np.uint8:
+        return (), ()  # tokens
+    if images.dtype != np.uint8:
+        values = images.reshape(*images.shape[:2], -1).swapaxes(0, 1).reshape(images.shape[1], -1).astype(np.float64)
+        centre, spread = values.mean(axis=1), values.std(axis=1)
+        constant = spread <= 1e-7 * np.abs(centre)  # but for rounding
+        return tuple(map(float, centre)), tuple(map(float, np.where(constant, 1.0, spread)))
     scaled = images.transpose(1, 0, 2, 3).reshape(images.shape[1], -1)
     mean = tuple(float(m) / 255 for m in scaled.mean(axis=1, dtype=np.float64))
     return mean, tuple(max(float(s) / 255, 1e-3) for s in scaled.std(axis=1, dtype=np.float64))
@@ -320,9 +415,11 @@ def _of_classes(part: Part, classes: Sequence[int]) -> Part:
     return Part(part.images[kept], torch.searchsorted(torch.tensor(classes), part.labels[kept]))
 
 
-def _share_of(part: Part, share: float, classes: Sequence[str]) -> Part:
+def _share_of(part: Part, share: float, task: Task, names: Sequence[str]) -> Part:
     """Draw a share of the images of each class."""
-    images = [np.flatnonzero(part.labels.numpy() == c) for c in range(len(classes))]
+    strata = task.strata(part.labels.numpy())
+    classes = names if isinstance(task, Classification) else ("",)
+    images = [np.flatnonzero(strata == c) for c in range(len(classes))]
     least = min((len(i), name) for i, name in zip(images, classes, strict=True) if len(i))
     if not _rounded(least[0] * share):
         needed = math.ceil(1e4 * 0.5 / least[0]) / 1e4

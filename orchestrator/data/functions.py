@@ -19,12 +19,17 @@ from orchestrator.data.dataset import Labels, Pixels, Raw
 from orchestrator.data.folders import part_of
 from orchestrator.data.images import Form, Scale, decode, finish
 from orchestrator.errors import InputError, Interrupted, RunError, plugin_packages
+from orchestrator.tasks import Task
+from orchestrator.tasks.classification import Classification
 
 Layout = Literal["channels-first", "channels-last"]
+Kind = Literal["images", "signals", "table", "tokens"]
+"""Kinds of examples, as `data.kind` names them."""
 IMAGES = ("images", "image", "img", "imgs", "pixel_values", "pixels", "x", "data", "inputs")
 """Keys under which images are found, the likeliest first."""
 LABELS = ("labels", "label", "targets", "target", "y", "class", "classes")
 """Keys under which labels are found."""
+_SHAPES = {"signals": "(n, channels, length)", "table": "(n, columns)", "tokens": "(n, length)"}
 WANTED = "return uint8 images (n, channels, height, width) and integer labels (n,), or a data set of (image, label)"
 _FEW = 4
 """Channels of ordinary images: no side of one is as short."""
@@ -63,11 +68,15 @@ class _Source:
         name: How the experiment names it.
         factory: The function.
         layout: The order of channels, where the user says it.
+        kind: The kind of examples, likewise.
+        task: What networks are trained for.
     """
 
     name: str
     factory: Callable[..., Any]
     layout: Layout | None
+    kind: Kind | None
+    task: Task
 
     def wrong(self, what: str) -> InputError:
         return InputError(f"data.name = {self.name!r} {what}")
@@ -88,7 +97,14 @@ class _Part:
     classes: Sequence[str] | None = None
 
 
-def to_raw(returned: Any, name: str, factory: Callable[..., Any], layout: Layout | None = None) -> Raw:
+def to_raw(
+    returned: Any,
+    name: str,
+    factory: Callable[..., Any],
+    layout: Layout | None = None,
+    kind: Kind | None = None,
+    task: Task | None = None,
+) -> Raw:
     """Convert what a user's function returned.
 
     Args:
@@ -97,11 +113,13 @@ def to_raw(returned: Any, name: str, factory: Callable[..., Any], layout: Layout
         name: How the experiment names the function, for messages.
         factory: The function, to know its own files from others in a traceback.
         layout: The order of channels; None to find it out from the shape.
+        kind: The kind of examples; None for images, or for a table where they are rows of floating-point numbers.
+        task: What networks are trained for; None for classification.
 
     Raises:
         InputError: For anything else, with what to return instead.
     """
-    source = _Source(name, factory, layout)
+    source = _Source(name, factory, layout, kind, Classification() if task is None else task)
     with theirs(name, factory, ": what it returned"):
         found = _parts(returned, source)
         parts = {part: _part(value, source) for part, value in found.items()}
@@ -109,13 +127,16 @@ def to_raw(returned: Any, name: str, factory: Callable[..., Any], layout: Layout
     if "valid" in parts and "test" not in parts:
         parts["test"] = parts.pop("valid")
         notes["parts"] = "there is no test part, so the validation part is the final test"
-    pixels = _pixels(parts, source, notes)
-    labels, classes = _numbered(parts, source, notes)
+    kind = _kind(parts, source)
+    pixels = _pixels(parts, source, notes) if kind == "images" else _numbers(parts, kind, source, notes)
+    labels, classes = _targets(parts, source, notes)
     whole = {part: (pixels[part], labels[part]) for part in parts}
-    warnings = tuple(_unsteady(found["train"], source))
+    warnings = (*_unsteady(found["train"], source), *_unlike_images(pixels["train"], kind, source))
+    images = kind == "images" and not source.task.maps
     return Raw(
-        *whole["train"], whole.get("test"), classes, flip=False, crop=max(1, pixels["train"].shape[-1] // 8),
+        *whole["train"], whole.get("test"), classes, flip=False, crop=max(1, pixels["train"].shape[-1] // 8) if images else 0,
         valid=whole.get("valid"), notes=notes, warnings=warnings,
+        vocabulary=1 + max(int(tokens.max()) for tokens in pixels.values()) if kind == "tokens" else None,
     )  # fmt: skip
 
 
@@ -374,50 +395,84 @@ def _channels_last(shape: tuple[int, ...], source: _Source) -> bool:
     return last
 
 
-def _numbered(parts: Mapping[str, _Part], source: _Source, notes: dict[str, str]) -> tuple[dict[str, Labels], tuple[str, ...]]:
-    """Number the labels of all parts from 0, and name the classes."""
-    flat = {name: _flat(part, source) for name, part in parts.items()}
-    values = np.unique(flat["train"])
-    if len(values) < 2:
-        raise source.wrong(f"returned one class only ({values[0]}); a classifier needs two or more")
-    whole = np.issubdtype(values.dtype, np.integer)
-    if whole and values[0] < 0 and values.tolist() != [-1, 1]:
-        raise source.wrong(f"returned the label {values[0]}; leave out images without a label, and number classes from 0")
-    labels = {}
-    for name, given in flat.items():
-        unknown = np.setdiff1d(given, values)
-        if len(unknown):
-            raise source.wrong(f"returned the label {unknown[0]} as {name}, of which there is no image to train on")
-        labels[name] = np.searchsorted(values, given).astype(np.int64)
-    names = parts["train"].classes
-    if whole and values[0] >= 0 and names is not None and values[-1] < len(names):
-        return labels, tuple(names[value] for value in values)
-    if whole and values.tolist() != list(range(len(values))):
-        shown = ", ".join(map(str, values[:8])) + (", ..." if len(values) > 8 else "")
-        notes["labels"] = f"{shown} are numbered 0 to {len(values) - 1}"
-    return labels, tuple(str(value) for value in values)
+def _kind(parts: Mapping[str, _Part], source: _Source) -> Kind:
+    """Tell the kind of examples: what the user says, a table for rows of floating-point numbers, otherwise images."""
+    train = parts["train"].images
+    if source.kind is not None:
+        return source.kind
+    if isinstance(train, list) or train.ndim != 2 or not np.issubdtype(train.dtype, np.number):
+        return "images"
+    if np.issubdtype(train.dtype, np.floating):
+        return "table"
+    raise source.wrong(
+        f"returned whole numbers of shape {train.shape}, which may be rows of a table or sequences of tokens; write "
+        "data.kind=table or data.kind=tokens"
+    )
 
 
-def _flat(part: _Part, source: _Source) -> NDArray[Any]:
-    """Return a label for each image: whole numbers or texts, not one-hot."""
-    labels = part.labels
-    if labels.ndim and len(labels) != len(part.images):
-        raise source.wrong(f"returned {len(part.images)} images and {len(labels)} labels")
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.ndim == 2 and np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all():
-        labels = labels.argmax(axis=1)
-    if labels.ndim != 1:
-        raise source.wrong(
-            f"returned labels of shape {labels.shape}; wanted is one class for each image, as a number, a text or one-hot"
-        )
-    if labels.dtype == np.bool_ or np.issubdtype(labels.dtype, np.integer):
-        return labels.astype(np.int64) if labels.dtype != np.bool_ else labels.astype(str)
-    if labels.dtype.kind in "US" or (labels.dtype == object and all(isinstance(label, str) for label in labels)):
-        return labels.astype(str)
-    if np.issubdtype(labels.dtype, np.floating):
-        if np.isfinite(labels).all() and (labels == np.rint(labels)).all():
-            return labels.astype(np.int64)
-        odd = labels[~np.isfinite(labels) | (labels != np.rint(labels))][0]
-        raise source.wrong(f"returned the label {odd:g}; wanted are classes, so cut measurements into ranges")
-    raise source.wrong(f"returned labels of type {labels.dtype}; wanted is one class for each image, as a number or a text")
+def _unlike_images(train: NDArray[Any], kind: Kind, source: _Source) -> Iterator[str]:
+    """Warn of floating-point numbers that were taken for images and look like signals."""
+    if kind == "images" and source.kind is None and train.shape[1] == 1 and train.ndim == 4:
+        height, width = train.shape[2:]
+        if max(height, width) >= 4 * min(height, width):
+            yield (
+                f"{source.name}: arrays of {height}x{width} are taken for grey images, which have 8 bits and are shifted at "
+                "random; if they are signals of channels x length, write data.kind=signals"
+            )
+
+
+def _numbers(parts: Mapping[str, _Part], kind: Kind, source: _Source, notes: dict[str, str]) -> dict[str, NDArray[Any]]:
+    """Check signals, rows of a table or tokens, and convert them: float32, but int64 for tokens."""
+    dimensions, shape = (3 if kind == "signals" else 2), _SHAPES[kind]
+    found: dict[str, NDArray[Any]] = {}
+    for name, part in parts.items():
+        if isinstance(part.images, list):
+            raise source.wrong(
+                f"returned Pillow images, and data.kind = {kind}; return an array {shape}, or leave out data.kind"
+            )
+        values = part.images
+        if values.ndim != dimensions or not values.size:
+            hint = "; a single channel is (n, 1, length)" if kind == "signals" and values.ndim == 2 else ""
+            raise source.wrong(f"returned an array of shape {values.shape} as {name}; data.kind = {kind} takes {shape}{hint}")
+        if (not np.issubdtype(values.dtype, np.number) and values.dtype != np.bool_) or np.iscomplexobj(values):
+            raise source.wrong(f"returned {kind} of type {values.dtype}; wanted are numbers, so encode texts as numbers")
+        if not np.isfinite(values).all():
+            wrong = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+            raise source.wrong(
+                f"returned {wrong.sum()} examples with values that are NaN or infinite, number {int(wrong.argmax())} first; "
+                "replace them or leave those examples out"
+            )
+        if kind == "tokens" and ((values != np.rint(values)).any() or values.min() < 0):
+            raise source.wrong("returned tokens that are no whole numbers from 0; number the tokens of your vocabulary from 0")
+        found[name] = values.astype(np.int64 if kind == "tokens" else np.float32)
+        if found[name].shape[1:] != found["train"].shape[1:]:
+            shapes = found["train"].shape[1:], found[name].shape[1:]
+            raise source.wrong(f"returned examples of {shapes[0]} to train on, and of {shapes[1]} as {name}")
+    notes["shape"] = f"{kind} of {'x'.join(map(str, found['train'].shape[1:]))}"
+    if kind != "tokens":
+        notes["scaling"] = f"mean 0 and deviation 1 by each {'channel' if kind == 'signals' else 'column'} of the train part"
+    return found
+
+
+def _targets(parts: Mapping[str, _Part], source: _Source, notes: dict[str, str]) -> tuple[dict[str, Labels], tuple[str, ...]]:
+    """Have the task check and convert the targets of all parts, and name what it tells apart."""
+    for part in parts.values():
+        if part.labels.ndim and len(part.labels) != len(part.images):
+            raise source.wrong(f"returned {len(part.images)} images and {len(part.labels)} labels")
+    try:
+        labels, names, said = source.task.read({name: part.labels for name, part in parts.items()}, parts["train"].classes)
+    except ValueError as error:
+        raise source.wrong(f"returned {error}") from error
+    if said:
+        notes["labels"] = said
+    for name, part in parts.items():
+        shape = labels[name].shape
+        if source.task.maps and (isinstance(part.images, list) or shape[1:] != _pixels_of(part.images, source)):
+            raise source.wrong(f"returned targets of shape {shape} as {name}; they need the height and width of the images")
+    return labels, names
+
+
+def _pixels_of(images: NDArray[Any], source: _Source) -> tuple[int, ...]:
+    """Height and width of images in one array."""
+    last = images.ndim == 4 and _channels_last(images.shape, source)
+    return images.shape[1:3] if last or images.ndim == 3 else images.shape[2:]

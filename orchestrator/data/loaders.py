@@ -17,9 +17,11 @@ from orchestrator.data.dataset import Dataset, Labels, Pixels, Raw, Split
 from orchestrator.data.images import Fit, Form
 from orchestrator.errors import InputError
 from orchestrator.registry import UNNAMED, Component, import_from, keywords, nearest
+from orchestrator.tasks import Task
+from orchestrator.tasks.classification import Classification
 
-LAYOUT = "layout"
-"""The key that says in which order a function returns channels."""
+READING = ("layout", "kind")
+"""The keys that say how to read what a function returns: the order of channels, and the kind of examples."""
 
 
 def digits() -> Raw:
@@ -160,36 +162,52 @@ def component(name: str, given: Mapping[str, Any]) -> Component:
         if key not in shared and key not in own:
             raise InputError(f"unknown key data.{key}{nearest(key, [*own, *shared])}")
     mine = keywords(loader, {k: v for k, v in given.items() if k not in shared}, "data")
-    split = keywords(Split, {k: v for k, v in given.items() if k in shared and k != LAYOUT}, "data")
+    split = keywords(Split, {k: v for k, v in given.items() if k in shared and k not in READING}, "data")
     Split(**split)  # refuses impossible shares before anything is read
-    layout = keywords(_layout, {k: v for k, v in given.items() if k == LAYOUT}, "data") if LAYOUT in shared else {}
+    reading = keywords(_reading, {k: v for k, v in given.items() if k in shared and k in READING}, "data")
+    reading = {key: value for key, value in reading.items() if key in shared}
     for key in {"path", "root"} & mine.keys():  # a run is resumed from any folder, and trials change theirs
         if isinstance(mine[key], (str, os.PathLike)):
             mine[key] = str(Path(mine[key]).expanduser().absolute())
-    return Component(name, loader, mine | split | layout, frozenset(given))
+    return Component(name, loader, mine | split | reading, frozenset(given))
 
 
-def load(source: Component) -> Dataset:
-    """Read the images and share them out into parts. Raises InputError."""
+def load(source: Component, task: Task | None = None) -> Dataset:
+    """Read the images and share them out into parts.
+
+    Args:
+        source: The loader.
+        task: What networks are trained for; None for classification.
+
+    Raises:
+        InputError: For data that cannot be read, or that are not for the task.
+    """
     shared = _shared(source.factory)
     own = {k: v for k, v in source.settings.items() if k not in shared}
-    split = Split(**{k: v for k, v in source.settings.items() if k in shared and k != LAYOUT})
+    split = Split(**{k: v for k, v in source.settings.items() if k in shared and k not in READING})
+    classify = task is None or isinstance(task, Classification)
     if source.factory in LOADERS.values():
+        if task is not None and not classify:
+            raise InputError(
+                f"task.name = {task.name!r}: data.name = {source.name!r} has classes, one for each image; write "
+                "task=classification, or return other targets from a function of your own, data.name=module:function"
+            )
         raw = source.factory(**own)
     else:
         with functions.theirs(source.name, source.factory):
             returned = source.factory(**own)
+        reading = {key: source.settings.get(key) for key in READING}
         given = isinstance(returned, Raw)
-        raw = returned if given else functions.to_raw(returned, source.name, source.factory, source.settings.get(LAYOUT))
-    return replace(split.apply(raw), source=source)
+        raw = returned if given else functions.to_raw(returned, source.name, source.factory, **reading, task=task)
+    return replace(split.apply(raw, task), source=source)
 
 
 def _shared(loader: Callable[..., Any]) -> set[str]:
     """Keys that are not for the loader itself."""
     keys = set(inspect.signature(Split).parameters)
     ours = loader in LOADERS.values()
-    return keys if ours or LAYOUT in inspect.signature(loader).parameters else keys | {LAYOUT}
+    return keys if ours else keys | (set(READING) - set(inspect.signature(loader).parameters))
 
 
-def _layout(layout: functions.Layout | None = None) -> None:
-    """Declare the type of the one key that says how to read what a function returns."""
+def _reading(layout: functions.Layout | None = None, kind: functions.Kind | None = None) -> None:
+    """Declare the types of the keys that say how to read what a function returns."""

@@ -16,6 +16,7 @@ from PIL import Image, ImageColor, ImageOps
 from torch import Tensor
 
 from orchestrator.data.dataset import Dataset
+from orchestrator.spaces.parts.inputs import Tokens, in_words
 
 
 def pixels(
@@ -81,13 +82,14 @@ def pixels(
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Makes of an image what the networks of a search take, as a tensor to be stacked to a batch.
+    """Makes of an image what the networks of a search take, as a tensor to be stacked to a batch; likewise of other examples.
 
     Args:
-        shape: (channels, height, width) of the training images.
-        mean: Per channel, of the training images, in 0..1.
+        shape: (channels, height, width) of the training images, or the shape of other examples.
+        mean: Per channel, of the training images, in 0..1; of signals, and of a table's columns, in their own unit.
         std: Deviation, likewise.
         fit: As `background` and `scales`, see `pixels`.
+        vocabulary: Number of different tokens, for tokens, which are left as they are.
 
     Example:
         >>> preprocess = Preprocessing((1, 2, 2), mean=(0.5,), std=(0.5,))
@@ -95,12 +97,17 @@ class Preprocessing:
         [[[1.0, 1.0], [1.0, 1.0]]]
     """
 
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     fit: str = "squash"
     background: tuple[int, int, int] | None = None
     scales: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    vocabulary: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.vocabulary is not None:
+            object.__setattr__(self, "shape", Tokens(self.shape, self.vocabulary))
 
     @classmethod
     def of(cls, data: Dataset) -> Preprocessing:
@@ -108,7 +115,9 @@ class Preprocessing:
         settings = data.source.settings if data.source is not None else {}
         colour = settings.get("background")
         background = None if colour is None else ImageColor.getrgb(str(colour))[:3]
-        return cls(data.image, data.mean, data.std, str(settings.get("fit", "squash")), background, data.scales)
+        return cls(
+            data.image, data.mean, data.std, str(settings.get("fit", "squash")), background, data.scales, data.vocabulary
+        )
 
     def __call__(self, image: Any) -> Tensor:
         """Return a float tensor of `shape`.
@@ -120,6 +129,22 @@ class Preprocessing:
         Raises:
             ValueError: For what is no such image.
         """
+        if self.vocabulary is not None or len(self.shape) != 3:
+            return self._numbers(image)
+        channels, height, width = self.shape
         mean, std = (np.array(value, np.float32)[:, None, None] for value in (self.mean, self.std))
-        values = pixels(image, self.shape, self.fit, self.background, self.scales)
+        values = pixels(image, (channels, height, width), self.fit, self.background, self.scales)
         return torch.from_numpy((values.astype(np.float32) / np.float32(255) - mean) / std)
+
+    def _numbers(self, example: Any) -> Tensor:
+        """Return a signal or a row of a table with mean 0 and deviation 1 by channel or column; tokens as they are."""
+        values = np.asarray(example)
+        if values.shape != tuple(self.shape) or not np.issubdtype(values.dtype, np.number):
+            raise ValueError(f"an array of shape {values.shape} and type {values.dtype}; it must be {in_words(self.shape)}")
+        if self.vocabulary is not None:
+            if values.size and not 0 <= values.min() <= values.max() < self.vocabulary:
+                raise ValueError(f"tokens of {values.min()} to {values.max()}; they must be 0 to {self.vocabulary - 1}")
+            return torch.from_numpy(values.astype(np.int64))
+        over = (slice(None), *[None] * (values.ndim - 1))
+        mean, std = (np.array(value, np.float32)[over] for value in (self.mean, self.std))
+        return torch.from_numpy((values.astype(np.float32) - mean) / std)

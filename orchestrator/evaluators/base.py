@@ -184,6 +184,8 @@ class Evaluator(ABC):
     def measure(self, architectures: Sequence[Architecture]) -> Sequence[Measured]:
         """Return the `accuracy` in percent of each on validation images that all networks share, all of them or many.
 
+        Of another task, or by another metric, it is that metric by its name (`data.task.metric.name`).
+
         For a network that cannot be trained or measured it is a `Failure`, and the search goes on without that network.
         """
 

@@ -14,13 +14,13 @@ from orchestrator.evaluators.base import Evaluator, Measured, Schedule, attempt,
 from orchestrator.objectives.base import Metrics, Probe
 from orchestrator.spaces.base import SearchSpace
 from orchestrator.training.parts import Parts
-from orchestrator.training.scoring import wrong
+from orchestrator.training.scoring import quality
 from orchestrator.training.trainer import fit
 from searchers.base import Architecture, Mixture, Stage
 
 
 class FromScratch(Evaluator):
-    """SGD with a cosine schedule on the training set, then the accuracy on the whole validation set.
+    """SGD with a cosine schedule on the training set, then the task's metric on the whole validation set.
 
     The defaults are NSGA-Net's (arXiv 1810.03522, section 4.2, and the authors' first code).
 
@@ -34,7 +34,7 @@ class FromScratch(Evaluator):
         momentum: Momentum of SGD.
         weight_decay: L2 penalty.
         clip: L2 norm that gradients are clipped to.
-        averaged: Number of last epochs over which the accuracy is averaged; 3 in the authors' code.
+        averaged: Number of last epochs over which the metric is averaged; 3 in the authors' code.
         channels_last: Whether the channels of a pixel lie side by side in memory.
         seed: Seed of everything that is random.
         device: torch's name of the device.
@@ -113,13 +113,13 @@ class FromScratch(Evaluator):
         return measured
 
     def _trained(self, architecture: Architecture) -> Metrics:
-        """Train one network, and return its accuracy."""
+        """Train one network, and return its accuracy, or what the task has in its place."""
         network = self.space.network(architecture)
-        errors: list[int] = []
+        values: list[float] = []
 
         def judge(epoch: int) -> None:
             if epoch > self.epochs - self.averaged:
-                errors.append(wrong(network, self.data, self._valid))
+                values.append(quality(network, self.data, self._valid))
 
         fit(
             network,
@@ -132,7 +132,7 @@ class FromScratch(Evaluator):
             key="training.lr",
             progress=judge,
         )
-        return {"accuracy": 100.0 * (1 - float(np.mean(errors)) / len(self._valid))}
+        return {self.data.task.metric.name: float(np.mean(values))}
 
     def measure_on_device(self, architectures: Sequence[Architecture]) -> list[Measured]:
         space, data = self.target or (self.space, self.data)

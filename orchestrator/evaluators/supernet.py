@@ -23,8 +23,9 @@ from orchestrator.evaluators.base import Differentiable, Failure, Measured, T, a
 from orchestrator.objectives.base import Metrics, Probe
 from orchestrator.spaces.base import SearchSpace
 from orchestrator.spaces.parts.choice import SkipDropout, Weights, extract
+from orchestrator.spaces.parts.inputs import laid_out
 from orchestrator.training.parts import Parts
-from orchestrator.training.scoring import NOT_FINITE, wrong
+from orchestrator.training.scoring import gathered, quality
 from orchestrator.training.trainer import fit
 from searchers.base import Architecture, Cotangents, Mixture, Stage, Statistics
 
@@ -322,13 +323,13 @@ class Supernet(Differentiable):
         return torch.from_numpy(indices[self.rank :: self.world]).to(self.device)
 
     def _loss(self, x: Tensor, y: Tensor, weights: Weights, images: int) -> Tensor:
-        """Return this replica's part of the mean cross-entropy over `images` images."""
-        return nn.functional.cross_entropy(self._scores(x, weights), y, reduction="sum") / images
+        """Return this replica's part of the mean loss over `images` images."""
+        return self.data.task.loss(self._scores(x, weights), y) / images
 
     def _scores(self, x: Tensor, weights: Weights) -> Tensor:
-        """Return the logits, (images, classes), in single precision or better."""
+        """Return the outputs, (images, classes) or as the task has it, in single precision or better."""
         with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.amp):
-            scores = self.model(x.contiguous(memory_format=self.layout), weights)
+            scores = self.model(laid_out(x, self.layout), weights)
         return scores.float() if self.amp else scores  # type: ignore[no-any-return]
 
     def _sum_over_replicas(self, tensors: Sequence[Tensor]) -> None:
@@ -380,26 +381,19 @@ class Supernet(Differentiable):
     def _measure(
         self, architectures: Sequence[Architecture], part: Part, batches: Sequence[NDArray[np.int64]]
     ) -> list[Measured]:
-        """Return the accuracy of each on the images of `part` with these indices, batch by batch."""
+        """Return the task's metric of each on the images of `part` with these indices, batch by batch."""
         self.model.eval()
         images = [
             (self.data.normalise(part.images[i]), part.labels[i])
             for i in (torch.from_numpy(b).to(self.device) for b in batches)
         ]
-        total = sum(len(b) for b in batches)
+        metric = self.data.task.metric
 
         def measured(architecture: Architecture) -> Metrics:
             weights = Weights(Mixture.one_hot(architecture, self.space.sizes).weights)
             if self.statistics == "recalibrated":
                 self._recalibrate(weights)
-            correct, finite = torch.zeros((), device=self.device), torch.ones((), dtype=torch.bool, device=self.device)
-            for x, y in images:
-                scores = self._scores(x, weights)
-                correct += (scores.argmax(dim=1) == y).sum()
-                finite &= scores.isfinite().all()
-            if not bool(finite):
-                raise NetworkFailed(NOT_FINITE)
-            return {"accuracy": 100.0 * int(correct) / total}
+            return {metric.name: metric.of(gathered(((self._scores(x, weights), y) for x, y in images), self.data.task))}
 
         return [attempt(lambda a=a: measured(a)) for a in architectures]  # type: ignore[misc]
 
@@ -424,7 +418,7 @@ class Supernet(Differentiable):
                 device=self.device,
                 key="training.lr",
             )
-            return {"accuracy": 100.0 * (1 - wrong(network, self.data, self._fixed) / len(self._fixed))}
+            return {self.data.task.metric.name: quality(network, self.data, self._fixed)}
 
         return [attempt(lambda a=a: trained(a)) for a in architectures]  # type: ignore[misc]
 

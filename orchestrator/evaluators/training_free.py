@@ -36,6 +36,8 @@ from orchestrator.errors import InputError
 from orchestrator.objectives.base import Metrics
 from orchestrator.registry import describe_error, nearest
 from orchestrator.spaces.base import SearchSpace
+from orchestrator.tasks import Task
+from orchestrator.tasks.classification import Classification
 from searchers.base import Architecture
 
 log = logging.getLogger(__name__)
@@ -61,11 +63,13 @@ class Images:
         batches: Two batches of normalised training images, (images, channels, height, width) each.
         labels: Their labels, (images,) each.
         noise: Standard normal noise of a batch's shape, for the parts of AZ-NAS.
+        task: The loss.
     """
 
     batches: tuple[Tensor, Tensor]
     labels: tuple[Tensor, Tensor]
     noise: Tensor
+    task: Task = field(default_factory=Classification)
 
 
 @dataclass(frozen=True)
@@ -310,7 +314,7 @@ def _zico(network: nn.Module, images: Images) -> Mapping[str, Callable[[], float
     weights = list(weights_of(network).values())
     gradients = []
     for x, y in zip(images.batches, images.labels, strict=True):
-        loss = functional.cross_entropy(logits_of(network(x.clone())), y)
+        loss = images.task.loss(logits_of(network(x.clone())), y) / len(y)
         gradients.append(torch.autograd.grad(loss, weights, allow_unused=True))
     layers = [torch.stack(list(layer)) for layer in zip(*gradients, strict=True) if all(g is not None for g in layer)]
     return {"zico": lambda: zico(layers)}
@@ -493,6 +497,11 @@ class TrainingFree:
         for name in names:
             if name not in SCORES:
                 raise InputError(f"there is no training-free score {name!r}{nearest(name, SCORES)}")
+        if names and data.vocabulary is not None:
+            raise InputError(
+                f"training-free score {names[0]!r}: it differentiates by the input, which tokens do not allow; leave it out of "
+                "[objectives] and front.scores"
+            )
         if len(data.train) < 4 or batch < 2:
             raise InputError(
                 f"training-free scores compare images of two batches: {len(data.train)} training images in batches of {batch} "
@@ -504,7 +513,7 @@ class TrainingFree:
         first, second = (data.normalise(data.train.images[i].to(device)) for i in indices)
         labels = [data.train.labels[i].to(device) for i in indices]
         noise = np.random.default_rng([seed, _NOISE]).standard_normal(tuple(first.shape), dtype=np.float32)
-        self._images = Images((first, second), (labels[0], labels[1]), torch.from_numpy(noise).to(device))
+        self._images = Images((first, second), (labels[0], labels[1]), torch.from_numpy(noise).to(device), data.task)
 
     def __call__(self, architectures: Sequence[Architecture]) -> NDArray[np.float64]:
         """Return the scores, (architectures, names), NaN for no value; see `once_each`."""

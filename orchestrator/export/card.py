@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from analysis import records
+from analysis import front_table, records
 from orchestrator.export.formats import Written
 from orchestrator.machine import processor
 from orchestrator.runs.directory import EXPERIMENT
@@ -86,12 +86,18 @@ def costs(network: TrainedNetwork, titles: Mapping[str, str]) -> list[tuple[str,
     """List the costs of a member, test error first, as titles and values."""
     row = network.costs
     listed: list[tuple[str, str]] = []
-    if records.TEST_ERROR in row:
-        low, high, images = (row.get(key) for key in (records.TEST_LOW, records.TEST_HIGH, records.TEST_IMAGES))
-        text = f"{row[records.TEST_ERROR]:.2f}"
+    test = records.tested_by(row)
+    if test.value in row:
+        low, high, images = (row.get(key) for key in (test.low, test.high, records.TEST_IMAGES))
+        text = f"{row[test.value]:.2f}"
         if low is not None and high is not None:
             text += f" ({low:.2f} to {high:.2f}, {records.CONFIDENCE:.0%} interval)"
-        listed.append(("test error (%)", text + (f" on {images:,.0f} images" if images is not None else "")))
+        listed.append(
+            (
+                front_table.test_title(next(iter(titles.values()), "error (%)")),
+                text + (f" on {images:,.0f} images" if images is not None else ""),
+            )
+        )
     for index, (column, title) in enumerate(titles.items()):
         if column not in row:
             continue

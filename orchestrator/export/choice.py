@@ -64,8 +64,9 @@ def _columns(directory: Path, rows: pd.DataFrame) -> dict[str, str]:
             f"{directory / records.SUMMARY} does not belong to {EXPERIMENT}; go on with: paretoray resume {directory}"
         )
     found = dict(zip(names, listed, strict=True))
-    if records.TEST_ERROR in rows:
-        found[names[0]] = records.TEST_ERROR
+    test = records.tested(listed[0]).value
+    if test in rows:
+        found[names[0]] = test
     return found
 
 

@@ -20,6 +20,8 @@ from orchestrator.machine import threads
 from orchestrator.registry import nearest
 from orchestrator.runs.directory import open_run
 from orchestrator.runs.networks import TrainedNetwork, load_member
+from orchestrator.spaces.parts.inputs import in_words
+from orchestrator.tasks.classification import Classification
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,11 @@ def export_member(
     check_free(out)
     check_installed(formats)
     network = load_member(run, member, problem, trust=trust)
+    if not isinstance(network.task, Classification) or len(network.preprocess.shape) != 3:
+        raise InputError(
+            f"{run} has networks for {network.task.name} of {in_words(network.preprocess.shape)}; exports are classifiers of "
+            f'images; use it in Python instead: paretoray.load("{run}", {member}), whose `network` is a plain module'
+        )
     titles = card.titles_of(run)
     facts = card.facts(network, titles)
 

@@ -16,16 +16,17 @@ from orchestrator.export.body import Body, literal, parameter_name
 from orchestrator.export.layout import WIDTH, lay_out
 from orchestrator.export.parts import Container, Custom, Describer, Leaf, Part, name_repeats
 from orchestrator.export.tracing import BATCH, record_calls
+from orchestrator.spaces.parts.inputs import zeros
 
 
-def network_source(network: nn.Module, image: tuple[int, int, int]) -> tuple[str, dict[str, Tensor]]:
+def network_source(network: nn.Module, image: tuple[int, ...]) -> tuple[str, dict[str, Tensor]]:
     """Write the classes of a network, of which `Network` is the whole, and a function `build`.
 
     What the network does not use is left out. Names in the `state_dict` and of classes are those of `network`.
 
     Args:
         network: A network in evaluation mode, on the CPU.
-        image: Shape of an image, (channels, height, width).
+        image: Shape of an image, (channels, height, width), or of another example.
 
     Returns:
         The source, and the trained `state_dict` of the module that it builds.
@@ -33,7 +34,7 @@ def network_source(network: nn.Module, image: tuple[int, int, int]) -> tuple[str
     Raises:
         Untraceable: Where no such source can be written.
     """
-    calls = record_calls(network, torch.zeros(BATCH, *image))
+    calls = record_calls(network, zeros(BATCH, image))
     writer = _Writer(Describer(network, calls), [calls[child][0].result for child in network.children() if child in calls])
     return writer.source, writer.state(network)
 

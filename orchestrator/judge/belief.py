@@ -10,11 +10,15 @@ from numpy.typing import NDArray
 from scipy.stats import norm, rankdata
 
 from orchestrator.judge.process import Floats, Process, Rows
+from orchestrator.tasks.classification import binomial
 from searchers.base import Architecture
 from searchers.parts.gaussian_process import Encoding, Scale
 
 Scores = Callable[[Sequence[Architecture]], Floats]
 """Training-free scores of networks, (networks, scores), of deviation about 1; 0 where a score has no value."""
+
+Chance = Callable[[float, int], float]
+"""Variance of an error that was measured on so many images, by the choice of these, in percent squared."""
 
 FEWEST = 8
 """Measurements of a source below which it is not learned from; a process of fewer says little more than its prior."""
@@ -30,10 +34,11 @@ class Observation:
 
     Args:
         architecture: The network.
-        error: In percent.
+        error: In percent, or on the scale of 0 to 100 that the task brings its cost to.
         images: Number of images that it was measured on.
         batch: Number of the batch of images; negative for images that all measurements of the source share.
         when: Share of the training of shared weights that was over, in 0..1; 1 for weights of its own.
+        chance: Variance of an error by the choice of images, in percent squared; 0 for what is not known of it.
     """
 
     architecture: Architecture
@@ -41,12 +46,12 @@ class Observation:
     images: int
     batch: int = -1
     when: float = 1.0
+    chance: Chance = binomial
 
     @property
     def variance(self) -> float:
-        """Variance of the error by the choice of images, in percent squared: of a binomial share, by Agresti and Coull."""
-        share = (self.error / 100 * self.images + 2) / (self.images + 4)
-        return 1e4 * share * (1 - share) / self.images
+        """Variance of the error by the choice of images, in percent squared."""
+        return self.chance(self.error, self.images)
 
 
 class Belief:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from analysis import records
-from orchestrator.judge.belief import FEWEST, Observation
+from orchestrator.judge.belief import FEWEST, Chance, Observation
+from orchestrator.tasks.classification import binomial
 from searchers.base import Architecture
 
 
@@ -20,7 +21,7 @@ class Measurement:
         stage: Index of the search's stage.
         step: Weight steps of the shared weights so far.
         architecture: The network.
-        error: In percent.
+        error: In percent, or on the scale of 0 to 100 that the task brings its cost to.
     """
 
     kind: str
@@ -42,10 +43,11 @@ class Evidence:
     Args:
         batch: Images that a sample is measured on.
         images: Images that all other measurements are made on.
+        chance: Variance of a measurement by the choice of images.
     """
 
-    def __init__(self, batch: int, images: int) -> None:
-        self.batch, self.images = batch, images
+    def __init__(self, batch: int, images: int, chance: Chance = binomial) -> None:
+        self.batch, self.images, self.chance = batch, images, chance
         self.measurements: list[Measurement] = []
 
     def sources(self, count: int | None = None) -> list[list[Observation]]:
@@ -75,6 +77,7 @@ class Evidence:
                 self.batch if m.kind == records.SAMPLE else self.images,
                 batch=m.step if m.kind == records.SAMPLE else -1,
                 when=(m.step - first) / length if last > first else 1.0,
+                chance=self.chance,
             )
             for m in measurements
         ]

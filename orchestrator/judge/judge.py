@@ -48,8 +48,8 @@ class Verdict:
     Args:
         architecture: The network, in the notation in which it was measured last on more than a batch.
         notations: All notations in which it was measured.
-        costs: Its costs, the first of which is the error that it expects, in percent.
-        deviation: Of that error, in percent.
+        costs: Its costs, the first of which is the error that it expects.
+        deviation: Of that error, in its unit.
     """
 
     architecture: Architecture
@@ -74,7 +74,8 @@ class Judge:
         settings = plan.experiment.training.settings
         valid = len(data.valid)
         images = min(settings.get("valid_images", valid), valid)
-        self.evidence = Evidence(min(settings.get("valid_batch", images), valid), images)
+        self._task = plan.trained.task
+        self.evidence = Evidence(min(settings.get("valid_batch", images), valid), images, self._task.chance)
         self._space = space
         self._encoding: Encoding | None = None
         self._formed = 0  # measurements that the belief rests on
@@ -107,7 +108,8 @@ class Judge:
         if kind == records.TIMED:
             return
         self.evidence.measurements += [
-            Measurement(kind, self._epochs_of(kind), stage, step, e.architecture, float(e.costs[0])) for e in evaluations
+            Measurement(kind, self._epochs_of(kind), stage, step, e.architecture, self._task.to_share(float(e.costs[0])))
+            for e in evaluations
         ]
         if self._settled is None:
             self._prices |= {e.architecture: e.costs[1:] for e in evaluations}
@@ -141,15 +143,17 @@ class Judge:
         if before >= GROWTH * self._formed or not self.evidence.enough(self._formed):
             self._form(before)
         assert self._belief is not None
-        observations = [Observation(e.architecture, float(e.costs[0]), self.evidence.batch) for e in measured]
+        observations = [
+            Observation(e.architecture, self._task.to_share(float(e.costs[0])), self.evidence.batch) for e in measured
+        ]
         errors = iter(self._belief.shrink(observations))
         smoothed = []
         for evaluation in evaluations:
             if evaluation.failed:
                 smoothed.append(evaluation)
                 continue
-            error = next(errors)
-            costs = (float(error), *evaluation.costs[1:])
+            error = self._task.from_share(float(next(errors)))
+            costs = (error, *evaluation.costs[1:])
             violation = float(violations([costs], self.plan.problem.limits)[0])
             smoothed.append(replace(evaluation, costs=costs, violation=violation))
         return smoothed
@@ -319,7 +323,7 @@ class Judge:
         costs = self._costs[among]
         limit = self.plan.problem.limits[0]
         if limit is not None:
-            keeps = [i for i in range(len(among)) if mean[i] <= limit]
+            keeps = [i for i in range(len(among)) if self._task.from_share(float(mean[i])) <= limit]
             among, mean, deviation, costs = [among[i] for i in keeps], mean[keeps], deviation[keeps], costs[keeps]
             draws = draws[:, keeps]
         if not among:
@@ -328,8 +332,10 @@ class Judge:
         found = []
         for i in chosen:
             key = self._key(self._pool[among[i]])
-            expected = (float(mean[i]), *map(float, costs[i]))
-            found.append(Verdict(measured[key], frozenset(notations[key]), expected, float(deviation[i])))
+            error, above, below = (self._task.from_share(float(mean[i] + d * deviation[i])) for d in (0, 1, -1))
+            spread = float(deviation[i]) if self._task.from_share(50.0) == 50 else (above - below) / 2
+            expected = (error, *map(float, costs[i]))
+            found.append(Verdict(measured[key], frozenset(notations[key]), expected, spread))
         return found
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,23 +1,30 @@
-"""Share of images classified wrongly."""
+"""What a task minimises: the share of images classified wrongly, or what another metric or task has in its place."""
 
 from __future__ import annotations
 
 from orchestrator.objectives.base import Metrics, Objective
 from orchestrator.spaces.base import SearchSpace
+from orchestrator.tasks import Task
 from searchers.base import Architecture
 
 
 class Error(Objective):
-    """Percentage of images classified wrongly by the evaluator. Hypervolume counts from the error of guessing."""
+    """Percentage of images classified wrongly by the evaluator, or what another task or metric minimises (`task.metric`).
 
-    column = "error_percent"
+    Hypervolume counts from the error of guessing.
 
-    def __init__(self, space: SearchSpace) -> None:
+    Args:
+        space: Search space of the architectures.
+        task: What networks are trained for, fitted to the data.
+    """
+
+    def __init__(self, space: SearchSpace, *, task: Task) -> None:
         super().__init__(space)
-        self.title = "error (%, validation set)"
+        self.task = task
+        self.column, self.title = task.metric.column, task.metric.title
 
     def cost(self, architecture: Architecture, metrics: Metrics) -> float:
-        return 100.0 - metrics["accuracy"]
+        return self.task.metric.to_cost(metrics[self.task.metric.name])
 
     def reference(self, metrics: Metrics) -> float:
-        return 100.0 * (1 - 1 / self.space.classes)
+        return self.task.guessing

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from hw_profiles.profile import part
 from orchestrator.spaces.base import SearchSpace
 from orchestrator.spaces.parts.choice import MixedNetwork, Weights, decided, keeping
+from orchestrator.spaces.parts.inputs import zeros
 
 
 def operations(space: SearchSpace) -> dict[str, tuple[nn.Module, list[tuple[int, ...]]]]:
@@ -48,7 +49,7 @@ def operations(space: SearchSpace) -> dict[str, tuple[nn.Module, list[tuple[int,
         ]
         with torch.no_grad():
             rows = [[float(o == taken) for o in range(size)] for taken, size in zip(architecture, space.sizes, strict=True)]
-            network(torch.zeros(1, *space.image), Weights(rows))
+            network(zeros(1, space.image), Weights(rows))
         for hook in hooks:
             hook.remove()
         if len(missing) == before:

@@ -74,13 +74,12 @@ class Display(Watcher):
     def search(self, happened: Round) -> None:
         p = happened.progress
         self.machines(p.machines)
-        error = "-" if p.best_error is None else f"{p.best_error:.2f} %"
         left = "?" if p.seconds_left is None else duration(p.seconds_left)
         facts = {
             "stage": f"{p.stage + 1} ({p.phase})",
             "budget": f"{100 * p.fraction:.0f} %, round {p.round} of {p.rounds}",
             "measured": f"{p.evaluations} samples" + (f", {p.failed} networks failed" if p.failed else ""),
-            "best error": f"{error} on {p.judged_on}",
+            f"best {p.quantity}": f"{p.best} on {p.judged_on}",
             "hypervolume": f"{p.hypervolume:.3f}",
             "time left": f"{left} (spent {duration(p.seconds)})",
         }

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from torch import Tensor, nn
 
 from analysis import records
 from orchestrator.config.plan import SearchPlan
-from orchestrator.config.problem import Problem
+from orchestrator.config.problem import Problem, make_task, task_component
 from orchestrator.config.spaces import build_space, space_component
 from orchestrator.errors import InputError
 from orchestrator.registry import Component
@@ -23,6 +24,8 @@ from orchestrator.runs.origin import check as check_trusted
 from orchestrator.runs.origin import trust as trust_run
 from orchestrator.search.weights import Origin, anew, network_settings, read
 from orchestrator.spaces.base import SearchSpace
+from orchestrator.tasks import Task
+from orchestrator.tasks.classification import Classification
 
 NETWORKS = "networks"
 """Folder of a run directory with the weights and results of its retrained members."""
@@ -38,12 +41,13 @@ class TrainedNetwork(nn.Module):
         origin: What its weights were trained on.
         space: Its space.
         weights: Its file.
+        task: What it was trained for; None for classification.
 
     Attributes:
         network: The plain module, whose `state_dict` has the keys of `networks/network-N.pt`.
         member: The number of the member.
         arch: Its notation.
-        classes: Names of the classes, in the order of the scores.
+        classes: Names of the classes, in the order of the scores; for other tasks those of the targets.
         preprocess: Makes of a Pillow image or a uint8 array a tensor, to be stacked to a batch.
         costs: Its costs by column of front.csv, test error and its interval included.
 
@@ -56,9 +60,17 @@ class TrainedNetwork(nn.Module):
     """
 
     def __init__(
-        self, network: nn.Module, member: int, row: Mapping[str, Any], origin: Origin, space: SearchSpace, weights: Path
+        self,
+        network: nn.Module,
+        member: int,
+        row: Mapping[str, Any],
+        origin: Origin,
+        space: SearchSpace,
+        weights: Path,
+        task: Task | None = None,
     ) -> None:
         super().__init__()
+        self.task = Classification().restored(origin.classes, {}) if task is None else task
         self.network, self.member, self.arch = network, member, str(row["arch"])
         self.classes, self.preprocess = origin.classes, origin.preprocessing
         self.costs = {k: v for k, v in row.items() if isinstance(v, (int, float)) and k != records.MEMBER}
@@ -68,6 +80,15 @@ class TrainedNetwork(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return a score for each class, (batch, classes), of preprocessed images, (batch, channels, height, width)."""
         return self.network(x)  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def predict(self, x: Tensor) -> Tensor:
+        """Return predictions in the terms of the targets: numbers of classes, values in their own unit, maps of classes.
+
+        Args:
+            x: Preprocessed examples, as `forward` takes them.
+        """
+        return self.task.predict(self(x))
 
     def __repr__(self) -> str:
         return f"<network {self.member}, {self.origin.network}>"
@@ -130,7 +151,12 @@ def load_member(directory: Path, member: int, problem: Problem | None = None, *,
         origin = _told_by_the_data(path, arch, problem)
     space, component = _space(directory, origin) if problem is None else (problem.space, problem.sources.space)
     preprocessing = replace(origin.preprocessing, shape=space.image)
-    expected = Origin(arch, component.name, network_settings(component), preprocessing, origin.classes).plain
+    task = _task(directory, origin) if problem is None else problem.task
+    expected = replace(
+        Origin(arch, component.name, network_settings(component), preprocessing, origin.classes).plain,
+        task=task.name,
+        learned=origin.learned,
+    )
     if origin != expected:
         raise InputError(
             f"{path} does not belong to member {member}: it has the weights of {origin.network}, the member is "
@@ -142,7 +168,7 @@ def load_member(directory: Path, member: int, problem: Problem | None = None, *,
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path} does not fit member {member}, {expected.network} ({reason}); {anew(path)}") from error
-    return TrainedNetwork(network, member, row, origin, space, path)
+    return TrainedNetwork(network, member, row, origin, space, path, task.restored(origin.classes, origin.learned))
 
 
 def _space(directory: Path, origin: Origin) -> tuple[SearchSpace, Component]:
@@ -155,6 +181,15 @@ def _space(directory: Path, origin: Origin) -> tuple[SearchSpace, Component]:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, AttributeError) as error:
         raise InputError(f"{path} is damaged: {error!r}") from error
     return build_space(component, origin.preprocessing.shape, len(origin.classes)), component
+
+
+def _task(directory: Path, origin: Origin) -> Task:
+    """Return what the networks of a run were trained for."""
+    try:
+        section = tomllib.loads((directory / EXPERIMENT).read_text()).get("task", {})
+        return make_task(task_component(str(section.pop("name", origin.task)), section))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, AttributeError) as error:
+        raise InputError(f"{directory / EXPERIMENT} is damaged: {error!r}") from error
 
 
 def _told_by_the_data(path: Path, arch: str, problem: Problem) -> Origin:

@@ -88,7 +88,7 @@ def _measure(plan: SearchPlan, directory: Path, front: pd.DataFrame, watcher: Wa
     if not plan.problem.later:
         return {str(arch): {} for arch in front["arch"]}
     error = plan.problem.columns[0]
-    networks = [(str(arch), 100.0 - float(e)) for arch, e in zip(front["arch"], front[error], strict=True)]
+    networks = [(str(arch), float(e)) for arch, e in zip(front["arch"], front[error], strict=True)]
     measured: dict[str, Measured] = {}
     with threads(plan.workers.cpus):
         run = measure_on_cluster if plan.workers.ray else _here
@@ -103,8 +103,8 @@ def _measure(plan: SearchPlan, directory: Path, front: pd.DataFrame, watcher: Wa
 
 
 def _here(plan: SearchPlan, networks: Sequence[tuple[str, float]], folder: Path) -> Iterator[tuple[str, Measured]]:
-    for arch, accuracy in networks:
-        yield arch, measure_later(plan, arch, accuracy, folder)
+    for arch, error in networks:
+        yield arch, measure_later(plan, arch, error, folder)
 
 
 def _with_costs(plan: SearchPlan, front: pd.DataFrame, costs: Mapping[str, Metrics]) -> pd.DataFrame:

@@ -185,7 +185,7 @@ def _reference(directory: Path) -> dict[str, float | str]:
     try:
         found = json.loads((directory / "result.json").read_text())
         epochs = f", {found[records.EPOCHS]} epochs" if records.EPOCHS in found else ""
-        costs = {key: float(found[key]) for key in ("parameters", "macs", records.TEST_ERROR)}
+        costs = {key: float(found[key]) for key in ("parameters", "macs", records.tested_by(found).value)}
         return {"name": f"{found['name']}{epochs}"} | costs
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(

@@ -115,12 +115,12 @@ def read_status(directory: Path) -> dict[str, Any]:
 
 
 def _facts(p: Progress) -> dict[str, str]:
-    error = "-" if p.best_error is None else f"{p.best_error:.2f} % on {p.judged_on}"
+    error = p.best if p.best_error is None else f"{p.best} on {p.judged_on}"
     return {
         "stage": f"{p.stage + 1} ({p.phase})",
         "round": f"{p.round} of {p.rounds}",
         "measured": f"{p.evaluations:,} samples" + (f", {p.failed} networks failed" if p.failed else ""),
-        "lowest error": error,
+        f"lowest {p.quantity}": error,
         "hypervolume": f"{p.hypervolume:.3f}",
         "spent": duration(p.seconds),
     }

@@ -32,6 +32,8 @@ from orchestrator.search.retraining import FAILURE, Member, check, retrain_membe
 from searchers import Architecture
 
 RESULT = "result.json"
+_EACH = "test_errors_percent"
+"""Key of the test errors of all seeds."""
 SECTIONS = ("data", "space", "retrain", "seed", "workers", "logging")
 
 
@@ -164,13 +166,20 @@ def _summary(trainings: Sequence[Member]) -> dict[str, Any]:
     results = [json.loads(training.result.read_text()) for training in trainings]
     summary: dict[str, Any] = {key: value for key, value in results[0].items() if key != "settings"}
     if len(results) > 1:
-        errors = np.array([result[records.TEST_ERROR] for result in results])
-        summary |= {records.TEST_ERROR: float(errors.mean()), records.TEST_DEVIATION: float(errors.std(ddof=1))}
-        summary |= {"test_errors_percent": errors.tolist(), records.SEEDS: len(results)}
+        test = records.tested_by(results[0])
+        errors = np.array([result[test.value] for result in results])
+        summary |= {test.value: float(errors.mean()), test.deviation: float(errors.std(ddof=1)), records.SEEDS: len(results)}
+        summary[_EACH] = errors.tolist()
+        if test.low in summary:
+            low, high = members.interval(errors, 0, np.array([[r[test.low], r[test.high]] for r in results]))
+            summary |= {test.low: low, test.high: high}
     return summary
 
 
 def interval(result: dict[str, Any]) -> tuple[float, float]:
-    """Return the interval of a result's test error, in percent, as the front's members have it."""
-    errors = np.array(result.get("test_errors_percent", [result[records.TEST_ERROR]]))
+    """Return the interval of a result's test error, in its unit, as the front's members have it."""
+    test = records.tested_by(result)
+    if test.low in result:
+        return result[test.low], result[test.high]
+    errors = np.array(result.get(_EACH, [result[test.value]]))
     return members.interval(errors, result[records.TEST_IMAGES])

@@ -20,6 +20,7 @@ from orchestrator.judge.judge import Judge
 from orchestrator.objectives.base import Metrics
 from orchestrator.search.budget import Spending
 from orchestrator.search.recorder import Recorder
+from orchestrator.tasks import Task
 from searchers import Architecture, Evaluation, Stage
 
 log = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ class Assessor:
                 f"the largest network, {self.problem.space.format(largest)}, cannot be run on the device, and its costs bound "
                 f"the hypervolume: {measured.reason}"
             )
-        metrics = measured | {"accuracy": 0.0}
+        metrics = measured | self.problem.quality(self.problem.task.worst)
         self.price(largest, metrics)  # names an objective whose cost is no number
         return [objective.reference(metrics) for objective in self.problem.objectives]
 
@@ -196,7 +197,7 @@ class Assessor:
 
     def _record(self, architectures: Sequence[Architecture], measured: Sequence[Measured], kind: str) -> list[Evaluation]:
         """Price what was measured, record it, and return an evaluation of each network, of those that failed, too."""
-        _check_accuracies(self.evaluator, measured, len(architectures))
+        _check_metrics(self.evaluator, measured, len(architectures), self.problem.task)
         trained = {a: m for a, m in zip(architectures, measured, strict=True) if not isinstance(m, Failure)}
         failures = {a: m.reason for a, m in zip(architectures, measured, strict=True) if isinstance(m, Failure)}
         metrics: dict[Architecture, Metrics] = {}
@@ -239,7 +240,7 @@ class Assessor:
     def _failed(self, architecture: Architecture) -> Evaluation:
         """Return what a searcher is told of a network that failed: the worst error, and that it breaks a limit."""
         on_device = self._on_device.get(architecture, {})
-        known = {"accuracy": 0.0} | ({} if isinstance(on_device, Failure) else on_device)
+        known = self.problem.quality(self.problem.task.worst) | ({} if isinstance(on_device, Failure) else on_device)
         costs = []
         for objective, worst in zip(self.problem.objectives, self.worst, strict=True):
             cost: object = None
@@ -254,7 +255,8 @@ class Assessor:
         on_device = self._on_device.get(architecture)
         if isinstance(on_device, Failure) or ((self.problem.probes or self.problem.scores) and on_device is None):
             return None
-        priced = attempt(lambda: self._costs(architecture, {"accuracy": 0.0} | (on_device or {}))[1:])
+        worst = self.problem.quality(self.problem.task.worst)
+        priced = attempt(lambda: self._costs(architecture, worst | (on_device or {}))[1:])
         return None if isinstance(priced, Failure) else priced
 
     def price(self, architecture: Architecture, metrics: Metrics) -> Evaluation:
@@ -322,14 +324,13 @@ def check_cost(cost: object, objective: str, arch: str) -> None:
         raise NetworkFailed(f"objective {objective} gives {cost!r} for {arch}; a cost must be a finite number")
 
 
-def _check_accuracies(evaluator: Evaluator, measured: Any, networks: int) -> None:
+def _check_metrics(evaluator: Evaluator, measured: Any, networks: int, task: Task) -> None:
+    metric = task.metric.name
     complete = isinstance(measured, list) and len(measured) == networks
-    if not complete or not all(
-        isinstance(m, Failure) or (isinstance(m, dict) and is_finite(m.get("accuracy"))) for m in measured
-    ):
+    if not complete or not all(isinstance(m, Failure) or (isinstance(m, dict) and is_finite(m.get(metric))) for m in measured):
         raise RunError(
             f"{type(evaluator).__name__} measured {str(measured)[:80]} on {networks} networks; it must return a dict "
-            "for each in a list, with a finite `accuracy` in percent, or a paretoray.Failure"
+            f"for each in a list, with a finite `{metric}`{' in percent' * (task.metric.unit == '%')}, or a paretoray.Failure"
         )
 
 

@@ -95,9 +95,14 @@ class Coordinator:
             name, limit = self.plan.experiment.searcher.name, self.spending.leg.rounds + self.spending.schedule.rounds
             log.info("search with %s in %s, from round %d of %d", name, self.directory, self.spending.rounds, limit)
             saved = time.monotonic()
-            told = self.judge.smooth if self.judge is not None and not self.searcher.models_noise else list
             endless = rounds(
-                self.searcher, self.evaluator, self.assessor, self.plan.budget.interval, self.spending.room, told, self._trained
+                self.searcher,
+                self.evaluator,
+                self.assessor,
+                self.plan.budget.interval,
+                self.spending.room,
+                self._told,
+                self._trained,
             )
             stopping = False
             while not self.finished and not stopping:
@@ -125,6 +130,13 @@ class Coordinator:
             what = "finished" if self.finished else "stopped, its state saved"
             log.info("search %s: %d evaluations, hypervolume %.4f", what, self.spending.evaluations, self.archive.hypervolume)
             return self.finished
+
+    def _told(self, evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+        """Make of what was measured what the searcher is told: smoothed by the judge, and with errors of 0 to 100."""
+        smooth = self.judge is not None and not self.searcher.models_noise
+        told = self.judge.smooth(evaluations) if smooth and self.judge is not None else evaluations
+        scale = self.plan.problem.task.to_share
+        return [replace(e, costs=(scale(e.costs[0]), *e.costs[1:])) for e in told]
 
     def _end_round(self) -> None:
         """Count a round, record the policy, and follow the method into its next stage or to the end of the search itself."""
@@ -201,6 +213,8 @@ class Coordinator:
             rounds=self.spending.leg.rounds + self.spending.schedule.rounds,
             evaluations=self.spending.evaluations,
             best_error=min((e.costs[0] for e in self.archive.front), default=None),
+            quantity=self.plan.problem.task.metric.cost,
+            unit=self.plan.problem.task.metric.unit,
             judged_on=("the validation set" if self.assessor.full else "one batch") + " of the proxy" * bool(self.plan.proxy),
             hypervolume=self.archive.hypervolume,
             failed=len(self.assessor.failures),
@@ -376,7 +390,7 @@ def identity(plan: SearchPlan) -> dict[str, Any]:
     for objective in plain["objectives"].values():
         for place in ("file", "cache"):
             objective.pop(place, None)  # its place does not matter
-    same = {name: plain[name] for name in (*sections, "proxy") if name in plain}
+    same = {name: plain[name] for name in (*sections, "proxy", "task") if name in plain}
     same["budget"] = {key: getattr(plan.budget, key) for key in LIMITS}
     return same | {"images": images_of(plan), "schedule": schedule}
 
@@ -450,7 +464,7 @@ def check_identity(plan: SearchPlan, state: dict[str, Any]) -> None:
     if "budget" in before:  # an earlier version kept none, and could not go on with another
         del before["budget"]
         now, before = _without_size(now), _without_size(before)
-    for name in {"proxy": None} | before:
+    for name in {"proxy": None, "task": None} | before:
         saved, current = before.get(name), now.get(name)
         if isinstance(saved, dict) and isinstance(current, dict):  # a newer setting had no other value then
             current = {key: value for key, value in current.items() if key in saved}

@@ -13,13 +13,13 @@ from orchestrator.objectives.base import Metrics, Probe, TrainingFreeScore
 from orchestrator.search.assessor import check_cost
 
 
-def measure_later(plan: SearchPlan, arch: str, accuracy: float, folder: Path) -> Measured:
+def measure_later(plan: SearchPlan, arch: str, error: float, folder: Path) -> Measured:
     """Return the costs of the dear objectives of a network, and the spreads of timed ones, by column.
 
     Args:
         plan: The search.
         arch: Notation of the network.
-        accuracy: Its accuracy in the search, in percent, for objectives that ask for it.
+        error: Its error in the search, or what the task has in its place, for objectives that ask for an accuracy.
         folder: Folder that keeps measurements, so that none is made twice.
 
     Returns:
@@ -38,7 +38,7 @@ def measure_later(plan: SearchPlan, arch: str, accuracy: float, folder: Path) ->
             metrics = _kept(plan, objective, arch, measured.Store(f"objectives.{goal.name}", what, run=folder))
         if isinstance(metrics, Failure):
             return metrics
-        known = {"accuracy": accuracy, **metrics}
+        known = {**problem.quality(error), **metrics}
         cost = attempt(lambda o=objective, k=known: o.cost(architecture, k))  # type: ignore[misc]
         if isinstance(cost, Failure):
             return cost

@@ -19,7 +19,7 @@ class Progress:
         round: Rounds so far.
         rounds: Rounds in all.
         evaluations: Architectures measured so far.
-        best_error: Lowest error so far, in percent; None before the first measurement.
+        best_error: Lowest error so far, in `unit`; None before the first measurement.
         judged_on: Images that it was measured on, in words.
         hypervolume: Hypervolume of the front so far.
         fraction: Share of the budget that is spent, in 0..1.
@@ -28,6 +28,8 @@ class Progress:
         failed: Networks so far that could not be trained, measured or run.
         images: Images so far that weights were trained on, each as often as it was.
         train_loss: Mean loss of the latest weight steps of shared weights; None where there are none.
+        quantity: Name of the error, which other tasks and metrics have in its place.
+        unit: Its unit; "" for none.
     """
 
     stage: int
@@ -44,6 +46,15 @@ class Progress:
     failed: int = 0
     images: int = 0
     train_loss: float | None = None
+    quantity: str = "error"
+    unit: str = "%"
+
+    @property
+    def best(self) -> str:
+        """The lowest error with its unit, "-" before the first measurement."""
+        if self.best_error is None:
+            return "-"
+        return f"{self.best_error:.2f} %" if self.unit == "%" else f"{self.best_error:.4g} {self.unit}".rstrip()
 
     @property
     def seconds_left(self) -> float | None:

@@ -29,7 +29,8 @@ def rehearse(plan: SearchPlan) -> None:
         network = plan.problem.space.largest()
         for goal, objective in zip(plan.problem.goals, plan.problem.objectives, strict=True):
             if plugin_packages([objective.code]) and not isinstance(objective, Probe):
-                check_cost(objective.cost(network, {"accuracy": 50.0}), goal.name, plan.problem.space.format(network))
+                metrics = plan.problem.quality(plan.problem.task.guessing)
+                check_cost(objective.cost(network, metrics), goal.name, plan.problem.space.format(network))
     except RunError as error:
         raise InputError(str(error)) from error
 

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from analysis import records
 from analysis.files import replacing, write_text
 from orchestrator.config.plan import SearchPlan
 from orchestrator.config.settings import Proxy
@@ -28,7 +29,7 @@ from orchestrator.search.teacher import load_teacher
 from orchestrator.search.weights import Origin, signed
 from orchestrator.training.fitting import check_fit
 from orchestrator.training.parts import Parts
-from orchestrator.training.scoring import portable, wrong
+from orchestrator.training.scoring import portable, quality
 from orchestrator.training.trainer import Keeper, Training, fit, retrain
 
 log = logging.getLogger(__name__)
@@ -308,19 +309,21 @@ def _trained(plan: SearchPlan, member: Member, progress: Tell, worker: Worker) -
     began, used = time.monotonic(), time.process_time()
     if member.at is None:
         result = retrain(network, architecture, problem.data, parts, **how)
-        said = "test error {test_error_percent:.2f} %"
+        metric = problem.task.metric
+        said = f"test {metric.cost} {result[records.tested(metric.column).value]:.4g} {metric.unit}".rstrip()
     else:
         data = problem.data
         loss = fit(network, architecture, data, data.train.to(device), parts, **how)
-        share = wrong(network, data, data.valid.to(device)) / len(data.valid)
+        metric = problem.task.metric
+        value = quality(network, data, data.valid.to(device))
         # Of a CPU its own time, which is the same on a busy machine.
         seconds = time.process_time() - used if device == "cpu" else time.monotonic() - began
-        result = {"accuracy": 100.0 * (1 - share), "train_loss": loss, "seconds": seconds}
-        said = "accuracy {accuracy:.2f} % at " + str(member.at)
+        result = {metric.name: value, "train_loss": loss, "seconds": seconds}
+        said = f"{metric.name} {value:.4g} {metric.unit}".rstrip() + f" at {member.at}"
     line: dict[str, Any] = {"arch": member.arch, **result, "retrain_seconds": round(time.monotonic() - began, 1)}
     line |= {"retrain_epochs": parts.epochs, "retrain_seed": how["seed"], "test_images": len(plan.problem.data.test)}
     line |= {"settings": settings, "machine": machine(device)}
-    return (network, line, said.format(**result)), saved
+    return (network, line, said), saved
 
 
 def _keep(plan: SearchPlan, member: Member, network: nn.Module, result: dict[str, Any], said: str) -> None:

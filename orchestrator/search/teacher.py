@@ -31,7 +31,7 @@ def load_teacher(path: Path, problem: Problem) -> nn.Module:
     if origin is None:
         raise InputError(f"{SETTING} = {str(path)!r}: the file does not say which network it belongs to; train it again")
     here = Preprocessing.of(problem.data)
-    if (origin.classes, origin.preprocessing.shape) != (problem.data.classes, here.shape):
+    if (origin.classes, origin.preprocessing.shape, origin.task) != (problem.data.classes, here.shape, problem.task.name):
         theirs = f"images of {'x'.join(map(str, origin.preprocessing.shape))} and {len(origin.classes)} classes"
         raise InputError(
             f"{SETTING} = {str(path)!r} was trained on {theirs}; these are {'x'.join(map(str, here.shape))} and "

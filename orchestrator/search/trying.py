@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from orchestrator.config.plan import SearchPlan
 from orchestrator.errors import InputError, attributed_to, first_line
@@ -40,9 +40,9 @@ def try_network(plan: SearchPlan) -> None:
         for words, architecture in _each_option(space):
             with _named(f"{words} in training mode", plan):
                 network = space.network(architecture).train()
-                nn.functional.cross_entropy(_checked(network(x), count, space.classes), y).backward()  # type: ignore[no-untyped-call]
+                data.task.loss(_checked(network(x), count, data.task.outputs), y).backward()  # type: ignore[no-untyped-call]
             with _named(f"{words} in evaluation mode", plan), torch.no_grad():
-                _checked(network.eval()(x), count, space.classes)
+                _checked(network.eval()(x), count, data.task.outputs)
         if plan.shares_weights:
             _try_mixtures(plan, count)
 
@@ -56,10 +56,10 @@ def _each_option(space: SearchSpace) -> Iterator[tuple[str, Architecture]]:
             yield f"option {choice.options[option]!r} of {choice.name!r}", (*first[:i], option, *first[i + 1 :])
 
 
-def _checked(scores: Any, images: int, classes: int) -> Tensor:
+def _checked(scores: Any, images: int, outputs: tuple[int, ...]) -> Tensor:
     shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-    if shape != (images, classes):
-        raise ValueError(f"the network returns {shape} for {images} images; it must return {(images, classes)}")
+    if shape != (images, *outputs):
+        raise ValueError(f"the network returns {shape} for {images} images; it must return {(images, *outputs)}")
     assert isinstance(scores, Tensor)
     return scores
 

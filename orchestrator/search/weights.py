@@ -7,7 +7,7 @@ import pickle
 import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,9 @@ class Origin:
         space: Name of its space, as an experiment writes it.
         settings: Settings of the space, as plain values.
         preprocessing: Preprocessing of the images that the weights were trained on.
-        classes: Names, in the order of the scores.
+        classes: Names, in the order of the scores; for other tasks than classification those of the targets.
+        task: Name of the task; "classification" in files from before they had one.
+        learned: What predictions need of the training targets (`Task.learned`).
     """
 
     arch: str
@@ -40,12 +42,15 @@ class Origin:
     settings: Mapping[str, Any]
     preprocessing: Preprocessing
     classes: tuple[str, ...]
+    task: str = "classification"
+    learned: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, problem: Problem, arch: str) -> Origin:
         """Describe a network of a problem's space, trained on its data."""
-        data, source = problem.data, problem.sources.space
-        return cls(arch, source.name, network_settings(source), Preprocessing.of(data), data.classes).plain
+        data, source, task = problem.data, problem.sources.space, problem.task
+        prepared, settings = Preprocessing.of(data), network_settings(source)
+        return cls(arch, source.name, settings, prepared, data.classes, task.name, task.learned).plain
 
     @property
     def plain(self) -> Origin:

@@ -11,6 +11,8 @@ from orchestrator.errors import InputError
 from orchestrator.spaces.base import SearchSpace
 from orchestrator.training.parts import Parts
 
+_OF_IMAGES = ("cutout", "resized_crop", "jitter", "randaugment", "erasing", "cutmix")
+
 
 def check_fit(parts: Parts, space: SearchSpace, data: Dataset, named: Callable[[str], str]) -> None:
     """Raise InputError for a part that the images or the networks of a space cannot have.
@@ -21,9 +23,25 @@ def check_fit(parts: Parts, space: SearchSpace, data: Dataset, named: Callable[[
         data: The images.
         named: Names a part in a message.
     """
-    channels, height, width = data.image
+    task = data.task
+    for part in ("label_smoothing", "mixup", "cutmix", "distill"):
+        if getattr(parts, part) and not task.soft:
+            raise InputError(
+                f"{named(part)}: it mixes classes, and targets of {task.name} are none; write retrain.{part}=0, or "
+                "retrain.recipe=plain"
+            )
+    for part in _OF_IMAGES if not data.has_images or task.maps else ():
+        if getattr(parts, part):
+            why = f"targets of {task.name} would have to change with the images" if task.maps else f"these are {data.words}"
+            none = "[]" if part == "jitter" else "0"
+            raise InputError(
+                f"{named(part)}: it changes images, and {why}; write retrain.{part}={none}, or retrain.recipe=plain"
+            )
+    if parts.auxiliary and task.maps:
+        raise InputError(f"{named('auxiliary')}: a second classifier has no map of the pixels; write retrain.auxiliary=0")
+    channels, height, width = data.image if data.has_images else (0, 1, 1)
     shape = f"{height}x{width}"
-    if parts.cutout >= min(height, width):
+    if data.has_images and parts.cutout >= min(height, width):
         raise InputError(
             f"{named('cutout')}: a square of {parts.cutout} pixels leaves nothing of images of {shape}; papers cut 16 of 32, "
             f"so write retrain.cutout={min(height, width) // 2}, or 0 for none"

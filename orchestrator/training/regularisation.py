@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from orchestrator.spaces.parts.inputs import zeros
+
 Point = tuple[nn.Module, Callable[[Any], Tensor]]
 """A module of a network, and what makes of its output a map, (batch, channels, height, width)."""
 
@@ -48,7 +50,7 @@ class Regularised(nn.Module):
 
     Args:
         network: The network.
-        image: Shape of an image, (channels, height, width).
+        image: Shape of an image, (channels, height, width), or of another example.
         classes: Number of classes.
         paths: Modules whose output is left out for some images.
         point: Where the auxiliary classifier reads; None for none.
@@ -61,7 +63,7 @@ class Regularised(nn.Module):
     def __init__(
         self,
         network: nn.Module,
-        image: tuple[int, int, int],
+        image: tuple[int, ...],
         classes: int,
         *,
         paths: Sequence[nn.Module] = (),
@@ -83,7 +85,7 @@ class Regularised(nn.Module):
             with torch.no_grad():
                 training, device = network.training, next(network.parameters()).device
                 network.eval()
-                network(torch.zeros(1, *image, device=device))
+                network(zeros(1, image, str(device)))
                 network.train(training)
             assert self._map is not None
             self.head = AuxiliaryHead(self._map.shape[1], tuple(self._map.shape[2:]), classes)

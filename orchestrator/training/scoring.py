@@ -3,35 +3,48 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from orchestrator.data.dataset import Dataset, Part
 from orchestrator.errors import NetworkFailed
+from orchestrator.tasks.base import Floats, Task
 
 NOT_FINITE = "its scores of validation or test images are not finite numbers"
 """Reason of a network that computes nothing that could be compared."""
 
 
 @torch.no_grad()
-def wrong(network: nn.Module, data: Dataset, part: Part) -> int:
-    """Count the images of `part` that the network gets wrong; both are on the same device.
+def examined(network: nn.Module, data: Dataset, part: Part) -> Floats:
+    """Return what the task's metric needs of each example of `part` (`Task.evidence`); both are on the same device.
 
     Raises:
         NetworkFailed: Where a score is not finite.
     """
     network.eval()
     pieces = zip(part.images.split(512), part.labels.split(512), strict=True)  # type: ignore[no-untyped-call]
-    missed, finite = 0, True
-    for x, y in pieces:
-        scores = network(data.normalise(x))
-        missed += int((scores.argmax(dim=1) != y).sum())
-        finite = finite and bool(scores.isfinite().all())
-    if not finite:
+    return gathered(((network(data.normalise(x)), y) for x, y in pieces), data.task)
+
+
+def gathered(batches: Iterable[tuple[Tensor, Tensor]], task: Task) -> Floats:
+    """Return the evidence of all batches of outputs and targets together. Raises NetworkFailed for one that is not finite."""
+    rows: list[Tensor] = []
+    finite: Tensor | bool = True
+    for outputs, targets in batches:
+        rows.append(task.evidence(outputs, targets))
+        finite = outputs.isfinite().all() & finite
+    if not bool(finite):
         raise NetworkFailed(NOT_FINITE)
-    return missed
+    return np.asarray(torch.cat(rows).double().cpu().numpy())
+
+
+def quality(network: nn.Module, data: Dataset, part: Part) -> float:
+    """Return the task's metric of a network on `part`. Raises NetworkFailed where a score is not finite."""
+    return data.task.metric.of(examined(network, data, part))
 
 
 def portable(network: nn.Module) -> OrderedDict[str, Any]:

@@ -12,14 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from analysis import records
 from orchestrator.data.dataset import Batches, Dataset, Part
 from orchestrator.errors import NetworkFailed
 from orchestrator.spaces.base import SearchSpace
+from orchestrator.spaces.parts.inputs import laid_out
 from orchestrator.training.augmentation import Augmentation
 from orchestrator.training.optimisation import make_optimizer, make_schedule
 from orchestrator.training.parts import Parts
 from orchestrator.training.regularisation import Regularised
-from orchestrator.training.scoring import wrong
+from orchestrator.training.scoring import examined
 
 Wrap = Callable[[nn.Module], nn.Module]
 
@@ -92,7 +94,6 @@ class Training:
         self.batches = Batches(len(part), parts.batch, (*self.chance, 0))
         self.total = parts.epochs * self.batches.per_epoch
         self.augmentation = Augmentation(parts, data)
-        self.loss = nn.CrossEntropyLoss(label_smoothing=parts.label_smoothing)
         self.optimizer = make_optimizer(parts, self.model)
         self.schedule = make_schedule(parts, self.optimizer, self.batches.per_epoch)
         average = get_ema_multi_avg_fn(parts.ema)  # type: ignore[no-untyped-call]
@@ -104,7 +105,7 @@ class Training:
         assert space is not None or not (parts.drop_path or parts.auxiliary)
         paths = space.droppable_paths(network) if space is not None and parts.drop_path else ()
         point = space.auxiliary_point(network) if space is not None and parts.auxiliary else None
-        return Regularised(network, self.data.image, len(self.data.classes), paths=paths, point=point, dropout=parts.dropout)
+        return Regularised(network, self.data.image, self.data.task.outputs[0], paths=paths, point=point, dropout=parts.dropout)
 
     def run(
         self, progress: Callable[[int], None] = lambda epoch: None, keeper: Keeper | None = None, wrap: Wrap = lambda m: m
@@ -167,12 +168,12 @@ class Training:
         indices = torch.from_numpy(self.batches[self.step][self.rank :: self.world]).to(self.device)
         rng = np.random.default_rng([*self.chance, 1, self.step, *self._own])
         x, labels = self.augmentation(self.part.images[indices], self.part.labels[indices], rng)
-        x = x.contiguous(memory_format=self.layout)
+        x = laid_out(x, self.layout)
         with torch.autocast(self.device, torch.bfloat16, enabled=self.parts.amp):
             scores, auxiliary = called(x)
-        loss = self._distilled(self.loss(scores.float(), labels), scores.float(), x)
+        loss = self._distilled(self._loss(scores, labels), scores.float(), x)
         if auxiliary is not None:
-            loss = loss + self.parts.auxiliary * self.loss(auxiliary.float(), labels)
+            loss = loss + self.parts.auxiliary * self._loss(auxiliary, labels)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         if self.parts.clip:
@@ -182,6 +183,10 @@ class Training:
         if self.average is not None:
             self.average.update_parameters(self.model)
         self.loss_sum += loss.detach()
+
+    def _loss(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean loss of the examples of a batch, in single precision."""
+        return self.data.task.loss(scores.float(), labels, self.parts.label_smoothing) / len(labels)
 
     def _distilled(self, loss: Tensor, scores: Tensor, x: Tensor) -> Tensor:
         """Mix in the divergence from the teacher's softened scores (Hinton, Vinyals and Dean, arXiv 1503.02531, section 2)."""
@@ -263,8 +268,13 @@ def retrain(
         network: As all others, see `fit`.
 
     Returns:
-        `test_error_percent` and the last epoch's mean `train_loss`.
+        The cost on the test set, `test_error_percent` or what the task's metric names it, with the ends of its interval where
+        these do not follow from the number of test images; and the last epoch's mean `train_loss`.
     """
     part = Part(torch.cat([data.train.images, data.valid.images]), torch.cat([data.train.labels, data.valid.labels]))
     loss = fit(network, architecture, data, part.to(device), parts, device=device, **settings)
-    return {"test_error_percent": 100.0 * wrong(network, data, data.test.to(device)) / len(data.test), "train_loss": loss}
+    evidence, metric = examined(network, data, data.test.to(device)), data.task.metric
+    names = records.tested(metric.column)
+    interval = data.task.interval(evidence, records.CONFIDENCE)
+    ends = {} if interval is None else {names.low: interval[0], names.high: interval[1]}
+    return {names.value: metric.cost_of(evidence), **ends, "train_loss": loss}

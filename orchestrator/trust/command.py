@@ -28,6 +28,7 @@ from orchestrator.search.checkpoint import alone_in
 from orchestrator.search.control import stop_file
 from orchestrator.search.retraining import FAILURE, Member, check, settings_of
 from orchestrator.spaces.base import SearchSpace
+from orchestrator.tasks.base import Metric, merit, merit_title
 from orchestrator.trust.assessment import RETRAINED, TRAINED, Truth, assess, table_truth
 from orchestrator.trust.weights import FOLDER, SharedWeights
 from searchers import Architecture
@@ -79,7 +80,7 @@ def main(
         truth = table_truth(table, column, list(dict.fromkeys([*random, *front])), random)
         judge = truth.title
     else:
-        known = _retrained(directory, space)
+        known = _retrained(directory, space, plan.problem.task.metric)
         trained = min(TRAINED, len(random)) if members is None else members
         jobs = [a for a in random[:trained] if a not in known]
         if len(known) + len(jobs) < 2:
@@ -107,7 +108,8 @@ def main(
         with Display(console) as display, threads(plan.workers.cpus):
             weights.accuracies([*random, *front], images, display.trust, stop.exists)
         if truth is None:
-            values = _retrained(directory, space)
+            metric = plan.problem.task.metric
+            values = _retrained(directory, space, metric)
             if jobs:
                 absolute = directory.resolve()  # trials change their working directory
                 teacher = Path(plan.retraining.teacher) if plan.retraining.teacher is not None else None
@@ -116,11 +118,13 @@ def main(
                 with Display(console) as display:
                     results = retrain_all(plan, absolute, wanted, display)
                 results = _without_failures(results, console)
-                errors = zip(results["arch"], results.get("test_error_percent", ()), strict=True)
-                values |= {space.parse(str(arch)): 100.0 - float(error) for arch, error in errors}
+                errors = zip(results["arch"], results.get(records.tested(metric.column).value, ()), strict=True)
+                values |= {space.parse(str(arch)): merit(metric, float(error)) for arch, error in errors}
             if len(values) < 2:
                 raise RunError("fewer than two networks could be trained, so nothing can be ranked; lower retrain.lr")
-            truth = Truth(RETRAINED, "test accuracy (%)", True, values, trained)
+            accurate = metric.name == "accuracy"
+            label = "test accuracy (%)" if accurate else f"test {merit_title(metric)}"
+            truth = Truth(RETRAINED if accurate else f"{label} after training from scratch", label, True, values, trained)
         judged = [a for a in [*random, *front] if a in truth.values]
         with Display(console) as display, threads(plan.workers.cpus):
             scores = weights.scores(judged, display.scores, stop.exists)
@@ -146,13 +150,14 @@ def _earlier(directory: Path) -> str | None:
         return None  # there is none that could be read, so none is lost
 
 
-def _retrained(directory: Path, space: SearchSpace) -> dict[Architecture, float]:
-    """Test accuracies in percent of what the run itself has retrained."""
+def _retrained(directory: Path, space: SearchSpace, metric: Metric) -> dict[Architecture, float]:
+    """Test accuracies in percent, or what the task has in their place, of what the run itself has retrained."""
     path = directory / records.RETRAINED
     if not path.exists():
         return {}
-    found = records.mean_of_seeds(records.read(path, ["arch", "test_error_percent"]))
-    return {space.parse(str(a)): 100.0 - float(e) for a, e in zip(found["arch"], found["test_error_percent"], strict=True)}
+    test = records.tested(metric.column).value
+    found = records.mean_of_seeds(records.read(path, ["arch", test]))
+    return {space.parse(str(a)): merit(metric, float(e)) for a, e in zip(found["arch"], found[test], strict=True)}
 
 
 def _result(directory: Path, arch: str) -> Path:

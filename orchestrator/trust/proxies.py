@@ -125,6 +125,11 @@ def main(
     if target in attempts:
         raise InputError("--proxy target: the target is trained in any case; leave it out")
     check(plan, [attempt.proxy for attempt in attempts], teaching=False)
+    if plan.problem.task.metric.name != "accuracy":
+        raise InputError(
+            f"task.metric = {plan.problem.task.metric.name!r}: proxies are compared by the accuracy of a classification; write "
+            "task.metric=accuracy here"
+        )
     if plan.retraining.parts.distill:
         raise InputError(f"{plan.retraining.named('distill')}: proxies are compared without a teacher; write retrain.distill=0")
     cheapest = min(attempts, key=lambda attempt: _cost(plan, attempt))

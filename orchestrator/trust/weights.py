@@ -121,6 +121,7 @@ class SharedWeights:
         done = at_first = whole - sum(map(len, left.values()))
         began = time.monotonic()
         path.parent.mkdir(exist_ok=True)
+        metric = data.task.metric
         for statistics, missing in left.items():
             supernet = self.supernet(statistics, data) if missing else None
             for start in range(0, len(missing), _TOGETHER):
@@ -131,7 +132,10 @@ class SharedWeights:
                 measured = supernet.measure(part)
                 if failed := [m.reason for m in measured if isinstance(m, Failure)]:
                     log.warning("%d networks cannot be measured with these weights, the first: %s", len(failed), failed[0])
-                found = [math.nan if isinstance(m, Failure) else m["accuracy"] for m in measured]
+                found = [
+                    math.nan if isinstance(m, Failure) else m[metric.name] if metric.best is not None else -m[metric.name]
+                    for m in measured
+                ]
                 rows = [[self.checksum, len(data.valid), statistics, names[a], v] for a, v in zip(part, found, strict=True)]
                 pd.DataFrame(rows, columns=_COLUMNS).to_csv(path, mode="a", header=not path.exists(), index=False)
                 known |= {(names[a], statistics): v for a, v in zip(part, found, strict=True)}

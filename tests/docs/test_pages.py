@@ -142,3 +142,23 @@ def test_the_page_on_export(tmp_path: Path) -> None:
     said = [run([sys.executable, "-c", block], tmp_path / "digits") for block in uses]
     assert len(said) == 2 and said[0] == said[1] and said[0].strip() in map(str, range(10))
     assert all(sum(bool(line.strip()) for line in block.splitlines()) <= 5 for block in uses)
+
+
+def test_the_page_on_tasks(tmp_path: Path) -> None:
+    import pandas as pd
+
+    (tmp_path / "short.toml").write_text(blocks("tasks.md", "toml")[0])
+    said = follow("tasks.md", tmp_path)
+    value = float(said.rsplit("below", 1)[1])
+    assert 75 < value < 346  # of the progressions of the 442 patients, the lowest and the highest quarter's ends
+    columns = {
+        "diabetes": "rmse", "strokes": "balanced_error_percent", "sequences": "error_percent", "quantile": "pinball",
+        "properties": "one_minus_f1_percent", "photos": "one_minus_miou_percent",
+    }  # fmt: skip
+    for name, column in columns.items():
+        front = pd.read_csv(tmp_path / f"runs/{name}/front.csv")
+        stem, unit = column.removesuffix("_percent"), "_percent" * column.endswith("_percent")
+        trained = front[front[f"test_{column}"].notna()].iloc[0]
+        low, high = (trained[f"test_{stem}_{end}{unit}"] for end in ("low", "high"))
+        assert low < trained[f"test_{column}"] < high, name
+    assert pd.read_csv(tmp_path / "runs/diabetes/front.csv")["test_rmse"].min() < 70  # 77 for the mean of all

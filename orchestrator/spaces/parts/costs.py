@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hw_profiles import profile
 from orchestrator.spaces.parts.choice import Choice, Conditions, Input, MixedNetwork, Weights, decided
+from orchestrator.spaces.parts.inputs import zeros
 from searchers.base import Architecture
 
 
@@ -185,7 +186,10 @@ def cost_operations(
         with FlopCounterMode(display=False) as counter:
             run = _Run(network, counter)
             with _Uses(run):
-                network(torch.zeros(1, *image), Weights([[1.0] * size for size in sizes], everything=True))
+                network(
+                    zeros(1, image if isinstance(image, tuple) else tuple(image)),
+                    Weights([[1.0] * size for size in sizes], everything=True),
+                )
     return OperationCosts(*run.finish(tuple(image)), sizes)
 
 

@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from analysis.graphs import Graph
 from orchestrator.spaces.base import SearchSpace, read_choices
 from orchestrator.spaces.parts.choice import Choice, decided, keeping
 from orchestrator.spaces.parts.costs import OperationCosts, cost_operations
+from orchestrator.spaces.parts.inputs import zeros
 from orchestrator.spaces.parts.notation import Reader
 from orchestrator.spaces.parts.trace import dataflow
 from searchers.base import Architecture
@@ -23,13 +24,15 @@ from searchers.base import Architecture
 def scores_of(output: Any, classes: int) -> Any:
     """Return the scores among what a network returns: the first tensor (images, classes) of a tuple or a dict.
 
+    Where there is none, it is the first one (images, classes, ...), as networks for segmentation return a map for each class.
     Published networks return those of auxiliary heads behind them in training mode, and features before or behind them; these
     are not used. What has no such tensor is returned as it is.
     """
     parts = list(output.values()) if isinstance(output, Mapping) else output
     if not isinstance(parts, (tuple, list)):
         return output
-    return next((part for part in parts if isinstance(part, Tensor) and part.dim() == 2 and part.shape[1] == classes), output)
+    fitting = [part for part in parts if isinstance(part, Tensor) and part.dim() >= 2 and part.shape[1] == classes]
+    return next((part for part in fitting if part.dim() == 2), fitting[0] if fitting else output)
 
 
 def _only_scores(classes: int, module: nn.Module, given: Any, output: Any) -> Any:
@@ -44,29 +47,29 @@ class OwnSpace(SearchSpace):
     Args:
         factory: Returns a module with `Choice`s in it.
         settings: Further keywords of the factory.
-        image: Shape of an image, (channels, height, width).
-        classes: Number of classes.
+        image: Shape of an image, (channels, height, width), or of another example.
+        classes: Number of classes, or of whatever the task has a number for.
 
     Raises:
         ValueError: Where the choices cannot be read, or the network does not take the images or does not return a score for
-            each class (see `scores_of`).
+            each class (see `scores_of`), or a map of scores.
     """
 
     affine = True
 
     def __init__(
-        self, factory: Callable[..., nn.Module], settings: dict[str, Any], image: tuple[int, int, int], classes: int
+        self, factory: Callable[..., nn.Module], settings: dict[str, Any], image: tuple[int, ...], classes: int
     ) -> None:
         self.factory, self._settings = factory, settings
-        self.image, self.classes = image, classes
+        self.image, self.classes = cast(tuple[int, int, int], image), classes  # networks of others take what they like
         try:
             self.choices = read_choices(lambda: self.build())
             self._check_names()
             network = self.network((0,) * len(self.choices)).eval()
             with torch.no_grad():
-                scores = network(torch.zeros(2, *image))
+                scores = network(zeros(2, image))
             shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-            if shape != (2, classes):
+            if not isinstance(scores, Tensor) or shape[:2] != (2, classes):
                 raise ValueError(f"it returns {shape} for two images; it must return (2, {classes}), a score for each class")
             self.operation_costs  # noqa: B018, what fails there should fail now
         except Exception as error:  # whatever a stranger's code may raise

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from analysis.graphs import Graph
 from orchestrator.spaces.parts.choice import Choice, MixedNetwork, Weights, keeping
+from orchestrator.spaces.parts.inputs import zeros
 from searchers.base import Architecture
 
 if TYPE_CHECKING:
@@ -53,9 +54,19 @@ def dataflow(space: SearchSpace, architecture: Architecture) -> Graph:
     for place in network.modules():
         if isinstance(place, Choice):
             place.register_forward_hook(hook)
-    image = torch.zeros(1, *space.image, requires_grad=True)
-    start = _Mark.apply(image)
-    names[start.grad_fn] = "in"
+    start = zeros(1, space.image)
+    if start.is_floating_point():
+        start = _Mark.apply(start.requires_grad_())
+        names[start.grad_fn] = "in"
+    else:  # nothing is differentiated by tokens: what they are looked up as stands for them
+
+        def looked_up(place: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+            marked: Tensor = _Mark.apply(output)
+            names[marked.grad_fn] = "in"
+            return marked
+
+        for table in (module for module in network.modules() if isinstance(module, nn.Embedding)):
+            table.register_forward_hook(looked_up)
     rows = [[float(i == o) for i in range(n)] for o, n in zip(architecture, space.sizes, strict=True)]
     scores = network(start, Weights(rows))
     boxes["out"] = "out"
