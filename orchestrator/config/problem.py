@@ -85,8 +85,8 @@ class Goal:
         """The objective's key in an experiment."""
         return self.objective.name
 
-    def build(self, space: SearchSpace, task: Task) -> Objective:
-        """Make the objective for the networks of `space`, which are trained for `task`. Raises InputError."""
+    def build(self, space: SearchSpace, task: Task | None = None) -> Objective:
+        """Make the objective for the networks of `space`, which are trained for `task`, or classify. Raises InputError."""
         cost, _, device = self.name.partition("@")
         supplied = {"cost": cost, "device": device, "objective": self.name, "task": task}
         from_name = {key: supplied[key] for key in supplied_of(self.objective.factory) if key in supplied}

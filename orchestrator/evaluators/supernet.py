@@ -117,7 +117,7 @@ class Supernet(Differentiable):
             raise InputError(f"training.skip_dropout = {skip_dropout}; rates are at least 0 and below 1")
         if recalibration < 1:
             raise InputError(f"training.recalibration = {recalibration}; it counts batches, so at least 1")
-        self.space, self.data, self.probes = space, data, list(probes)
+        self.space, self.data, self.task, self.probes = space, data, data.task, list(probes)
         self.affine = space.affine if affine is None else affine
         self._chosen, self.recalibration = statistics, recalibration
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -324,7 +324,7 @@ class Supernet(Differentiable):
 
     def _loss(self, x: Tensor, y: Tensor, weights: Weights, images: int) -> Tensor:
         """Return this replica's part of the mean loss over `images` images."""
-        return self.data.task.loss(self._scores(x, weights), y) / images
+        return self.task.loss(self._scores(x, weights), y) / images
 
     def _scores(self, x: Tensor, weights: Weights) -> Tensor:
         """Return the outputs, (images, classes) or as the task has it, in single precision or better."""
@@ -387,13 +387,13 @@ class Supernet(Differentiable):
             (self.data.normalise(part.images[i]), part.labels[i])
             for i in (torch.from_numpy(b).to(self.device) for b in batches)
         ]
-        metric = self.data.task.metric
+        metric = self.task.metric
 
         def measured(architecture: Architecture) -> Metrics:
             weights = Weights(Mixture.one_hot(architecture, self.space.sizes).weights)
             if self.statistics == "recalibrated":
                 self._recalibrate(weights)
-            return {metric.name: metric.of(gathered(((self._scores(x, weights), y) for x, y in images), self.data.task))}
+            return {metric.name: metric.of(gathered(((self._scores(x, weights), y) for x, y in images), self.task))}
 
         return [attempt(lambda a=a: measured(a)) for a in architectures]  # type: ignore[misc]
 
@@ -418,7 +418,7 @@ class Supernet(Differentiable):
                 device=self.device,
                 key="training.lr",
             )
-            return {self.data.task.metric.name: quality(network, self.data, self._fixed)}
+            return {self.task.metric.name: quality(network, self.data, self._fixed)}
 
         return [attempt(lambda a=a: trained(a)) for a in architectures]  # type: ignore[misc]
 

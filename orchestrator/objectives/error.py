@@ -5,6 +5,7 @@ from __future__ import annotations
 from orchestrator.objectives.base import Metrics, Objective
 from orchestrator.spaces.base import SearchSpace
 from orchestrator.tasks import Task
+from orchestrator.tasks.classification import Classification
 from searchers.base import Architecture
 
 
@@ -15,13 +16,13 @@ class Error(Objective):
 
     Args:
         space: Search space of the architectures.
-        task: What networks are trained for, fitted to the data.
+        task: What networks are trained for, fitted to the data; None for the classes of the space, by accuracy.
     """
 
-    def __init__(self, space: SearchSpace, *, task: Task) -> None:
+    def __init__(self, space: SearchSpace, *, task: Task | None = None) -> None:
         super().__init__(space)
-        self.task = task
-        self.column, self.title = task.metric.column, task.metric.title
+        self.task: Task = Classification().restored([str(c) for c in range(space.classes)], {}) if task is None else task
+        self.column, self.title = self.task.metric.column, self.task.metric.title
 
     def cost(self, architecture: Architecture, metrics: Metrics) -> float:
         return self.task.metric.to_cost(metrics[self.task.metric.name])

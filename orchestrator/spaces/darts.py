@@ -86,8 +86,10 @@ class Darts(SearchSpace):
 
     def __post_init__(self) -> None:
         narrow, depths = self._supernet
-        if min(self.channels, narrow) < 2 or self.classes < 2:
-            raise ValueError(f"channels = {self.channels}, supernet_channels = {narrow}, classes = {self.classes}: at least 2")
+        if min(self.channels, narrow) < 2 or self.classes < 1:
+            raise ValueError(
+                f"channels = {self.channels}, supernet_channels = {narrow}, classes = {self.classes}: at least 2, 2 and 1"
+            )
         if not depths or min(self.cells, *depths) < 3:
             raise ValueError(f"cells = {self.cells}, supernet_cells = {depths}; at least 3, as two of them are reductions")
         height, width = self.image[1:]

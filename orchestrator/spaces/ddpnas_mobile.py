@@ -52,8 +52,8 @@ class DdpnasMobile(SearchSpace):
             self.strides = [2, *(stride for _, _, stride in STAGES)]
         if len(self.strides) != 1 + len(STAGES) or not set(self.strides) <= {1, 2}:
             raise ValueError(f"strides = {self.strides}; write eight (stem, seven stages), each 1 or 2")
-        if self.width <= 0 or self.classes < 2:
-            raise ValueError(f"width = {self.width}, classes = {self.classes}: at least something, and 2")
+        if self.width <= 0 or self.classes < 1:
+            raise ValueError(f"width = {self.width}, classes = {self.classes}: at least something, and 1")
         self.choices = tuple(Decision(name, OPTIONS) for name, *_ in self._blocks())
 
     @property

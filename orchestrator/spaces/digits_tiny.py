@@ -32,9 +32,9 @@ class DigitsTiny(SearchSpace):
     classes: int = 10
 
     def __post_init__(self) -> None:
-        if self.channels < 1 or self.classes < 2 or min(self.image[1:]) < 2:
+        if self.channels < 1 or self.classes < 1 or min(self.image[1:]) < 2:
             raise ValueError(
-                f"channels = {self.channels}, classes = {self.classes}, image = {self.image}: at least 1, 2 and 2x2"
+                f"channels = {self.channels}, classes = {self.classes}, image = {self.image}: at least 1, 1 and 2x2"
             )
         self.choices = tuple(Decision(f"block{block + 1}", OPTIONS) for block in range(4))
 

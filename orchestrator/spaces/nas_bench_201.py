@@ -53,9 +53,9 @@ class NasBench201(SearchSpace):
     classes: int = 10
 
     def __post_init__(self) -> None:
-        if self.channels < 1 or self.cells < 1 or self.classes < 2:
+        if self.channels < 1 or self.cells < 1 or self.classes < 1:
             raise ValueError(
-                f"channels = {self.channels}, cells = {self.cells}, classes = {self.classes}: at least 1, 1 and 2 are needed"
+                f"channels = {self.channels}, cells = {self.cells}, classes = {self.classes}: at least 1 of each is needed"
             )
         if min(self.image[1:]) < 4:
             raise ValueError(f"images of {self.image[1]}x{self.image[2]} are too small: the space halves them twice")

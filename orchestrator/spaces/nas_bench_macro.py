@@ -40,8 +40,8 @@ class NasBenchMacro(SearchSpace):
     classes: int = 10
 
     def __post_init__(self) -> None:
-        if self.channels < 2 or self.mix < 1 or self.classes < 2:
-            raise ValueError(f"channels = {self.channels}, mix = {self.mix}, classes = {self.classes}: at least 2, 1 and 2")
+        if self.channels < 2 or self.mix < 1 or self.classes < 1:
+            raise ValueError(f"channels = {self.channels}, mix = {self.mix}, classes = {self.classes}: at least 2, 1 and 1")
         self.choices = tuple(Decision(f"layer{i + 1}", OPTIONS) for i in range(sum(LAYERS)))
 
     def build(self) -> nn.Module:

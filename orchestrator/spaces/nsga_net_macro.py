@@ -62,8 +62,8 @@ class NsgaNetMacro(SearchSpace):
     classes: int = 10
 
     def __post_init__(self) -> None:
-        if self.nodes < 2 or not self.channels or min(self.channels) < 1 or self.classes < 2:
-            raise ValueError(f"nodes = {self.nodes}, channels = {self.channels}, classes = {self.classes}: at least 2, 1 and 2")
+        if self.nodes < 2 or not self.channels or min(self.channels) < 1 or self.classes < 1:
+            raise ValueError(f"nodes = {self.nodes}, channels = {self.channels}, classes = {self.classes}: at least 2, 1 and 1")
         if (min(self.image[1:]) - 2) // 2 ** (len(self.channels) - 1) < 1:
             raise ValueError(f"images of {self.image[1]}x{self.image[2]} are too small for {len(self.channels)} phases")
         pairs = [f"{a}->{b}" for b in range(2, self.nodes + 1) for a in range(1, b)]

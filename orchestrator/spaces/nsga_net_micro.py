@@ -71,8 +71,8 @@ class NsgaNetMicro(SearchSpace):
     classes: int = 10
 
     def __post_init__(self) -> None:
-        if min(self.channels, self._supernet[0]) < 2 or self.classes < 2:
-            raise ValueError(f"channels = {self.channels}, classes = {self.classes}: at least 2")
+        if min(self.channels, self._supernet[0]) < 2 or self.classes < 1:
+            raise ValueError(f"channels = {self.channels}, classes = {self.classes}: at least 2 and 1")
         if min(self.cells, self._supernet[1]) < 3:
             raise ValueError(f"cells = {self.cells}, supernet_cells = {self._supernet[1]}; at least 3, as two are reductions")
         if min(self.image[1:]) < 4:

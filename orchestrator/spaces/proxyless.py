@@ -71,8 +71,8 @@ class Proxyless(SearchSpace):
             raise ValueError(f"widths = {self.widths}, width = {self.width}; write nine widths (stem, first, six stages, last)")
         if len(self.strides) != 7 or not set(self.strides) <= {1, 2}:
             raise ValueError(f"strides = {self.strides}; write seven (stem, six stages), each 1 or 2")
-        if not 0 <= self.dropout < 1 or self.classes < 2:
-            raise ValueError(f"dropout = {self.dropout}, classes = {self.classes}; a rate below 1, and at least 2 classes")
+        if not 0 <= self.dropout < 1 or self.classes < 1:
+            raise ValueError(f"dropout = {self.dropout}, classes = {self.classes}; a rate below 1, and at least 1 class")
         self.choices = tuple(
             Decision(name, (*OPTIONS, "id") if stride == 1 and c_in == c_out else OPTIONS)
             for name, c_in, c_out, stride in self._blocks()

@@ -60,10 +60,10 @@ class ProxylessCifar(SearchSpace):
     def __post_init__(self) -> None:
         if len(self.widths) != 2 or not 2 <= self.widths[0] <= self.widths[1]:
             raise ValueError(f"widths = {self.widths}; write the first and the last, as in [18, 100]")
-        if self.blocks < 1 or not 1 <= self.stem <= 4 * self.widths[0] or self.classes < 2:
+        if self.blocks < 1 or not 1 <= self.stem <= 4 * self.widths[0] or self.classes < 1:
             raise ValueError(
                 f"blocks = {self.blocks}, stem = {self.stem}, classes = {self.classes}: at least 1, 1 (and at most four times "
-                "the first width, as shortcuts only add channels), and 2"
+                "the first width, as shortcuts only add channels), and 1"
             )
         if min(self.image[1:]) < 4:
             raise ValueError(f"images of {self.image[1]}x{self.image[2]} are too small: the space halves them twice")
