@@ -18,7 +18,7 @@ from orchestrator.config.plan import Alone, SearchPlan
 from orchestrator.judge.belief import FEWEST, Belief, Observation, believe, normal_scores
 from orchestrator.judge.evidence import Evidence, Measurement
 from orchestrator.judge.process import Floats
-from orchestrator.judge.selection import best_of_levels, choose, least_visited, levels, likely
+from orchestrator.judge.selection import best_of_levels, best_of_others, choose, least_visited, levels, likely
 from orchestrator.objectives.base import Metrics
 from orchestrator.spaces.base import LISTED
 from searchers import Architecture, Evaluation, Stage
@@ -307,7 +307,12 @@ class Judge:
 
     def front(self) -> list[Verdict]:
         """Return the members of the front, of those networks that were measured on more than a batch; empty where nothing can
-        be said."""
+        be said.
+
+        They are those that add most expected hypervolume. Where fewer than `front.members` add any, the best of further cost
+        levels follow: what a search sees of dear networks, which a short training favours least, is the worst that they can do,
+        and training the members to the end decides.
+        """
         measured: dict[Hashable, Architecture] = {}
         notations: dict[Hashable, set[Architecture]] = {}
         for measurement in self.evidence.measurements:
@@ -328,7 +333,10 @@ class Judge:
             draws = draws[:, keeps]
         if not among:
             return []
-        chosen = sorted(choose(draws, costs, self.plan.front.members), key=lambda i: (mean[i], *costs[i]))
+        members = self.plan.front.members
+        chosen = choose(draws, costs, members)
+        chosen += best_of_others(mean, costs, chosen, members - len(chosen))
+        chosen.sort(key=lambda i: (mean[i], *costs[i]))
         found = []
         for i in chosen:
             key = self._key(self._pool[among[i]])

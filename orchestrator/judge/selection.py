@@ -44,6 +44,23 @@ def best_of_levels(errors: Floats, costs: Floats, count: int) -> list[int]:
     return [int(i) for i in np.lexsort([errors.round(6), place])[:count]]
 
 
+def best_of_others(errors: Floats, costs: Floats, chosen: Sequence[int], count: int) -> list[int]:
+    """Choose the best network of cost levels that have none among `chosen`, evenly over those levels where they are too many.
+
+    Args:
+        errors: What networks are ordered by within a level, (networks,).
+        costs: Costs after the error, (networks, costs).
+        chosen: Networks whose levels are left out.
+        count: How many are chosen at most.
+    """
+    level = levels(costs)
+    taken = set(level[list(chosen)].tolist())
+    firsts = {int(level[i]): i for i in best_of_levels(errors, costs, int(level.max()) + 1)}
+    left = [firsts[number] for number in sorted(set(firsts) - taken)]
+    places = np.linspace(0, len(left) - 1, min(count, len(left))).round().astype(int)
+    return [left[i] for i in places]
+
+
 def choose(
     draws: Floats, costs: Floats, count: int, chosen: Sequence[int] = (), among: Sequence[int] | None = None
 ) -> list[int]:

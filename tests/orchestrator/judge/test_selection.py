@@ -3,7 +3,7 @@
 import numpy as np
 
 from analysis.pareto import non_dominated
-from orchestrator.judge.selection import best_of_levels, choose, least_visited, levels, likely
+from orchestrator.judge.selection import best_of_levels, best_of_others, choose, least_visited, levels, likely
 
 COSTS = np.array([[1.0], [1.0], [2.0], [2.0], [4.0], [4.0]])
 ERRORS = np.array([40.0, 50.0, 30.0, 45.0, 20.0, 41.0])
@@ -26,6 +26,13 @@ def test_continuous_costs_are_binned_on_a_logarithmic_scale() -> None:
 def test_levels_take_turns() -> None:
     assert best_of_levels(ERRORS, COSTS, 4) == [4, 2, 0, 5]
     assert sorted(best_of_levels(ERRORS, COSTS, 100)) == list(range(6))
+
+
+def test_places_that_are_left_go_to_the_best_of_other_levels() -> None:
+    assert best_of_others(ERRORS, COSTS, [1], 5) == [2, 4]
+    assert best_of_others(ERRORS, COSTS, [0, 2, 4], 5) == best_of_others(ERRORS, COSTS, [1], 0) == []
+    costs = np.arange(9.0)[:, None] + 1
+    assert best_of_others(np.arange(9.0), costs, [0, 1], 3) == [2, 5, 8]
 
 
 def test_without_uncertainty_the_front_is_chosen() -> None:
