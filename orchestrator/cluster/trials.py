@@ -392,8 +392,8 @@ def _fit(
 ) -> tune.ResultGrid:
     storage, watch = directory / "tune", _Watch(waiting, patience)
     # What became of trials is said below; Tune would print the traceback of each that was lost with a node.
-    for name in ("ray.tune.execution.tune_controller", "ray.tune.tune"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    for logger in ("ray.tune.execution.tune_controller", "ray.tune.tune"):
+        logging.getLogger(logger).setLevel(logging.CRITICAL)
     try:
         tuner = tune.Tuner(
             trainable,

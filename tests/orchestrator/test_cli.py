@@ -444,7 +444,9 @@ def test_train_a_published_network_as_a_point_to_compare_with(tmp_path: Path) ->
     assert told["arch"].startswith("Genotype(") and 0 <= told["test_error_percent"] <= 100
     assert "test error" in result.output and (tmp_path / "v2" / "network.pt").exists()
     refused(call("train", "darts", "DARTS_V2", *settings, "--out", tmp_path / "v2"), "choose another name")
-    refused(call("train", "darts", "DARTS_V2", "searcher.samples=3", "--out", tmp_path / "x"), "data, space and retrain")
+    refused(
+        call("train", "darts", "DARTS_V2", "searcher.samples=3", "--out", tmp_path / "x"), "data, space, retrain and logging"
+    )
     refused(call("train", "darts", "nonsense", "--out", tmp_path / "x"), "no network 'nonsense'")
 
 

@@ -126,7 +126,7 @@ def test_imagenet_stem() -> None:
 
 @pytest.mark.parametrize(
     "bad",
-    [{"channels": 1}, {"cells": 2}, {"supernet_cells": [2]}, {"supernet_cells": []}, {"image": (3, 3, 3)}, {"classes": 1}],
+    [{"channels": 1}, {"cells": 2}, {"supernet_cells": [2]}, {"supernet_cells": []}, {"image": (3, 3, 3)}, {"classes": 0}],
 )
 def test_impossible_cells_are_refused(bad: dict[str, Any]) -> None:
     for cls in (Darts, Nasp, TndNas):

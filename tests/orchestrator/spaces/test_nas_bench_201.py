@@ -89,7 +89,7 @@ def test_dropped_options_hold_no_parameters_and_stages_deepen() -> None:
     assert convolutions(0, [[3]] * 6) == fixed + 3 * 5 * 6
 
 
-@pytest.mark.parametrize("bad", [{"channels": 0}, {"cells": 0}, {"image": (3, 2, 2)}, {"supernet_cells": [0]}, {"classes": 1}])
+@pytest.mark.parametrize("bad", [{"channels": 0}, {"cells": 0}, {"image": (3, 2, 2)}, {"supernet_cells": [0]}, {"classes": 0}])
 def test_impossible_spaces_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
         NasBench201(**bad)
