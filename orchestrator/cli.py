@@ -6,6 +6,7 @@ import logging
 
 import click
 
+from orchestrator.commands import completion
 from orchestrator.commands.bench import bench
 from orchestrator.commands.data import data
 from orchestrator.commands.describe import describe, list_names
@@ -35,6 +36,7 @@ def main(verbose: int) -> None:
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
 
+completion.register()
 # Everything heavy is imported inside the commands, so that --help answers at once.
 for command in (
     search, resume, retrain, report, watch, train, export, describe, list_names, schema, data, profile, devices, trust, proxies,

@@ -78,13 +78,13 @@ class Component:
 
 def known(kind: str) -> list[str]:
     """List the names that exist for a kind of component: those with a file of their own, then those of installed packages."""
-    ours = list(_shipped_classes(kind))
+    ours = list(shipped(kind))
     return [*ours, *sorted(set(_installed(kind)) - set(ours))]
 
 
 def summaries(kind: str) -> dict[str, str]:
     """Describe each known name of a kind in a sentence: ours by its docstring, another by its package. Imports none of them."""
-    ours = {name: first_sentence(ast.get_docstring(cls) or "") for name, cls in _shipped_classes(kind).items()}
+    ours = {name: first_sentence(ast.get_docstring(cls) or "") for name, cls in shipped(kind).items()}
     installed = {name: f"from {e.dist.name} {e.dist.version}" if e.dist else e.value for name, e in _installed(kind).items()}
     return {name: ours[name] if name in ours else installed[name] for name in known(kind)}
 
@@ -95,7 +95,7 @@ def first_sentence(text: str) -> str:
     return re.split(r"(?<=[.!?;:])\s", paragraph, maxsplit=1)[0].rstrip(".;:")
 
 
-def _shipped_classes(kind: str) -> dict[str, ast.ClassDef]:
+def shipped(kind: str) -> dict[str, ast.ClassDef]:
     """Find our components of a kind in the files that are named after them, without importing them."""
     spec = find_spec(FOLDERS[kind]) if kind in FOLDERS else None
     folders = (spec.submodule_search_locations or ()) if spec else ()
@@ -133,7 +133,7 @@ def find(kind: str, name: str, base: type | None = None) -> Callable[..., Any]:
     """
     if ":" in name:
         found = import_from(name, f"{kind}.name")
-    elif name in (installed := _installed(kind)) and name not in _shipped_classes(kind):
+    elif name in (installed := _installed(kind)) and name not in shipped(kind):
         found = _load(installed[name], kind)
     else:
         found = _shipped(kind, name)
@@ -153,11 +153,11 @@ def _load(entry: EntryPoint, kind: str) -> Any:
 
 
 def _shipped(kind: str, name: str) -> Any:
-    shipped = _shipped_classes(kind)
+    classes = shipped(kind)
     written = name.replace("_", "-")  # scores are known under names with either
-    if written not in shipped:
+    if written not in classes:
         raise InputError(f"unknown {kind} {name!r}{nearest(name, known(kind))}; your own is written module:Class")
-    return getattr(importlib.import_module(f"{FOLDERS[kind]}.{written.replace('-', '_')}"), shipped[written].name)
+    return getattr(importlib.import_module(f"{FOLDERS[kind]}.{written.replace('-', '_')}"), classes[written].name)
 
 
 def name_of(kind: str, cls: type) -> str:

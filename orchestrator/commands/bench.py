@@ -11,23 +11,30 @@ from rich.console import Console
 from rich.table import Table
 
 from orchestrator.commands.base import Answer, Command, interruptible
+from orchestrator.commands.candidates import Settings, names, searchers, tables
 
 PLAYED = "random-search,nsga2,pymoo-algorithm:algorithm=SMSEMOA,aging-evolution,local-search,tnd-nas,surrogate-search"
 
 
 @click.command(cls=Command)
-@click.argument("settings", nargs=-1, metavar="[RUN.toml] [section.key=value ...]")
+@click.argument("settings", nargs=-1, metavar="[RUN.toml] [section.key=value ...]", shell_complete=Settings(files=True))
 @click.option(
-    "--table", "paths", multiple=True, type=click.Path(path_type=Path),
+    "--table", "paths", multiple=True, type=click.Path(path_type=Path), shell_complete=tables,
     help="Trained networks: Parquet, CSV or JSON with a column arch, or a shipped table's name; several are joined by arch.",
 )  # fmt: skip
-@click.option("--space", help="The space that arch is written in.")
+@click.option("--space", shell_complete=names("space"), help="The space that arch is written in.")
 @click.option("--objectives", metavar="A,B,...", help="Columns of the table, an accuracy or error first.")
 @click.option(
     "--maximize", multiple=True, metavar="A", help="A column of which more is better, where its name does not say so."
 )
 @click.option("--minimize", multiple=True, metavar="A", help="A column of which less is better, likewise.")
-@click.option("--searchers", default=PLAYED, metavar="X,Y,...", help="Names, with settings as nsga2:population=40.")
+@click.option(
+    "--searchers",
+    default=PLAYED,
+    metavar="X,Y,...",
+    shell_complete=searchers,
+    help="Names, with settings as nsga2:population=40.",
+)
 @click.option("--budget", type=float, help="Different architectures for each to evaluate.  [default: 400]")
 @click.option("--time", "column", help="Column with the time of an evaluation; --budget is then in its unit.")
 @click.option("--sha256", multiple=True, help="Expected SHA-256 of the table's file; one for each --table.")

@@ -7,11 +7,12 @@ from pathlib import Path
 import click
 
 from orchestrator.commands.base import Answer, Command
+from orchestrator.commands.candidates import Settings, datasets
 
 
 @click.command(cls=Command)
-@click.argument("source", metavar="PATH|module:function|NAME")
-@click.argument("settings", nargs=-1, metavar="[data.KEY=value ...]")
+@click.argument("source", metavar="PATH|module:function|NAME", shell_complete=datasets)
+@click.argument("settings", nargs=-1, metavar="[data.KEY=value ...]", shell_complete=Settings("data"))
 @click.option("--out", type=click.Path(path_type=Path), help="Draw examples of every class: a PNG, or a folder for one.")
 def data(source: str, settings: tuple[str, ...], out: Path | None) -> Answer:
     """Print how data is understood, and what looks wrong: a folder of images, your own function, or a data set by name.

@@ -12,12 +12,22 @@ from rich.markup import escape
 from rich.table import Table
 
 from orchestrator.commands.base import Answer, Command
+from orchestrator.commands.candidates import Settings, names
 from orchestrator.errors import InputError
 
 
 @click.command(cls=Command)
-@click.argument("space", metavar="SPACE|SEARCHER|OBJECTIVE|RECIPE")
-@click.argument("arguments", nargs=-1, metavar="[ARCHITECTURE or published name] [key=value ...]")
+@click.argument(
+    "space",
+    metavar="SPACE|SEARCHER|OBJECTIVE|RECIPE",
+    shell_complete=names("space", "searcher", "objective", "recipe"),
+)
+@click.argument(
+    "arguments",
+    nargs=-1,
+    metavar="[ARCHITECTURE or published name] [key=value ...]",
+    shell_complete=Settings("space", bare="space"),
+)
 @click.option(
     "--kind", type=click.Choice(["space", "searcher", "objective", "recipe"]), help="Kind of the name; found by itself."
 )

@@ -9,17 +9,35 @@ import click
 from rich.console import Console
 
 from orchestrator.commands.base import Answer, Command, interruptible
+from orchestrator.commands.candidates import Settings, names, words
 from orchestrator.errors import InputError
 
 
 @click.command(cls=Command)
-@click.argument("settings", nargs=-1, metavar="[key=value ...]")
-@click.option("--space", required=True, help="The space to measure; key=value are its settings, image and classes among them.")
+@click.argument("settings", nargs=-1, metavar="[key=value ...]", shell_complete=Settings("space", bare="space"))
+@click.option(
+    "--space",
+    required=True,
+    shell_complete=names("space"),
+    help="The space to measure; key=value are its settings, image and classes among them.",
+)
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The device's file, NAME.toml.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, or onnxruntime (on the CPU).")
+@click.option(
+    "--device",
+    default="cpu",
+    shell_complete=words("cpu", "cuda", "onnxruntime"),
+    show_default=True,
+    help="cpu, cuda, or onnxruntime (on the CPU).",
+)
 @click.option("--batch", type=int, default=1, show_default=True, help="Images per pass.")
 @click.option("--threads", type=int, default=1, show_default=True)
-@click.option("--dtype", default="float32", show_default=True, help="float32, float16 or bfloat16.")
+@click.option(
+    "--dtype",
+    default="float32",
+    shell_complete=words("float32", "float16", "bfloat16"),
+    show_default=True,
+    help="float32, float16 or bfloat16.",
+)
 @click.option("--resolution", type=int, help="Height and width of the images.")
 @click.option("--networks", type=int, help="Random networks that costs are fitted to; 100, and 300 with --fit.")
 @click.option("--validation", type=int, default=50, show_default=True, help="Others, on which the prediction is tried.")
@@ -33,7 +51,13 @@ from orchestrator.errors import InputError
     help="Measure nothing; add up a table of single operations, as ProxylessNAS and Once-for-all have them (YAML, JSON, text).",
 )  # fmt: skip
 @click.option("--column", help="With --fit: the column; in ms (mJ for energy), or with its unit in the name, as latency_us.")
-@click.option("--cost", default="latency", show_default=True, help="With --fit: what it is, latency or energy.")
+@click.option(
+    "--cost",
+    default="latency",
+    shell_complete=words("latency", "energy"),
+    show_default=True,
+    help="With --fit: what it is, latency or energy.",
+)
 @click.option("--hardware", help="The device in words; found out by itself where it is measured.")
 @click.option("--source", help="With --fit and --from-table: where the table is from.")
 @click.option("--address", help="Of a Ray cluster, one of whose nodes is to be measured; auto finds the one this is part of.")
@@ -68,9 +92,11 @@ def profile(context: click.Context, /, **given: Any) -> Answer:
 
 
 @click.command(cls=Command)
-@click.argument("names", nargs=-1, metavar="[DEVICE ...]")
-@click.option("--space", help="Compare only profiles of this space.")
-@click.option("--cost", default="latency", show_default=True, help="latency or energy.")
+@click.argument("names", nargs=-1, metavar="[DEVICE ...]", shell_complete=names("device"))
+@click.option("--space", shell_complete=names("space"), help="Compare only profiles of this space.")
+@click.option(
+    "--cost", default="latency", shell_complete=words("latency", "energy"), show_default=True, help="latency or energy."
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Draw how they disagree: a PNG for each kind of networks.")
 def devices(names: tuple[str, ...], space: str | None, cost: str, out: Path | None) -> Answer:
     """Compare devices: how well each predicts, and how far they agree on which networks are fast.

@@ -9,10 +9,11 @@ from pathlib import Path
 import click
 
 from orchestrator.commands.base import Answer, Command, interruptible, trusting
+from orchestrator.commands.candidates import formats, runs
 
 
 @click.command(cls=Command)
-@click.argument("directory", type=click.Path(path_type=Path), metavar="RUN")
+@click.argument("directory", type=click.Path(path_type=Path), metavar="RUN", shell_complete=runs)
 @click.option("--member", type=int, help="Number of the network, as on the report and in front.csv.")
 @click.option("--knee", is_flag=True, help="The knee of the front, which the report recommends.")
 @click.option(
@@ -21,7 +22,10 @@ from orchestrator.commands.base import Answer, Command, interruptible, trusting
 )  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the files; it must be empty or new.")
 @click.option(
-    "--formats", metavar="A,B,...", help="Some of network, onnx, pt2, torchscript, int8.  [default: network,onnx,pt2]"
+    "--formats",
+    metavar="A,B,...",
+    shell_complete=formats,
+    help="Some of network, onnx, pt2, torchscript, int8.  [default: network,onnx,pt2]",
 )
 @trusting
 def export(

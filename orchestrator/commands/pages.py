@@ -7,12 +7,13 @@ from pathlib import Path
 import click
 
 from orchestrator.commands.base import Answer, Command, trusting
+from orchestrator.commands.candidates import runs
 
 
 @click.command(cls=Command)
-@click.argument("directories", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DIR ...")
+@click.argument("directories", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DIR ...", shell_complete=runs)
 @click.option(
-    "--with", "references", multiple=True, type=click.Path(path_type=Path), metavar="DIR",
+    "--with", "references", multiple=True, type=click.Path(path_type=Path), metavar="DIR", shell_complete=runs,
     help="Another run, or a network of `paretoray train`, to be shown beside the front; may be given more than once.",
 )  # fmt: skip
 @trusting
@@ -30,7 +31,7 @@ def report(directories: tuple[Path, ...], references: tuple[Path, ...], trusted:
 
 
 @click.command(cls=Command, answers=False)
-@click.argument("directory", type=click.Path(path_type=Path), metavar="RUN|DIR")
+@click.argument("directory", type=click.Path(path_type=Path), metavar="RUN|DIR", shell_complete=runs)
 @click.option("--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="Port; 0 takes a free one.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on, of loopback.")
 def watch(directory: Path, port: int, host: str) -> None:

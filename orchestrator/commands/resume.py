@@ -7,13 +7,16 @@ from pathlib import Path
 import click
 
 from orchestrator.commands.base import Answer, Command, trusting
+from orchestrator.commands.candidates import Settings, names, runs
 from orchestrator.commands.front import answer, go
 from orchestrator.errors import InputError
 
+CHANGES = Settings("budget", "retrain", "front", "workers", "logging", "objectives")
+
 
 @click.command(cls=Command)
-@click.argument("directory", type=click.Path(path_type=Path))
-@click.argument("settings", nargs=-1, metavar="[section.key=value ...]")
+@click.argument("directory", type=click.Path(path_type=Path), shell_complete=runs)
+@click.argument("settings", nargs=-1, metavar="[section.key=value ...]", shell_complete=CHANGES)
 @trusting
 def resume(directory: Path, settings: tuple[str, ...], trusted: bool) -> Answer:
     """Continue the run in DIRECTORY from its last checkpoint, or a finished one with a larger budget.
@@ -44,11 +47,11 @@ def resume(directory: Path, settings: tuple[str, ...], trusted: bool) -> Answer:
 
 
 @click.command(cls=Command)
-@click.argument("directory", type=click.Path(path_type=Path), metavar="RUN")
-@click.argument("settings", nargs=-1, metavar="[key=value ...]")
+@click.argument("directory", type=click.Path(path_type=Path), metavar="RUN", shell_complete=runs)
+@click.argument("settings", nargs=-1, metavar="[key=value ...]", shell_complete=Settings("retrain", bare="retrain"))
 @click.option("--members", type=int, help="Number of networks of the front that are trained.")
 @click.option("--epochs", type=int, help="Passes over the images, for each of them.")
-@click.option("--recipe", help="Recipe of training, as `paretoray list recipes` shows them.")
+@click.option("--recipe", shell_complete=names("recipe"), help="Recipe of training, as `paretoray list recipes` shows them.")
 @trusting
 def retrain(
     directory: Path, settings: tuple[str, ...], members: int | None, epochs: int | None, recipe: str | None, trusted: bool

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.commands.base import Answer, Command
+from orchestrator.commands.candidates import Settings
 from orchestrator.commands.front import go
 
 if TYPE_CHECKING:
@@ -18,13 +19,14 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command)
-@click.argument("settings", nargs=-1, metavar="[RUN.toml] [section.key=value ...]")
+@click.argument("settings", nargs=-1, metavar="[RUN.toml] [section.key=value ...]", shell_complete=Settings(files=True))
 @click.option("--out", type=click.Path(path_type=Path), help="Run directory; the default is runs/ and the time of day.")
 @click.option(
     "--sweep",
     "varied",
     multiple=True,
     metavar="section.key=V,V,...",
+    shell_complete=Settings("searcher", "training", "budget", "seed"),
     help="Search once for each value, side by side, and merge the fronts; several of them make a grid.",
 )
 @click.option("--seeds", type=int, default=1, show_default=True, help="Number of seeds; each is a separate search.")

@@ -8,12 +8,18 @@ import click
 from rich.console import Console
 
 from orchestrator.commands.base import PLAIN, Answer, Command, interruptible
+from orchestrator.commands.candidates import Settings, names
 
 
 @click.command(cls=Command)
-@click.argument("space")
+@click.argument("space", shell_complete=names("space"))
 @click.argument("architecture", metavar="ARCHITECTURE|NAME")
-@click.argument("settings", nargs=-1, metavar="[section.key=value ...]")
+@click.argument(
+    "settings",
+    nargs=-1,
+    metavar="[section.key=value ...]",
+    shell_complete=Settings("data", "space", "retrain", "seed", "workers"),
+)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the weights and the result.")
 def train(space: str, architecture: str, settings: tuple[str, ...], out: Path) -> Answer:
     """Train one network from scratch and test it, as the members of a front are: a point to compare fronts with.

@@ -12,12 +12,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from orchestrator.commands.base import Answer, Command, interruptible, trusting
+from orchestrator.commands.candidates import Settings, runs, tables
 
 
 @click.command(cls=Command)
-@click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
+@click.argument("directory", type=click.Path(path_type=Path), metavar="DIR", shell_complete=runs)
 @click.option(
-    "--table", "tables", multiple=True, type=click.Path(path_type=Path),
+    "--table", "tables", multiple=True, type=click.Path(path_type=Path), shell_complete=tables,
     help="Trained networks: Parquet, CSV or JSON with a column arch, or a shipped table's name; several are joined by arch.",
 )  # fmt: skip
 @click.option("--column", help="The table's column that is the truth.")
@@ -52,7 +53,7 @@ def trust(directory: Path, **given: Any) -> Answer:
 
 
 @click.command(cls=Command)
-@click.argument("settings", nargs=-1, metavar="[RUN | RUN.toml] [section.key=value ...]")
+@click.argument("settings", nargs=-1, metavar="[RUN | RUN.toml] [section.key=value ...]", shell_complete=Settings(files=True))
 @click.option(
     "--proxy", "named", multiple=True, metavar="key=V,key=V,...",
     help="A proxy to try, as size=8,cells=3,epochs=10; may be given more than once.  [default: pixels, cells, channels halved]",
