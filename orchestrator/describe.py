@@ -15,6 +15,7 @@ from orchestrator.config.problem import objective_class, supplied_of
 from orchestrator.config.settings import Retraining
 from orchestrator.config.spaces import find_architecture, find_space, make_space, published, size
 from orchestrator.errors import InputError
+from orchestrator.objectives.predicted import ProfiledCost, resolve
 from orchestrator.registry import argument_texts, keywords, user_parameters
 from orchestrator.spaces.base import SearchSpace
 from orchestrator.spaces.parts.own import OwnSpace
@@ -46,6 +47,8 @@ def describe_component(kind: str, name: str) -> dict[str, Any]:
     if kind == "recipe":
         return _recipe(name)
     cls = find_searcher(name) if kind == "searcher" else objective_class(name)
+    if cls is ProfiledCost:
+        resolve(name)  # which refuses a device that there is not
     supplied = ("sizes", *getattr(cls, "needs", ())) if kind == "searcher" else supplied_of(cls)
     parsed = docstring_parser.parse(inspect.getdoc(cls) or "", docstring_parser.DocstringStyle.GOOGLE)
     about = argument_texts(cls)

@@ -19,7 +19,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import docstring_parser
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -59,10 +59,16 @@ class Component:
 
     @classmethod
     def of(
-        cls, name: str, factory: Callable[..., Any], given: Mapping[str, Any], section: str, supplied: Iterable[str] = ()
+        cls,
+        name: str,
+        factory: Callable[..., Any],
+        given: Mapping[str, Any],
+        section: str,
+        supplied: Iterable[str] = (),
+        also: Iterable[str] = ("name",),
     ) -> Component:
-        """Check `given` by the signature of `factory` (see `keywords`). Raises InputError."""
-        return cls(name, factory, keywords(factory, given, section, supplied=supplied), frozenset(given))
+        """Check `given` by the signature of `factory`; arguments as for `keywords`. Raises InputError."""
+        return cls(name, factory, keywords(factory, given, section, supplied=supplied, also=also), frozenset(given))
 
     def build(self, section: str, *positional: Any, **supplied: Any) -> Any:
         """Call the factory with the settings; a ValueError becomes an InputError that names the section."""
@@ -156,7 +162,7 @@ def _shipped(kind: str, name: str) -> Any:
     classes = shipped(kind)
     written = name.replace("_", "-")  # scores are known under names with either
     if written not in classes:
-        raise InputError(f"unknown {kind} {name!r}{nearest(name, known(kind))}; your own is written module:Class")
+        raise InputError(f"unknown {kind} {name!r} (your own is written module:Class){nearest(name, known(kind))}")
     return getattr(importlib.import_module(f"{FOLDERS[kind]}.{written.replace('-', '_')}"), classes[written].name)
 
 
@@ -184,15 +190,19 @@ def import_from(reference: str, section: str) -> Any:
         raise InputError(f"{section} = {reference!r}: write module:name")
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))  # last, so that nobody's module takes the place of an installed one
+    found: Any = None
     try:
-        found: Any = importlib.import_module(module)
+        found = importlib.import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
     except Exception as error:  # whatever a user's module raises while it is imported
         if module == "__main__" or "<locals>" in name:
             hint = "it belongs to a script, a notebook or a function; go on from there in Python, or move it into a module"
         elif isinstance(error, ModuleNotFoundError) and error.name == module.partition(".")[0]:
-            hint = f"start from the folder of {error.name}.py, or install it"
+            near = similar(error.name, [path.stem for path in Path.cwd().glob("*.py")])
+            hint = f"start from the folder of {error.name}.py, or install it{near}"
+        elif isinstance(error, AttributeError) and (there := getattr(error, "obj", None)) is found:
+            hint = f"write module:name{similar(str(error.name), vars(there))}"
         else:
             hint = "write module:name"
         raise InputError(f"{section} = {reference!r}: cannot import it ({describe_error(error)}); {hint}") from error
@@ -206,14 +216,24 @@ def describe_error(error: BaseException) -> str:
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
-    """Return a hint to end an error message with."""
+    """Return a hint to end an error message with: the most similar of the right words, or all of them."""
     options = list(words)
-    close = difflib.get_close_matches(word, options, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(options)}"
+    return similar(word, options) or f"; known are {', '.join(options)}"
+
+
+def similar(word: str, words: Iterable[str]) -> str:
+    """Return a hint to end an error message with, where one of many words is similar; empty where none is."""
+    close = difflib.get_close_matches(word, list(words), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def keywords(
-    function: Callable[..., Any], given: Mapping[str, Any], section: str, *, supplied: Iterable[str] = ()
+    function: Callable[..., Any],
+    given: Mapping[str, Any],
+    section: str,
+    *,
+    supplied: Iterable[str] = (),
+    also: Iterable[str] = (),
 ) -> dict[str, Any]:
     """Check and convert `given` by the signature of `function`, and complete it with the defaults.
 
@@ -222,6 +242,7 @@ def keywords(
         given: The user's values by keyword.
         section: Where they stand in an experiment, for messages.
         supplied: Parameters that are filled in by the program and are not for the user to set.
+        also: Further keys that the section has, which may have been meant by one that is not known.
 
     Raises:
         InputError: For a key that is no keyword of `function`, a value of the wrong type, or a keyword without a value.
@@ -231,7 +252,7 @@ def keywords(
     parameters = user_parameters(function, set(supplied))
     for key in given:
         if key not in parameters:
-            raise InputError(f"unknown key {section}.{key}{nearest(key, parameters)}")
+            raise InputError(f"unknown key {section}.{key}{nearest(key, [*parameters, *also])}")
     values: dict[str, Any] = {}
     for name, parameter in parameters.items():
         if name in given:
@@ -242,7 +263,8 @@ def keywords(
                 try:  # a number on a command line may be meant as text
                     values[name] = schema.validate_python(given[name].text)
                 except (AttributeError, ValidationError):
-                    raise InputError(f"{section}.{name} = {given[name]!r}: {in_words(error.errors())}") from error
+                    hint = similar(str(given[name]), _literals(hints.get(name)))
+                    raise InputError(f"{section}.{name} = {given[name]!r}: {in_words(error.errors())}{hint}") from error
             if hasattr(values[name], "text") and isinstance(values[name], (int, float)):  # whatever takes anything
                 values[name] = int(values[name]) if isinstance(values[name], int) else float(values[name])
             check_magnitude(values[name], f"{section}.{name}")
@@ -251,6 +273,13 @@ def keywords(
         else:
             raise InputError(f"{section}.{name} has no value and no default; write {section}.{name}=...")
     return values
+
+
+def _literals(hint: Any) -> list[str]:
+    """List the words that a type names, as `Literal["batch", "running"] | None` does."""
+    if get_origin(hint) is Literal:
+        return [str(word) for word in get_args(hint)]
+    return [word for part in get_args(hint) for word in _literals(part)]
 
 
 def check_magnitude(value: Any, setting: str) -> None:

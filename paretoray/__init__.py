@@ -12,6 +12,7 @@ What is heavy is imported when it is first used.
 from __future__ import annotations
 
 import importlib
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -97,7 +98,8 @@ def __getattr__(name: str) -> Any:
     if name == "tune":
         return importlib.import_module("orchestrator.api.tune")
     if name not in _HOME:
-        raise AttributeError(f"module 'paretoray' has no attribute {name!r}")
+        # By its name and the module, Python finds a similar one to suggest.
+        raise AttributeError(f"module 'paretoray' has no attribute {name!r}", name=name, obj=sys.modules[__name__])
     return getattr(importlib.import_module(_HOME[name]), name)
 
 

@@ -10,7 +10,7 @@ from orchestrator.config.experiment import EVALUATORS, searcher_component, train
 from orchestrator.config.problem import objective_class, supplied_of, task_component
 from orchestrator.config.spaces import space_component
 from orchestrator.data import loaders
-from orchestrator.registry import Component, known
+from orchestrator.registry import Component, known, nearest
 
 
 class Shelf:
@@ -41,7 +41,7 @@ class Shelf:
             raise AttributeError(attribute)
         spelt = self._spelt()
         if attribute not in spelt:
-            raise AttributeError(f"there is no {self._kind} {attribute}; there are {', '.join(sorted(spelt))}")
+            raise AttributeError(f"there is no {self._kind} {attribute}{nearest(attribute, sorted(spelt))}")
         name = spelt[attribute]
 
         def component(**settings: Any) -> Component:

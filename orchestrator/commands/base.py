@@ -68,6 +68,16 @@ class Command(click.Command):
             sys.exit(answer.code)
 
 
+class Word(click.Choice[str]):
+    """Parameter that is one of some words; an error names the most similar one."""
+
+    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
+        """Say what is wrong."""
+        from orchestrator.registry import similar
+
+        return super().get_invalid_choice_message(value, ctx).rstrip(".") + similar(str(value), self.choices)
+
+
 def plain(value: Any) -> Any:
     """Return values as JSON has them: numbers that are not finite are null, tables lists of rows, paths and the like text."""
     if value is None or isinstance(value, (str, bool)) or type(value).__name__ in ("NAType", "NaTType"):

@@ -30,10 +30,10 @@ PLAYED = "random-search,nsga2,pymoo-algorithm:algorithm=SMSEMOA,aging-evolution,
 @click.option("--minimize", multiple=True, metavar="A", help="A column of which less is better, likewise.")
 @click.option(
     "--searchers",
-    default=PLAYED,
+    multiple=True,
     metavar="X,Y,...",
     shell_complete=searchers,
-    help="Names, with settings as nsga2:population=40.",
+    help=f"Names, with settings as nsga2:population=40; may be given more than once.  [default: {PLAYED}]",
 )
 @click.option("--budget", type=float, help="Different architectures for each to evaluate.  [default: 400]")
 @click.option("--time", "column", help="Column with the time of an evaluation; --budget is then in its unit.")
@@ -63,6 +63,7 @@ def bench(settings: tuple[str, ...], **given: Any) -> Answer:
     from orchestrator.runs.directory import fresh
 
     console = Console()
+    given["searchers"] = ",".join(given["searchers"]) or PLAYED
     directory = given.pop("out") or fresh(Path("runs") / f"bench-{time.strftime('%Y%m%d-%H%M%S')}")
     with interruptible(f"interrupted; what is finished is kept, and the same command with --out {directory} goes on"):
         compared = bench.main(console, settings, directory, **given)

@@ -11,7 +11,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from orchestrator.commands.base import Answer, Command
+from orchestrator.commands.base import Answer, Command, Word
 from orchestrator.commands.candidates import Settings, names
 from orchestrator.errors import InputError
 
@@ -28,9 +28,7 @@ from orchestrator.errors import InputError
     metavar="[ARCHITECTURE or published name] [key=value ...]",
     shell_complete=Settings("space", bare="space"),
 )
-@click.option(
-    "--kind", type=click.Choice(["space", "searcher", "objective", "recipe"]), help="Kind of the name; found by itself."
-)
+@click.option("--kind", type=Word(["space", "searcher", "objective", "recipe"]), help="Kind of the name; found by itself.")
 @click.option("--out", type=click.Path(path_type=Path), help="Draw the architecture: a PNG and a DOT file for each part.")
 def describe(space: str, arguments: tuple[str, ...], kind: str | None, out: Path | None) -> Answer:
     """Print what a searcher or an objective does, and its settings; a space's choices and size; an architecture's notation,
@@ -50,11 +48,14 @@ def describe(space: str, arguments: tuple[str, ...], kind: str | None, out: Path
     from orchestrator import describe as descriptions
     from orchestrator.config import overrides
     from orchestrator.config.spaces import find_space
-    from orchestrator.registry import known, user_parameters
+    from orchestrator.registry import known, nearest, user_parameters
     from orchestrator.training.recipe import names as recipe_names
 
     kinds = [k for k in ("space", "searcher", "objective") if space in known(k)]
     kinds += ["recipe"] if space in recipe_names() else []
+    if not kinds and kind is None and ":" not in space and "@" not in space:
+        everything = [*known("space"), *known("searcher"), *known("objective"), *recipe_names()]
+        raise InputError(f"there is no space, searcher, objective or recipe {space!r}{nearest(space, everything)}")
     kind = kind or (kinds[0] if kinds else "objective" if "@" in space else "space")
     if kind != "space":
         if arguments or out is not None:
@@ -83,7 +84,7 @@ def describe(space: str, arguments: tuple[str, ...], kind: str | None, out: Path
 
 @click.command("list", cls=Command)
 @click.argument(
-    "what", type=click.Choice(["searchers", "spaces", "objectives", "evaluators", "tasks", "devices", "datasets", "recipes"])
+    "what", type=Word(["searchers", "spaces", "objectives", "evaluators", "tasks", "devices", "datasets", "recipes"])
 )
 def list_names(what: str) -> Answer:
     """Print the names that an experiment may use: on a terminal each with a sentence, otherwise alone, one per line.

@@ -18,7 +18,8 @@ from orchestrator.errors import InputError
 from orchestrator.evaluators.base import Evaluator
 from orchestrator.evaluators.from_scratch import FromScratch
 from orchestrator.evaluators.supernet import Supernet
-from orchestrator.registry import Component, find, keywords, known, name_of, nearest
+from orchestrator.evaluators.training_free import SCORES
+from orchestrator.registry import Component, find, keywords, known, name_of, nearest, similar
 from searchers import Searcher
 
 SECTIONS = (
@@ -93,7 +94,10 @@ class Experiment:
             if key not in (*SECTIONS, "seed"):
                 raise InputError(f"unknown section or key {key!r}{nearest(key, (*SECTIONS, 'seed'))}")
             if key in SECTIONS and not isinstance(section, dict) and (key, section) != ("proxy", AUTO):
-                raise InputError(f"{key} = {section!r}; it is a section, write for example {key}.{_FIRST.get(key, 'name')}=...")
+                hint = similar(str(section), [AUTO]) if key == "proxy" else ""
+                raise InputError(
+                    f"{key} = {section!r}; it is a section, write for example {key}.{_FIRST.get(key, 'name')}=...{hint}"
+                )
         seed = keywords(_seed, {k: given[k] for k in ("seed",) if k in given}, "experiment")["seed"]
         auto = given.get("proxy") == AUTO
         sections = {k: v for k, v in given.items() if k != "proxy"} if auto else given
@@ -127,6 +131,9 @@ class Experiment:
         """Return the experiment with the settings that follow from other sections. Raises InputError where two contradict."""
         if self.seed < 0:
             raise InputError(f"seed = {self.seed}; seeds count from 0")
+        for name in self.front.scores:
+            if name not in SCORES:
+                raise InputError(f"front.scores: there is no training-free score {name!r}{nearest(name, SCORES)}")
         batch = self.training.settings.get("batch")
         if self.shares_weights and batch is not None and batch < self.workers.count:
             raise InputError(f"training.batch = {batch}: {self.workers.count} workers need an image of each batch")

@@ -78,7 +78,7 @@ class Goal:
             name, found = predicted.resolve(name, file)
             settings |= found
         factory = objective_class(name)
-        return cls(Component.of(name, factory, settings, section, supplied_of(factory)), **limits)
+        return cls(Component.of(name, factory, settings, section, supplied_of(factory), GOALS), **limits)
 
     @property
     def name(self) -> str:

@@ -25,7 +25,7 @@ AUTO = "auto"
 
 
 def _names(value: Any) -> tuple[str, ...]:
-    """Read class names, which on a command line may be one, a list, or numbers."""
+    """Read names, which on a command line may be one, a list, or numbers."""
     return tuple(str(name) for name in (value if isinstance(value, (list, tuple)) else [value]))
 
 
@@ -165,7 +165,7 @@ class Front(Section, section="front"):
 
     members: Count = 10
     judge: bool = True
-    scores: tuple[str, ...] = ()
+    scores: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from analysis import examples
 from orchestrator.data import loaders
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import InputError
-from orchestrator.registry import Component
+from orchestrator.registry import Component, similar
 
 _LOOKED_AT = 1000
 """Images that are compared with each other, spread over the train part."""
@@ -35,7 +35,7 @@ def source_of(name: str, overrides: Sequence[str]) -> Component:
     given: dict[str, Any] = {}
     for override in overrides:
         key, equals, text = override.partition("=")
-        if not equals or not key.startswith("data."):
+        if not equals or "." in key.removeprefix("data."):
             raise InputError(f"{override!r} is not of the form data.key=value, as in data.size=32")
         given[key.removeprefix("data.")] = _value(text)
     path = Path(name).expanduser()
@@ -43,6 +43,8 @@ def source_of(name: str, overrides: Sequence[str]) -> Component:
         return loaders.component(name, given)
     if re.fullmatch(r"[\w.]+:[\w.]+", name) and not path.exists():
         return loaders.component(name, given)
+    if not path.is_dir() and (hint := similar(name, loaders.LOADERS)):
+        raise InputError(f"there is no folder and no data set {name!r}{hint}")
     return loaders.component("folder", {"path": name, **given})
 
 

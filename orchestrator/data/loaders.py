@@ -148,7 +148,7 @@ def _loader(name: str) -> Callable[..., Any]:
     if name == UNNAMED:
         raise InputError(f"data.name = {name!r}: no file can name it; go on with paretoray.resume(directory, problem)")
     if name not in LOADERS:
-        raise InputError(f"unknown dataset {name!r}{nearest(name, LOADERS)}; your own is data.name=module:function")
+        raise InputError(f"unknown dataset {name!r} (your own is data.name=module:function){nearest(name, LOADERS)}")
     return LOADERS[name]
 
 
@@ -160,7 +160,7 @@ def component(name: str, given: Mapping[str, Any]) -> Component:
     shared, own = _shared(loader), inspect.signature(loader).parameters
     for key in given:
         if key not in shared and key not in own:
-            raise InputError(f"unknown key data.{key}{nearest(key, [*own, *shared])}")
+            raise InputError(f"unknown key data.{key}{nearest(key, ['name', *own, *shared])}")
     mine = keywords(loader, {k: v for k, v in given.items() if k not in shared}, "data")
     split = keywords(Split, {k: v for k, v in given.items() if k in shared and k not in READING}, "data")
     Split(**split)  # refuses impossible shares before anything is read

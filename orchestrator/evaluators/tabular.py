@@ -24,7 +24,7 @@ from orchestrator.evaluators.base import Differentiable
 from orchestrator.evaluators.columns import Mode, direction, is_share
 from orchestrator.evaluators.training_free import Scored
 from orchestrator.objectives.base import Metrics
-from orchestrator.registry import nearest
+from orchestrator.registry import nearest, similar
 from orchestrator.spaces.base import SearchSpace
 from searchers.base import Architecture, Cotangents, Mixture, Stage
 from searchers.parts.additive import Additive
@@ -75,10 +75,13 @@ class TabularBenchmark(Differentiable):
         time: str | None = None,
         modes: Mapping[str, Mode] = MappingProxyType({}),
     ) -> None:
-        self.maximised = tuple(mode == "max" for mode in modes_of(columns, modes, source))
         needed = [*columns, *([time] if time else [])]
         if missing := [c for c in ("arch", *needed) if c not in frame.columns]:
-            raise InputError(f"{source} has no column {', '.join(missing)}; it has {', '.join(map(str, frame.columns))}")
+            there = [str(column) for column in frame.columns]
+            raise InputError(
+                f"{source} has no column {', '.join(missing)}; it has {', '.join(there)}{similar(missing[0], there)}"
+            )
+        self.maximised = tuple(mode == "max" for mode in modes_of(columns, modes, source))
         if frame.empty:
             raise InputError(f"{source} has no rows")
         self.space, self.columns, self.source, self.time, self.step = space, list(columns), source, time, 0
@@ -376,8 +379,11 @@ def locate(path: Path) -> Path:
     if not path.exists() and shipped.exists() and path.name == str(path):
         return shipped
     if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.csv")))
-        raise InputError(f"there is no table {path}; shipped with paretoray: {known}")
+        known = sorted(file.stem for file in SHIPPED.glob("*.csv"))
+        beside = [file.name for file in path.parent.glob("*") if path.parent.is_dir()]
+        raise InputError(
+            f"there is no table {path}; shipped with paretoray: {', '.join(known)}{similar(path.name, [*known, *beside])}"
+        )
     return path
 
 

@@ -11,7 +11,7 @@ from hw_profiles import profile as profiles
 from hw_profiles.profile import CONSTANT, UNITS, Profile
 from orchestrator.errors import InputError
 from orchestrator.objectives.base import Metrics, Objective
-from orchestrator.registry import nearest
+from orchestrator.registry import nearest, similar
 from orchestrator.spaces.base import SearchSpace
 from orchestrator.spaces.parts.costs import AdditiveCost, Operation
 from searchers.base import Architecture
@@ -128,15 +128,19 @@ def resolve(name: str, file: str | None = None) -> tuple[str, dict[str, str]]:
     """
     cost, _, device = name.partition("@")
     if cost not in UNITS:
-        raise InputError(f"objectives.{name}: no device is profiled for {cost}; {', '.join(UNITS)} are, as in latency@pixel3")
+        raise InputError(
+            f"objectives.{name}: no device is profiled for {cost}; {', '.join(UNITS)} are, as in latency@pixel3"
+            f"{similar(cost, UNITS)}"
+        )
     known = profiles.devices()
     path = Path(file or (device if device.endswith(".toml") else f"{device}.toml"))
     if path.is_file():
         return f"{cost}@{path.stem}", {"file": str(path.resolve())}
     if file or device not in known:
+        absent, hint = (f"file {file}", "") if file else (f"device {device!r}", nearest(device, known))
         raise InputError(
-            f"objectives.{name}: there is no {f'file {file}' if file else f'device {device!r}{nearest(device, known)}'}; "
-            f"your own is {cost}@me, for the file me.toml that `paretoray profile --out me.toml` writes"
+            f"objectives.{name}: there is no {absent} (your own is {cost}@me, for the file me.toml that "
+            f"`paretoray profile --out me.toml` writes){hint}"
         )
     return name, {}
 

@@ -23,6 +23,7 @@ from orchestrator.profiling.lookup import from_operations
 from orchestrator.profiling.measurements import measured
 from orchestrator.profiling.plan import MeasurementPlan
 from orchestrator.profiling.worker import MeasurementWorker
+from orchestrator.registry import nearest
 from orchestrator.runs.display import Display
 from orchestrator.spaces.base import SearchSpace
 
@@ -155,7 +156,7 @@ def _fitted(
         seed: Seed of the choice of networks.
     """
     if cost not in UNITS:
-        raise InputError(f"--cost {cost}; known are {', '.join(UNITS)}")
+        raise InputError(f"--cost {cost}{nearest(cost, UNITS)}")
     about = {"source": source or f"{table.name}, column {column}"}
     benchmark = TabularBenchmark.read(table, space, [column], modes={column: "min"})
     scale = factor(column, cost)

@@ -17,7 +17,7 @@ from hw_profiles.profile import UNITS, Profile
 from orchestrator.config.spaces import make_space
 from orchestrator.errors import InputError
 from orchestrator.objectives.predicted import ProfiledCost, read, resolve
-from orchestrator.registry import nearest
+from orchestrator.registry import nearest, similar
 
 NETWORKS = 1000
 """Number of random networks that devices are compared on."""
@@ -76,15 +76,18 @@ def groups(chosen: Sequence[str], space: str | None, cost: str, out: Path | None
     if cost not in UNITS:
         raise InputError(f"--cost {cost}{nearest(cost, UNITS)}")
     found: dict[str, list[tuple[str, Path, Profile]]] = {}
+    spaces: set[str] = set()
     for device in chosen or profiles.devices():
         objective, given = resolve(f"{cost}@{device}")
         name = objective.partition("@")[2]
         path = Path(given["file"]) if given else profiles.devices()[name]
         for profile in read(path):
+            spaces.add(profile.space)
             if profile.cost == cost and space in (None, profile.space):
                 found.setdefault(profile.of, []).append((name, path, profile))
     if not found:
-        raise InputError(f"no profile of {cost}{f' of {space}' if space else ''}; `paretoray profile` makes one")
+        near = similar(space, spaces) if space else ""
+        raise InputError(f"no profile of {cost}{f' of {space}' if space else ''}; `paretoray profile` makes one{near}")
     return [_compared(Group(cost, of, devices), number, out) for number, (of, devices) in enumerate(found.items(), 1)]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from hw_profiles import measure
 from orchestrator.config.spaces import make_space
 from orchestrator.errors import InputError
+from orchestrator.registry import similar
 from orchestrator.spaces.base import SearchSpace
 from searchers.base import Architecture
 
@@ -62,10 +63,9 @@ class MeasurementPlan:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.device not in RUNTIMES or self.dtype not in measure.DTYPES:
-            raise InputError(
-                f"--device {self.device} --dtype {self.dtype}: known are {', '.join(RUNTIMES)} and {', '.join(measure.DTYPES)}"
-            )
+        for option, word, known in (("device", self.device, RUNTIMES), ("dtype", self.dtype, measure.DTYPES)):
+            if word not in known:
+                raise InputError(f"--{option} {word}: known are {', '.join(known)}{similar(word, known)}")
         least = {"batch": 1, "threads": 1, "networks": 10, "validation": 2, "rounds": 1}
         for name, value in least.items():
             if getattr(self, name) < value:

@@ -19,6 +19,7 @@ from orchestrator.config.overrides import read
 from orchestrator.config.plan import SearchPlan
 from orchestrator.config.problem import Goal, Problem, Sources
 from orchestrator.errors import InputError
+from orchestrator.registry import similar
 from orchestrator.runs import origin
 from orchestrator.search.checkpoint import alone_in
 
@@ -130,7 +131,8 @@ def open_run(directory: Path, sources: Sources | None = None, *, trust: bool = F
             raise InputError(
                 f"{directory} was never completed, as the search was killed while it began; search again with --out {directory}"
             )
-        raise InputError(f"{directory} is not a run directory: it has no {EXPERIMENT}")
+        beside = [path.parent.name for path in directory.absolute().parent.glob(f"*/{EXPERIMENT}")]
+        raise InputError(f"{directory} is not a run directory: it has no {EXPERIMENT}{similar(directory.name, beside)}")
     if trust:
         origin.trust(directory)
     else:

@@ -18,7 +18,7 @@ from orchestrator.config.plan import SearchPlan
 from orchestrator.config.problem import Goal, Problem, goals_of
 from orchestrator.config.settings import Budget, Front, Logging, Retraining, Workers, with_changes
 from orchestrator.errors import InputError
-from orchestrator.registry import keywords
+from orchestrator.registry import keywords, similar
 from orchestrator.runs import origin, sweep
 from orchestrator.runs.directory import EXPERIMENT, open_run, with_devices
 from orchestrator.search import retraining
@@ -58,6 +58,7 @@ def changed(experiment: Experiment, changes: Mapping[str, Any]) -> Experiment:
             raise InputError(
                 f"{key} cannot change in a run that has begun; only budget, retrain, front.members, workers and logging can, "
                 "and further objectives be added. Start another run for it with paretoray search"
+                f"{similar(section, [*SECTIONS, 'objectives'])}"
             )
         for key in values:
             if reason := FIXED.get(f"{section}.{key}"):

@@ -24,6 +24,7 @@ from orchestrator.config.experiment import Experiment
 from orchestrator.config.overrides import read
 from orchestrator.errors import InputError
 from orchestrator.machine import unique
+from orchestrator.registry import similar
 from orchestrator.runs.directory import create as create_run
 
 SWEEP = "sweep.toml"
@@ -77,7 +78,7 @@ def _axis(text: str) -> tuple[str, list[Any]]:
     if key.partition(".")[0] not in _VARIED:
         raise InputError(
             f"--sweep {key}: searches whose fronts are merged must agree in their data, space, objectives and workers; what "
-            f"may differ is {', '.join(_VARIED)}"
+            f"may differ is {', '.join(_VARIED)}{similar(key.partition('.')[0], _VARIED)}"
         )
     try:
         options = tomllib.loads(f"values = [{values}]")["values"]

@@ -20,6 +20,7 @@ from orchestrator.config.plan import SearchPlan
 from orchestrator.config.spaces import find_architecture, published
 from orchestrator.errors import InputError, Interrupted, NetworkFailed, attributed_to
 from orchestrator.machine import threads
+from orchestrator.registry import similar
 from orchestrator.runs.directory import EXPERIMENT, check_out
 from orchestrator.runs.tracking import TRAINING, tracked
 from orchestrator.runs.tracking import check as check_trackers
@@ -57,6 +58,7 @@ class Training:
         if other := [o for o in overrides if re.split("[.=]", o)[0] not in SECTIONS]:
             raise InputError(
                 f"{other[0]!r}: a training has the sections data, space, retrain and logging, a seed, and workers.gpus"
+                f"{similar(re.split('[.=]', other[0])[0], SECTIONS)}"
             )
         known = published(space, text)
         shape = {k: v for k, v in (known.settings if known else {}).items() if k not in ("image", "classes")}

@@ -91,13 +91,14 @@ def test_the_command_takes_functions_and_names_and_refuses_the_rest(tmp_path: Pa
     for arguments, message in {
         ("nowhere",): "is not a folder",
         ("no_such_module:load",): "cannot import it",
-        ("digits", "size=3"): "is not of the form data.key=value",
+        ("digits", "split.size=3"): "is not of the form data.key=value",
         ("digits", "data.sice=3"): "unknown key data.sice",
     }.items():
         done = CliRunner().invoke(main, ["data", *arguments])
         assert done.exit_code == 2 and message in done.output
     with pytest.raises(InputError):
-        inspection.source_of("digits", ["limit=3"])
+        inspection.source_of("digits", ["limit"])
+    assert inspection.source_of("digits", ["limit=3"]) == inspection.source_of("digits", ["data.limit=3"])
 
 
 def test_many_classes_are_listed_by_size() -> None:
