@@ -44,7 +44,10 @@ def test_another_name_takes_its_own_keywords() -> None:
         ("searcher.name=tnd", r"unknown searcher 'tnd' \(your own is written module:Class\); did you mean 'tnd-nas'"),
         ("space.name=nasbench", "unknown space"),
         ("data.name=digit", "did you mean 'digits'"),
-        ("objectives.latencyy={}", r"unknown objective 'latencyy' \(your own is written module:Class\); did you mean 'latency'"),
+        (
+            "objectives.latencyy={}",
+            r"unknown objective 'latencyy' \(your own is written module:Class\); did you mean 'latency'",
+        ),
         ("searcher.sample=3", "unknown key searcher.sample; did you mean 'samples'"),
         ("space.channel=3", r"unknown key space.channel; did you mean 'channels'"),
         ("trainin.lr=3", "unknown section or key 'trainin'; did you mean 'training'"),
