@@ -42,13 +42,27 @@ class Command(click.Command):
 
     Args:
         answers: Whether the command has an answer, and so the option `--json`.
+        groups: Options, as they are written, that belong together in the help, by the heading there; all others come first.
     """
 
-    def __init__(self, *arguments: Any, answers: bool = True, **attributes: Any) -> None:
+    def __init__(
+        self, *arguments: Any, answers: bool = True, groups: Mapping[str, Sequence[str]] | None = None, **attributes: Any
+    ) -> None:
         super().__init__(*arguments, **attributes)
+        self.groups = groups or {}
         if answers:
             option = click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON document, and nothing else.")
             self.params.append(option)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options of the help, in their groups."""
+        shown = [parameter for parameter in self.get_params(ctx) if isinstance(parameter, click.Option)]
+        heads = {option: head for head, options in self.groups.items() for option in options}
+        for head in dict.fromkeys(["Options", *self.groups]):
+            records = [p.get_help_record(ctx) for p in shown if heads.get(p.opts[0], "Options") == head]
+            if records:
+                with formatter.section(head):
+                    formatter.write_dl([record for record in records if record is not None])
 
     def invoke(self, context: click.Context) -> Any:
         """Run the command, and print its answer."""

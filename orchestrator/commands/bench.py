@@ -16,7 +16,15 @@ from orchestrator.commands.candidates import Settings, names, searchers, tables
 PLAYED = "random-search,nsga2,pymoo-algorithm:algorithm=SMSEMOA,aging-evolution,local-search,tnd-nas,surrogate-search"
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    groups={
+        "On a table of trained networks": (
+            "--table", "--space", "--objectives", "--maximize", "--minimize", "--sha256", "--budget", "--time", "--workers",
+        ),
+        "Whole searches": ("--seconds", "--images"),
+    },
+)  # fmt: skip
 @click.argument("settings", nargs=-1, metavar="[RUN.toml] [section.key=value ...]", shell_complete=Settings(files=True))
 @click.option(
     "--table", "paths", multiple=True, type=click.Path(path_type=Path), shell_complete=tables,
@@ -40,15 +48,16 @@ PLAYED = "random-search,nsga2,pymoo-algorithm:algorithm=SMSEMOA,aging-evolution,
 @click.option("--sha256", multiple=True, help="Expected SHA-256 of the table's file; one for each --table.")
 @click.option("--seconds", type=float, help="Compare whole searches: seconds for each.")
 @click.option("--images", type=float, help="Compare whole searches: images for each to train its weights on.")
-@click.option("--seeds", type=int, help="[default: 20, 3 of whole searches]")
+@click.option("--seeds", type=int, help="Repetitions of each searcher.  [default: 20, or 3 of whole searches]")
 @click.option("--workers", type=int, help="With a table: runs at a time, each on a CPU; by default as many as there are CPUs.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder; the default is runs/bench and the time of day.")
 def bench(settings: tuple[str, ...], **given: Any) -> Answer:
-    """Compare searchers at equal cost: on a table of trained networks, or whole searches that train their own weights.
+    """Compare searchers at equal cost.
 
-    On a table the cost is evaluations, and the default is the table that is shipped: every network of digits-tiny, trained on
-    scikit-learn's digits. Whole searches need an experiment, as `paretoray search` does, and --seconds or --images; with
-    --table their fronts are judged by it, otherwise by retraining.
+    On a table of trained networks the cost is evaluations, and the default is the table that is shipped: every network of
+    digits-tiny, trained on scikit-learn's digits. Whole searches train their own weights; they need an experiment, as
+    `paretoray search` does, and --seconds or --images. With --table and --objectives their fronts are judged by it, otherwise
+    by retraining.
 
     The same command goes on with a benchmark that was interrupted, or adds searchers and seeds to it, given its --out.
 

@@ -15,7 +15,9 @@ from orchestrator.commands.candidates import Settings, datasets
 @click.argument("settings", nargs=-1, metavar="[data.KEY=value ...]", shell_complete=Settings("data"))
 @click.option("--out", type=click.Path(path_type=Path), help="Draw examples of every class: a PNG, or a folder for one.")
 def data(source: str, settings: tuple[str, ...], out: Path | None) -> Answer:
-    """Print how data is understood, and what looks wrong: a folder of images, your own function, or a data set by name.
+    """Print how data is understood, and what looks wrong with it.
+
+    Data is a folder of images, your own function, or a data set by name, as `paretoray list datasets` shows them.
 
     \b
     paretoray data photos data.size=32 --out photos.png

@@ -28,11 +28,13 @@ from orchestrator.errors import InputError
     metavar="[ARCHITECTURE or published name] [key=value ...]",
     shell_complete=Settings("space", bare="space"),
 )
-@click.option("--kind", type=Word(["space", "searcher", "objective", "recipe"]), help="Kind of the name; found by itself.")
+@click.option("--kind", type=Word(["space", "searcher", "objective", "recipe"]), help="Kind of the name, if several have it.")
 @click.option("--out", type=click.Path(path_type=Path), help="Draw the architecture: a PNG and a DOT file for each part.")
 def describe(space: str, arguments: tuple[str, ...], kind: str | None, out: Path | None) -> Answer:
-    """Print what a searcher or an objective does, and its settings; a space's choices and size; an architecture's notation,
-    parameters, MACs and structure; or what a recipe of training consists of.
+    """Describe a space, one of its networks, or anything else by name.
+
+    Of a space it prints choices, size and published networks; of a network its notation, parameters, MACs and structure; of a
+    searcher or an objective what it does, and its settings; of a recipe of training its parts.
 
     A name that a space, a searcher and a recipe share is the space's; --kind describes the others.
 
@@ -87,9 +89,15 @@ def describe(space: str, arguments: tuple[str, ...], kind: str | None, out: Path
     "what", type=Word(["searchers", "spaces", "objectives", "evaluators", "tasks", "devices", "datasets", "recipes"])
 )
 def list_names(what: str) -> Answer:
-    """Print the names that an experiment may use: on a terminal each with a sentence, otherwise alone, one per line.
+    """Print the names that an experiment may use.
+
+    On a terminal each comes with a sentence, otherwise they come alone, one per line.
 
     `paretoray describe` has the settings of searchers, objectives and spaces, and the parts of recipes.
+
+    \b
+    paretoray list searchers
+    paretoray list recipes --json
     """
     described = _listed(what)
     facts = {what: [{"name": name, "about": text} for name, text in described.items()]}
@@ -107,7 +115,13 @@ def _listed(what: str) -> dict[str, str]:
     if what == "devices":
         from hw_profiles import profile
 
-        return {name: profile.read(path)[0].hardware for name, path in profile.devices().items()}
+        def measured(path: Path) -> str:
+            first = profile.read(path)[0]
+            threads = first.protocol.get("threads")
+            how = [first.protocol["runtime"].split()[0], f"{threads} thread{'s' * (threads > 1)}"] if threads else []
+            return ", ".join([first.hardware, *how])
+
+        return {name: measured(path) for name, path in profile.devices().items()}
     if what == "datasets":
         from orchestrator.data import loaders
 

@@ -13,7 +13,16 @@ from orchestrator.commands.candidates import Settings, names, words
 from orchestrator.errors import InputError
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    groups={
+        "What is measured, and where": (
+            "--device", "--dtype", "--batch", "--threads", "--energy", "--address", "--accelerator", "--label", "--hardware",
+        ),
+        "How precisely": ("--networks", "--validation", "--rounds", "--seconds", "--seed"),
+        "From a table, in place of measuring": ("--fit", "--from-table", "--column", "--cost", "--source"),
+    },
+)  # fmt: skip
 @click.argument("settings", nargs=-1, metavar="[key=value ...]", shell_complete=Settings("space", bare="space"))
 @click.option(
     "--space",
@@ -30,7 +39,7 @@ from orchestrator.errors import InputError
     help="cpu, cuda, or onnxruntime (on the CPU).",
 )
 @click.option("--batch", type=int, default=1, show_default=True, help="Images per pass.")
-@click.option("--threads", type=int, default=1, show_default=True)
+@click.option("--threads", type=int, default=1, show_default=True, help="Threads of the CPU.")
 @click.option(
     "--dtype",
     default="float32",
@@ -39,12 +48,14 @@ from orchestrator.errors import InputError
     help="float32, float16 or bfloat16.",
 )
 @click.option("--resolution", type=int, help="Height and width of the images.")
-@click.option("--networks", type=int, help="Random networks that costs are fitted to; 100, and 300 with --fit.")
-@click.option("--validation", type=int, default=50, show_default=True, help="Others, on which the prediction is tried.")
+@click.option("--networks", type=int, help="Random networks that costs are fitted to.  [default: 100, or 300 with --fit]")
+@click.option(
+    "--validation", type=int, default=50, show_default=True, help="Other networks, on which the predictions are tried."
+)
 @click.option("--rounds", type=int, default=5, show_default=True, help="Measurements of each operation and network.")
-@click.option("--seconds", type=float, default=0.02, show_default=True, help="The least time of a measurement.")
+@click.option("--seconds", type=float, default=0.02, show_default=True, help="Shortest time of a measurement.")
 @click.option("--energy", is_flag=True, help="Read the device's energy counter, too.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the choice of networks.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the choice of networks.")
 @click.option("--fit", "table", type=click.Path(path_type=Path), help="Measure nothing; fit to a table of measured networks.")
 @click.option(
     "--from-table", "operations", type=click.Path(path_type=Path),
@@ -58,23 +69,26 @@ from orchestrator.errors import InputError
     show_default=True,
     help="With --fit: what it is, latency or energy.",
 )
-@click.option("--hardware", help="The device in words; found out by itself where it is measured.")
+@click.option("--hardware", help="The device in words.  [default: what the measured machine says of itself]")
 @click.option("--source", help="With --fit and --from-table: where the table is from.")
-@click.option("--address", help="Of a Ray cluster, one of whose nodes is to be measured; auto finds the one this is part of.")
+@click.option(
+    "--address", help="Ray cluster of which a node is to be measured; auto finds the one that this machine is part of."
+)
 @click.option("--accelerator", help="With --address: the node's accelerator type, as H100.")
 @click.option("--label", help="With --address: the node's label, KEY=VALUE.")
 @click.pass_context
 def profile(context: click.Context, /, **given: Any) -> Answer:
-    """Measure what networks of a space cost on a device, for latency@NAME and energy@NAME.
+    """Measure a device, for latency@NAME and energy@NAME.
 
-    The same command goes on with a measurement that was interrupted.
+    Operations and random networks of a space are measured, a cost for each operation is fitted to them, and its predictions are
+    tried on other networks. The same command goes on with a measurement that was interrupted.
 
     \b
     paretoray profile --space nas-bench-201 channels=16 cells=5 --out me.toml
     paretoray profile --space proxyless --resolution 224 --device onnxruntime --threads 2 --out me.toml
     paretoray profile --space nas-bench-201 --fit measured.csv --column latency_ms --hardware "my phone" --out phone.toml
     paretoray profile --space proxyless --resolution 224 --from-table mobile_trim.yaml --out pixel.toml
-    paretoray search objectives.latency@me={} space.channels=16 space.cells=5 data.name=cifar10 data.path=...
+    paretoray search objectives.latency@me={} space.channels=16 space.cells=5 data.name=cifar10
     """
     from orchestrator.profiling import command as profiling
 
@@ -99,9 +113,14 @@ def profile(context: click.Context, /, **given: Any) -> Answer:
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Draw how they disagree: a PNG for each kind of networks.")
 def devices(names: tuple[str, ...], space: str | None, cost: str, out: Path | None) -> Answer:
-    """Compare devices: how well each predicts, and how far they agree on which networks are fast.
+    """Compare devices: how well they predict, and how far they agree.
 
-    DEVICE is a name that `paretoray list devices` prints, or a file; all that are shipped by default.
+    They agree where the same networks are fast on them. DEVICE is a name that `paretoray list devices` prints, or a file; by
+    default all that are shipped are compared.
+
+    \b
+    paretoray devices --space nas-bench-201
+    paretoray devices pixel3 raspi4 me.toml --out pictures
     """
     from hw_profiles.profile import UNITS
     from orchestrator.profiling import compare

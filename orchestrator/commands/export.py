@@ -37,11 +37,12 @@ def export(
     formats: str | None,
     trusted: bool,
 ) -> Answer:
-    """Write a retrained network of RUN as files that need no paretoray, each tried against the network.
+    """Write a network of a run as files that need no paretoray.
 
-    network.py is readable PyTorch source of this network alone, whose weights are in network.safetensors; network.onnx runs in
-    ONNX Runtime, network.pt2 with torch.export.load. Preprocessing and classes are in all of them, and in preprocess.py;
-    card.md says what the network is, how good, and how to use it.
+    RUN is a run directory. Each file is tried against the network. network.py is readable PyTorch source of this network alone,
+    whose weights are in network.safetensors; network.onnx runs in ONNX Runtime, network.pt2 with torch.export.load.
+    Preprocessing and classes are in all of them, and in preprocess.py; card.md says what the network is, how good, and how to
+    use it.
 
     \b
     paretoray export runs/photos --member 3 --out cats

@@ -18,7 +18,12 @@ from orchestrator.commands.candidates import runs
 )  # fmt: skip
 @trusting
 def report(directories: tuple[Path, ...], references: tuple[Path, ...], trusted: bool) -> Answer:
-    """Write report.html of each run directory anew."""
+    """Write the report of run directories anew.
+
+    \b
+    paretoray report runs/photos
+    paretoray report runs/photos --with runs/other --with runs/darts-v2
+    """
     from orchestrator.config.plan import SearchPlan
     from orchestrator.runs.directory import open_run
     from orchestrator.runs.report import write_report
@@ -35,7 +40,7 @@ def report(directories: tuple[Path, ...], references: tuple[Path, ...], trusted:
 @click.option("--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="Port; 0 takes a free one.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on, of loopback.")
 def watch(directory: Path, port: int, host: str) -> None:
-    """Serve the page of a run while it goes on, or of all runs in a folder, for a browser on this machine.
+    """Show a run, or a folder of runs, in a browser while it goes on.
 
     The page is that of the report, made anew whenever there are results, with progress, time left, workers and the end of the
     log. Nothing is written; Ctrl-C ends it, and not the run. For a run on another machine, forward the port with ssh -L.

@@ -13,7 +13,7 @@ from orchestrator.commands.base import Answer, Command
 @click.command(cls=Command)
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write it into a file, which is replaced.")
 def schema(out: Path | None) -> Answer:
-    """Print the JSON Schema of experiment files, for editors that check and complete them.
+    """Print the JSON Schema of experiment files, for editors.
 
     It has the settings of all searchers, spaces, objectives and so on that are shipped or installed. In VS Code with Even
     Better TOML, begin a file with `#:schema experiment.schema.json`, the path of the schema from there.

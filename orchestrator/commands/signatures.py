@@ -87,7 +87,7 @@ def _definitions(module: str) -> dict[str, ast.stmt]:
         folder = folder_of(module)
         path = folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
         statements = ast.parse(path.read_bytes()).body
-    except (KeyError, OSError, SyntaxError):
+    except (KeyError, OSError, SyntaxError, ValueError):
         return {}
     return {name: statement for statement in statements for name in _targets(statement)}
 

@@ -22,10 +22,11 @@ from orchestrator.commands.candidates import Settings, names
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the weights and the result.")
 def train(space: str, architecture: str, settings: tuple[str, ...], out: Path) -> Answer:
-    """Train one network from scratch and test it, as the members of a front are: a point to compare fronts with.
+    """Train one network from scratch and test it.
 
-    Data, space and retrain sections are those of a search; without any, it trains on scikit-learn's digits. The same command
-    goes on with a training that was interrupted.
+    It is trained as the members of a front are, and so a point to compare fronts with (`paretoray report --with`). Data, space
+    and retrain sections are those of a search; without any, it trains on scikit-learn's digits. The same command goes on with a
+    training that was interrupted.
 
     \b
     paretoray train darts DARTS_V2 space.channels=8 space.cells=5 --out runs/darts-v2

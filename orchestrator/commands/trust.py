@@ -22,17 +22,21 @@ from orchestrator.commands.candidates import Settings, runs, tables
     help="Trained networks: Parquet, CSV or JSON with a column arch, or a shipped table's name; several are joined by arch.",
 )  # fmt: skip
 @click.option("--column", help="The table's column that is the truth.")
-@click.option("--maximize", multiple=True, metavar="COLUMN", help="More of it is better, where its name does not say so.")
-@click.option("--minimize", multiple=True, metavar="COLUMN", help="Less of it is better, likewise.")
+@click.option(
+    "--maximize", multiple=True, metavar="COLUMN", help="Column of which more is better, where its name does not say so."
+)
+@click.option("--minimize", multiple=True, metavar="COLUMN", help="Column of which less is better, likewise.")
 @click.option("--networks", type=int, default=100, show_default=True, help="Random networks to rank.")
-@click.option("--retrain", "members", type=int, help="Without --table: so many of them are trained from scratch.  [default: 8]")
+@click.option(
+    "--retrain", "members", type=int, help="Without --table: number of them that are trained from scratch.  [default: 8]"
+)
 @click.option("--images", type=int, help="Images of the validation set to measure inherited accuracies on; all by default.")
 @trusting
 def trust(directory: Path, **given: Any) -> Answer:
-    """Measure whether the shared weights of a finished search rank networks as they truly are.
+    """Measure whether shared weights rank networks as they truly are.
 
-    The truth is a table, or training from scratch with the search's own [retrain] settings. The same command goes on with what
-    was interrupted. Writes trust.csv, trust.json, and report.html anew.
+    DIR is the run directory of a finished search. The truth is a table, or training from scratch with the search's own
+    [retrain] settings. The same command goes on with what was interrupted. Writes trust.csv, trust.json, and report.html anew.
 
     \b
     paretoray trust runs/photos --retrain 12
@@ -67,12 +71,13 @@ def trust(directory: Path, **given: Any) -> Answer:
 def proxies(
     settings: tuple[str, ...], named: tuple[str, ...], of_levels: int, each: int, out: Path | None, trusted: bool
 ) -> Answer:
-    """Measure whether smaller networks on less data order good networks of one cost as the target does.
+    """Measure whether networks rank the same with less of everything.
 
-    Some networks, chosen within cost levels and among good ones, are trained at the target and at every proxy with the
-    experiment's [retrain] settings: on the train part, judged on the validation part. Which ones are good is said by the
-    measurements of a run directory, or else by the cheapest proxy. The same command with the same --out goes on with what was
-    interrupted. Writes proxies.csv, proxies.json and proxies.png.
+    A proxy has smaller networks or less data than the target, the experiment itself. Some networks, chosen within cost levels
+    and among good ones, are trained at the target and at every proxy with the experiment's [retrain] settings: on the train
+    part, judged on the validation part. Which ones are good is said by the measurements of a run directory, or else by the
+    cheapest proxy. The same command with the same --out goes on with what was interrupted. Writes proxies.csv, proxies.json and
+    proxies.png.
 
     \b
     paretoray proxies runs/photos --proxy size=16,cells=1 --proxy size=8,cells=3

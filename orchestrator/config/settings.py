@@ -24,9 +24,14 @@ AUTO = "auto"
 """Value that stands for a proxy that is chosen when a search begins."""
 
 
+def _listed(value: Any) -> Any:
+    """Read a single value as a list of it, as a command line has it."""
+    return value if isinstance(value, (list, tuple)) else [value]
+
+
 def _names(value: Any) -> tuple[str, ...]:
     """Read names, which on a command line may be one, a list, or numbers."""
-    return tuple(str(name) for name in (value if isinstance(value, (list, tuple)) else [value]))
+    return tuple(str(name) for name in _listed(value))
 
 
 class Section:
@@ -208,6 +213,7 @@ class Retraining(Section, section="retrain"):
 
     Args:
         members: Number of networks of the front that are trained, and tested on the test set; 0 for none.
+        also: Numbers of further members that are trained, besides those; a front has its numbers once it is searched.
         seeds: Trainings of each network, which begin with other weights and see the images in another order.
         workers: Processes that train one network together, by Ray Train, each on a share of every batch.
         recipe: Name of a recipe, as `paretoray list recipes` shows them.
@@ -251,6 +257,7 @@ class Retraining(Section, section="retrain"):
     """
 
     members: Annotated[int, Field(ge=0)] = 5
+    also: Annotated[tuple[Count, ...], BeforeValidator(_listed)] = ()
     seeds: Count = 1
     workers: Count = 1
     recipe: str = PLAIN
@@ -296,6 +303,11 @@ class Retraining(Section, section="retrain"):
         if parts.batch % self.workers:
             near = max(1, parts.batch // self.workers) * self.workers
             raise InputError(f"retrain.batch = {parts.batch}: {self.workers} workers take equal shares; write {near}, say")
+
+    @property
+    def most(self) -> int:
+        """Number of networks that are trained at most."""
+        return self.members + len(set(self.also))
 
     @property
     def given(self) -> dict[str, Any]:

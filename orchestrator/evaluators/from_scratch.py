@@ -20,7 +20,7 @@ from searchers.base import Architecture, Mixture, Stage
 
 
 class FromScratch(Evaluator):
-    """SGD with a cosine schedule on the training set, then the task's metric on the whole validation set.
+    """Each candidate trained by itself, by SGD with a cosine schedule, and judged on the whole validation set.
 
     The defaults are NSGA-Net's (arXiv 1810.03522, section 4.2, and the authors' first code).
 

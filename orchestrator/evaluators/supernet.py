@@ -41,7 +41,9 @@ MOST_SKIPPED = 100
 
 
 class Supernet(Differentiable):
-    """Supernet with its optimizer and its data: SGD with a cosine schedule over a stage (DARTS, section 3.1; P-DARTS).
+    """One network with all options, by whose shared weights every candidate is judged.
+
+    It is trained by SGD with a cosine schedule over a stage (DARTS, section 3.1; P-DARTS).
 
     Replicas take disjoint shares of every batch and sum their gradients over torch.distributed; the caller sets up the process
     group. After `build` and after every `train` all of them hold what the first one holds, bit by bit. Normalisation uses each

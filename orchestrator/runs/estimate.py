@@ -52,7 +52,7 @@ def estimate(plan: SearchPlan) -> Estimate:
     if plan.budget.seconds is not None:
         search = min(search, plan.budget.seconds)
     problem, data, settings, parts = plan.problem, plan.problem.data, plan.retraining, plan.retraining.parts
-    steps, trainings = parts.epochs * (len(data.train) + len(data.valid)) / parts.batch, settings.members * settings.seeds
+    steps, trainings = parts.epochs * (len(data.train) + len(data.valid)) / parts.batch, settings.most * settings.seeds
     # Networks that have several workers each are trained one after the other.
     in_turn = trainings / settings.workers if settings.workers > 1 else math.ceil(trainings / plan.workers.count)
     retraining = in_turn * steps * step
@@ -71,7 +71,7 @@ def estimate(plan: SearchPlan) -> Estimate:
         "workers": f"{plan.workers.count} "
         + ("Ray actors" if plan.workers.ray else "replica, in this process")
         + (f"; {room}" if room else ""),
-        "retraining": f"{settings.members} networks of the front" + (f", {settings.words}" if settings.members else ""),
+        "retraining": f"{settings.most} networks of the front" + (f", {settings.words}" if settings.most else ""),
         **({"warning": "; ".join(doubts)} if doubts else {}),
     }
     facts = {
@@ -85,7 +85,7 @@ def estimate(plan: SearchPlan) -> Estimate:
         "search": steps_of_search,
         "workers": {"count": plan.workers.count, "ray": plan.workers.ray, "room": room},
         "retraining": {
-            "members": settings.members, "seeds": settings.seeds, "recipe": settings.recipe, "epochs": parts.epochs,
+            "members": settings.most, "seeds": settings.seeds, "recipe": settings.recipe, "epochs": parts.epochs,
         },
         "warnings": doubts,
         "seconds_of_search": search,

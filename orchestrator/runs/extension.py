@@ -138,7 +138,7 @@ def apply(directory: Path, changes: Mapping[str, Any], problem: Problem | None =
                 raise InputError(f"{key} is what the searches of this sweep differ in; it cannot be set for all of them")
     first = changed(open_run(directory, sources, trust=trust), changes)
     plan = SearchPlan.of(first) if problem is None else SearchPlan(first, problem)
-    if "retrain" in changes and plan.retraining.members:
+    if "retrain" in changes and plan.retraining.most:
         retraining.check(plan)
     with alone_in(directory, "run.lock"):
         for folder in folders or [directory]:

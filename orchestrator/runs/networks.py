@@ -143,7 +143,7 @@ def load_member(directory: Path, member: int, problem: Problem | None = None, *,
     if path is None:
         raise InputError(
             f"member {member} of {directory} was not retrained, so it has no weights of its own; train it with: paretoray "
-            f"resume {directory} retrain.members={len(rows)}"
+            f"retrain {directory} --member {member}"
         )
     state, origin = read(path)
     if origin is None:

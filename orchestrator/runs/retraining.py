@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from analysis import members, pareto, records
@@ -111,9 +112,11 @@ def _front(plan: SearchPlan, directory: Path) -> pd.DataFrame:
 
 def _chosen(plan: SearchPlan, directory: Path) -> pd.DataFrame:
     front = _front(plan, directory)
-    return (
-        front.iloc[pareto.spread_out(front[plan.problem.columns].to_numpy(), plan.retraining.members)] if len(front) else front
-    )
+    if not len(front):
+        return front
+    spread = pareto.spread_out(front[plan.problem.columns].to_numpy(), plan.retraining.members)
+    also = np.flatnonzero(front[records.MEMBER].isin(plan.retraining.also))
+    return front.iloc[list(dict.fromkeys([*spread, *also]))]
 
 
 def read_retrained(plan: SearchPlan, directory: Path) -> pd.DataFrame | None:

@@ -37,7 +37,7 @@ from orchestrator.search.rehearsal import rehearse
 def check(plan: SearchPlan) -> None:
     """Check all that depends on the data and on this machine, before anything starts. Raises InputError."""
     tracking.check(plan.experiment.logging)
-    if plan.retraining.members:
+    if plan.retraining.most:
         retraining.check(plan)
     if plan.workers.address is None:
         check_fit(plan.workers, local_resources(), _trainers(plan))
@@ -142,7 +142,7 @@ def _equip(plan: SearchPlan, directory: Path) -> None:
 
 
 def _trainers(plan: SearchPlan) -> int:
-    return plan.retraining.workers if plan.retraining.members else 1
+    return plan.retraining.workers if plan.retraining.most else 1
 
 
 def is_done(plan: SearchPlan, directory: Path) -> bool:

@@ -19,7 +19,7 @@ OPTIONS = ("skip", "conv1", "conv3", "sep3", "res3")
 
 @dataclass(kw_only=True, eq=False)
 class DigitsTiny(SearchSpace):
-    """Two pairs of blocks, the size halved between them; each block is skipped or one of four operations: 625 networks.
+    """Four blocks for small images, each skipped or one of four operations: 625 networks. The size is halved after two.
 
     Args:
         channels: Width of the first pair; the second has twice as many.

@@ -25,7 +25,7 @@ _EXAMPLE = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|avg_pool_3x3
 
 @dataclass(kw_only=True, eq=False)
 class NasBench201(SearchSpace):
-    """15,625 cells: any of five operations on each of the six edges between four nodes.
+    """Any of five operations on each of the six edges between the four nodes of a cell: 15,625 cells.
 
     Args:
         channels: Width of the first of three groups of cells; it doubles from group to group.

@@ -24,8 +24,8 @@ LAYERS = (2, 3, 3)
 
 @dataclass(kw_only=True, eq=False)
 class NasBenchMacro(SearchSpace):
-    """Three stages of 2, 3 and 3 layers: identity, MBConv of kernel 3 and expansion 3, or of 5 and 6; 6,561 strings of eight
-    digits, as in the benchmark, for 3,964 different networks.
+    """Eight layers in three stages, each an identity or one of two MBConvs: 6,561 strings of eight digits, as in the benchmark,
+    for 3,964 different networks. The stages have 2, 3 and 3 layers; the MBConvs have kernel 3 and expansion 3, or 5 and 6.
 
     Args:
         channels: Width of the first stage; it doubles from stage to stage, and the stem has half of it.

@@ -29,7 +29,7 @@ GROWTH, BOTTLENECK = 64, 4
 
 @dataclass(kw_only=True, eq=False)
 class NsgaNetMacro(SearchSpace):
-    """Phases of a few equal nodes; a bit for each pair of nodes, and one for a shortcut around the phase: 48 bits for three
+    """Phases of a few equal nodes, with a bit for each pair of nodes and one for a shortcut around the phase: 48 bits for three
     phases of six nodes. Between phases the size is halved.
 
     A string is repaired as it is decoded: a node with outputs alone gets the phase's input, one with inputs alone feeds its

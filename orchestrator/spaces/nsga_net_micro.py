@@ -37,7 +37,7 @@ Slots = list[tuple[str, int]]
 
 @dataclass(kw_only=True, eq=False)
 class NsgaNetMicro(SearchSpace):
-    """A normal and a reduction cell of five blocks; a block adds up two operations, each on any earlier state: 40 genes.
+    """A normal and a reduction cell of five blocks, which add up two operations, each on any earlier state: 40 genes.
 
     The outputs of blocks that no other block uses are concatenated.
 

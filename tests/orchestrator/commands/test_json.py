@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from click.testing import CliRunner
 from orchestrator.cli import main
 from orchestrator.commands.base import Answer, Command, plain
 from orchestrator.errors import InputError
-from tests.helpers import call, write_toml
+from tests.helpers import assert_refused, call, write_toml
 
 UNANSWERED = {"watch"}
 """Commands that have no result, but go on until they are ended."""
@@ -146,6 +147,19 @@ def test_retrain_answers_with_the_new_front(searched: tuple[Path, dict[str, Any]
     said = asked("retrain", run, "--members", 2)
     trained = [m for m in said["members"] if m["test_error_percent"] is not None]
     assert len(trained) == min(2, len(front["members"]))
+
+
+def test_a_member_is_retrained_by_its_number(searched: tuple[Path, dict[str, Any]], tmp_path: Path, no_report: None) -> None:
+    run = Path(shutil.copytree(searched[0], tmp_path / "run"))
+    before = pd.read_csv(run / "retrained.csv")["member"].tolist()
+    untrained = sorted(set(pd.read_csv(run / "front.csv")["member"]) - set(before))
+    assert len(untrained) >= 2
+    for number in untrained[:2]:
+        said = asked("retrain", run, "--member", number)
+    trained = {m["member"] for m in said["members"] if m["test_error_percent"] is not None}
+    assert trained == {*before, *untrained[:2]}  # those from before stay
+    assert all((run / "networks" / f"network-{number}.pt").is_file() for number in untrained[:2])
+    assert_refused(call("retrain", run, "--member", 99), "--member 99", "the members of the front")
 
 
 def test_a_dry_run_answers_with_counts_and_seconds(tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ def test_what_cannot_be_chosen_is_refused_before_anything_is_written(
 def test_a_member_that_was_not_retrained_names_the_way_out(finished: Path, tmp_path: Path) -> None:
     rows = front(finished)
     other = int(rows.index[rows["standing"] == "not retrained"][0])
-    told = f"paretoray resume {finished} retrain.members={len(rows)}"
+    told = f"paretoray retrain {finished} --member {other}"
     assert_refused(call("export", finished, "--member", other, "--out", tmp_path / "out"), "was not retrained", told)
     run = Path(shutil.copytree(finished, tmp_path / "run"))
     shutil.rmtree(run / "networks")
