@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError
 
 from orchestrator.config.experiment import EVALUATORS, Experiment, find_searcher
-from orchestrator.config.problem import GOALS, Goal, objective_class, supplied_of
+from orchestrator.config.problem import CLASSIFY, GOALS, Goal, objective_class, supplied_of
 from orchestrator.config.settings import AUTO, Budget, Front, Logging, Proxy, Retraining, Workers
 from orchestrator.config.spaces import FROM_DATA, find_space
 from orchestrator.data import loaders
@@ -21,6 +21,7 @@ from orchestrator.data.dataset import Split
 from orchestrator.errors import InputError
 from orchestrator.evaluators.base import Evaluator
 from orchestrator.registry import argument_texts, find, first_sentence, known, user_parameters
+from orchestrator.tasks import Task
 from orchestrator.training.recipe import names as recipe_names
 
 Schema = dict[str, Any]
@@ -39,6 +40,7 @@ def experiment_schema() -> Schema:
     about = argument_texts(Experiment)
     sections: dict[str, Schema] = {
         "data": _named("data", {name: _loader(name) for name in loaders.LOADERS}),
+        "task": {"anyOf": [{"enum": _findable("task", _task)}, _OWN, _named("task", _tasks(), CLASSIFY)]},
         "space": _named("space", {name: settings(find_space(name), FROM_DATA) for name in _findable("space", find_space)}),
         "proxy": {"anyOf": [settings(Proxy), {"const": AUTO}]},
         "searcher": _named(
@@ -144,6 +146,14 @@ def _loader(name: str) -> Schema:
 def _searcher(name: str) -> Schema:
     method = find_searcher(name)
     return settings(method, ("sizes", *method.needs))
+
+
+def _task(name: str) -> Callable[..., Any]:
+    return find("task", name, Task)
+
+
+def _tasks() -> dict[str, Schema]:
+    return {name: settings(_task(name)) for name in _findable("task", _task)}
 
 
 def _training() -> Schema:

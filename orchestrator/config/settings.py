@@ -170,7 +170,7 @@ class Front(Section, section="front"):
 
     members: Count = 10
     judge: bool = True
-    scores: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()
+    scores: Annotated[tuple[str, ...], BeforeValidator(_names, json_schema_input_type=str | tuple[str, ...])] = ()
 
 
 @dataclass(frozen=True)
@@ -257,7 +257,7 @@ class Retraining(Section, section="retrain"):
     """
 
     members: Annotated[int, Field(ge=0)] = 5
-    also: Annotated[tuple[Count, ...], BeforeValidator(_listed)] = ()
+    also: Annotated[tuple[Count, ...], BeforeValidator(_listed, json_schema_input_type=Count | tuple[Count, ...])] = ()
     seeds: Count = 1
     workers: Count = 1
     recipe: str = PLAIN

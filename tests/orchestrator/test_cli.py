@@ -420,7 +420,7 @@ def test_a_published_network_takes_its_authors_settings_unless_others_are_given(
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["dart"], ["unknown space 'dart'", "'darts'"]),
+        (["dart"], ["no space, searcher, objective or recipe 'dart'", "'darts'"]),
         (["darts", "DARTS_V3"], ["no network 'DARTS_V3'", "did you mean 'DARTS_V"]),
         (["digits-tiny", "conv3-skip-x-res3"], ["position 11", "conv1"]),
         (["digits-tiny", "chanels=3"], ["space.chanels", "'channels'"]),

@@ -98,6 +98,8 @@ def test_whatever_is_shipped_passes_with_all_of_its_defaults(validator: jsonsche
         ("retrain/schedule", "cosinus"),
         ("logging/wandb", "sometimes"),
         ("logging/tensorbord", False),
+        ("task", "regresion"),
+        ("task/metrc", "top5"),
         ("seed", -1),
     ],
 )
@@ -117,6 +119,12 @@ def test_what_is_named_by_module_and_device_passes(validator: jsonschema.Draft7V
         ("objectives/my_module:cost", {"unit": "ms"}),
         ("objectives/latency@pixel3", {"at_most": 20.0}),
         ("objectives/command@board", {"command": "ssh board measure {onnx}", "unit": "ms"}),
+        ("task", "regression"),
+        ("task", "my_module:Counting"),
+        ("task", {"name": "multi-label", "metric": "f1"}),
+        ("task/class_weights", "balanced"),
+        ("front/scores", "naswot"),
+        ("retrain/also", 4),
         ("proxy", "auto"),
         ("proxy", {"without": "cat"}),
     ):
