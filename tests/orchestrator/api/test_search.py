@@ -247,7 +247,7 @@ def test_wrong_input_is_one_clear_error(make: Any, says: str) -> None:
 
 
 def test_unknown_names_say_what_there_is() -> None:
-    with pytest.raises(AttributeError, match=r"there are .*TndNas"):
+    with pytest.raises(AttributeError, match=r"known are .*TndNas"):
         pr.searchers.TnDnAs  # noqa: B018
     with pytest.raises(AttributeError, match="no attribute 'serch'"):
         pr.serch  # type: ignore[attr-defined]  # noqa: B018
