@@ -1,4 +1,4 @@
-"""What all commands have in common: answers for people and programs, errors with exit codes, and common options."""
+"""Common parts of all commands: answers for people and programs, errors with exit codes, and options."""
 
 from __future__ import annotations
 

@@ -178,7 +178,7 @@ def _sections() -> list[str]:
 
 
 def _under(section: str, chosen: dict[str, str]) -> Iterator[str]:
-    """What may follow `section.`: its keys, or for [objectives] the names, which have keys in turn."""
+    """Yield what may follow `section.`: its keys, or for [objectives] the names, which have keys in turn."""
     if section == "objectives":
         yield from (f"objectives.{name}{end}" for name in named("objective") for end in ("={}", "."))
     else:

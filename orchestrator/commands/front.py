@@ -1,4 +1,4 @@
-"""What search, resume and retrain do in the end: run what is not done yet, and answer with the front."""
+"""Last step of search, resume and retrain: run what is not done yet, and answer with the front."""
 
 from __future__ import annotations
 

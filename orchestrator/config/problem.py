@@ -303,7 +303,7 @@ class Problem:
 
     @property
     def task(self) -> Task:
-        """What networks are trained for, and the metric that they are judged by."""
+        """Return what networks are trained for, with the metric that they are judged by."""
         return self.data.task
 
     def quality(self, cost: float) -> Metrics:

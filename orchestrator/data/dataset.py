@@ -151,7 +151,7 @@ class Dataset:
 
     @property
     def words(self) -> str:
-        """What an example is."""
+        """Return the kind of an example."""
         return in_words(self.image)
 
     def remaining(self, without: Sequence[str]) -> list[int]:

@@ -1,4 +1,4 @@
-"""What a task minimises: the share of images classified wrongly, or what another metric or task has in its place."""
+"""Cost that a task minimises: the share of images classified wrongly, or what another metric or task has in its place."""
 
 from __future__ import annotations
 

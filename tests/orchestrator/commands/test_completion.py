@@ -23,7 +23,7 @@ from orchestrator.objectives.predicted import ProfiledCost
 from orchestrator.tasks import Task
 
 BREAKS = " \t\n\"'@><=;|&(:"
-"""What bash splits words at, by default."""
+"""Characters that bash splits words at, by default."""
 
 
 def offered(line: str, breaks: str = "") -> list[str]:
