@@ -24,7 +24,7 @@ from searchers import GradientSearcher, Mixture
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run would do.
+    """Estimate of what a run would do.
 
     Args:
         seconds: Time that it would take on this machine, without starting up.
