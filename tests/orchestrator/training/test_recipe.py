@@ -39,7 +39,7 @@ def test_every_recipe_is_described(name: str) -> None:
 
 def test_a_key_for_every_part() -> None:
     assert {f.name for f in fields(Parts)} == {f.name for f in fields(Retraining)} - {
-        "members", "seeds", "workers", "recipe", "teacher",
+        "members", "also", "seeds", "workers", "recipe", "teacher",
     }  # fmt: skip
 
 
