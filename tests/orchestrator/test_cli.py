@@ -313,7 +313,9 @@ def test_a_cluster_that_does_not_answer_leaves_nothing_behind(tmp_path: Path) ->
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("ray", "count"), [(False, 1), (True, 1), pytest.param(True, 2, marks=pytest.mark.faults)])
+@pytest.mark.parametrize(
+    ("ray", "count"), [(False, 1), *(pytest.param(True, count, marks=pytest.mark.faults) for count in (1, 2))]
+)
 def test_killed_in_the_middle_and_resumed_gives_the_same_records(
     tmp_path: Path, never_killed: str, ray: bool, count: int
 ) -> None:
