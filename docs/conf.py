@@ -80,8 +80,15 @@ def separate_suffixes(app: Sphinx, what: str, name: str, item: object, options: 
     lines[:] = [re.sub(r"(?<![`:])(`[^`]+`)(?=\w)", r"\1\\ ", line) for line in lines]
 
 
+def keep_sentences_whole(app: Sphinx, what: str, name: str, item: object, options: object, lines: list[str]) -> None:
+    """Keep Napoleon from reading what precedes a colon as the type of an attribute; types come from annotations."""
+    if what in ("attribute", "data", "property") and lines:
+        lines[0] = f": {lines[0]}"
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Connect the hooks above."""
     app.connect("builder-inited", write_public_names)
+    app.connect("autodoc-process-docstring", keep_sentences_whole, priority=400)  # before Napoleon
     app.connect("autodoc-process-docstring", separate_suffixes)
     return {"parallel_read_safe": True}

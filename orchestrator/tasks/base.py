@@ -79,6 +79,11 @@ def merit_title(metric: Metric) -> str:
     return name + (f" ({metric.unit})" if metric.unit else "")
 
 
+def merit_column(metric: Metric) -> str:
+    """Name of a column of what `merit` returns, with its unit."""
+    return ("minus_" if metric.best is None else "") + metric.name + ("_percent" if metric.unit == "%" else "")
+
+
 class Task(ABC):
     """Base of tasks: loss, metrics, and what targets and predictions are.
 
@@ -164,7 +169,7 @@ class Task(ABC):
         """Return the sum of the losses of the examples, so that workers can add up their shares of a batch.
 
         Args:
-            outputs: Output of a network, (examples, *outputs).
+            outputs: Output of a network, `(examples, *outputs)`.
             targets: Targets, as `read` returns them; shares of classes after mixup, where the task is `soft`.
             label_smoothing: Share of a label that is spread over all classes; 0 where the task is not `soft`.
         """

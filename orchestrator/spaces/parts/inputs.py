@@ -31,7 +31,7 @@ class Tokens(tuple[int, ...]):
 
 
 def zeros(count: int, shape: tuple[int, ...], device: str | None = None) -> Tensor:
-    """Return examples to run a network on, (count, *shape), of the type that it takes."""
+    """Return examples to run a network on, `(count, *shape)`, of the type that it takes."""
     return torch.zeros(count, *shape, dtype=torch.int64 if isinstance(shape, Tokens) else torch.float32, device=device)
 
 
