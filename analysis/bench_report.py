@@ -17,7 +17,7 @@ from analysis.files import replacing, write_text
 from analysis.page.render import inline, render
 from analysis.pareto import Floats
 from analysis.plots import Picture
-from analysis.trust import RANDOM, SUFFIX, statistics_of
+from analysis.trust import RANDOM, statistics_of, true_of
 
 COLOURS = (
     "#27618f", "#c0392b", "#1f7a4d", "#e0a458", "#8e6bad", "#4d4d4d",
@@ -272,8 +272,8 @@ def _inherited(inherited: Mapping[tuple[str, int], pd.DataFrame], names: Sequenc
     for ax, (name, seed) in zip(axes, first.items(), strict=False):
         table = inherited[name, seed]
         random = table[table["kind"] == RANDOM]
-        for statistics in statistics_of(table):
-            plots.draw_inherited(ax, random, statistics + SUFFIX, "true", colours[statistics], statistics)
+        for statistics, column in statistics_of(table).items():
+            plots.draw_inherited(ax, random[column], true_of(random), colours[statistics], statistics)
         ax.set_title(name, fontsize=8)
         ax.set_xlabel("inherited accuracy (%)")
     for ax in axes[len(first) :]:

@@ -152,9 +152,9 @@ def draw_prediction(ax: Axes, measured: Sequence[float], predicted: Sequence[flo
     ax.set_ylabel(f"predicted {title}")
 
 
-def draw_inherited(ax: Axes, networks: pd.DataFrame, x: str, y: str, colour: str, label: str) -> None:
-    """Plot the true accuracy, column `y`, against the accuracy with inherited weights, column `x`."""
-    ax.scatter(networks[x], networks[y], s=18, color=colour, alpha=0.7, linewidths=0, label=label)
+def draw_inherited(ax: Axes, inherited: pd.Series, true: pd.Series, colour: str, label: str) -> None:
+    """Plot the true accuracy of networks against that with inherited weights."""
+    ax.scatter(inherited, true, s=18, color=colour, alpha=0.7, linewidths=0, label=label)
 
 
 def draw_taus(ax: Axes, taus: np.ndarray, offset: float, colour: str, label: str) -> None:

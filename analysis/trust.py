@@ -17,8 +17,10 @@ from analysis.pareto import Floats
 CONFIDENCE = 0.95
 RESAMPLES = 1000
 """Resamples of each bootstrap."""
-SUFFIX = "_accuracy"
-"""Ending of the columns of inherited accuracies; what precedes it is the kind of normalisation statistics."""
+STATISTICS = ("running", "batch", "recalibrated")
+"""Kinds of normalisation statistics, which columns of inherited accuracies begin with, as `batch_accuracy_percent`."""
+TRUE = "true"
+"""Beginning of the column of true values, as `true_accuracy_percent`."""
 RANDOM, FRONT = "random", "front"
 """Kinds of networks in trust.csv: drawn at random from the surviving options, and members of the front."""
 ALL, BETTER, WITHIN = "all", "the better half", "within levels of cost"
@@ -299,24 +301,29 @@ class Agreement:
     networks: int
 
 
-def statistics_of(table: pd.DataFrame) -> list[str]:
-    """Normalisation statistics for which trust.csv has inherited accuracies."""
-    return [c.removesuffix(SUFFIX) for c in table.columns if c.endswith(SUFFIX)]
+def statistics_of(table: pd.DataFrame) -> dict[str, str]:
+    """Columns of the inherited accuracies in trust.csv by the normalisation statistics that they were measured with."""
+    return {statistics: str(c) for c in table.columns for statistics in STATISTICS if str(c).startswith(f"{statistics}_")}
+
+
+def true_of(table: pd.DataFrame) -> pd.Series:
+    """Values of the column of trust.csv that says what networks are truly worth."""
+    return next(table[c] for c in table.columns if str(c).startswith(TRUE))
 
 
 def agreements(table: pd.DataFrame, higher: bool = True) -> list[Agreement]:
     """Compute tau for each kind of networks and normalisation statistics in trust.csv.
 
-    Networks without a `true` value are left out. For random networks, tau is also computed among those whose truth is at least
-    the median.
+    Networks of unknown truth are left out. For random networks, tau is also computed among those whose truth is at least the
+    median.
 
     Args:
         table: Rows of trust.csv.
-        higher: True if higher values of `true` are better.
+        higher: True if higher true values are better.
     """
     results = []
-    known = table[table["true"].notna()]
-    truth = known["true"] if higher else -known["true"]
+    known = table[true_of(table).notna()]
+    truth = true_of(known) if higher else -true_of(known)
     for kind in (RANDOM, FRONT):
         of_kind = known["kind"] == kind
         groups = {ALL: of_kind}
@@ -325,8 +332,8 @@ def agreements(table: pd.DataFrame, higher: bool = True) -> list[Agreement]:
         for among, rows in groups.items():
             if int(rows.sum()) < (2 if among == ALL else ENOUGH):
                 continue
-            for statistics in statistics_of(table):
-                t = tau(known.loc[rows, statistics + SUFFIX], truth[rows])
+            for statistics, column in statistics_of(table).items():
+                t = tau(known.loc[rows, column], truth[rows])
                 results.append(Agreement(kind, among, statistics, t.value, t.low, t.high, t.networks))
     return results
 
@@ -343,7 +350,7 @@ def rankings(table: pd.DataFrame, own: str, higher: bool) -> list[dict[str, Any]
     Args:
         table: Rows of trust.csv.
         own: The statistics that the search used.
-        higher: True if higher values of `true` are better.
+        higher: True if higher true values are better.
 
     Returns:
         For each of them, among `ALL` and `WITHIN` levels of parameters: `by`, its name; `among`; `tau` with `low` and `high`;
@@ -351,12 +358,12 @@ def rankings(table: pd.DataFrame, own: str, higher: bool) -> list[dict[str, Any]
         where the truth of fewer than two networks is known.
     """
     scores = scores_of(table)
-    random = table[(table["kind"] == RANDOM) & table["true"].notna()]
-    columns = {f"inherited accuracy ({own})": own + SUFFIX, PARAMETERS: PARAMETERS} | {name: name for name in scores}
+    random = table[(table["kind"] == RANDOM) & true_of(table).notna()]
+    columns = {f"inherited accuracy ({own})": statistics_of(table)[own]} | {name: name for name in (PARAMETERS, *scores)}
     results = []
     for by, column in columns.items() if scores and len(random) > 1 else ():
         rows = random[random[column].notna()]
-        truth = rows["true"] if higher else -rows["true"]
+        truth = true_of(rows) if higher else -true_of(rows)
         levels = cost_levels(rows[PARAMETERS])
         for among, found in ((ALL, tau(rows[column], truth)), (WITHIN, tau_within(rows[column], truth, levels))):
             bounds = {"tau": found.value, "low": found.low, "high": found.high}
@@ -368,9 +375,9 @@ def ranking_quality(table: pd.DataFrame, own: str, higher: bool, shares: Mapping
     """Summarise trust.csv.
 
     Args:
-        table: Columns `arch`, `kind`, `true`, and an inherited accuracy for each kind of normalisation statistics.
+        table: Columns `arch`, `kind`, one of true values, and an inherited accuracy for each of `STATISTICS` that were tried.
         own: The statistics that the search used.
-        higher: True if higher values of `true` are better.
+        higher: True if higher true values are better.
         shares: Share of skips of each architecture, NaN for one without edges; empty for a space without skips.
 
     Returns:
@@ -378,12 +385,12 @@ def ranking_quality(table: pd.DataFrame, own: str, higher: bool, shares: Mapping
         `picked`, the true rank of the network that each puts first; and `overrated_skips`, tau between a network's share of
         skips and how far it is ranked above its true place; and `rankings`.
     """
-    random = table[(table["kind"] == RANDOM) & table["true"].notna()]
-    truth = (random["true"] if higher else -random["true"]).to_numpy(dtype=float)
-    own_accuracy = random[own + SUFFIX].to_numpy(dtype=float)
+    random = table[(table["kind"] == RANDOM) & true_of(table).notna()]
+    truth = (true_of(random) if higher else -true_of(random)).to_numpy(dtype=float)
+    own_accuracy = random[statistics_of(table)[own]].to_numpy(dtype=float)
     gains, picks = {}, {}
-    for statistics in statistics_of(table):
-        values = random[statistics + SUFFIX].to_numpy(dtype=float)
+    for statistics, column in statistics_of(table).items():
+        values = random[column].to_numpy(dtype=float)
         if statistics != own:
             gains[statistics] = asdict(tau_difference(own_accuracy, values, truth))
         if len(values):

@@ -13,7 +13,7 @@ from analysis import plots
 from analysis.front_table import name_of
 from analysis.plots import Picture
 from analysis.records import mean_of_seeds, samples_of, tested_by
-from analysis.trust import ALL, BETTER, ENOUGH, FRONT, RANDOM, SUFFIX, WITHIN, Interval, Skips, repeated, tau
+from analysis.trust import ALL, BETTER, ENOUGH, FRONT, RANDOM, WITHIN, Interval, Skips, repeated, statistics_of, tau, true_of
 
 
 @dataclass(frozen=True)
@@ -284,7 +284,7 @@ def warnings(quality: Mapping[str, Any]) -> list[str]:
 
 def scatter(table: pd.DataFrame, quality: Mapping[str, Any]) -> Picture | None:
     """Plot true against inherited accuracy, a panel per kind of statistics; None if no network has both."""
-    known = table[table["true"].notna()]
+    known = table[true_of(table).notna()]
     if known.empty:
         return None
     taus = {a["statistics"]: a for a in quality["agreements"] if (a["kind"], a["among"]) == (RANDOM, ALL)}
@@ -294,7 +294,7 @@ def scatter(table: pd.DataFrame, quality: Mapping[str, Any]) -> Picture | None:
         for kind, colour, label in ((RANDOM, "#27618f", "random networks"), (FRONT, plots.FRONT, "members of the front")):
             networks = known[known["kind"] == kind]
             if len(networks):
-                plots.draw_inherited(ax, networks, statistics + SUFFIX, "true", colour, label)
+                plots.draw_inherited(ax, networks[statistics_of(table)[statistics]], true_of(networks), colour, label)
         a = taus.get(statistics)
         ax.set_title(f"{statistics}: tau {_interval(a)}" if a and a["tau"] is not None else statistics, fontsize=9)
         ax.set_xlabel("inherited accuracy (%)")

@@ -16,6 +16,7 @@ from analysis.plots import Picture
 from analysis.records import CONFIDENCE, MEMBER, margins, spreads_of, tested
 from analysis.run import Run
 from analysis.trust import FRONT as TRUE_OF_FRONT
+from analysis.trust import true_of
 
 MOST_DRAWN = 1_500_000
 """Characters of drawings in a page, at most, so that it stays small."""
@@ -91,9 +92,9 @@ def _costs(run: Run, row: pd.Series) -> list[tuple[str, str, str]]:
 
 def true_value(run: Run, arch: str) -> float | None:
     """Return what `paretoray trust` found out about a member, where it did."""
-    if run.trust is None or run.ranking_quality is None or "true" not in run.trust:
+    if run.trust is None or run.ranking_quality is None:
         return None
-    rows = run.trust[(run.trust["arch"] == arch) & (run.trust["kind"] == TRUE_OF_FRONT)]["true"].dropna()
+    rows = true_of(run.trust)[(run.trust["arch"] == arch) & (run.trust["kind"] == TRUE_OF_FRONT)].dropna()
     return float(rows.iloc[0]) if len(rows) else None
 
 

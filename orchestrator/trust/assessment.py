@@ -11,7 +11,7 @@ import pandas as pd
 
 from analysis import records
 from analysis.files import write_text
-from analysis.trust import FRONT, RANDOM, SUFFIX, Skips, ranking_quality
+from analysis.trust import FRONT, RANDOM, TRUE, Skips, ranking_quality, statistics_of
 from orchestrator.errors import InputError
 from orchestrator.evaluators.tabular import TabularBenchmark
 from orchestrator.trust.weights import SharedWeights, Show
@@ -23,11 +23,20 @@ RETRAINED = "test accuracy (%) after training from scratch"
 
 @dataclass(frozen=True)
 class Truth:
-    """True values of networks. title: in words. unit: what it counts. higher: whether more is better. values: as far as
-    they are known. first: of the random networks only so many count; None for all. Of a later one the truth is known only if
-    it was good enough for the front, and with such networks a sample is not random any more."""
+    """True values of networks.
+
+    Args:
+        title: What they are, in words.
+        column: The same as a part of a column's name, with its unit.
+        unit: What they count.
+        higher: Whether more is better.
+        values: The values, as far as they are known.
+        first: Number of random networks that count; None for all. Of a later one the truth is known only if it was good enough
+            for the front, and with such networks a sample is not random any more.
+    """
 
     title: str
+    column: str
     unit: str
     higher: bool
     values: dict[Architecture, float]
@@ -48,7 +57,7 @@ def table_truth(table: TabularBenchmark, column: str, needed: Sequence[Architect
     values = {a: table.values(table.costs[a])[0] for a in needed}
     if len({values[a] for a in ranked}) < 2:
         raise InputError(f"{table.source}: {column} is the same for all {len(ranked)} networks; nothing can be ranked by it")
-    return Truth(f"{column} of {table.source}", column, table.maximised[0], values)
+    return Truth(f"{column} of {table.source}", column, column, table.maximised[0], values)
 
 
 def assess(
@@ -72,13 +81,13 @@ def assess(
     measured.insert(1, "kind", [RANDOM] * len(random) + [FRONT] * len(front))
     counted = len(random) if truth.first is None else truth.first
     true = [truth.values.get(a, np.nan) if i < counted else np.nan for i, a in enumerate(random)]
-    found = measured.assign(true=true + [truth.values.get(a, np.nan) for a in front])
+    found = measured.assign(**{f"{TRUE}_{truth.column}": true + [truth.values.get(a, np.nan) for a in front]})
     if scores is not None:
         found = found.join(scores, on="arch")
     skips = Skips.of(weights.space.skips, weights.space.none_option)
     shares = dict(zip(found["arch"], skips.shares([*random, *front]), strict=True)) if skips.skip.any() else {}
     # Networks that fail with these weights have nothing to be ranked by.
-    found = found.dropna(subset=[column for column in measured if str(column).endswith(SUFFIX)]).reset_index(drop=True)
+    found = found.dropna(subset=list(statistics_of(measured).values())).reset_index(drop=True)
     records.write(found, weights.directory / records.TRUST)
     facts = {
         "truth": truth.title,

@@ -28,7 +28,7 @@ from orchestrator.search.checkpoint import alone_in
 from orchestrator.search.control import stop_file
 from orchestrator.search.retraining import FAILURE, Member, check, settings_of
 from orchestrator.spaces.base import SearchSpace
-from orchestrator.tasks.base import Metric, merit, merit_title
+from orchestrator.tasks.base import Metric, merit, merit_column, merit_title
 from orchestrator.trust.assessment import RETRAINED, TRAINED, Truth, assess, table_truth
 from orchestrator.trust.weights import FOLDER, SharedWeights
 from searchers import Architecture
@@ -124,7 +124,8 @@ def main(
                 raise RunError("fewer than two networks could be trained, so nothing can be ranked; lower retrain.lr")
             accurate = metric.name == "accuracy"
             label = "test accuracy (%)" if accurate else f"test {merit_title(metric)}"
-            truth = Truth(RETRAINED if accurate else f"{label} after training from scratch", label, True, values, trained)
+            title = RETRAINED if accurate else f"{label} after training from scratch"
+            truth = Truth(title, merit_column(metric), label, True, values, trained)
         judged = [a for a in [*random, *front] if a in truth.values]
         with Display(console) as display, threads(plan.workers.cpus):
             scores = weights.scores(judged, display.scores, stop.exists)

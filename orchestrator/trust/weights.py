@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from analysis.files import write_text
-from analysis.trust import PARAMETERS, SUFFIX
+from analysis.trust import PARAMETERS
 from orchestrator.config.plan import SearchPlan
 from orchestrator.config.settings import Workers
 from orchestrator.data.dataset import Dataset, Part
@@ -30,6 +30,7 @@ from orchestrator.runs.directory import is_finished
 from orchestrator.search.checkpoint import Checkpoints
 from orchestrator.search.coordinator import check_identity
 from orchestrator.spaces.base import LISTED, SearchSpace
+from orchestrator.tasks.base import merit_column
 from searchers import Architecture
 
 log = logging.getLogger(__name__)
@@ -115,13 +116,14 @@ class SharedWeights:
         data = self.data if images is None else _fewer(self.data, images, self.plan.seed)
         names = {a: self.space.format(a) for a in architectures}
         path = self.directory / FOLDER / "measured.csv"
-        known = _measured(path, self.checksum, len(data.valid))
+        metric = data.task.metric
+        column = merit_column(metric)
+        known = _measured(path, column, self.checksum, len(data.valid))
         left = {s: [a for a in names if (names[a], s) not in known] for s in self.statistics}
         whole = len(names) * len(self.statistics)
         done = at_first = whole - sum(map(len, left.values()))
         began = time.monotonic()
         path.parent.mkdir(exist_ok=True)
-        metric = data.task.metric
         for statistics, missing in left.items():
             supernet = self.supernet(statistics, data) if missing else None
             for start in range(0, len(missing), _TOGETHER):
@@ -137,11 +139,13 @@ class SharedWeights:
                     for m in measured
                 ]
                 rows = [[self.checksum, len(data.valid), statistics, names[a], v] for a, v in zip(part, found, strict=True)]
-                pd.DataFrame(rows, columns=_COLUMNS).to_csv(path, mode="a", header=not path.exists(), index=False)
+                pd.DataFrame(rows, columns=["checkpoint", "images", "statistics", "arch", column]).to_csv(
+                    path, mode="a", header=not path.exists(), index=False
+                )
                 known |= {(names[a], statistics): v for a, v in zip(part, found, strict=True)}
                 done += len(part)
                 show(done, whole, (time.monotonic() - began) / (done - at_first) * (whole - done))
-        columns = {f"{s}{SUFFIX}": [known[names[a], s] for a in architectures] for s in self.statistics}
+        columns = {f"{s}_{column}": [known[names[a], s] for a in architectures] for s in self.statistics}
         return pd.DataFrame({"arch": [names[a] for a in architectures]} | columns)
 
     def scores(self, architectures: Sequence[Architecture], show: Show, stop: Callable[[], bool]) -> pd.DataFrame:
@@ -227,10 +231,7 @@ def _scored(path: Path) -> pd.DataFrame:
         raise RunError(f"{path} is damaged: {error}; delete it, and the same command scores anew") from error
 
 
-_COLUMNS = ["checkpoint", "images", "statistics", "arch", "accuracy"]
-
-
-def _measured(path: Path, checksum: str, images: int) -> dict[tuple[str, str], float]:
+def _measured(path: Path, column: str, checksum: str, images: int) -> dict[tuple[str, str], float]:
     """Read accuracies by notation and statistics; a line that was cut off is left out, and ended."""
     if not path.exists():
         return {}
@@ -240,7 +241,7 @@ def _measured(path: Path, checksum: str, images: int) -> dict[tuple[str, str], f
     try:
         rows = pd.read_csv(path, on_bad_lines="skip", dtype={"checkpoint": str, "arch": str}).dropna()
         rows = rows[(rows["checkpoint"] == checksum) & (rows["images"] == images)]
-        return {(str(a), str(s)): float(v) for a, s, v in zip(rows["arch"], rows["statistics"], rows["accuracy"], strict=True)}
+        return {(str(a), str(s)): float(v) for a, s, v in zip(rows["arch"], rows["statistics"], rows[column], strict=True)}
     except (ValueError, KeyError) as error:
         raise RunError(f"{path} is damaged: {error}; delete it, and the same command measures anew") from error
 

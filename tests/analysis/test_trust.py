@@ -50,7 +50,9 @@ def test_levels_are_distinct_costs_or_bins_of_equal_ratios() -> None:
 def test_scores_are_ranked_where_they_and_the_truth_are_known(few_resamples: None) -> None:
     rng = np.random.default_rng(2)
     truth = rng.normal(size=30)
-    table = pd.DataFrame({"kind": RANDOM, "batch_accuracy": truth, "true": np.where(np.arange(30) < 25, truth, np.nan)})
+    table = pd.DataFrame(
+        {"kind": RANDOM, "batch_accuracy_percent": truth, "true_accuracy_percent": np.where(np.arange(30) < 25, truth, np.nan)}
+    )
     assert trust.rankings(table, "batch", True) == []
     table = table.assign(parameters=np.arange(30) % 3 + 1, zico=-truth, naswot=np.where(np.arange(30) < 5, np.nan, truth))
     found = {(a["by"], a["among"]): a for a in trust.rankings(table, "batch", True)}
@@ -137,7 +139,7 @@ def test_shares_of_skips_are_taken_among_edges_that_offer_one() -> None:
 
 def table(networks: int = 24, **columns: list[float]) -> pd.DataFrame:
     columns_of_random = {"arch": [f"n{i}" for i in range(networks)], "kind": [RANDOM] * networks}
-    return pd.DataFrame(columns_of_random | {k if k == "true" else f"{k}_accuracy": v for k, v in columns.items()})
+    return pd.DataFrame(columns_of_random | {f"{k}_accuracy_percent": v for k, v in columns.items()})
 
 
 def test_agreement_of_all_of_the_better_half_and_of_the_front(few_resamples: None) -> None:
@@ -146,8 +148,10 @@ def test_agreement_of_all_of_the_better_half_and_of_the_front(few_resamples: Non
     # The worse half is ranked perfectly, the better half backwards.
     inherited = np.r_[np.arange(12.0), 40 - np.arange(12.0)]
     random = table(true=truth.tolist(), batch=inherited.tolist(), recalibrated=rng.normal(size=24).tolist())
-    front = pd.DataFrame({"arch": ["a", "b", "c"], "kind": FRONT, "true": [1, 2, np.nan], "batch_accuracy": [1, 2, 3]})
-    both = pd.concat([random, front.assign(recalibrated_accuracy=[2, 1, 3])])
+    front = pd.DataFrame(
+        {"arch": ["a", "b", "c"], "kind": FRONT, "true_accuracy_percent": [1, 2, np.nan], "batch_accuracy_percent": [1, 2, 3]}
+    )
+    both = pd.concat([random, front.assign(recalibrated_accuracy_percent=[2, 1, 3])])
     result = {(a.kind, a.among, a.statistics): a for a in trust.agreements(both)}
     assert result[RANDOM, trust.ALL, "batch"].tau == pytest.approx(kendalltau(inherited, truth).statistic)
     assert (
@@ -179,6 +183,6 @@ def test_ranking_quality_includes_gains_of_recalibration_and_overrated_skips(few
     assert trust.ranking_quality(networks, "batch", True, {})["overrated_skips"] is None
     some = trust.ranking_quality(networks, "batch", True, shares | {"n0": float("nan")})["overrated_skips"]
     assert some["networks"] == 39 and some["low"] > 0, "one has no edge that could be a skip"
-    alike = trust.ranking_quality(networks.assign(batch_accuracy=10.0), "batch", True, {})
+    alike = trust.ranking_quality(networks.assign(batch_accuracy_percent=10.0), "batch", True, {})
     assert alike["agreements"][0]["tau"] is None
     json.loads(json.dumps(alike, allow_nan=False))

@@ -107,7 +107,13 @@ def test_the_retrained_front_is_compared() -> None:
 
 def measured(inherited: np.ndarray, better: np.ndarray, truth: np.ndarray) -> tuple[pd.DataFrame, dict[str, Any]]:
     table = pd.DataFrame(
-        {"arch": "a", "kind": RANDOM, "batch_accuracy": inherited, "recalibrated_accuracy": better, "true": truth}
+        {
+            "arch": "a",
+            "kind": RANDOM,
+            "batch_accuracy_percent": inherited,
+            "recalibrated_accuracy_percent": better,
+            "true_accuracy_percent": truth,
+        }
     )
     facts = {
         "truth": "acc of t",
@@ -168,6 +174,6 @@ def test_every_number_is_explained_and_every_statistics_plotted() -> None:
     )
     (axes,) = page.pictures[-1].figure.axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["inherited accuracy (batch)", "parameters", "zico"]
-    nothing = table.assign(true=np.nan)
+    nothing = table.assign(true_accuracy_percent=np.nan)
     page = compose(["11"], ["11"], table=nothing, quality=quality | trust.ranking_quality(nothing, "batch", True, {}))
     assert [p.name for p in page.pictures] == ["skips"]

@@ -103,9 +103,9 @@ def test_weights_are_tried_on_random_networks_which_costs_the_search_nothing(
     random = ranked[ranked["kind"] == "random"]
     true = fake_table().set_index("arch")["val_accuracy"]
     assert len(random) == found.loc["random-search", "ranked"] == 20
-    np.testing.assert_allclose(ranked["true"], true[ranked["arch"]])
+    np.testing.assert_allclose(ranked["true_val_accuracy"], true[ranked["arch"]])
     for statistics in ("batch", "recalibrated"):
-        tau = kendalltau(random[f"{statistics}_accuracy"], random["true"]).statistic
+        tau = kendalltau(random[f"{statistics}_accuracy_percent"], random["true_val_accuracy"]).statistic
         low, value, high = (found.loc["random-search", f"tau_{statistics}{end}"] for end in ("_low", "", "_high"))
         assert value == pytest.approx(tau) and low < tau < high
     assert found.loc[scratch].filter(like="tau_").isna().all() and np.isnan(found.loc[scratch, "ranked"])

@@ -16,6 +16,7 @@ from scipy.stats import kendalltau
 
 from analysis import records
 from analysis import trust as statistics
+from analysis.trust import statistics_of
 from orchestrator.config.plan import SearchPlan
 from orchestrator.config.spaces import make_space
 from orchestrator.data.dataset import Dataset
@@ -114,20 +115,22 @@ def test_what_is_inherited_is_what_the_final_weights_say(run: Path, digits: Data
     assert len(set(places[:12])) == 12
     as_searched = Supernet(space, digits, batch=20)
     as_searched.load_state_dict(latest(run))
-    assert found["batch_accuracy"].tolist() == [m["accuracy"] for m in as_searched.measure(places)]
+    assert found["batch_accuracy_percent"].tolist() == [m["accuracy"] for m in as_searched.measure(places)]
     anew = Supernet(space, digits, batch=20, statistics="recalibrated")
     anew.build(as_searched.stage, 1)
     with torch.no_grad():
         for name, parameter in anew.model.named_parameters():
             parameter.copy_(dict(as_searched.model.named_parameters())[name])
-    assert found["recalibrated_accuracy"].tolist() == [m["accuracy"] for m in anew.measure(places)]
-    assert found["recalibrated_accuracy"].tolist() != found["batch_accuracy"].tolist()
+    assert found["recalibrated_accuracy_percent"].tolist() == [m["accuracy"] for m in anew.measure(places)]
+    assert found["recalibrated_accuracy_percent"].tolist() != found["batch_accuracy_percent"].tolist()
     true = pd.read_csv(SHIPPED / "digits-tiny.csv").set_index("arch")["test_accuracy"]
-    assert found["true"].tolist() == true[found["arch"]].tolist()
+    assert found["true_test_accuracy"].tolist() == true[found["arch"]].tolist()
     said = json.loads((run / records.RANKING_QUALITY).read_text())
     taus = {a["statistics"]: a["tau"] for a in said["agreements"] if (a["kind"], a["among"]) == ("random", "all")}
     for name in ("batch", "recalibrated"):
-        assert taus[name] == pytest.approx(kendalltau(found[f"{name}_accuracy"][:12], found["true"][:12]).statistic)
+        assert taus[name] == pytest.approx(
+            kendalltau(found[f"{name}_accuracy_percent"][:12], found["true_test_accuracy"][:12]).statistic
+        )
     assert said["surviving"] == 625 and said["images"] == len(digits.valid) and said["truth"] == "test_accuracy of digits-tiny"
     assert f"{taus['batch']:.2f}" in result.output and "report: " in result.output
 
@@ -141,12 +144,12 @@ def test_a_search_by_averages_is_judged_by_them_and_by_batches(
     directory = search(tmp_path, searcher=RANDOM, training=SECTIONS["training"] | {"statistics": own})
     assert call(directory, *TABLE, "--networks", 6).exit_code == 0
     found = pd.read_csv(directory / records.TRUST)
-    assert [c.removesuffix("_accuracy") for c in found if c.endswith("accuracy")] == names
+    assert list(statistics_of(found)) == names
     space = space_of(directory)
     places = [space.parse(a) for a in found["arch"]]
     as_searched = Supernet(space, digits, batch=20, statistics=own)
     as_searched.load_state_dict(latest(directory))
-    assert found[f"{own}_accuracy"].tolist() == [m["accuracy"] for m in as_searched.measure(places)]
+    assert found[f"{own}_accuracy_percent"].tolist() == [m["accuracy"] for m in as_searched.measure(places)]
     assert json.loads((directory / records.RANKING_QUALITY).read_text())["own"] == own
 
 
@@ -168,7 +171,7 @@ def test_where_nothing_is_normalised_there_is_one_accuracy(tmp_path: Path, monke
     result = call(directory, "--networks", 5, "--retrain", 3)
     assert result.exit_code == 0, result.output
     found = pd.read_csv(directory / records.TRUST)
-    assert [c for c in found if c.endswith("_accuracy")] == ["batch_accuracy"] and found["true"].notna().sum() >= 3
+    assert statistics_of(found) == {"batch": "batch_accuracy_percent"} and found["true_accuracy_percent"].notna().sum() >= 3
     said = json.loads((directory / records.RANKING_QUALITY).read_text())
     assert said["statistics"] == ["batch"] and said["gains"] == {} and said["surviving"] == 9
     assert said["overrated_skips"] is not None, "its identities are known for what they are"
@@ -254,19 +257,19 @@ def test_the_truth_may_be_training_from_scratch_which_goes_on(
     assert result.exit_code == 0, result.output
     known = pd.read_csv(run / records.RETRAINED).set_index("arch")["test_error_percent"]
     found = pd.read_csv(run / records.TRUST)
-    random, front = found[found["kind"] == "random"], found[found["kind"] == "front"].set_index("arch")["true"]
+    random, front = found[found["kind"] == "random"], found[found["kind"] == "front"].set_index("arch")["true_accuracy_percent"]
     assert sorted(trained) == sorted(set(random["arch"][:4]) - set(known.index)), "each once, the front's not again"
-    assert random["true"].notna().tolist() == [True] * 4 + [False] * 8
+    assert random["true_accuracy_percent"].notna().tolist() == [True] * 4 + [False] * 8
     assert random["synflow"].notna().tolist() == [True] * 4 + [False] * 8, "scores are compared with the truth alone"
     assert front[known.index].tolist() == pytest.approx((100 - known).tolist())
     space = space_of(run)
     a = space.parse(trained[0])
     alone = retrain(space.network(a), a, digits, Parts(epochs=1, batch=20, lr=0.1))["test_error_percent"]
-    assert random.set_index("arch")["true"][trained[0]] == pytest.approx(100 - alone)
+    assert random.set_index("arch")["true_accuracy_percent"][trained[0]] == pytest.approx(100 - alone)
     assert "too few to tell" in result.output
     only_front = call(run, "--networks", 12, "--retrain", 0)
     assert only_front.exit_code == 0 and "fewer than two random networks" in only_front.output, only_front.output
-    assert not pd.read_csv(run / records.TRUST).query("kind == 'random'")["true"].notna().any()
+    assert not pd.read_csv(run / records.TRUST).query("kind == 'random'")["true_accuracy_percent"].notna().any()
     assert "this replaces" not in only_front.output
     replaced = call(run, *TABLE, "--networks", 12)
     assert (
@@ -280,9 +283,9 @@ def test_networks_whose_truth_is_known_for_being_good_are_no_random_sample(run: 
     random = weights.random(6)
     known = {a: float(sum(a)) for a in random}
     for first, counted in ((None, 6), (4, 4), (0, 0)):
-        truth = Truth("sum", "sum", True, known, first)
+        truth = Truth("sum", "sum", "sum", True, known, first)
         found = assess(weights, random, random[5:], truth, 20, lambda *progress: None, lambda: False)
-        assert found["true"].notna().tolist() == [i < counted for i in range(6)] + [True]
+        assert found["true_sum"].notna().tolist() == [i < counted for i in range(6)] + [True]
 
 
 def test_the_report_has_it_and_its_pictures(run: Path, no_pictures: Any, monkeypatch: pytest.MonkeyPatch) -> None:
