@@ -78,7 +78,8 @@ def write(
         budgets = sorted({*np.geomspace(size / 40, size, 24)[:-1].tolist(), *marks})
     scored = compare.scores(evaluations, columns, front, budgets)
     summary = compare.summary(scored)
-    records.write(summary, directory / "summary.csv")
+    written = {**compare.WRITTEN, "budget": f"budget_{unit or 'evaluations'}"}
+    records.write(summary.rename(columns=written), directory / "summary.csv")
     best = summary[summary["budget"] == size].sort_values("hypervolume", ascending=False)
     names = best["searcher"].tolist()
     seeds = int(evaluations["seed"].nunique())

@@ -13,6 +13,8 @@ from scipy.stats import bootstrap, mannwhitneyu
 from analysis.pareto import ROUNDING, Floats, as_costs, non_dominated, relative_hypervolume
 
 CONFIDENCE = 0.95
+WRITTEN = {"low": "hypervolume_low", "high": "hypervolume_high", "found": "share_of_front_found"}
+"""Names of columns of `summary` by themselves, as in files."""
 
 
 def scores(evaluations: pd.DataFrame, columns: Sequence[str], front: Floats, budgets: Sequence[float]) -> pd.DataFrame:

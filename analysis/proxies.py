@@ -16,6 +16,8 @@ from analysis.trust import CONFIDENCE, ENOUGH, RESAMPLES, Interval, tau
 
 WIDTH = 1.1
 """Costs of a level differ by less than this factor, where they are continuous."""
+ACCURACY = "accuracy_percent"
+"""Column of proxies.csv, which has a row for each network and place of training."""
 SAVED = 0.2
 """Share of the target's seconds that a proxy has to save."""
 TARGET = "target"
@@ -94,9 +96,9 @@ def judge(table: pd.DataFrame) -> list[Judged]:
     """Compare each proxy with the target.
 
     Args:
-        table: A row for each network and place of training: `arch`, `level`, `proxy`, `accuracy` and `seconds`.
+        table: A row for each network and place of training: `arch`, `level`, `proxy`, `ACCURACY` and `seconds`.
     """
-    wide = table.pivot(index="arch", columns="proxy", values="accuracy")
+    wide = table.pivot(index="arch", columns="proxy", values=ACCURACY)
     level = table.drop_duplicates("arch").set_index("arch")["level"].loc[wide.index].to_numpy()
     truth, seconds = wide[TARGET].to_numpy(), table.groupby("proxy")["seconds"].mean()
     return [

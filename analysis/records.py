@@ -76,8 +76,12 @@ def tested(error: str) -> Tested:
         >>> tested("error_percent").low, tested("rmse").low
         ('test_error_low_percent', 'test_rmse_low')
     """
-    name, unit = (error.removesuffix("_percent"), "_percent") if error.endswith("_percent") else (error, "")
-    return Tested(*(f"test_{name}{part}{unit}" for part in ("", "_low", "_high", "_deviation")))
+    return Tested(*(_with(f"test_{error}", part) for part in ("", "_low", "_high", "_deviation")))
+
+
+def _with(column: str, part: str) -> str:
+    """Insert a part into the name of a column, before the unit."""
+    return f"{column.removesuffix('_percent')}{part}_percent" if column.endswith("_percent") else column + part
 
 
 def afterwards(error: str) -> tuple[str, ...]:
@@ -109,12 +113,12 @@ MEASUREMENTS = "measurements"
 
 def deviation_of(column: str) -> str:
     """Name the column of a judged front with the deviation of what `column` is expected to be."""
-    return f"{column}_deviation"
+    return _with(column, "_deviation")
 
 
 def measured_of(column: str) -> str:
     """Name the column of a judged front with what was measured of `column`, where that itself is what the judge expects."""
-    return f"{column}_measured"
+    return _with(column, "_measured")
 
 
 RESERVED = (
@@ -245,6 +249,8 @@ def read_front(path: Path, objectives: Sequence[str]) -> pd.DataFrame:
         ValueError: As `read` does.
     """
     front = read(path, [*objectives, "arch"])
+    # Names of versions that put the unit before these parts.
+    front = front.rename(columns={f"{objectives[0]}{part}": _with(objectives[0], part) for part in ("_deviation", "_measured")})
     front = front.drop(columns=[column for column in {*AFTERWARDS, *afterwards(objectives[0])} if column in front])
     return front.sort_values(MEMBER, ignore_index=True) if MEMBER in front else numbered(front)
 

@@ -19,6 +19,8 @@ from hw_profiles.wording import in_words
 
 FORMAT = 1
 UNITS = {"latency": "ms", "energy": "mJ"}
+COLUMNS = {cost: f"{cost}_{unit.lower()}" for cost, unit in UNITS.items()}
+"""Names of the costs with their units, in tables."""
 CONSTANT = "constant"
 POOR_SPEARMAN, POOR_MAPE = 0.95, 10.0
 SHOWN = 100

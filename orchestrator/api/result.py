@@ -73,7 +73,7 @@ class Result:
     @property
     def front(self) -> pd.DataFrame:
         """The networks of the front in the order of front.csv, the lowest error first: their numbers (`member`), `arch`, a
-        column per objective with its unit in its name, and `error_percent_deviation` where the search worked it out.
+        column per objective with its unit in its name, and `error_deviation_percent` where the search worked it out.
 
         Once members were trained from scratch the front made anew comes first, the lowest test error at its top, with
         `standing`, `beaten_by`, and `test_error_percent` with the bounds of its interval. `attrs["units"]` has the units by
@@ -82,7 +82,7 @@ class Result:
         columns = list(self.summary["objectives"])
         searched = records.read_front(self._existing(records.FRONT), columns)
         front = members.of_run(searched, read_retrained(self.plan, self.directory), self.summary)
-        shown = [records.MEMBER, "arch", *records.AFTERWARDS, *columns, *map(records.deviation_of, columns)]
+        shown = [records.MEMBER, "arch", *records.afterwards(columns[0]), *columns, *map(records.deviation_of, columns)]
         front = front[[column for column in shown if column in front]]
         front.attrs["units"] = {column: _unit(column) for column in front.columns if column != "arch"}
         return front

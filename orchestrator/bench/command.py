@@ -105,6 +105,7 @@ def _table(
     checksums: Sequence[str],
     modes: Mapping[str, Mode],
 ) -> Compared:
+    from analysis.compare import WRITTEN
     from orchestrator.bench import tables as bench_table
     from orchestrator.bench.entries import entries_of
     from orchestrator.cluster.connection import local_resources
@@ -144,9 +145,7 @@ def _table(
     ]
     facts = {
         "kind": "table", "space": space, "objectives": list(columns), "budget": budget, "budget_in": column or "evaluations",
-        "searchers": last[["searcher", "seeds", "hypervolume", "low", "high", "igd_plus", "found"]].rename(
-            columns={"low": "hypervolume_low", "high": "hypervolume_high", "found": "share_of_front_found"}
-        ),
+        "searchers": last.drop(columns="budget").rename(columns=WRITTEN),
     }  # fmt: skip
     return Compared(facts, ["searcher", "relative hypervolume", "95 % interval", "IGD+", "front found"], rows)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from hw_profiles import profile as profiles
-from hw_profiles.profile import CONSTANT, UNITS, Profile
+from hw_profiles.profile import COLUMNS, CONSTANT, UNITS, Profile
 from orchestrator.errors import InputError
 from orchestrator.objectives.base import Metrics, Objective
 from orchestrator.registry import nearest, similar
@@ -33,7 +33,7 @@ class ProfiledCost(Objective):
         profile = profile_for(path, space, cost)
         batch = profile.protocol.get("batch")
         self.device, self.profile, self.prediction = device, profile, Prediction(profile, space, f"the device file {path}")
-        self.column = f"{cost}_{UNITS[cost].lower()}@{device}"
+        self.column = f"{COLUMNS[cost]}@{device}"
         self.title = f"{cost} on {device} ({UNITS[cost]}{f', batch {batch}' if batch else ''}, predicted)"
         self.warning = None
         if profile.validation is None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hw_profiles import measure
 from hw_profiles.fit import Floats, fit, least
-from hw_profiles.profile import CONSTANT, Profile, Validation
+from hw_profiles.profile import COLUMNS, CONSTANT, Profile, Validation
 from orchestrator.errors import InputError
 from orchestrator.evaluators.tabular import TabularBenchmark
 from orchestrator.objectives.predicted import executed_part, options, parts_of
@@ -40,7 +40,7 @@ def conclude(plan: MeasurementPlan, rows: pd.DataFrame, cost: str, hardware: dic
         InputError: Where networks were not measured.
     """
     space = plan.build()
-    steady = measure.steady(rows[rows["cost"] == cost])
+    steady = measure.steady(rows[rows["cost"] == COLUMNS[cost]])
     networks = plan.choose(space)
     values = np.array([steady["value"].get(f"net {space.format(a)}", np.nan) for a in networks])
     if np.isnan(values).any():

@@ -13,6 +13,7 @@ import pandas as pd
 
 from analysis.files import write_text
 from hw_profiles import measure
+from hw_profiles.profile import COLUMNS, UNITS
 from orchestrator.errors import RunError
 from orchestrator.profiling.plan import ROUNDS, MeasurementPlan
 
@@ -24,7 +25,7 @@ LONGER = 3
 
 def keep(path: Path, plan: MeasurementPlan) -> pd.DataFrame:
     """Read the measurements that exist already, of the same plan, or create the file. Raises RunError."""
-    about = json.dumps({k: v for k, v in asdict(plan).items() if k != "rounds"})
+    about = json.dumps({k: v for k, v in asdict(plan).items() if k != "rounds"} | {"units": UNITS})
     columns = ["round", "job", "cost", "value"]
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,7 +96,7 @@ def spread_of(rows: pd.DataFrame) -> float:
 
     With more rounds than usual it is as much smaller as their median is more certain.
     """
-    latencies = rows[rows["cost"] == "latency"]
+    latencies = rows[rows["cost"] == COLUMNS["latency"]]
     steady = measure.steady(latencies)
     spread = float(steady["spread"][steady.index.str.startswith("net ")].median())
     return float(spread / max(1.0, latencies["round"].nunique() / ROUNDS) ** 0.5)

@@ -20,7 +20,7 @@ ROUNDS = 5
 Job = str
 """`op` and an operation's name and shapes, or `net` and a network's notation."""
 Row = dict[str, Any]
-"""round, job, cost (`latency` or `energy`) and value, in the cost's unit for one batch."""
+"""round, job, cost (one of `hw_profiles.profile.COLUMNS`) and value, for one batch."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from hw_profiles import energy, measure
+from hw_profiles.profile import COLUMNS
 from orchestrator.errors import InputError
 from orchestrator.machine import processor
 from orchestrator.profiling.operations import operations
@@ -72,10 +73,10 @@ class MeasurementWorker:
                 for _ in range(2):
                     run()
                 seconds = float(np.median(measure.timed(run, self.plan.seconds)))
-                yield {"round": index, "job": job, "cost": "latency", "value": 1e3 * seconds}
+                yield {"round": index, "job": job, "cost": COLUMNS["latency"], "value": 1e3 * seconds}
                 if self.meter is not None:
                     joules = energy.per_pass(run, self.meter, max(JOULES, self.plan.seconds))
-                    yield {"round": index, "job": job, "cost": "energy", "value": 1e3 * joules}
+                    yield {"round": index, "job": job, "cost": COLUMNS["energy"], "value": 1e3 * joules}
 
     def _run(self, job: Job) -> measure.Run:
         if job not in self._runs:

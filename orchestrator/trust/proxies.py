@@ -18,7 +18,7 @@ from rich.console import Console
 from analysis import plots, records
 from analysis.files import replacing, write_text
 from analysis.pareto import Floats
-from analysis.proxies import TARGET, Judged, advice, judge, levels, picture, plain
+from analysis.proxies import ACCURACY, TARGET, Judged, advice, judge, levels, picture, plain
 from orchestrator.cluster.connection import cluster
 from orchestrator.config.overrides import read
 from orchestrator.config.plan import SearchPlan
@@ -159,19 +159,20 @@ def main(
         wanted = [(place, a) for place in places for level in candidates.values() for a in level]
         console.print(f"{len(wanted) // len(places)} good networks at the target and {len(attempts)} proxies", highlight=False)
         results = trained(wanted, plan.seed)
+    cost, price = _price(plan)
     at_level = {a: number for number, level in candidates.items() for a in level}
     table = pd.DataFrame(
         {
             "arch": results["arch"],
             "level": [at_level[a] for _, a in wanted],
-            "cost": [_price(plan)(a) for _, a in wanted],
+            cost: [price(a) for _, a in wanted],
             "proxy": [str(place) for place, _ in wanted],
-            "accuracy": _accuracies(results),
+            ACCURACY: _accuracies(results),
             "seconds": results.get("seconds"),
         }
     )
     # A network is compared where it could be trained everywhere.
-    incomplete = set(table.loc[table["accuracy"].isna(), "arch"])
+    incomplete = set(table.loc[table[ACCURACY].isna(), "arch"])
     table = table[~table["arch"].isin(incomplete)].reset_index(drop=True)
     for arch in sorted(incomplete):
         console.print(f"warning: {arch} could not be trained everywhere, and is left out", highlight=False, markup=False)
@@ -217,10 +218,10 @@ def _cost(plan: SearchPlan, attempt: Attempt) -> float:
     return float(at.space.macs(at.space.largest()) * images)
 
 
-def _price(plan: SearchPlan) -> Callable[[Architecture], float]:
+def _price(plan: SearchPlan) -> tuple[str, Callable[[Architecture], float]]:
     """Return the cost that levels are made of: the first objective after the error that is computed, or else the MACs."""
     computed = [o for o in plan.problem.objectives[1:] if not isinstance(o, Probe)]
-    return (lambda a: float(computed[0].cost(a, {}))) if computed else plan.problem.space.macs
+    return (computed[0].column, lambda a: float(computed[0].cost(a, {}))) if computed else ("macs", plan.problem.space.macs)
 
 
 def _sampled(plan: SearchPlan) -> dict[Architecture, float]:
@@ -253,7 +254,7 @@ def _of_levels(
     Raises:
         InputError: Where no level has so many.
     """
-    price = _price(plan)
+    _, price = _price(plan)
     networks = [a for a in pool if price(a) > 0]
     costs: Floats = np.array([price(a) for a in networks])
     members: dict[int, list[Architecture]] = {}

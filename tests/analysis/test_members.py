@@ -89,7 +89,7 @@ def test_a_range_above_the_value_is_a_warning() -> None:
 
 
 def test_a_posterior_is_shown_with_its_interval() -> None:
-    plain, posterior = searched(), searched(error_percent_deviation=2.0, error_percent_measured=11.0, measurements=5)
+    plain, posterior = searched(), searched(error_deviation_percent=2.0, error_measured_percent=11.0, measurements=5)
     assert front_table.rows(plain, SUMMARY)[0].cells[1] == ("10.00", "")
     assert front_table.rows(posterior, SUMMARY)[0].cells[1] == ("10.00", "±3.29")
     front = judged(posterior, trainings(a=8.0))

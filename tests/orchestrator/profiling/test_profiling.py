@@ -73,7 +73,7 @@ class Played:
             yield {
                 "round": index,
                 "job": job,
-                "cost": "latency",
+                "cost": "latency_ms",
                 "value": value * float(np.exp(self.noise * self.rng.normal())),
             }
 

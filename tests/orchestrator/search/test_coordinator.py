@@ -104,7 +104,7 @@ def test_the_front_is_chosen_by_all_measurements(whole: tuple[Path, list[Progres
     rows, front = table(directory), pd.read_csv(directory / records.FRONT)
     assert 2 <= len(front) <= 10
     assert set(front["arch"]) <= set(rows["arch"][rows["kind"] == records.VALIDATION])
-    deviation, measured = front["error_percent_deviation"], front["error_percent_measured"]
+    deviation, measured = front["error_deviation_percent"], front["error_measured_percent"]
     assert (deviation > 0).all() and (front["measurements"] >= 1).all()
     chance = np.sqrt(measured * (100 - measured) / len(digits.valid))  # of the images that the networks were measured on
     assert (np.abs(front["error_percent"] - measured) < 4 * np.hypot(deviation, chance) + 1).all()

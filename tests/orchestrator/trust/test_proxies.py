@@ -52,8 +52,8 @@ def test_of_a_run_it_takes_the_good_ones_and_goes_on_after_sigterm(tmp_path: Pat
     assert sizes == {(place, level): 2 for place in places for level in table["level"].unique()}
     assert (table["seconds"] > 0).all()
     measured = pd.read_csv(run / "evaluations.csv").groupby("arch")["parameters"].first()
-    assert table["cost"].tolist() == measured[table["arch"]].tolist()
-    assert table.groupby("level")["cost"].agg(lambda costs: costs.max() / costs.min()).max() < 1.1
+    assert table["parameters"].tolist() == measured[table["arch"]].tolist()
+    assert table.groupby("level")["parameters"].agg(lambda costs: costs.max() / costs.min()).max() < 1.1
     summary = json.loads((run / "proxies/proxies.json").read_text())
     assert [p["proxy"] for p in summary["proxies"]] == list(places[1:])
     assert summary["advice"] in done.output and (run / "proxies/proxies.png").stat().st_size > 5000
@@ -69,7 +69,7 @@ def test_the_target_is_judged_on_the_validation_part(tmp_path: Path, digits: Dat
     for place, problem in (("target", plan.problem), ("size=4", plan.problem.at(type(plan.proxy)(size=4)))):
         row = table[table["proxy"] == place].iloc[0]
         evaluator = FromScratch(problem.space, problem.data, **{**training, "weight_decay": 3e-4, "averaged": 1})
-        assert evaluator.measure([problem.space.parse(row["arch"])])[0]["accuracy"] == pytest.approx(row["accuracy"])
+        assert evaluator.measure([problem.space.parse(row["arch"])])[0]["accuracy"] == pytest.approx(row["accuracy_percent"])
 
 
 @pytest.mark.parametrize(
