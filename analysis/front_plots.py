@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import EngFormatter
@@ -192,8 +194,12 @@ def draw_attained(ax: Axes, surface: np.ndarray, x: np.ndarray, y: np.ndarray, t
         y: Values of the second cost, ascending.
         titles: Of the error and both costs.
     """
-    mesh = ax.pcolormesh(_edges(x), _edges(y), surface, cmap="viridis_r", rasterized=True)
+    # One hue from dark to light, which a dark page turns round together with the background.
+    shades = ListedColormap(colormaps["Blues_r"](np.linspace(0, 0.8, 256)))
+    mesh = ax.pcolormesh(_edges(x), _edges(y), surface, cmap=shades, rasterized=True)
     ax.figure.colorbar(mesh, ax=ax, label=titles[0])
+    ax.use_sticky_edges = False  # or half of the marks on the border would be cut off
+    ax.margins(0.04)
     for values, axis in ((x, ax.xaxis), (y, ax.yaxis)):
         if needs_log(values):
             use_log(axis)

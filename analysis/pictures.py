@@ -115,7 +115,7 @@ def attainment(run: Run) -> Picture:
     front_plots.draw_limits(ax, run.summary["limits"], x, y)
     if not run.searches or len(trained):
         rows = members.on_front(run.members)
-        ax.scatter(rows[x], rows[y], s=14, color=plots.INK, zorder=3, linewidths=0)
+        ax.scatter(rows[x], rows[y], s=20, color=plots.INK, zorder=3, edgecolors="white", linewidths=0.8)
         front_plots.write_labels(figure, [(ax, *_labels(rows, (), x, y))])
     caption = (
         f"Attainment {whose}: the lowest {front_table.name_of(titles[error])} among networks that cost no more than both axes "
