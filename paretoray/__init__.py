@@ -55,6 +55,8 @@ if TYPE_CHECKING:
     from orchestrator.search.progress import Progress as Progress
     from orchestrator.spaces import Choice as Choice
     from orchestrator.spaces.base import SearchSpace as SearchSpace
+    from orchestrator.spaces.elastic.space import Elastic as Elastic
+    from orchestrator.spaces.elastic.space import elastic as elastic
     from orchestrator.tasks import Metric as Metric
     from orchestrator.tasks import Task as Task
     from searchers import Architecture as Architecture
@@ -81,6 +83,7 @@ _WHERE = {
     "orchestrator.search.progress": ("Progress",),
     "orchestrator.spaces": ("Choice",),
     "orchestrator.spaces.base": ("SearchSpace",),
+    "orchestrator.spaces.elastic.space": ("Elastic", "elastic"),
     "orchestrator.tasks": ("Metric", "Task"),
     "searchers": ("Architecture", "Evaluation", "GradientSearcher", "Mixture", "SearchContext", "Searcher", "Stage"),
 }

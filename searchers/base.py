@@ -218,6 +218,7 @@ class SearchContext:
         limits: Upper limit of each cost after the error, in its own unit; None for no limit. Its length is the number of costs.
         targets: Cost that a scalarised reward aims at, for each cost after the error, in its own unit. None: the method's own
             default.
+        mixtures: Whether weights can be trained on mixtures of several options, rather than on single networks only.
         shared_weights: Whether architectures are measured with shared weights that the search trains; False where each network
             has weights of its own, as in a table or trained from scratch.
         space: Facts of the space that some methods use.
@@ -240,6 +241,7 @@ class SearchContext:
     limits: tuple[float | None, ...] = (None,)
     targets: tuple[float, ...] | None = None
     shared_weights: bool = True
+    mixtures: bool = True
     space: SpaceFacts = field(default_factory=UnknownSpace)
     cost_models: Sequence[CostModel] = ()
 
@@ -309,6 +311,7 @@ CONTEXT_ATTRIBUTES = (
     "costs",
     "limits",
     "shared_weights",
+    "mixtures",
     "additive",
     "node_inputs",
     "none_option",

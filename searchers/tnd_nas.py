@@ -45,8 +45,9 @@ class TndNas(Searcher):
         keep: Share of a choice's options that survives each stage but the last; there is one stage more. The default gives the
             schedules of the source, 10 -> 6 -> 3 and 6 -> 4 -> 2, and 5 -> 3 -> 2 for NAS-Bench-201.
         warmup: Share of each stage that only trains weights; 15 of 25 epochs in the source, where 5 collapsed to one operation.
+        mixtures: Whether the space has mixtures.
         train: "mixture" trains weights on the softmax mixture of the surviving options, as published; "paths" on architectures
-            sampled from the policy, with the memory of one network.
+            sampled from the policy, with the memory of one network, which a space without mixtures always has.
         exponents: Power of each cost after the error: one number for all, a list with one per cost, or a list of such lists
             with one per stage; for a single target. Below zero, so that cheaper is better. The source has -0.45, -0.20 and
             -0.25 for the parameters, where the best and the worst network are a factor of three apart; at that, spaces whose
@@ -78,7 +79,7 @@ class TndNas(Searcher):
         (3, (1.0, 0.6, 0.3))
     """
 
-    needs = ("rounds", "costs", "additive", "seed")
+    needs = ("rounds", "costs", "additive", "mixtures", "seed")
     target_setting = "bases"
     warmup_setting = "warmup"
 
@@ -89,6 +90,7 @@ class TndNas(Searcher):
         rounds: int,
         costs: int = 1,
         additive: Sequence[Additive | None] = (),
+        mixtures: bool = True,
         targets: Targets | None = None,
         samples: int = 10,
         keep: tuple[float, ...] = (0.6, 0.3),
@@ -124,8 +126,8 @@ class TndNas(Searcher):
         self.sizes = tuple(sizes)
         self.samples = samples
         self.keep = keep
-        self.train = train
-        self.mixes = train == "mixture"
+        self.train = train if mixtures else "paths"
+        self.mixes = self.train == "mixture"
         weighed = exponents is not None or bases is not None
         aims = read_targets(targets, costs, single=weighed)
         several = aims > 1 if isinstance(aims, int) else len(aims) > 1

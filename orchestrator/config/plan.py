@@ -139,6 +139,11 @@ class SearchPlan:
         return self.experiment.shares_weights
 
     @property
+    def inherits(self) -> bool:
+        """Tell whether members of the front are fine-tuned from the shared weights, rather than trained from scratch."""
+        return self.shares_weights and self.problem.space.pretrained
+
+    @property
     def plugins(self) -> frozenset[str]:
         """The top-level packages of its components that are not ours, to which their exceptions are attributed."""
         factories = (self.experiment.searcher.factory, self.experiment.training.factory, self.experiment.space.factory)
@@ -190,6 +195,7 @@ class SearchPlan:
             limits=tuple(self.problem.limits[1:]),
             targets=self._targets(),
             shared_weights=self.shares_weights,
+            mixtures=self.problem.space.relaxed,
             space=self.problem.space,
             cost_models=self.problem.objectives[1:],
         )

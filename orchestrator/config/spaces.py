@@ -8,12 +8,16 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
+
 from orchestrator.config.settings import Proxy
 from orchestrator.errors import InputError, attributed_to, plugin_packages
 from orchestrator.registry import Component, build, check_subclass, find, name_of, nearest
 from orchestrator.spaces.base import Published, SearchSpace
+from orchestrator.spaces.elastic.space import Elastic, ElasticSpace
+from orchestrator.spaces.parts.choice import keeping
 from orchestrator.spaces.parts.inputs import in_words
-from orchestrator.spaces.parts.own import OwnSpace
+from orchestrator.spaces.parts.own import OwnSpace, from_factory
 from searchers.base import Architecture
 
 FROM_DATA = ("image", "classes")
@@ -52,7 +56,7 @@ def make_space(name: str, settings: Mapping[str, Any], image: tuple[int, int, in
 def build_space(source: Component, image: tuple[int, ...], classes: int) -> SearchSpace:
     """Build a space for images (channels, height, width), or other examples, of so many classes. Raises InputError."""
     if not isinstance(source.factory, type):
-        own = build(OwnSpace, {}, f"space.name = {source.name}", source.factory, dict(source.settings), image, classes)
+        own = build(own_space, {}, f"space.name = {source.name}", source.factory, dict(source.settings), image, classes)
         assert isinstance(own, SearchSpace)
         return own
     if len(image) != 3 and not plugin_packages([source.factory]):
@@ -64,6 +68,18 @@ def build_space(source: Component, image: tuple[int, ...], classes: int) -> Sear
         made = source.build("space", image=image, classes=classes)
     assert isinstance(made, SearchSpace)
     return made
+
+
+def own_space(factory: Callable[..., Any], settings: dict[str, Any], image: tuple[int, ...], classes: int) -> SearchSpace:
+    """Build the space of a user's function, which returns a network with choices in it, or what `paretoray.elastic` does.
+
+    Raises:
+        InputError: For a model that cannot shrink as was asked.
+        ValueError: For whatever else cannot be searched.
+    """
+    with from_factory(factory), keeping(None), torch.random.fork_rng(devices=[]):
+        elastic = isinstance(factory(image=image, classes=classes, **settings), Elastic)
+    return (ElasticSpace if elastic else OwnSpace)(factory, settings, image, classes)
 
 
 def shrunk(space: SearchSpace, proxy: Proxy, classes: int) -> SearchSpace:

@@ -130,6 +130,7 @@ class FromScratch(Evaluator):
             seed=self.seed,
             device=self.device,
             key="training.lr",
+            fresh=not self.space.pretrained,
             progress=judge,
         )
         return {self.data.task.metric.name: float(np.mean(values))}

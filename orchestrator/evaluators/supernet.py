@@ -32,7 +32,7 @@ from searchers.base import Architecture, Cotangents, Mixture, Stage, Statistics
 log = logging.getLogger(__name__)
 
 # Each use of randomness has a stream of its own, so that what one draws never shifts another.
-_WEIGHTS, _TRAIN, _AUGMENT, _VALID, _DROPOUT, _PROBE, _FIXED, _ALONE = range(8)
+_WEIGHTS, _TRAIN, _AUGMENT, _VALID, _DROPOUT, _PROBE, _FIXED, _ALONE, _SANDWICH = range(9)
 _AVERAGES = ("running_mean", "running_var", "num_batches_tracked")
 _REACH = 0.01
 """Length of the finite difference in DARTS's second order (its footnote 2)."""
@@ -68,8 +68,13 @@ class Supernet(Differentiable):
             measured on (ProxylessNAS, TND-NAS); "running", the averages over training (DDPNAS, which has just trained that very
             network; other paths' averages are stale); or "recalibrated", those of `recalibration` training batches that are run
             through the network first (Guo et al., arXiv 1904.00420, section 3.4). None takes what the method's authors have:
-            "running" for DDPNAS, "batch" for the others; with several targets DDPNAS has "recalibrated" (`Stage.statistics`).
+            "running" for DDPNAS, "batch" for the others; with several targets DDPNAS has "recalibrated" (`Stage.statistics`),
+            and in an elastic space every method has.
         recalibration: Training batches for "recalibrated".
+        sandwich: Networks besides the largest and the smallest one that each weight step trains: the method's own sample, and
+            random ones. Only the largest one learns from labels; its scores are what the others learn (Yu and Huang, arXiv
+            1903.05134, who have 2). 0 trains the method's sample alone, on labels. None for 2 in an elastic space, and 0 in
+            others.
         channels_last: Whether the channels of a pixel lie side by side in memory, which is 1.1 to 1.8 times as fast as torch's
             usual layout on the CPUs that were measured.
         amp: Whether to compute in bfloat16 where autocast does.
@@ -100,6 +105,7 @@ class Supernet(Differentiable):
         affine: bool | None = None,
         statistics: Statistics | None = None,
         recalibration: int = 8,
+        sandwich: int | None = None,
         channels_last: bool = True,
         amp: bool = False,
         compile: bool = False,
@@ -119,7 +125,12 @@ class Supernet(Differentiable):
             raise InputError(f"training.skip_dropout = {skip_dropout}; rates are at least 0 and below 1")
         if recalibration < 1:
             raise InputError(f"training.recalibration = {recalibration}; it counts batches, so at least 1")
+        if sandwich is not None and sandwich < 0:
+            raise InputError(f"training.sandwich = {sandwich}; it counts networks, so at least 0")
+        if compile and space.pretrained:
+            raise InputError("training.compile: each network of an elastic space has shapes of its own; leave it out")
         self.space, self.data, self.task, self.probes = space, data, data.task, list(probes)
+        self.sandwich = (2 if space.pretrained else 0) if sandwich is None else sandwich
         self.affine = space.affine if affine is None else affine
         self._chosen, self.recalibration = statistics, recalibration
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -159,13 +170,14 @@ class Supernet(Differentiable):
 
     def measured_with(self, stage: Stage) -> Statistics:
         """Return the statistics of normalisation with which single networks are measured in a stage."""
-        return self._chosen or stage.statistics
+        return self._chosen or self.space.statistics or stage.statistics
 
     def build(self, stage: Stage, steps: int) -> None:
         self.stage, self.steps, self._begun = stage, steps, self.step
         self.statistics = self.measured_with(stage)
         old: nn.Module | None = getattr(self, "model", None)
-        before = old.state_dict() if stage.inherits and old is not None else {}
+        inherits = stage.inherits or self.space.pretrained
+        before = old.state_dict() if inherits and old is not None else {}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_number(self.seed, _WEIGHTS, stage.index))
             self.model = self.space.supernet(stage.stages - stage.index - 1, stage.options)
@@ -237,7 +249,7 @@ class Supernet(Differentiable):
             return loss.detach()
 
         try:
-            loss = self._together(differentiated)
+            loss = self._together((lambda: self._sandwiched(x, y, mixture, images)) if self.sandwich else differentiated)
         except NetworkFailed as error:
             self._skip(mixture, str(error))
             return None
@@ -253,6 +265,25 @@ class Supernet(Differentiable):
         self._optimizer.step()
         self._in_a_row, self._last_skipped = 0, None
         return loss
+
+    def _sandwiched(self, x: Tensor, y: Tensor, mixture: Mixture, images: int) -> Tensor:
+        """Add up the gradients of the largest network on labels, and of others on its scores; return the loss of the largest.
+
+        Scores of a task that are no shares of classes cannot be learned so: there, all networks learn from labels.
+        """
+        options, sizes = self.stage.options, self.space.sizes
+        largest, smallest = (Mixture.one_hot(self.space.extreme(options, largest=end), sizes) for end in (True, False))
+        rng = np.random.default_rng([self.seed, _SANDWICH, self.step])
+        drawn = [Mixture.one_hot(tuple(int(rng.choice(left)) for left in options), sizes) for _ in range(self.sandwich - 1)]
+        scores = self._scores(x, Weights(largest.weights))
+        loss = self.task.loss(scores, y) / images
+        loss.backward()  # type: ignore[no-untyped-call]
+        wanted = scores.detach().softmax(dim=1)
+        for other in (mixture, *drawn, smallest):
+            scores = self._scores(x, Weights(other.weights))
+            soft = nn.functional.cross_entropy(scores, wanted, reduction="sum") if self.task.soft else self.task.loss(scores, y)
+            (soft / images).backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
 
     def _together(self, work: Callable[[], T]) -> T:
         """Return what `work` returns on this replica.
@@ -401,7 +432,7 @@ class Supernet(Differentiable):
 
     def train_alone(self, architectures: Sequence[Architecture], epochs: int) -> list[Measured]:
         def trained(architecture: Architecture) -> Metrics:
-            network = self.space.network(architecture)
+            network = self.standalone(architecture) if self.space.pretrained else self.space.network(architecture)
             fit(
                 network,
                 architecture,
@@ -419,6 +450,7 @@ class Supernet(Differentiable):
                 seed=_number(self.seed, _ALONE),
                 device=self.device,
                 key="training.lr",
+                fresh=not self.space.pretrained,
             )
             return {self.task.metric.name: quality(network, self.data, self._fixed)}
 

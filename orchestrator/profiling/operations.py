@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from hw_profiles.profile import part
 from orchestrator.spaces.base import SearchSpace
-from orchestrator.spaces.parts.choice import MixedNetwork, Weights, decided, keeping
+from orchestrator.spaces.parts.choice import decided
 from orchestrator.spaces.parts.inputs import zeros
 
 
@@ -19,7 +19,6 @@ def operations(space: SearchSpace) -> dict[str, tuple[nn.Module, list[tuple[int,
     They are taken out of whole networks that hold one option of each choice. Operations with further choices inside, and those
     of spaces that do not list theirs, do not exist by themselves and are left out.
     """
-    order = {choice.name: i for i, choice in enumerate(space.choices)}
     missing = {p.operation.part: p.conditions for p in space.operation_costs.listed if p.conditions}
     modules: dict[str, tuple[nn.Module, list[tuple[int, ...]]]] = {}
     while missing:
@@ -33,8 +32,7 @@ def operations(space: SearchSpace) -> dict[str, tuple[nn.Module, list[tuple[int,
                     allowed[choice] = options
         before = len(missing)
         architecture = [min(options) for options in allowed]
-        with keeping({c.name: (o,) for c, o in zip(space.choices, architecture, strict=True)}):
-            network = MixedNetwork(space.build(), order).eval()
+        network, parts = space.running(tuple(architecture))
 
         def seen(module: nn.Module, inputs: Any, output: Tensor, title: str) -> None:
             tensors = inputs[0] if isinstance(inputs[0], tuple) else inputs
@@ -42,14 +40,9 @@ def operations(space: SearchSpace) -> dict[str, tuple[nn.Module, list[tuple[int,
             if missing.pop(key, None) and not any(decided(module)):
                 modules[key] = module, [tuple(x.shape[1:]) for x in tensors]
 
-        hooks = [
-            module.register_forward_hook(lambda m, i, o, title=title: seen(m, i, o, title))
-            for place in decided(network)
-            for title, module, _ in place.parts()
-        ]
+        hooks = [module.register_forward_hook(lambda m, i, o, title=title: seen(m, i, o, title)) for title, module in parts]
         with torch.no_grad():
-            rows = [[float(o == taken) for o in range(size)] for taken, size in zip(architecture, space.sizes, strict=True)]
-            network(zeros(1, space.image), Weights(rows))
+            network(zeros(1, space.image))
         for hook in hooks:
             hook.remove()
         if len(missing) == before:

@@ -5,23 +5,29 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from analysis import members, pareto, records
-from analysis.files import write_text
+from analysis.files import replacing, write_text
 from orchestrator.cluster import data_parallel, trials
 from orchestrator.config.plan import SearchPlan
-from orchestrator.errors import Interrupted
+from orchestrator.errors import Interrupted, RunError
 from orchestrator.machine import threads, unique
 from orchestrator.runs.watcher import Watcher
+from orchestrator.search.checkpoint import Checkpoints
 from orchestrator.search.control import stop_file
 from orchestrator.search.progress import TrainingProgress
 from orchestrator.search.retraining import FAILURE, Member, settings_of, try_member
+
+SHARED = "shared.pt"
+"""File beside the networks with the shared weights that they begin with, where these are fine-tuned."""
 
 
 def retrain_front(plan: SearchPlan, directory: Path, watcher: Watcher) -> dict[str, str]:
@@ -39,6 +45,8 @@ def retrain_front(plan: SearchPlan, directory: Path, watcher: Watcher) -> dict[s
         return {}  # nothing to do, or no network keeps the constraints
     (directory / "networks").mkdir(exist_ok=True)
     _renumber(directory / "networks", dict(zip(front["arch"], front[records.MEMBER], strict=True)))
+    if plan.inherits:
+        _keep_shared_weights(directory)
     results = _retrained(plan, directory, watcher)
     failed = {
         str(arch): str(reason) for arch, reason in zip(results["arch"], results[FAILURE], strict=True) if pd.notna(reason)
@@ -59,6 +67,23 @@ def retrain_front(plan: SearchPlan, directory: Path, watcher: Watcher) -> dict[s
     if len(summary["machines"]) > known:
         watcher.machines(summary["machines"])
     return failed
+
+
+def _keep_shared_weights(directory: Path) -> None:
+    """Write the weights that the search ended with to a file of their own, unless it has them already."""
+    path = directory / "networks" / SHARED
+    checkpoint = Checkpoints(directory / "checkpoints").load()
+    if checkpoint is None:
+        if not path.exists():
+            raise RunError(f"{directory} has no checkpoint any more, and networks begin with the weights in it; search again")
+        return
+    state = checkpoint["evaluator"]["model"]
+    with suppress(OSError, RuntimeError, EOFError, pickle.UnpicklingError):
+        known = torch.load(path, weights_only=True)
+        if known.keys() == state.keys() and all(torch.equal(known[name], state[name]) for name in state):
+            return
+    with replacing(path) as temporary:
+        torch.save(state, temporary)
 
 
 def _retrained(plan: SearchPlan, directory: Path, watcher: Watcher) -> pd.DataFrame:
@@ -175,12 +200,13 @@ def _member(plan: SearchPlan, directory: Path, arch: str, number: int, seed: int
         teacher: Weights to distil from.
     """
     weights, of = _weights(directory, number), plan.seed + seed
-    settings = settings_of(plan, of, teacher)
+    shared = weights.parent / SHARED if plan.inherits else None
+    settings = settings_of(plan, of, teacher, shared)
     if seed:
         weights = weights.with_stem(f"{weights.stem}-seed-{of}")
     earlier = [] if seed else sorted(weights.parent.glob("[0-9]*.json"))
     known = [
-        Member(arch, path, path.with_suffix(".pt"), seed=of, settings=settings, teacher=teacher)
+        Member(arch, path, path.with_suffix(".pt"), seed=of, settings=settings, teacher=teacher, shared=shared)
         for path in [weights.with_suffix(".json"), *earlier]
     ]
     return next((member for member in known if member.done), known[0])

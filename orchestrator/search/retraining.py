@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import pickle
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,17 +21,19 @@ from analysis import records
 from analysis.files import replacing, write_text
 from orchestrator.config.plan import SearchPlan
 from orchestrator.config.settings import Proxy
-from orchestrator.errors import InputError, Interrupted, NetworkFailed, RunError
+from orchestrator.errors import InputError, Interrupted, NetworkFailed, RunError, first_line
 from orchestrator.evaluators.base import Failure, attempt
 from orchestrator.machine import machine
 from orchestrator.search.checkpoint import Checkpoints
 from orchestrator.search.progress import TrainingProgress
 from orchestrator.search.teacher import load_teacher
 from orchestrator.search.weights import Origin, signed
+from orchestrator.spaces.base import SearchSpace
 from orchestrator.training.fitting import check_fit
 from orchestrator.training.parts import Parts
 from orchestrator.training.scoring import portable, quality
 from orchestrator.training.trainer import Keeper, Training, fit, retrain
+from searchers.base import Architecture
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +61,8 @@ class Member:
         seed: Of the training; None for the plan's.
         settings: Settings that the outcome has to be of, or else it is trained again; None for any.
         teacher: File of the weights to distil from; None trains without a teacher.
+        shared: File of the shared weights of a search that training begins with; None for those that networks of the space
+            begin with.
     """
 
     arch: str
@@ -68,6 +73,7 @@ class Member:
     seed: int | None = None
     settings: Mapping[str, Any] | None = None
     teacher: Path | None = None
+    shared: Path | None = None
 
     @property
     def name(self) -> str:
@@ -113,13 +119,16 @@ class Member:
         return parts if self.teacher is not None else replace(parts, distill=0.0)
 
 
-def settings_of(plan: SearchPlan, seed: int | None = None, teacher: Path | None = None) -> dict[str, Any]:
+def settings_of(
+    plan: SearchPlan, seed: int | None = None, teacher: Path | None = None, shared: Path | None = None
+) -> dict[str, Any]:
     """Plain values that decide the outcome of a training.
 
     Args:
         plan: The recipe and its parts, and the number of workers of each network.
         seed: Seed of the training; None for the plan's.
         teacher: File of the weights to distil from.
+        shared: File of the shared weights to begin with.
     """
     parts = plan.retraining.parts
     found = parts.changed | {"epochs": parts.epochs, "seed": plan.seed if seed is None else seed}
@@ -130,6 +139,8 @@ def settings_of(plan: SearchPlan, seed: int | None = None, teacher: Path | None 
         found.pop("temperature", None)
     elif teacher.exists():
         found["teacher"] = hashlib.sha256(teacher.read_bytes()).hexdigest()[:16]
+    if shared is not None and shared.exists():
+        found["shared"] = hashlib.sha256(shared.read_bytes()).hexdigest()[:16]
     return found
 
 
@@ -284,14 +295,14 @@ def _attempt_together(work: Callable[[], Trained]) -> Trained | Failure:
 
 
 def _settings(plan: SearchPlan, member: Member) -> dict[str, Any]:
-    return settings_of(plan, member.seed, member.teacher) if member.settings is None else dict(member.settings)
+    return settings_of(plan, member.seed, member.teacher, member.shared) if member.settings is None else dict(member.settings)
 
 
 def _trained(plan: SearchPlan, member: Member, progress: Tell, worker: Worker) -> Trained:
     """Train and test a network, as far as that is not done yet."""
     problem = plan.problem if member.at is None else plan.problem.at(member.at)
     architecture, device, parts = problem.space.parse(member.arch), plan.workers.device, member.parts(plan)
-    network = problem.space.network(architecture)
+    network = _network(problem.space, architecture, member.shared)
     settings = _settings(plan, member)
     identity = {"arch": member.arch, "at": str(member.at), "settings": settings, "parts": parts.changed}
     folder = member.result.parent / UNFINISHED / member.result.stem
@@ -305,6 +316,7 @@ def _trained(plan: SearchPlan, member: Member, progress: Tell, worker: Worker) -
         "world": worker.world,
         "keeper": worker.keep(saved),
         "wrap": worker.wrap,
+        "fresh": not problem.space.pretrained,
     }
     began, used = time.monotonic(), time.process_time()
     if member.at is None:
@@ -324,6 +336,16 @@ def _trained(plan: SearchPlan, member: Member, progress: Tell, worker: Worker) -
     line |= {"retrain_epochs": parts.epochs, "retrain_seed": how["seed"], "test_images": len(plan.problem.data.test)}
     line |= {"settings": settings, "machine": machine(device)}
     return (network, line, said), saved
+
+
+def _network(space: SearchSpace, architecture: Architecture, shared: Path | None) -> nn.Module:
+    """Build a network with the weights that its training begins with. Raises InputError for shared weights that do not fit."""
+    if shared is None:
+        return space.network(architecture)
+    try:
+        return space.inheriting(architecture, torch.load(shared, map_location="cpu", weights_only=True))
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise InputError(f"{shared} is damaged, or of another model; remove it and resume: {first_line(error)}") from error
 
 
 def _keep(plan: SearchPlan, member: Member, network: nn.Module, result: dict[str, Any], said: str) -> None:

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from analysis.graphs import Graph
-from orchestrator.spaces.parts.choice import Decided, MixedNetwork, decided, extract, keeping
+from orchestrator.spaces.parts.choice import Decided, MixedNetwork, Weights, decided, extract, keeping
 from orchestrator.spaces.parts.costs import Operation, OperationCosts, cost_operations
 from orchestrator.spaces.parts.path_encoding import encode_paths
-from searchers.base import Architecture, check_architecture
+from searchers.base import Architecture, Statistics, check_architecture
 
 SKIPS = frozenset({"skip", "skip_connect", "identity", "id"})
 """Names in the literature of an option that passes its input on."""
@@ -65,6 +65,10 @@ class SearchSpace(ABC):
         affine: Whether normalisation in the supernet has learned scales, as published; with them a mixture's weights can be
             undone.
         relaxed: Whether the supernet runs mixtures, rather than single networks only.
+        pretrained: Whether networks begin with the weights of a trained one, so that those of a supernet are kept from stage to
+            stage, and single networks are fine-tuned rather than trained from scratch.
+        statistics: Statistics of normalisation that its networks need when they are measured with shared weights; None for
+            those of the method.
         node_inputs: For cells that keep two edges into each node, the choices that feed each node, node by node and cell by
             cell, in the order of the cell's states.
         none_option: Per choice the option that stands for no edge, or None.
@@ -78,6 +82,8 @@ class SearchSpace(ABC):
     classes: int
     affine = False
     relaxed = True
+    pretrained = False
+    statistics: Statistics | None = None
     node_inputs: tuple[tuple[int, ...], ...] = ()
     none_option: tuple[int | None, ...] | None = None
     weightless: ClassVar[frozenset[str]] = frozenset()
@@ -201,6 +207,14 @@ class SearchSpace(ABC):
             mixed = MixedNetwork(self.build(), self._order)
         return extract(mixed.network, architecture)
 
+    def running(self, architecture: Architecture) -> tuple[Callable[[Tensor], Any], list[tuple[str, nn.Module]]]:
+        """Return a network as it runs, in evaluation mode, and its operations with their names."""
+        with keeping({choice.name: (o,) for choice, o in zip(self.choices, architecture, strict=True)}):
+            network = MixedNetwork(self.build(), self._order).eval()
+        weights = Weights([[float(o == taken) for o in range(n)] for taken, n in zip(architecture, self.sizes, strict=True)])
+        parts = [(title, module) for place in decided(network) for title, module, _ in place.parts()]
+        return lambda x: network(x, weights), parts
+
     def droppable_paths(self, network: nn.Module) -> list[nn.Module]:
         """List the modules of a network that run beside others, so that drop path may leave their output out of a sum.
 
@@ -283,10 +297,27 @@ class SearchSpace(ABC):
 
     def largest(self) -> Architecture:
         """Return the architecture of most MACs, found choice by choice as they add up."""
-        best = [0] * len(self.sizes)
-        for choice, size in enumerate(self.sizes):
-            best[choice] = max(range(size), key=lambda o, c=choice: self.macs((*best[:c], o, *best[c + 1 :])))  # type: ignore[misc]
+        return self.extreme([range(size) for size in self.sizes], largest=True)
+
+    def extreme(self, options: Sequence[Sequence[int]], largest: bool) -> Architecture:
+        """Return the architecture of most or of fewest MACs among some options of each choice, found choice by choice."""
+        best = [left[0] for left in options]
+        for choice, left in enumerate(options):
+            pick: Any = max if largest else min
+            best[choice] = pick(left, key=lambda o, c=choice: self.macs((*best[:c], o, *best[c + 1 :])))
         return tuple(best)
+
+    def inheriting(self, architecture: Architecture, state: Mapping[str, Tensor]) -> nn.Module:
+        """Build an architecture as a plain module with its share of a supernet's weights.
+
+        Args:
+            architecture: An option index per choice.
+            state: `state_dict` of a supernet of the last stage; averages of normalisation that it lacks are as in a new one.
+        """
+        self.check(architecture)
+        supernet = self.supernet(0, [range(size) for size in self.sizes])
+        supernet.load_state_dict({**supernet.state_dict(), **state})
+        return extract(supernet.network, architecture)
 
     @cached_property
     def _order(self) -> dict[str, int]:

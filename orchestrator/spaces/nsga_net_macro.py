@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from operator import attrgetter
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
@@ -15,7 +14,7 @@ from analysis.graphs import Graph
 from orchestrator.spaces.base import Decision, Published, SearchSpace
 from orchestrator.spaces.parts.chains import in_proportion
 from orchestrator.spaces.parts.choice import Decided, total
-from orchestrator.spaces.parts.costs import AdditiveCost, ConditionalOperation, Operation, OperationCosts
+from orchestrator.spaces.parts.costs import CountedCosts, Operation, OperationCosts
 from orchestrator.spaces.parts.layers import classifier
 from orchestrator.spaces.parts.notation import Reader
 from searchers.base import Architecture
@@ -105,7 +104,7 @@ class NsgaNetMacro(SearchSpace):
     @cached_property
     def operation_costs(self) -> OperationCosts:
         """Operations that are counted from the decoded graphs, for each network by itself."""
-        return _CountedCosts(self)
+        return CountedCosts(self.count, self.sizes)
 
     def count(self, architecture: Architecture) -> list[Operation]:
         """List the operations of a network, from its graphs."""
@@ -183,31 +182,6 @@ class NsgaNetMacro(SearchSpace):
             arrows = [(names[s], names[node]) for node in sorted(graph) for s in graph[node]] or [("in", "out")]
             phases[f"phase {phase}"] = Graph({names[node]: names[node] for node in present}, arrows)
         return phases
-
-
-class _CountedCosts(OperationCosts):
-    """Costs counted network by network, as what repair makes of a string is no sum over its bits."""
-
-    def __init__(self, space: NsgaNetMacro) -> None:
-        self.listed: list[ConditionalOperation] = []
-        self.operations = self.varying = space.count  # type: ignore[method-assign]
-        self._sums = {cost: self.sum(attrgetter(cost)) for cost in ("parameters", "macs")}
-
-    def sum(self, value: Callable[[Operation], float], fixed: float | None = None) -> AdditiveCost:
-        return _CountedCost(self.operations, value, fixed or 0)
-
-
-class _CountedCost(AdditiveCost):
-    def __init__(
-        self, operations: Callable[[Architecture], list[Operation]], value: Callable[[Operation], float], fixed: float
-    ) -> None:
-        self._operations, self._value, self._fixed = operations, value, fixed
-
-    def cost(self, architecture: Architecture) -> float:
-        return self._fixed + sum(self._value(operation) for operation in self._operations(architecture))
-
-    def additive(self) -> None:
-        return None
 
 
 def decode(bits: Sequence[int], nodes: int) -> Phase:

@@ -43,7 +43,7 @@ class Training:
     of a step are drawn from generators that are seeded by the number of the step.
 
     Args:
-        network: Module to train; its weights are drawn anew.
+        network: Module to train.
         architecture: Architecture of the network, which seeds its training together with `seed`.
         data: Normalisation and augmentation of the images.
         part: Images to train on, on `device`.
@@ -55,6 +55,7 @@ class Training:
         rank: Number of this process among those that train the network together, each on a share of every batch.
         world: Number of these processes.
         key: Setting of the learning rate in an experiment, for messages.
+        fresh: Whether the weights are drawn anew; otherwise training goes on from those that the network has.
 
     Attributes:
         step: Weight steps so far.
@@ -76,9 +77,10 @@ class Training:
         rank: int = 0,
         world: int = 1,
         key: str = "retrain.lr",
+        fresh: bool = True,
     ) -> None:
         self.network, self.data, self.part, self.parts, self.teacher = network, data, part, parts, teacher
-        self.device, self.rank, self.world, self.key = device, rank, world, key
+        self.device, self.rank, self.world, self.key, self.fresh = device, rank, world, key, fresh
         self.chance = [seed, *architecture]
         self.layout = torch.channels_last if parts.channels_last else torch.contiguous_format
         with torch.random.fork_rng(devices=[]):
@@ -86,7 +88,7 @@ class Training:
             # The head's own weights must not be drawn before those of the network, whose seed they share.
             self.model = self._regularised(network, space)
             torch.manual_seed(int(np.random.SeedSequence(self.chance).generate_state(1)[0]))
-            for module in self.model.modules():
+            for module in self.model.modules() if fresh else ():
                 reset = getattr(module, "reset_parameters", None)
                 if callable(reset):
                     reset()
@@ -206,7 +208,8 @@ class Training:
             torch.distributed.all_reduce(self.loss_sum)
             self.loss_sum /= self.world
         if not math.isfinite(float(self.loss_sum)):
-            raise NetworkFailed(f"training from scratch diverged in epoch {epoch}; lower {self.key} (now {self.parts.lr})")
+            what = "training from scratch" if self.fresh else "fine-tuning"
+            raise NetworkFailed(f"{what} diverged in epoch {epoch}; lower {self.key} (now {self.parts.lr})")
 
     def finish(self) -> None:
         """Leave the network as a plain one, with the averaged weights where they are averaged."""

@@ -154,6 +154,42 @@ class OperationCosts:
         return sorted({p.operation.part for p in self.listed if p.conditions})
 
 
+class CountedCosts(OperationCosts):
+    """Costs counted network by network, where what a network consists of is no sum over its options.
+
+    Args:
+        operations: Returns the operations of a network.
+        sizes: Number of options of each choice.
+    """
+
+    def __init__(self, operations: Callable[[Architecture], list[Operation]], sizes: Sequence[int]) -> None:
+        self.listed, self.shared, self.sizes = [], [], list(sizes)
+        self._operations = operations
+        self._sums = {cost: self.sum(attrgetter(cost)) for cost in ("parameters", "macs")}
+
+    def operations(self, architecture: Architecture) -> list[Operation]:
+        return self._operations(architecture)
+
+    def varying(self, architecture: Architecture) -> list[Operation]:
+        return self._operations(architecture)
+
+    def sum(self, value: Callable[[Operation], float], fixed: float | None = None) -> AdditiveCost:
+        return _CountedCost(self._operations, value, fixed or 0)
+
+
+class _CountedCost(AdditiveCost):
+    def __init__(
+        self, operations: Callable[[Architecture], list[Operation]], value: Callable[[Operation], float], fixed: float
+    ) -> None:
+        self._operations, self._value, self._fixed = operations, value, fixed
+
+    def cost(self, architecture: Architecture) -> float:
+        return self._fixed + sum(self._value(operation) for operation in self._operations(architecture))
+
+    def additive(self) -> None:
+        return None
+
+
 def _hold(conditions: Conditions, architecture: Architecture) -> bool:
     return all((architecture[choice] == option) is taken for choice, option, taken in conditions)
 
@@ -180,12 +216,12 @@ def cost_operations(
         ValueError: Where the options of a choice return different shapes.
         Exception: Whatever the network raises.
     """
-    with torch.device(device), torch.no_grad(), _unfused(device):
+    with torch.device(device), torch.no_grad(), unfused(device):
         with _Uninitialised() if device == "meta" else torch.random.fork_rng(devices=[]):
             network = MixedNetwork(build(), order).eval()
         with FlopCounterMode(display=False) as counter:
             run = _Run(network, counter)
-            with _Uses(run):
+            with ParameterUse(run.use):
                 network(
                     zeros(1, image if isinstance(image, tuple) else tuple(image)),
                     Weights([[1.0] * size for size in sizes], everything=True),
@@ -194,7 +230,7 @@ def cost_operations(
 
 
 @contextmanager
-def _unfused(device: str) -> Iterator[None]:
+def unfused(device: str) -> Iterator[None]:
     """Turn off fused kernels of attention and recurrent layers, which hide their products from the counter."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
@@ -215,18 +251,22 @@ class _Uninitialised(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-class _Uses(TorchDispatchMode):
-    """Mode that tells a run of every parameter that an operation reads."""
+class ParameterUse(TorchDispatchMode):
+    """Mode that tells of every parameter that an operation reads.
 
-    def __init__(self, run: _Run) -> None:
+    Args:
+        use: Called with the parameter.
+    """
+
+    def __init__(self, use: Callable[[nn.Parameter], None]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.run = run
+        self.use = use
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         for value in (*args, *(kwargs or {}).values()):
             for each in value if isinstance(value, (list, tuple)) else (value,):
                 if isinstance(each, nn.Parameter):
-                    self.run.use(each)
+                    self.use(each)
         return function(*args, **(kwargs or {}))
 
 

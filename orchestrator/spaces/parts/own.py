@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, cast
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from analysis.graphs import Graph
+from orchestrator.errors import InputError
 from orchestrator.spaces.base import SearchSpace, read_choices
 from orchestrator.spaces.parts.choice import Choice, decided, keeping
 from orchestrator.spaces.parts.costs import OperationCosts, cost_operations
@@ -35,8 +37,27 @@ def scores_of(output: Any, classes: int) -> Any:
     return next((part for part in fitting if part.dim() == 2), fitting[0] if fitting else output)
 
 
+def keep_scores(network: nn.Module, classes: int) -> None:
+    """Have a network return its scores alone (see `scores_of`)."""
+    network.register_forward_hook(partial(_only_scores, classes))
+
+
 def _only_scores(classes: int, module: nn.Module, given: Any, output: Any) -> Any:
     return scores_of(output, classes)
+
+
+@contextmanager
+def from_factory(factory: Callable[..., Any]) -> Iterator[None]:
+    """Report what the code of a user's function raises as a ValueError with the line."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # whatever a stranger's code may raise
+        where = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == factory.__code__.co_filename]
+        place = f" ({Path(where[-1].filename).name}, line {where[-1].lineno})" if where else ""
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise ValueError(f"cannot search the network of this function{place}: {kind}{error}") from error
 
 
 class OwnSpace(SearchSpace):
@@ -62,7 +83,7 @@ class OwnSpace(SearchSpace):
     ) -> None:
         self.factory, self._settings = factory, settings
         self.image, self.classes = cast(tuple[int, int, int], image), classes  # networks of others take what they like
-        try:
+        with from_factory(factory):
             self.choices = read_choices(lambda: self.build())
             self._check_names()
             network = self.network((0,) * len(self.choices)).eval()
@@ -72,11 +93,6 @@ class OwnSpace(SearchSpace):
             if not isinstance(scores, Tensor) or shape[:2] != (2, classes):
                 raise ValueError(f"it returns {shape} for two images; it must return (2, {classes}), a score for each class")
             self.operation_costs  # noqa: B018, what fails there should fail now
-        except Exception as error:  # whatever a stranger's code may raise
-            where = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == factory.__code__.co_filename]
-            place = f" ({Path(where[-1].filename).name}, line {where[-1].lineno})" if where else ""
-            kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-            raise ValueError(f"cannot search the network of this function{place}: {kind}{error}") from error
 
     @property
     def name(self) -> str:
@@ -128,7 +144,7 @@ class OwnSpace(SearchSpace):
     def build(self) -> nn.Module:
         network = self.factory(image=self.image, classes=self.classes, **self._settings)
         if isinstance(network, nn.Module):  # whoever reads its choices says so if not
-            network.register_forward_hook(partial(_only_scores, self.classes))
+            keep_scores(network, self.classes)
         return network
 
     def format(self, architecture: Architecture) -> str:

@@ -1,0 +1,1 @@
+"""Elastic spaces: the smaller networks inside a trained one, which share its weights."""
