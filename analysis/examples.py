@@ -43,6 +43,11 @@ def sheet(parts: Mapping[str, tuple[Images, NDArray[np.int64]]], classes: Sequen
     return canvas
 
 
+def classes_shown(classes: int) -> NDArray[np.int64]:
+    """Return the classes that are on a sheet: all, or `ROWS` of them."""
+    return np.unique(np.linspace(0, classes - 1, min(classes, ROWS)).astype(np.int64))
+
+
 def draw(parts: Mapping[str, tuple[Images, NDArray[np.int64]]], names: Sequence[str], path: Path) -> None:
     """Write a sheet as a PNG.
 
@@ -53,7 +58,7 @@ def draw(parts: Mapping[str, tuple[Images, NDArray[np.int64]]], names: Sequence[
     """
     from matplotlib.figure import Figure
 
-    rows = np.unique(np.linspace(0, len(names) - 1, min(len(names), ROWS)).astype(int))
+    rows = classes_shown(len(names))
     canvas = sheet(parts, rows.tolist())
     channels, height, width = next(iter(parts.values()))[0].shape[1:]
     across = len(parts) * (EACH + 1) - 1

@@ -1,8 +1,9 @@
 """Examples and their three disjoint parts: for weights, for architecture decisions, and for final reports only.
 
-A part lives as one tensor on the device. Examples are mostly images, of 8 bits, which are augmented there, per sample, by a
-single gather (torchvision's transforms draw once per batch; DataLoader workers cost more than small networks do). Signals and
-rows of tables are floating-point numbers, tokens whole ones; nothing is drawn at random about these.
+A part lives as one tensor on the device, or as a stream where it is too large. Examples are mostly images, of 8 bits, which
+are augmented on the device, per sample, by a single gather (torchvision's transforms draw once per batch; DataLoader workers
+cost more than small networks do). Signals and rows of tables are floating-point numbers, tokens whole ones; nothing is drawn at
+random about these.
 """
 
 from __future__ import annotations
@@ -10,15 +11,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from orchestrator.data.images import Scales
+from orchestrator.data.images import Scales, too_deep
+from orchestrator.data.stream import Stream, pooled
 from orchestrator.errors import InputError
+from orchestrator.machine import memory
 from orchestrator.registry import Component, nearest
 from orchestrator.spaces.parts.inputs import Tokens, in_words
 from orchestrator.tasks import Task
@@ -28,17 +31,26 @@ Pixels = NDArray[Any]
 """Images of 8 bits, or what stands for them: signals and rows of float32, tokens of int64."""
 Labels = NDArray[Any]
 """Targets: classes of int64, or what another task takes."""
-_SHARE = 17
-"""Stream of chance that draws a share of the images; it is no search's own, so that all searches see the same ones."""
+_SHARE, _LOOKED_AT = 17, 18
+"""Streams of chance that draw a share of the images, and those that are looked at; they are no search's own, so that all
+searches see the same ones."""
+LOOKED_AT = 2048
+"""Images of files whose mean and deviation are taken for those of the train part, where it has more."""
+MEMORY = 8
+"""Images of files are streamed if they take more than such a fraction of the memory: every worker has its own."""
 
 
 class Unread(Protocol):
-    """Images that are read when it is known which ones are used."""
+    """Images that are read when it is known which ones are used, or streamed."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, indices: Any, /) -> Self:
         """Choose some of them; nothing is read yet."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of each."""
 
     def read(self, *others: Self) -> tuple[list[Pixels], dict[str, str], Scales]:
         """Read these and others, on one scale.
@@ -47,6 +59,9 @@ class Unread(Protocol):
             Images, (n, channels, height, width), of each; what there is to say of all by title; and the scales of images of
             more than 8 bits.
         """
+
+    def stream(self) -> Stream:
+        """Return a stream of these. Raises InputError for images that cannot be streamed."""
 
 
 @dataclass(frozen=True)
@@ -84,18 +99,39 @@ class Part:
     """Images and labels on one device.
 
     Args:
-        images: Images, (n, channels, height, width) uint8, or what stands for them (see `Raw`).
+        images: Images, (n, channels, height, width) uint8, or a stream of them, or what stands for them (see `Raw`).
         labels: Labels, (n,) int64, or what another task takes.
     """
 
-    images: Tensor
+    images: Tensor | Stream
     labels: Tensor
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def streamed(self) -> bool:
+        """Tell whether images are decoded whenever they are used."""
+        return isinstance(self.images, Stream)
+
     def to(self, device: str) -> Part:
         return Part(self.images.to(device), self.labels.to(device))
+
+    def select(self, indices: NDArray[np.int64]) -> Part:
+        """Choose images by their numbers; a stream stays one."""
+        if isinstance(self.images, Stream):
+            return Part(self.images.select(indices), self.labels[torch.from_numpy(indices)])
+        kept = torch.from_numpy(indices).to(self.labels.device)
+        return Part(self.images[kept], self.labels[kept])
+
+    def joined(self, other: Part) -> Part:
+        """Return the images of this part and of another one."""
+        labels = torch.cat([self.labels, other.labels])
+        if isinstance(self.images, Stream):
+            assert isinstance(other.images, Stream)
+            return Part(self.images.joined(other.images), labels)
+        assert isinstance(other.images, Tensor)
+        return Part(torch.cat([self.images, other.images]), labels)
 
 
 @dataclass(frozen=True)
@@ -117,6 +153,7 @@ class Dataset:
         scales: Values that became 0 and 255 in images of more than 8 bits.
         task: What networks are trained for; it is fitted to the train part unless it is already.
         vocabulary: Number of different tokens, for tokens.
+        resized_crop: Smallest share of an image's area that a random crop of a training image shows; 0 for no such crops.
     """
 
     train: Part
@@ -133,6 +170,7 @@ class Dataset:
     scales: Scales = field(default_factory=dict, compare=False)
     task: Task = field(default_factory=Classification, compare=False)
     vocabulary: int | None = None
+    resized_crop: float = 0.0
 
     def __post_init__(self) -> None:
         if not hasattr(self.task, "outputs"):
@@ -194,7 +232,7 @@ class Dataset:
             train = _share_of(train, share, self.task, classes)
         if shape is not None:
             train, valid, test = (Part(_resized(part.images, shape), part.labels) for part in (train, valid, test))
-        mean, std = _moments(train.images.numpy())
+        mean, std = _moments_of(train)
         task = _fitted(self.task, train.labels, classes)
         return replace(
             self, train=train, valid=valid, test=test, classes=classes, mean=mean, std=std, crop=crop, source=None, task=task
@@ -278,6 +316,12 @@ class Split:
         flip: Whether mirrored images show the same class; None for what the dataset says.
         crop: Pixels by which an image may be shifted; None for what the dataset says.
         split_seed: Seed of the division; it is not the search's seed, so that all searches of a comparison see the same parts.
+        stream: Whether images of files are decoded whenever they are used, rather than once; `auto` does so where they would
+            take more than an eighth of the memory. The records are the same.
+        resized_crop: Smallest share of an image's area that a training image shows, as a random crop that is resized, in the
+            place of shifts; 0.08 is usual for photographs. It is drawn from the file anew at each use, so images are streamed.
+        decoders: Processes of each worker that decode streamed images, 0 for the worker itself; None for as many as it has
+            threads, and 4 at least with a GPU.
 
     Raises:
         InputError: For a setting out of its range.
@@ -289,6 +333,9 @@ class Split:
     flip: bool | None = None
     crop: int | None = None
     split_seed: int = 0
+    stream: Literal["auto"] | bool = "auto"
+    resized_crop: float = 0.0
+    decoders: int | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.valid < 1 or not 0 < self.test < 1:
@@ -297,6 +344,16 @@ class Split:
             raise InputError(f"data.limit = {self.limit}; it is a number of images")
         if self.split_seed < 0 or (self.crop is not None and self.crop < 0):
             raise InputError(f"data.split_seed = {self.split_seed}, data.crop = {self.crop}: neither may be negative")
+        if not 0 <= self.resized_crop < 1:
+            raise InputError(
+                f"data.resized_crop = {self.resized_crop}: it is a share of an image's area, below 1; write 0.08, or 0 for none"
+            )
+        if self.resized_crop and self.stream is False:
+            raise InputError(
+                "data.resized_crop crops files anew at each use, which data.stream = false does not; leave one of them out"
+            )
+        if self.decoders is not None and self.decoders < 0:
+            raise InputError(f"data.decoders = {self.decoders}; it is a number of processes, 0 for none")
 
     def apply(self, raw: Raw, task: Task | None = None) -> Dataset:
         """Divide images into three parts.
@@ -349,34 +406,82 @@ class Split:
         # Mixed: it is judged batch by batch, mostly with each batch's own statistics, and folders come class by class.
         valid = rng.permutation(np.concatenate(deciding))
         train = np.sort(np.concatenate(everything))
-        pixels, read, scales = _pixels(images[train], valid_images[valid], test[0])
-        mean, std = _moments(pixels[0])
-        crop = pixels[0].shape[-1] // 8 if raw.crop is None else raw.crop
-        if self.flip or self.crop:
-            key = "flip" if self.flip else "crop"
-            why = _unaugmented(task, pixels[0])
-            if why:
+        loaded = self._loaded(images[train], valid_images[valid], test[0])
+        mean, std = _moments(loaded.looked_at)
+        crop = loaded.looked_at.shape[-1] // 8 if raw.crop is None else raw.crop
+        for key in ("flip", "crop", "resized_crop"):
+            if getattr(self, key) and (why := _unaugmented(task, loaded.looked_at)):
                 raise InputError(f"data.{key} = {getattr(self, key)}: {why}; leave it out")
+        crop = 0 if self.resized_crop else crop
         return Dataset(
-            _part(pixels[0], labels[train]),
-            _part(pixels[1], valid_labels[valid]),
-            _part(pixels[2], test[1]),
+            _part(loaded.parts[0], labels[train]),
+            _part(loaded.parts[1], valid_labels[valid]),
+            _part(loaded.parts[2], test[1]),
             raw.classes,
             mean,
             std,
             raw.flip if self.flip is None else self.flip,
             crop if self.crop is None else self.crop,
-            notes={**raw.notes, **read},
+            notes={**raw.notes, **loaded.notes},
             warnings=raw.warnings,
-            scales=scales,
+            scales=loaded.scales,
             task=_fitted(task, torch.from_numpy(np.ascontiguousarray(labels[train])), raw.classes),
             vocabulary=raw.vocabulary,
+            resized_crop=self.resized_crop,
         )
 
+    def _loaded(self, *parts: Any) -> _Loaded:
+        """Read the images of all parts, unless they are read already or to be streamed."""
+        if isinstance(parts[0], np.ndarray):
+            if self.stream is True or self.resized_crop:
+                key = f"data.resized_crop = {self.resized_crop}" if self.resized_crop else "data.stream = true"
+                raise InputError(
+                    f"{key}: this data is in memory as it comes; images are streamed from files, and from a function that "
+                    "returns a data set of its items"
+                )
+            return _Loaded(parts, parts[0], {}, {})
+        unread: list[Unread] = list(parts)
+        looked_at = _looked_at(len(unread[0]), self.split_seed)
+        size, most = sum(map(len, unread)) * math.prod(unread[0].shape), memory() // MEMORY
+        if self.stream is False or (self.stream == "auto" and not self.resized_crop and size <= most):
+            arrays, notes, scales = unread[0].read(*unread[1:])
+            notes["memory"] = f"{in_bytes(size)}, read into memory"
+            return _Loaded(arrays, arrays[0][looked_at], notes, scales)
+        streams = [replace(part.stream(), decoders=self.decoders) for part in unread]
+        (pixels,), notes, scales = unread[0][looked_at].read()
+        if scales:
+            raise too_deep("one of the images")
+        if len(looked_at) < len(unread[0]):
+            for title in notes:
+                notes[title] += f", of {len(looked_at)} images that were looked at"
+        why = "as data.stream says" if self.stream is True else f"as {in_bytes(most)} may be read into memory"
+        why = "for random crops" if self.resized_crop else why
+        notes["memory"] = f"streamed from where it lies: {in_bytes(size)} if it was all decoded, {why}"
+        return _Loaded(streams, pixels, notes, {})
 
-def _pixels(first: Any, *others: Any) -> tuple[list[Pixels], dict[str, str], Scales]:
-    """Return the images of all parts, which are read now if they were not."""
-    return ([first, *others], {}, {}) if isinstance(first, np.ndarray) else first.read(*others)
+
+@dataclass(frozen=True)
+class _Loaded:
+    """Images of the three parts.
+
+    Args:
+        parts: Pixels, or streams.
+        looked_at: Images of the train part, all of them or a sample, (n, channels, height, width).
+        notes: What there is to say of them, by title.
+        scales: Scales of images of more than 8 bits.
+    """
+
+    parts: Sequence[Pixels | Stream]
+    looked_at: Pixels
+    notes: dict[str, str]
+    scales: Scales
+
+
+def in_bytes(size: float) -> str:
+    """Format a number of bytes."""
+    units = ("B", "KB", "MB", "GB", "TB", "PB")
+    power = min(len(units) - 1, int(math.log(max(size, 1), 1000)))
+    return f"{size / 1000**power:.3g} {units[power]}"
 
 
 def _fitted(task: Task, targets: Tensor, names: Sequence[str]) -> Task:
@@ -393,6 +498,16 @@ def _unaugmented(task: Task, images: Pixels) -> str:
     return f"targets of {task.name} would have to move with the pixels" if task.maps else ""
 
 
+def _looked_at(count: int, seed: int = 0) -> NDArray[np.int64]:
+    """Draw the images that are looked at where not all are."""
+    return np.sort(np.random.default_rng([_LOOKED_AT, seed]).permutation(count)[:LOOKED_AT])
+
+
+def _moments_of(part: Part) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return `_moments` of a part, of a stream those of the images that are looked at."""
+    return _moments((part.images[_looked_at(len(part))] if isinstance(part.images, Stream) else part.images).numpy())
+
+
 def _moments(images: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and deviation of each channel or column: of images in 0..1, of other floating-point numbers in their unit."""
     if np.issubdtype(images.dtype, np.integer) and images.dtype != np.uint8:
@@ -402,9 +517,12 @@ def _moments(images: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
         centre, spread = values.mean(axis=1), values.std(axis=1)
         constant = spread <= 1e-7 * np.abs(centre)  # but for rounding
         return tuple(map(float, centre)), tuple(map(float, np.where(constant, 1.0, spread)))
-    scaled = images.transpose(1, 0, 2, 3).reshape(images.shape[1], -1)
-    mean = tuple(float(m) / 255 for m in scaled.mean(axis=1, dtype=np.float64))
-    return mean, tuple(max(float(s) / 255, 1e-3) for s in scaled.std(axis=1, dtype=np.float64))
+    # By how often each value occurs, which is exact, and needs no floating-point number for each pixel.
+    levels = np.arange(256)
+    counts = [np.bincount(images[:, channel].reshape(-1), minlength=256) for channel in range(images.shape[1])]
+    mean = [float((count * levels).sum()) / float(count.sum()) for count in counts]
+    variance = [float((count * (levels - m) ** 2).sum()) / float(count.sum()) for count, m in zip(counts, mean, strict=True)]
+    return tuple(m / 255 for m in mean), tuple(max(math.sqrt(v) / 255, 1e-3) for v in variance)
 
 
 def _of_classes(part: Part, classes: Sequence[int]) -> Part:
@@ -412,7 +530,8 @@ def _of_classes(part: Part, classes: Sequence[int]) -> Part:
     kept = torch.isin(part.labels, torch.tensor(classes))
     if bool(kept.all()):
         return part
-    return Part(part.images[kept], torch.searchsorted(torch.tensor(classes), part.labels[kept]))
+    chosen = part.select(np.flatnonzero(kept.numpy()))
+    return Part(chosen.images, torch.searchsorted(torch.tensor(classes), chosen.labels))
 
 
 def _share_of(part: Part, share: float, task: Task, names: Sequence[str]) -> Part:
@@ -426,22 +545,22 @@ def _share_of(part: Part, share: float, task: Task, names: Sequence[str]) -> Par
         raise InputError(f"proxy.share = {share:g} leaves no image of class {least[1]!r}; write at least {needed:g}")
     chance = (np.random.default_rng([_SHARE, c]) for c in range(len(classes)))
     found = [rng.permutation(i)[: _rounded(len(i) * share)] for rng, i in zip(chance, images, strict=False)]
-    kept = torch.from_numpy(np.sort(np.concatenate(found)))
-    return Part(part.images[kept], part.labels[kept])
+    return part.select(np.sort(np.concatenate(found)))
 
 
 def _rounded(number: float) -> int:
     return math.floor(number + 0.5)
 
 
-def _resized(images: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Average pixels, in exact arithmetic but for the last division, so that every processor has the same images."""
-    pieces = [nn.functional.adaptive_avg_pool2d(piece.float(), shape).round().byte() for piece in images.split(4096)]  # type: ignore[no-untyped-call]
-    return torch.cat(pieces)
+def _resized(images: Tensor | Stream, shape: tuple[int, int]) -> Tensor | Stream:
+    if isinstance(images, Stream):
+        return images.smaller(shape)
+    return torch.cat([pooled(piece, shape) for piece in images.split(4096)])  # type: ignore[no-untyped-call]
 
 
-def _part(images: Pixels, labels: Labels) -> Part:
-    return Part(torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(np.ascontiguousarray(labels)))
+def _part(images: Pixels | Stream, labels: Labels) -> Part:
+    targets = torch.from_numpy(np.ascontiguousarray(labels))
+    return Part(images if isinstance(images, Stream) else torch.from_numpy(np.ascontiguousarray(images)), targets)
 
 
 def _by_class(labels: Labels, classes: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:

@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 import stat
 import unicodedata
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from orchestrator.data.images import SUFFIXES
 from orchestrator.errors import InputError
@@ -31,103 +36,180 @@ def part_of(name: str) -> str | None:
     return PARTS.get(name.casefold())
 
 
+@dataclass(frozen=True)
+class Folder:
+    """A folder, and the names of the images that lie in it.
+
+    Args:
+        where: Names of the folders on the way to it, and its own.
+        path: Its path.
+        images: Names of its images.
+    """
+
+    where: Where
+    path: str
+    images: list[str] = field(default_factory=list)
+
+
 @dataclass
 class Scan:
     """Files below a folder.
 
     Args:
-        images: Folders on the way to each image, and its path.
-        folders: All folders, in the same notation.
-        left_out: Folders on the way to each file that is left out, and the reason.
+        folders: All folders, the uppermost one included.
+        left_out: Number of files that are left out, by the folders on the way to them and by the reason.
     """
 
-    images: list[tuple[Where, Path]] = field(default_factory=list)
-    folders: list[Where] = field(default_factory=list)
-    left_out: list[tuple[Where, str]] = field(default_factory=list)
+    folders: list[Folder] = field(default_factory=list)
+    left_out: Counter[tuple[Where, str]] = field(default_factory=Counter)
 
     def below(self, where: Where) -> Scan:
         """Return what lies in one of its folders."""
         deep = len(where)
         return Scan(
-            [(w[deep:], path) for w, path in self.images if w[:deep] == where],
-            [w[deep:] for w in self.folders if w[:deep] == where and len(w) > deep],
-            [(w[deep:], reason) for w, reason in self.left_out if w[:deep] == where],
+            [replace(folder, where=folder.where[deep:]) for folder in self.folders if folder.where[:deep] == where],
+            Counter({(w[deep:], reason): count for (w, reason), count in self.left_out.items() if w[:deep] == where}),
         )
 
     @property
     def top(self) -> list[str]:
         """Names of the folders directly below."""
-        return sorted({where[0] for where in self.folders})
+        return sorted({folder.where[0] for folder in self.folders if folder.where})
+
+    @property
+    def loose(self) -> int:
+        """Number of images that lie in no folder below."""
+        return sum(len(folder.images) for folder in self.folders if not folder.where)
+
+
+class Listing(Sequence[Path]):
+    """Paths of files in the order of their folders, packed: a million of them take some thirty bytes each.
+
+    Processes that decode share it with the one that started them, as no count of references is written into it.
+
+    Args:
+        folders: Folders with files.
+    """
+
+    def __init__(self, folders: Iterable[Folder]) -> None:
+        filled = [folder for folder in folders if folder.images]
+        encoded = [os.fsencode(name) for folder in filled for name in folder.images]
+        self._folders = [folder.path for folder in filled]
+        self._firsts = np.cumsum([0, *(len(folder.images) for folder in filled)])
+        self._ends = np.cumsum(np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded)))
+        self._names = b"".join(encoded)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, number: int) -> Path: ...
+
+    @overload
+    def __getitem__(self, number: slice) -> list[Path]: ...
+
+    def __getitem__(self, number: int | slice) -> Path | list[Path]:
+        if isinstance(number, slice):
+            return [self[i] for i in range(*number.indices(len(self)))]
+        number = range(len(self))[number]
+        begin = self._ends[number - 1] if number else 0
+        folder = self._folders[int(np.searchsorted(self._firsts, number, side="right")) - 1]
+        return Path(folder, os.fsdecode(self._names[begin : self._ends[number]]))
+
+
+class _Scanner:
+    """Walks through folders, and takes each file once.
+
+    Args:
+        root: The uppermost folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.found = Scan()
+        self.links = deque[tuple[Folder, str]]()
+        self.seen: dict[int, set[int]] = defaultdict(set)
+        """Numbers of what was read already, by device."""
+        self.real = root.resolve()
+
+    def is_new(self, device: int, inode: int) -> bool:
+        """Tell whether a file or folder was not read yet, and note that it is now."""
+        seen = self.seen[device]
+        before = len(seen)
+        seen.add(inode)
+        return len(seen) > before
+
+    def leave_out(self, where: Where, reason: str) -> None:
+        self.found.left_out[where, reason] += 1
+
+    def take(self, name: str, folder: Folder) -> None:
+        suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122, a path takes as long as all the rest
+        if suffix in SUFFIXES:
+            folder.images.append(name)
+        else:
+            self.leave_out(folder.where, f"{suffix or 'no suffix'} files")
+
+    def walk(self, root: str, where: Where) -> None:
+        waiting = [Folder(where, root)]
+        while waiting:
+            folder = waiting.pop()
+            self.found.folders.append(folder)
+            try:
+                device = os.stat(folder.path).st_dev  # noqa: PTH116
+                with os.scandir(folder.path) as listed:
+                    entries = sorted(listed, key=lambda entry: entry.name)
+            except OSError as error:
+                raise InputError(
+                    f"{folder.path} cannot be read ({error.strerror}); change its permissions or take it away"
+                ) from error
+            for entry in entries:
+                if entry.name.startswith(".") or entry.name.casefold() in _HIDDEN:
+                    self.leave_out(folder.where, "hidden files and folders")
+                elif entry.is_symlink():
+                    self.links.append((folder, entry.name))
+                elif not (is_folder := entry.is_dir()) and not entry.is_file():
+                    self.leave_out(folder.where, "devices and pipes")
+                elif not self.is_new(device, entry.inode()):
+                    self.leave_out(folder.where, "links to what is read already")
+                elif is_folder:
+                    waiting.append(Folder((*folder.where, entry.name), entry.path))
+                else:
+                    self.take(entry.name, folder)
+
+    def follow(self, folder: Folder, name: str) -> None:
+        """Read what a link leads to."""
+        path = Path(folder.path, name)
+        try:
+            status = path.stat()
+        except OSError:
+            return self.leave_out(folder.where, "links that lead nowhere")
+        is_folder = stat.S_ISDIR(status.st_mode)
+        known = status.st_ino in self.seen[status.st_dev]
+        if known or (is_folder and self.real.is_relative_to(path.resolve())):
+            return self.leave_out(folder.where, "links to what is read already")
+        if not is_folder and not stat.S_ISREG(status.st_mode):
+            return self.leave_out(folder.where, "devices and pipes")
+        self.is_new(status.st_dev, status.st_ino)
+        return self.walk(str(path), (*folder.where, name)) if is_folder else self.take(name, folder)
 
 
 def scan(root: Path) -> Scan:
     """List the image files below a folder, each once, and what is left out.
 
     Links are followed after everything else, unless they lead to what was read already or to a folder around this one, so that
-    none leads in circles. Only regular files are taken; nothing is opened.
+    none leads in circles. Only regular files are taken; nothing is opened. A million files take seconds, and some hundred bytes
+    each meanwhile.
     """
-    found, links = Scan(), deque[tuple[Where, Path]]()
+    scanner = _Scanner(root)
     status = root.stat()
-    seen = {(status.st_dev, status.st_ino)}
-    _walk(root, (), found, links, seen)
-    real = root.resolve()
-    while links:
-        where, path = links.popleft()
-        try:
-            status = path.stat()
-        except OSError:
-            found.left_out.append((where, "links that lead nowhere"))
-            continue
-        identity = (status.st_dev, status.st_ino)
-        if identity in seen or (stat.S_ISDIR(status.st_mode) and real.is_relative_to(path.resolve())):
-            found.left_out.append((where, "links to what is read already"))
-        elif stat.S_ISDIR(status.st_mode):
-            seen.add(identity)
-            found.folders.append((*where, path.name))
-            _walk(path, (*where, path.name), found, links, seen)
-        elif stat.S_ISREG(status.st_mode):
-            seen.add(identity)
-            _take(path, where, found)
-        else:
-            found.left_out.append((where, "devices and pipes"))
-    found.images.sort(key=lambda image: (str(image[1].parent), image[1].name))
+    scanner.is_new(status.st_dev, status.st_ino)
+    scanner.walk(str(root), ())
+    while scanner.links:
+        scanner.follow(*scanner.links.popleft())
+    found = scanner.found
+    found.folders.sort(key=lambda folder: folder.path)
+    for folder in found.folders:
+        folder.images.sort()
     return found
-
-
-def _walk(root: Path, where: Where, found: Scan, links: deque[tuple[Where, Path]], seen: set[tuple[int, int]]) -> None:
-    waiting = [(root, where)]
-    while waiting:
-        folder, here = waiting.pop()
-        try:
-            device = folder.stat().st_dev
-            with os.scandir(folder) as listed:
-                entries = sorted(listed, key=lambda entry: entry.name)
-        except OSError as error:
-            raise InputError(f"{folder} cannot be read ({error.strerror}); change its permissions or take it away") from error
-        for entry in entries:
-            path = Path(entry.path)
-            if entry.name.startswith(".") or entry.name.casefold() in _HIDDEN:
-                found.left_out.append((here, "hidden files and folders"))
-            elif entry.is_symlink():
-                links.append((here, path))
-            elif (identity := (device, entry.inode())) in seen:
-                found.left_out.append((here, "links to what is read already"))
-            elif entry.is_dir():
-                seen.add(identity)
-                found.folders.append((*here, entry.name))
-                waiting.append((path, (*here, entry.name)))
-            elif entry.is_file():
-                seen.add(identity)
-                _take(path, here, found)
-            else:
-                found.left_out.append((here, "devices and pipes"))
-
-
-def _take(path: Path, where: Where, found: Scan) -> None:
-    if path.suffix.lower() in SUFFIXES:
-        found.images.append((where, path))
-    else:
-        found.left_out.append((where, f"{path.suffix.lower() or 'no suffix'} files"))
 
 
 @dataclass(frozen=True)
@@ -136,14 +218,14 @@ class ImageFolder:
 
     Args:
         classes: Names, sorted.
-        parts: Paths and labels of `train`, and of `valid` and `test` where there are such folders.
+        parts: Paths and labels, (n,) int64, of `train`, and of `valid` and `test` where there are such folders.
         understood: How it was understood, in a sentence.
         left_out: Number of files that are left out, by reason.
         warnings: What may be wrong.
     """
 
     classes: tuple[str, ...]
-    parts: Mapping[str, tuple[list[Path], list[int]]]
+    parts: Mapping[str, tuple[Listing, NDArray[np.int64]]]
     understood: str
     left_out: Mapping[str, int]
     warnings: tuple[str, ...]
@@ -161,18 +243,18 @@ def understand(root: Path, divided: bool | None = None) -> ImageFolder:
     """
     found = scan(root)
     folders, said = _parts(root, found, divided)
-    left_out = Counter(reason for _, reason in found.left_out)
+    left_out: Counter[str] = Counter()
+    for (_, reason), count in found.left_out.items():
+        left_out[reason] += count
     classes: dict[str, list[str]] = {}
-    parts: dict[str, tuple[list[Path], list[int]]] = {}
+    parts: dict[str, tuple[Listing, NDArray[np.int64]]] = {}
     for part, folder in folders.items():
         inside = found.below(() if folder is None else (folder,))
         images = _by_class(root if folder is None else root / folder, inside)
-        left_out["images outside of a class's folder"] += sum(not where for where, _ in inside.images)
+        left_out["images outside of a class's folder"] += inside.loose
         classes[part] = list(images)
-        parts[part] = (
-            [path for paths in images.values() for path in paths],
-            [label for label, paths in enumerate(images.values()) for _ in paths],
-        )
+        counts = [sum(len(folder.images) for folder in inside) for inside in images.values()]
+        parts[part] = Listing(chain.from_iterable(images.values())), np.repeat(np.arange(len(counts)), counts)
         if classes[part] != classes["train"]:
             lacking = _listed(set(classes["train"]) - set(images))
             more = _listed(set(images) - set(classes["train"]))
@@ -184,11 +266,10 @@ def understand(root: Path, divided: bool | None = None) -> ImageFolder:
         parts["test"] = parts.pop("valid")
         said += f"; there is no test folder, so {folders['valid']} is the final test, and a share of {folders['train']} decides"
     if folders["train"] is not None:  # what lies beside the parts, and in those that are of no use
-        for where, _ in found.images:
-            if not where:
-                left_out["images outside of a class's folder"] += 1
-            elif where[0] not in folders.values():
-                left_out[f"images of {where[0]}/, which has no folders of classes"] += 1
+        left_out["images outside of a class's folder"] += found.loose
+        for one in found.folders:
+            if one.where and one.where[0] not in folders.values():
+                left_out[f"images of {one.where[0]}/, which has no folders of classes"] += len(one.images)
     left_out = Counter({reason: count for reason, count in left_out.items() if count})
     strange = {reason: count for reason, count in left_out.items() if not reason.startswith("hidden")}
     warnings = [f"left out: {_counted(strange)}"] if strange else []
@@ -221,8 +302,9 @@ def _parts(root: Path, found: Scan, divided: bool | None) -> tuple[dict[str, str
     """Return the folder of each part, None for the root itself, and a sentence about it."""
     alone: dict[str, str | None] = {"train": None}
     named = [name for name in found.top if part_of(name) is not None]
-    holding = {where[0] for where, _ in found.images if where}
-    nested = {where[0] for where, _ in found.images if len(where) > 1}
+    filled = [folder.where for folder in found.folders if folder.images]
+    holding = {where[0] for where in filled if where}
+    nested = {where[0] for where in filled if len(where) > 1}
     others = [name for name in found.top if name not in named and name in holding]
     said = "one folder for each class"
     if divided is False or (not named and divided is None):
@@ -256,24 +338,23 @@ def _parts(root: Path, found: Scan, divided: bool | None) -> tuple[dict[str, str
     return ordered, f"{', '.join(str(name) for name in ordered.values())}, each with one folder for each class"
 
 
-def _by_class(root: Path, found: Scan) -> dict[str, list[Path]]:
-    """Return the images of each class. Raises InputError for one without any, and where there are fewer than two."""
-    classes: dict[str, list[Path]] = {}
+def _by_class(root: Path, found: Scan) -> dict[str, list[Folder]]:
+    """Return the folders of each class. Raises InputError for one without images, and where there are fewer than two."""
+    classes: dict[str, list[Folder]] = {}
     folders: dict[str, list[str]] = {name: [] for name in found.top}
-    images: dict[str, list[Path]] = {name: [] for name in folders}
-    for where in found.folders:
-        folders[where[0]] += where[1:2]
-    for where, path in found.images:
-        if where:
-            images[where[0]].append(path)
+    images: dict[str, list[Folder]] = {name: [] for name in folders}
+    for folder in found.folders:
+        if folder.where:
+            folders[folder.where[0]] += folder.where[1:2]
+            images[folder.where[0]] += [folder] if folder.images else []
     for name in sorted(folders, key=_shown):
         _check_undivided(root / name, sorted(set(folders[name])))
         if _shown(name) in classes:
             raise InputError(f"{root} has two folders that are both called {_shown(name)!r}; rename one of them")
         classes[_shown(name)] = images[name]
-    empty = [name for name, paths in classes.items() if not paths]
+    empty = [name for name, inside in classes.items() if not inside]
     if not any(classes.values()):
-        loose = f"; it has {len(found.images)} images and no folders" if found.images else ""
+        loose = f"; it has {found.loose} images and no folders" if found.loose else ""
         raise InputError(f"{root} does not hold one folder of images per class{loose}" + _why_empty(found, empty))
     if empty:
         raise InputError(
@@ -289,7 +370,10 @@ def _by_class(root: Path, found: Scan) -> dict[str, list[Path]]:
 
 
 def _why_empty(found: Scan, names: Sequence[str]) -> str:
-    reasons = Counter(reason for where, reason in found.left_out if where and _shown(where[0]) in names)
+    reasons: Counter[str] = Counter()
+    for (where, reason), count in found.left_out.items():
+        if where and _shown(where[0]) in names:
+            reasons[reason] += count
     return f" ({_counted(reasons)})" if reasons else ""
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -178,18 +180,18 @@ class Decoded:
     facts: Facts
 
 
-def decode(image: Image.Image, form: Form, path: Path | None = None) -> Decoded:
+def decode(image: Image.Image, form: Form, encoded: bytes | None = None) -> Decoded:
     """Turn an image upright, put it on the background, and give it its form.
 
     Args:
         image: An image, which need not be loaded.
         form: The form.
-        path: Its file; None for that of the image.
+        encoded: Contents of its file; None for the file that it was opened from.
 
     Raises:
         ValueError: For an image that cannot be used.
     """
-    mode, lower = image.mode, _lower_bytes(image, path)
+    mode, lower = image.mode, _lower_bytes(image, encoded)
     upright = _upright(image)
     facts = Facts(mode, upright.size, upright is not image)
     if lower is not None:
@@ -222,7 +224,7 @@ def _upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _lower_bytes(image: Image.Image, path: Path | None) -> Image.Image | None:
+def _lower_bytes(image: Image.Image, encoded: bytes | None) -> Image.Image | None:
     """Return the lower bytes of a colour image of 16 bits, of which Pillow keeps the upper ones; None for any other image.
 
     Pillow names the order of the two bytes when it unpacks pixels: read in the other order, the lower ones are what it keeps.
@@ -234,13 +236,13 @@ def _lower_bytes(image: Image.Image, path: Path | None) -> Image.Image | None:
         return None
     if raw.startswith("LA"):
         raise ValueError("grey with transparency in 16 bits is not supported; save it with 8 bits, or without transparency")
-    name = path or str(getattr(image, "filename", ""))
-    if not name:
+    file = str(getattr(image, "filename", "")) if encoded is None else io.BytesIO(encoded)
+    if not file:
         raise ValueError("colours of 16 bits are read from a file only; open it by its path, or return an array")
     little = raw.endswith("L") or (raw.endswith("N") and sys.byteorder == "little")
     other = raw[:-1] + ("B" if little else "L")
     Image.init()
-    lower = Image.open(name, formats=FORMATS)
+    lower = Image.open(file, formats=FORMATS)
     swapped = other if isinstance(arguments, str) else tuple(other if a == raw else a for a in arguments)
     lower.tile = [tile._replace(args=swapped) for tile in lower.tile]
     return lower
@@ -323,26 +325,101 @@ def _notes(images: Sequence[Decoded], form: Form, scales: dict[str, Scale]) -> d
     return notes
 
 
-def read(paths: Sequence[Path], form: Form) -> tuple[NDArray[np.uint8], dict[str, str], Scales]:
-    """Read image files. Returns what `finish` does; raises InputError with the name of a file that cannot be read."""
+def too_deep(name: str) -> InputError:
+    """Return the refusal of an image of more than 8 bits where not all images are read before the first one is used."""
+    return InputError(
+        f"{name} has more than 8 bits a channel; such images share a scale that is known once all are read, so write "
+        "data.stream=false, or save them with 8 bits"
+    )
 
-    def one(path: Path) -> Decoded:
-        try:
-            # As a stream: by its name, Pillow maps a plain TIFF into memory, and mixes up the sides of one to be turned.
-            with path.open("rb") as stream, Image.open(stream, formats=FORMATS) as file:
-                decoded = decode(file, form, path)
-                # Last, as looking for more images forgets how this one is turned. Phones save a preview as a second one.
-                several = file.format != "MPO" and bool(getattr(file, "is_animated", False))
-                return replace(decoded, facts=replace(decoded.facts, several=several))
-        except Image.DecompressionBombWarning as error:
-            raise InputError(f"{path} has too many pixels ({error}); make it smaller or take it away") from error
-        except Exception as error:  # Pillow's formats raise nearly everything on damaged files
-            why = str(error) or type(error).__name__
-            raise InputError(f"{path} is not a readable image ({why}); repair it or take it away") from error
 
-    Image.init()  # or a format is known only once one of those that are rarer was met
+class Store(Protocol):
+    """Encoded images that are read one by one, in any order, and from any process: files, members of archives, rows."""
+
+    def __len__(self) -> int: ...
+
+    def encoded(self, number: int) -> bytes:
+        """Return the contents of an image's file. Raises OSError."""
+
+    def name(self, number: int) -> str:
+        """Name an image, for messages."""
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Store of image files, by their paths.
+
+    Args:
+        paths: The paths; where there are very many, `folders.Listing` takes less memory than a list.
+    """
+
+    paths: Sequence[Path]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def encoded(self, number: int) -> bytes:
+        return self.paths[number].read_bytes()
+
+    def name(self, number: int) -> str:
+        return str(self.paths[number])
+
+
+@contextmanager
+def opened(store: Store, number: int) -> Iterator[tuple[Image.Image, bytes]]:
+    """Open an image of a store.
+
+    Raises:
+        InputError: Here and in the block, for an image that cannot be read in full, with its name.
+    """
+    name = store.name(number)
+    try:
+        encoded = store.encoded(number)
+        # As a stream: by its name, Pillow maps a plain TIFF into memory, and mixes up the sides of one to be turned.
+        with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
+            yield image, encoded
+    except InputError:
+        raise
+    except Image.DecompressionBombWarning as error:
+        raise InputError(f"{name} has too many pixels ({error}); make it smaller or take it away") from error
+    except Exception as error:  # Pillow's formats raise nearly everything on damaged files
+        why = str(error) or type(error).__name__
+        raise InputError(f"{name} is not a readable image ({why}); repair it or take it away") from error
+
+
+@contextmanager
+def strictly() -> Iterator[None]:
+    """Make errors of images with too many pixels, and silence what Pillow says of notes that it cannot read.
+
+    As everything about warnings, this holds for all threads of the process.
+    """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of notes on images that it cannot read
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with ThreadPoolExecutor(_READERS) as pool:  # decoding runs outside the interpreter's lock
-            return finish(list(pool.map(one, paths)), form)
+        refuse_bombs()
+        yield
+
+
+def refuse_bombs() -> None:
+    """Do as `strictly` for the rest of this process."""
+    Image.init()  # or a format is known only once one of those that are rarer was met
+    warnings.simplefilter("ignore")
+    warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+
+def read(paths: Sequence[Path], form: Form) -> tuple[NDArray[np.uint8], dict[str, str], Scales]:
+    """Read image files; see `read_from`."""
+    store = Paths(paths)
+    return read_from([(store, number) for number in range(len(store))], form)
+
+
+def read_from(pairs: Iterable[tuple[Store, int]], form: Form) -> tuple[NDArray[np.uint8], dict[str, str], Scales]:
+    """Read images, each of a store. Returns what `finish` does; raises InputError with the name of one that cannot be read."""
+
+    def one(pair: tuple[Store, int]) -> Decoded:
+        with opened(*pair) as (image, encoded):
+            decoded = decode(image, form, encoded)
+            # Last, as looking for more images forgets how this one is turned. Phones save a preview as a second one.
+            several = image.format != "MPO" and bool(getattr(image, "is_animated", False))
+            return replace(decoded, facts=replace(decoded.facts, several=several))
+
+    with strictly(), ThreadPoolExecutor(_READERS) as pool:  # decoding runs outside the interpreter's lock
+        return finish(list(pool.map(one, pairs)), form)

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from analysis import examples
 from orchestrator.data import loaders
-from orchestrator.data.dataset import Dataset
+from orchestrator.data.dataset import Dataset, Part
 from orchestrator.errors import InputError
 from orchestrator.registry import Component, similar
 
@@ -101,8 +102,8 @@ def doubts_about(data: Dataset) -> list[str]:
 
 
 def _looks(data: Dataset) -> list[str]:
-    images = data.train.images.numpy()
-    images = images[np.linspace(0, len(images) - 1, min(len(images), _LOOKED_AT)).astype(int)]
+    count = len(data.train)
+    images = data.train.images[torch.from_numpy(np.linspace(0, count - 1, min(count, _LOOKED_AT)).astype(np.int64))].numpy()
     found = []
     flat = images.reshape(len(images), -1)
     constant = int((flat.max(axis=1) == flat.min(axis=1)).sum())
@@ -129,12 +130,14 @@ def _balance(data: Dataset) -> list[str]:
 
 
 def _duplicates(data: Dataset) -> list[str]:
-    """Count images that are equal to the last pixel and lie in several parts, or in several classes."""
+    """Count images that are equal to the last pixel and lie in several parts, or in several classes; streams are not read."""
+    if data.train.streamed:
+        return []
     parts: dict[bytes, set[str]] = defaultdict(set)
     classes: dict[bytes, set[int]] = defaultdict(set)
     of_test = []
     for name, part in {"train": data.train, "validation": data.valid, "test": data.test}.items():
-        for image, label in zip(part.images.numpy(), part.labels.tolist(), strict=True):
+        for image, label in zip(part.images[:].numpy(), part.labels.tolist(), strict=True):
             key = hashlib.blake2b(image.tobytes(), digest_size=16).digest()
             parts[key].add(name)
             classes[key].add(label)
@@ -155,9 +158,15 @@ def draw(data: Dataset, out: Path) -> Path:
     """Draw examples of every class, from each part. Returns the picture's path: `out`, or examples.png in that folder."""
     path = out if out.suffix.lower() == ".png" else out / "examples.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    parts: dict[str, tuple[NDArray[np.uint8], NDArray[np.int64]]] = {
-        name: (part.images.numpy(), part.labels.numpy())
-        for name, part in {"train": data.train, "validation": data.valid, "test": data.test}.items()
-    }
-    examples.draw(parts, data.classes, path)
+    rows = examples.classes_shown(len(data.classes))
+    parts = {"train": data.train, "validation": data.valid, "test": data.test}
+    examples.draw({name: _examples(part, rows) for name, part in parts.items()}, data.classes, path)
     return path
+
+
+def _examples(part: Part, classes: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Choose images of each class, spread over all of them, and return these with their labels."""
+    labels = part.labels.numpy()
+    every = [np.flatnonzero(labels == c) for c in classes]
+    chosen = np.concatenate([i[np.linspace(0, len(i) - 1, min(examples.EACH, len(i))).astype(int)] for i in every])
+    return part.images[torch.from_numpy(chosen)].numpy(), labels[chosen]

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from orchestrator.data import folders, functions, images
+from orchestrator.data import folders, functions
 from orchestrator.data.dataset import Dataset, Labels, Pixels, Raw, Split
-from orchestrator.data.images import Fit, Form
+from orchestrator.data.images import Fit, Form, Paths
+from orchestrator.data.stream import Encoded
 from orchestrator.errors import InputError
 from orchestrator.registry import UNNAMED, Component, import_from, keywords, nearest
 from orchestrator.tasks import Task
@@ -95,7 +95,7 @@ def folder(
         raise InputError(f"data.path = {path!r} is not a folder")
     form = Form(size, fit, channels, background)
     found = folders.understand(root, divided)
-    parts = {part: (Files(paths, form), np.array(labels)) for part, (paths, labels) in found.parts.items()}
+    parts = {part: (Encoded(Paths(paths), form), labels) for part, (paths, labels) in found.parts.items()}
     return Raw(
         *parts["train"],
         parts.get("test"),
@@ -106,31 +106,6 @@ def folder(
         notes={"parts": found.understood, "left out": folders.counted(found)},
         warnings=found.warnings,
     )
-
-
-@dataclass(frozen=True)
-class Files:
-    """Image files, which are read when it is known which ones are used.
-
-    Args:
-        paths: Their paths.
-        form: The form that they are given.
-    """
-
-    paths: Sequence[Path]
-    form: Form
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, indices: NDArray[np.int64]) -> Files:
-        return Files([self.paths[i] for i in indices], self.form)
-
-    def read(self, *others: Files) -> tuple[list[Pixels], dict[str, str], images.Scales]:
-        """Read these and others, on one scale. Raises InputError with the name of a file that cannot be read."""
-        every = (self, *others)
-        pixels, notes, scales = images.read([path for files in every for path in files.paths], self.form)
-        return np.split(pixels, np.cumsum([len(files) for files in every])[:-1]), notes, scales
 
 
 LOADERS: dict[str, Callable[..., Raw]] = {

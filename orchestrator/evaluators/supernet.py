@@ -6,18 +6,18 @@ import copy
 import itertools
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Self
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from orchestrator.data.dataset import Batches, Dataset, Part
+from orchestrator.data.dataset import Batches, Dataset
+from orchestrator.data.feed import Feed
 from orchestrator.errors import InputError, NetworkFailed, RunError
 from orchestrator.evaluators.base import Differentiable, Failure, Measured, T, attempt, run_probes
 from orchestrator.objectives.base import Metrics, Probe
@@ -32,7 +32,7 @@ from searchers.base import Architecture, Cotangents, Mixture, Stage, Statistics
 log = logging.getLogger(__name__)
 
 # Each use of randomness has a stream of its own, so that what one draws never shifts another.
-_WEIGHTS, _TRAIN, _AUGMENT, _VALID, _DROPOUT, _PROBE, _FIXED, _ALONE, _SANDWICH = range(9)
+_WEIGHTS, _TRAIN, _AUGMENT, _VALID, _DROPOUT, _PROBE, _FIXED, _ALONE, _CROP, _SANDWICH = range(10)
 _AVERAGES = ("running_mean", "running_var", "num_batches_tracked")
 _REACH = 0.01
 """Length of the finite difference in DARTS's second order (its footnote 2)."""
@@ -144,10 +144,16 @@ class Supernet(Differentiable):
         self._fixed = self._valid
         if valid_images < len(self._valid):
             order = np.random.default_rng(_number(seed, _FIXED)).permutation(len(self._valid))[:valid_images]
-            kept = torch.from_numpy(np.sort(order)).to(device)
-            self._fixed = Part(self._valid.images[kept], self._valid.labels[kept])
+            self._fixed = self._valid.select(np.sort(order))
         self._batches = Batches(len(self._train), batch, (seed, _TRAIN))
         self._valid_batches = Batches(len(self._valid), valid_batch, (seed, _VALID))
+        self._training = Feed(self._train, self._batches, (rank, world), crop=data.resized_crop, seed=(seed, _CROP))
+        self._deciding = Feed(self._valid, self._valid_batches)
+        self._deciding_share = self._deciding if world == 1 else Feed(self._valid, self._valid_batches, (rank, world))
+        count = len(self._fixed)
+        judged = np.array_split(np.arange(count), math.ceil(count / self.valid_batch))
+        self._judging = Feed(self._fixed, judged, hold=True)
+        self._calibrating = Feed(self._train, [self._batches[i] for i in range(recalibration)], hold=True)
         self._chance = torch.Generator(device)
         self.step = 0
         self._skipped = self._in_a_row = self._without_gradient = 0
@@ -334,10 +340,9 @@ class Supernet(Differentiable):
 
     def _training_batch(self) -> tuple[Tensor, Tensor, int]:
         """Return this replica's share of the next weight step's images and labels, and the number of images of all shares."""
-        indices = self._batches[self.step]
+        images, labels = self._training[self.step]
         rng = np.random.default_rng([self.seed, _AUGMENT, self.step])
-        images = self._train.images[self._share(indices)]
-        return self.data.normalise(self.data.augment(images, rng)), self._train.labels[self._share(indices)], len(indices)
+        return self.data.normalise(self.data.augment(images, rng)), labels, self._batches.batch
 
     def _schedule(self, one_hot: bool) -> None:
         done = (self.step - self._begun) / max(1, self.steps)
@@ -351,9 +356,6 @@ class Supernet(Differentiable):
         for skip in self._skips:
             skip.rate = 0.0 if one_hot or not self.stage.skips else start * fall
         self._chance.manual_seed(_number(self.seed, _DROPOUT, self.step, self.rank))
-
-    def _share(self, indices: NDArray[np.int64]) -> Tensor:
-        return torch.from_numpy(indices[self.rank :: self.world]).to(self.device)
 
     def _loss(self, x: Tensor, y: Tensor, weights: Weights, images: int) -> Tensor:
         """Return this replica's part of the mean loss over `images` images."""
@@ -396,37 +398,29 @@ class Supernet(Differentiable):
             norm.reset_running_stats()
             norm.momentum, norm.training = None, True  # None: a plain average
         try:
-            for step in range(self.recalibration):
-                indices = torch.from_numpy(self._batches[step]).to(self.device)
-                self._scores(self.data.normalise(self._train.images[indices]), weights)
+            for images, _ in self._calibrating:
+                self._scores(self.data.normalise(images), weights)
         finally:
             for norm, momentum in zip(tracking, momenta, strict=True):
                 norm.momentum, norm.training = momentum, False
 
     def measure(self, architectures: Sequence[Architecture]) -> list[Measured]:
-        count = len(self._fixed)
-        return self._measure(architectures, self._fixed, np.array_split(np.arange(count), math.ceil(count / self.valid_batch)))
+        return self._measure(architectures, self._judging)
 
     def measure_on_batch(self, architectures: Sequence[Architecture], batch: int) -> list[Measured]:
-        return self._measure(architectures, self._valid, [self._valid_batches[batch]])
+        return self._measure(architectures, [self._deciding[batch]])
 
     @torch.no_grad()
-    def _measure(
-        self, architectures: Sequence[Architecture], part: Part, batches: Sequence[NDArray[np.int64]]
-    ) -> list[Measured]:
-        """Return the task's metric of each on the images of `part` with these indices, batch by batch."""
+    def _measure(self, architectures: Sequence[Architecture], batches: Iterable[tuple[Tensor, Tensor]]) -> list[Measured]:
+        """Return the task's metric of each on images and labels, batch by batch."""
         self.model.eval()
-        images = [
-            (self.data.normalise(part.images[i]), part.labels[i])
-            for i in (torch.from_numpy(b).to(self.device) for b in batches)
-        ]
-        metric = self.task.metric
+        metric, normalise = self.task.metric, self.data.normalise
 
         def measured(architecture: Architecture) -> Metrics:
             weights = Weights(Mixture.one_hot(architecture, self.space.sizes).weights)
             if self.statistics == "recalibrated":
                 self._recalibrate(weights)
-            return {metric.name: metric.of(gathered(((self._scores(x, weights), y) for x, y in images), self.task))}
+            return {metric.name: metric.of(gathered(((self._scores(normalise(x), weights), y) for x, y in batches), self.task))}
 
         return [attempt(lambda a=a: measured(a)) for a in architectures]  # type: ignore[misc]
 
@@ -462,9 +456,8 @@ class Supernet(Differentiable):
 
     def differentiate(self, mixture: Mixture, batch: int, unrolled: bool = False) -> tuple[float, Cotangents] | None:
         self.asked += 4 if unrolled else 1
-        indices = self._valid_batches[batch]
-        mine = self._share(indices)
-        valid = (self.data.normalise(self._valid.images[mine]), self._valid.labels[mine], len(indices))
+        images, labels = self._deciding_share[batch]
+        valid = (self.data.normalise(images), labels, self._valid_batches.batch)
         self.model.eval()
         for norm in self._norms:  # the images' own statistics, as DARTS, NASP and ProxylessNAS have it; and no trace of them
             norm.training, norm.track_running_stats = True, False

@@ -7,7 +7,7 @@ import logging
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from hw_profiles.measure import runtime_session, timed
 from orchestrator.data.dataset import Dataset, Part
+from orchestrator.data.feed import Feed, in_order
 from orchestrator.errors import InputError
 from orchestrator.export.files import network_file
 from orchestrator.export.source import network_source
@@ -156,7 +157,8 @@ class Exporter:
         dynamic = self._write_onnx(whole)
         try:
             quant_pre_process(str(whole), str(prepared), skip_symbolic_shape=True)
-            images = data.normalise(data.train.images[:: max(1, len(data.train) // CALIBRATION)][:CALIBRATION])
+            spread = np.arange(0, len(data.train), max(1, len(data.train) // CALIBRATION))[:CALIBRATION]
+            images = data.normalise(data.train.images[torch.from_numpy(spread)])
             # Weights of 7 bits: processors without VNNI add pairs of products in 16 bits, which those of 8 bits overflow.
             quantization.quantize_static(str(prepared), str(path), _Reader(images), per_channel=True, reduce_range=True)
             run, exact = _session(path), _session(whole)
@@ -266,8 +268,8 @@ def _latency(run: Callable[[NDArray[np.float32]], object], image: NDArray[np.flo
 
 def _test_error(run: Callable[[NDArray[np.float32]], NDArray[np.float32]], data: Dataset, part: Part, dynamic: bool) -> float:
     size = 256 if dynamic else 1
-    pieces = zip(part.images.split(size), part.labels.split(size), strict=True)  # type: ignore[no-untyped-call]
-    wrong = sum(int((run(data.normalise(x).numpy()).argmax(axis=1) != y.numpy()).sum()) for x, y in pieces)
+    with closing(Feed(part, in_order(len(part), size))) as feed:
+        wrong = sum(int((run(data.normalise(x).numpy()).argmax(axis=1) != y.numpy()).sum()) for x, y in feed)
     return 100.0 * wrong / len(part)
 
 

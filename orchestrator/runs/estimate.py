@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from orchestrator.cluster.connection import room_for, room_in_words
 from orchestrator.config.plan import SearchPlan
 from orchestrator.config.spaces import size
-from orchestrator.data.dataset import Part
 from orchestrator.data.inspection import doubts_about
 from orchestrator.errors import InputError, attributed_to
 from orchestrator.evaluators.base import Differentiable, Evaluator
@@ -61,7 +61,7 @@ def estimate(plan: SearchPlan) -> Estimate:
     words = {
         "data": f"{problem.sources.data.name}: {images['train']} images for weights, {images['validation']} for "
         f"architectures, {images['test']} for the final test; {len(data.classes)} classes of {'x'.join(map(str, data.image))}",
-        **({"parts": data.notes["parts"]} if "parts" in data.notes else {}),
+        **{title: data.notes[title] for title in ("parts", "memory") if title in data.notes},
         "space": f"{problem.sources.space.name}: {size(problem.space)} architectures",
         **({"proxy": plan.proxy.words} if plan.proxy else {}),
         "searcher": plan.experiment.searcher.name,
@@ -175,7 +175,7 @@ def _search_from_scratch(plan: SearchPlan, here: SearchPlan) -> tuple[dict[str, 
     each, samples = settings["epochs"], plan.schedule.rounds * plan.workers.count
     # A few steps of the largest network tell what an epoch takes.
     images = min(len(data.train), 4 * settings["batch"])
-    few = replace(data, train=Part(data.train.images[:images], data.train.labels[:images]), source=None)
+    few = replace(data, train=data.train.select(np.arange(images)), source=None)
     short = replace(here.experiment.training, settings={**settings, "epochs": 1})
     one_epoch = here.at_proxy().varied(training=short).on(few).build_evaluator()
     evaluator = here.build_evaluator()

@@ -24,10 +24,12 @@ class Augmentation:
     Args:
         parts: The transforms that are switched on.
         data: Normalisation, shifts and flips of the images.
+        cropped: Whether images come as random crops already where the parts have such crops: streams cut them out of files,
+            in memory they are cut out of images that were made smaller once.
     """
 
-    def __init__(self, parts: Parts, data: Dataset) -> None:
-        self.parts, self.data = parts, data
+    def __init__(self, parts: Parts, data: Dataset, cropped: bool = False) -> None:
+        self.parts, self.data, self.cropped = parts, data, cropped
         self.whole = v2.Compose(self._of_bytes()) if self._of_bytes() else None
         self.erase = v2.RandomErasing(parts.erasing) if parts.erasing else None
         classes = len(data.classes)
@@ -39,7 +41,8 @@ class Augmentation:
         """Transforms of uint8 images, in the order of DARTS's train_imagenet.py."""
         parts, found = self.parts, []
         if parts.resized_crop:
-            found.append(v2.RandomResizedCrop(self.data.image[1:], scale=(parts.resized_crop, 1.0), antialias=True))
+            if not self.cropped:
+                found.append(v2.RandomResizedCrop(self.data.image[1:], scale=(parts.resized_crop, 1.0), antialias=True))
             found += [v2.RandomHorizontalFlip()] if self.data.flip else []
         if parts.jitter:
             found.append(v2.ColorJitter(*parts.jitter))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from orchestrator.data.dataset import Dataset, Part
+from orchestrator.data.feed import Feed, in_order
 from orchestrator.errors import NetworkFailed
 from orchestrator.tasks.base import Floats, Task
 
@@ -26,8 +28,8 @@ def examined(network: nn.Module, data: Dataset, part: Part) -> Floats:
         NetworkFailed: Where a score is not finite.
     """
     network.eval()
-    pieces = zip(part.images.split(512), part.labels.split(512), strict=True)  # type: ignore[no-untyped-call]
-    return gathered(((network(data.normalise(x)), y) for x, y in pieces), data.task)
+    with closing(Feed(part, in_order(len(part), 512))) as feed:
+        return gathered(((network(data.normalise(x)), y) for x, y in feed), data.task)
 
 
 def gathered(batches: Iterable[tuple[Tensor, Tensor]], task: Task) -> Floats:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from analysis import records
 from orchestrator.data.dataset import Batches, Dataset, Part
+from orchestrator.data.feed import Feed
 from orchestrator.errors import NetworkFailed
 from orchestrator.spaces.base import SearchSpace
 from orchestrator.spaces.parts.inputs import laid_out
@@ -79,7 +80,7 @@ class Training:
         key: str = "retrain.lr",
         fresh: bool = True,
     ) -> None:
-        self.network, self.data, self.part, self.parts, self.teacher = network, data, part, parts, teacher
+        self.network, self.data, self.parts, self.teacher = network, data, parts, teacher
         self.device, self.rank, self.world, self.key, self.fresh = device, rank, world, key, fresh
         self.chance = [seed, *architecture]
         self.layout = torch.channels_last if parts.channels_last else torch.contiguous_format
@@ -94,8 +95,10 @@ class Training:
                     reset()
         self.model.to(device=device, memory_format=self.layout)  # type: ignore[call-overload]
         self.batches = Batches(len(part), parts.batch, (*self.chance, 0))
+        crop = parts.resized_crop or data.resized_crop
+        self.feed = Feed(part, self.batches, (rank, world), crop=crop, seed=(*self.chance, 3))
         self.total = parts.epochs * self.batches.per_epoch
-        self.augmentation = Augmentation(parts, data)
+        self.augmentation = Augmentation(parts, data, cropped=part.streamed)
         self.optimizer = make_optimizer(parts, self.model)
         self.schedule = make_schedule(parts, self.optimizer, self.batches.per_epoch)
         average = get_ema_multi_avg_fn(parts.ema)  # type: ignore[no-untyped-call]
@@ -125,6 +128,10 @@ class Training:
         Raises:
             NetworkFailed: Where the loss is not finite.
         """
+        with closing(self.feed):
+            return self._run(progress, keeper, wrap)
+
+    def _run(self, progress: Callable[[int], None], keeper: Keeper | None, wrap: Wrap) -> float:
         if keeper is not None:
             keeper.restore(self)
         module = wrap(self.model)
@@ -167,9 +174,8 @@ class Training:
 
     def _advance(self, called: Callable[[Tensor], tuple[Tensor, Tensor | None]]) -> None:
         """Take one weight step, on this process's share of the batch."""
-        indices = torch.from_numpy(self.batches[self.step][self.rank :: self.world]).to(self.device)
         rng = np.random.default_rng([*self.chance, 1, self.step, *self._own])
-        x, labels = self.augmentation(self.part.images[indices], self.part.labels[indices], rng)
+        x, labels = self.augmentation(*self.feed[self.step], rng)
         x = laid_out(x, self.layout)
         with torch.autocast(self.device, torch.bfloat16, enabled=self.parts.amp):
             scores, auxiliary = called(x)
@@ -274,7 +280,7 @@ def retrain(
         The cost on the test set, `test_error_percent` or what the task's metric names it, with the ends of its interval where
         these do not follow from the number of test images; and the last epoch's mean `train_loss`.
     """
-    part = Part(torch.cat([data.train.images, data.valid.images]), torch.cat([data.train.labels, data.valid.labels]))
+    part = data.train.joined(data.valid)
     loss = fit(network, architecture, data, part.to(device), parts, device=device, **settings)
     evidence, metric = examined(network, data, data.test.to(device)), data.task.metric
     names = records.tested(metric.column)

@@ -20,7 +20,7 @@ from analysis.files import write_text
 from analysis.trust import PARAMETERS
 from orchestrator.config.plan import SearchPlan
 from orchestrator.config.settings import Workers
-from orchestrator.data.dataset import Dataset, Part
+from orchestrator.data.dataset import Dataset
 from orchestrator.errors import InputError, Interrupted, RunError
 from orchestrator.evaluators.base import Failure
 from orchestrator.evaluators.supernet import Supernet, stage_of
@@ -249,5 +249,4 @@ def _measured(path: Path, column: str, checksum: str, images: int) -> dict[tuple
 def _fewer(data: Dataset, images: int, seed: int) -> Dataset:
     """Return the data with so many images of the validation set, drawn by the seed."""
     order = np.random.default_rng([seed, _IMAGES]).permutation(len(data.valid))
-    kept = torch.from_numpy(np.sort(order[:images]))
-    return replace(data, valid=Part(data.valid.images[kept], data.valid.labels[kept]))
+    return replace(data, valid=data.valid.select(np.sort(order[:images])))
