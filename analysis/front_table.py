@@ -56,15 +56,15 @@ def heads(front: pd.DataFrame, summary: Mapping[str, Any], *, short: bool = Fals
     Args:
         front: Rows as `members.table` returns them.
         summary: Content of summary.json.
-        short: Name columns as the files do, instead of writing titles.
+        short: Leave out of titles whatever is neither name nor unit.
     """
-    error, *costs = summary["objectives"] if short else summary["objectives"].values()
+    error, *costs = map(_short, summary["objectives"].values()) if short else summary["objectives"].values()
     standing = ["standing"] if _has_standing(front) else []
     columns = tested_by(front)
     if columns.value not in front:
         return ["#", *standing, error, *costs]
     deviation = "\N{PLUS-MINUS SIGN}deviation of the seeds, " if columns.deviation in front else ""
-    test = columns.value if short else f"{test_title(error)}, {deviation}{CONFIDENCE:.0%} interval"
+    test = test_title(error) + ("" if short else f", {deviation}{CONFIDENCE:.0%} interval")
     return ["#", *standing, test, *costs, error if short else f"{error}, in the search"]
 
 
@@ -117,6 +117,10 @@ def test_title(title: str) -> str:
     """Title of the test error; `title` is that of the search's error, as `error (%, validation set)`."""
     unit = unit_of(title)
     return f"test {name_of(title)}" + (f" ({unit})" if unit else "")
+
+
+def _short(title: str) -> str:
+    return name_of(title) + (f" ({unit_of(title)})" if unit_of(title) else "")
 
 
 def unit_of(title: str) -> str:

@@ -46,7 +46,7 @@ def answer(plan: Any, directory: Path) -> Answer:
     front = members.of_run(searched, read_retrained(plan, directory), summary)
     failures = records.reasons(records.read_failures(directory / records.FAILURES))
     warnings = members.noisy(front, summary)
-    report = directory / "report.html"
+    report, recommended = directory / "report.html", choosing.knee_of(front, summary)
     facts = {
         "run": directory,
         "report": report,
@@ -55,7 +55,7 @@ def answer(plan: Any, directory: Path) -> Answer:
         "limits": summary["limits"],
         "hypervolume": summary["hypervolume"],
         "hypervolume_retrained": members.hypervolume(front, summary),
-        "recommended": choosing.knee_of(front, summary),
+        "recommended": recommended,
         "members": front,
         "failures": [{"reason": reason, "networks": count, "example": arch} for reason, count, arch in failures],
         "retraining_failed": summary.get(records.RETRAINING_FAILED, {}),
@@ -66,8 +66,7 @@ def answer(plan: Any, directory: Path) -> Answer:
     for head in front_table.heads(front, summary, short=True):
         # Numbers are never cut; what is too wide for the console is folded elsewhere.
         words = head == "standing"
-        title = head.replace("_percent", " (%)").replace("test_", "test ")
-        table.add_column(escape(title), justify="left" if words else "right", no_wrap=not words, overflow="fold")
+        table.add_column(escape(head), justify="left" if words else "right", no_wrap=not words, overflow="fold")
     rows = front_table.rows(front, summary)
     for row in rows:
         table.add_row(*(" ".join(filter(None, cell)) for cell in row.cells), style="dim" if row.faint else None)
@@ -78,6 +77,11 @@ def answer(plan: Any, directory: Path) -> Answer:
         )
     text += [*front_table.lead(front, summary), table]
     text += [f"{row.cells[0][0]:>3}  {row.arch}" for row in rows]
+    if len(members.retrained(front)):
+        export = shlex.join(
+            ["paretoray", "export", str(directory), "--member", str(recommended), "--out", f"network-{recommended}"]
+        )
+        text.append(f"the knee of the front is {recommended}; take it with you: {export}")
     if failures:
         count = sum(count for _, count, _ in failures)
         text.append(f"{count} networks failed, and count for nothing ({records.FAILURES}):")

@@ -142,7 +142,7 @@ def test_two_workers_train_one_network_together(digits: Dataset, tmp_path: Path)
 
 
 @pytest.mark.faults
-def test_two_workers_stop_together_and_go_on(digits: Dataset, tmp_path: Path) -> None:
+def test_two_workers_stop_together_and_go_on_to_the_same_weights(digits: Dataset, tmp_path: Path) -> None:
     plan, member = together(digits, tmp_path)
     stopping = lambda name, share: stop_file(tmp_path).touch()  # noqa: E731
     data_parallel.retrain(plan, tmp_path, [member], stopping)
@@ -150,3 +150,7 @@ def test_two_workers_stop_together_and_go_on(digits: Dataset, tmp_path: Path) ->
     stop_file(tmp_path).unlink()
     data_parallel.retrain(plan, tmp_path, [member], lambda name, share: None)
     assert member.done and "goes on from step" in (tmp_path / "run.log").read_text()
+    whole = replace(member, result=tmp_path / "whole.json", weights=tmp_path / "whole.pt")
+    data_parallel.retrain(plan, tmp_path, [whole], lambda name, share: None)
+    weights, uninterrupted = (torch.load(tmp_path / name, weights_only=True) for name in ("together.pt", "whole.pt"))
+    assert all(torch.equal(weights[name], tensor) for name, tensor in uninterrupted.items())
