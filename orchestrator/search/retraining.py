@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import pickle
 import shutil
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -153,7 +155,7 @@ def check(plan: SearchPlan, proxies: Sequence[Proxy] = (), *, teaching: bool = T
         teaching: Whether the largest network that is trained can be the teacher, where none is given.
 
     Raises:
-        InputError: For a part of the recipe that does not fit, a teacher that is missing, and workers without Ray.
+        InputError: For a part of the recipe that does not fit, a missing teacher or compiler, and workers without Ray.
     """
     retraining, parts = plan.retraining, plan.retraining.parts
     for problem in [plan.problem, *map(plan.problem.at, proxies)]:
@@ -163,6 +165,12 @@ def check(plan: SearchPlan, proxies: Sequence[Proxy] = (), *, teaching: bool = T
         raise InputError(f"{retraining.named('batch')}: {retraining.workers} workers cannot share {images} images equally")
     if retraining.workers > 1 and not plan.workers.ray:
         raise InputError(f"retrain.workers = {retraining.workers} needs Ray; leave out workers.ray=false, or write 1")
+    compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")  # the one that torch takes
+    if parts.compile and plan.workers.device == "cpu" and shutil.which(compiler) is None:
+        raise InputError(
+            f"{retraining.named('compile')}: torch compiles for a CPU with a C++ compiler, and there is no {compiler}; install "
+            "it, name another one by CXX, or write retrain.compile=false"
+        )
     if parts.distill and retraining.teacher is None and not teaching:
         raise InputError(
             f"{retraining.named('distill')}: there is no larger network here to distil from; write retrain.teacher=FILE, the "

@@ -1,4 +1,5 @@
 import re
+import sys
 from dataclasses import fields, replace
 from typing import Any
 
@@ -95,6 +96,15 @@ def test_parts_that_do_not_fit_are_refused_before_anything_starts(
 ) -> None:
     with pytest.raises(InputError, match=re.escape(message)):
         check(tiny_plan(digits, searcher={"name": "random-search", "samples": 4}, **sections), teaching=False)
+
+
+def test_compiling_needs_a_compiler(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = tiny_plan(digits, retrain={"compile": True})
+    monkeypatch.setenv("CXX", sys.executable)
+    check(plan)
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(InputError, match=r"there is no no-such-compiler; .* or write retrain\.compile=false"):
+        check(plan)
 
 
 def test_colours_are_changed_of_colours_only(digits: Dataset) -> None:
