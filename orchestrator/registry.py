@@ -35,7 +35,7 @@ FOLDERS = {
 }
 """The package that holds a file for each component of a kind."""
 UNNAMED = "object given in Python"
-"""The name of data that no file can name."""
+"""The name of data, and of spaces, that no file can name."""
 LARGEST, LARGEST_COUNT, LARGEST_SEED = 1e30, 1e9, 2**63 - 1
 """The largest that a setting may be, within single precision; that a count may be; and that a seed may be, as of torch."""
 _FINITE = ConfigDict(allow_inf_nan=False)

@@ -225,8 +225,9 @@ class SearchPlan:
                     f"searcher.name = {name!r} needs shared weights; with training.name = {self.experiment.training.name!r} "
                     "take one that only asks for networks, as nsga-net and random-search do"
                 )
-        searcher = self._build(method, self.schedule.rounds)
-        if searcher.mixes and not self.problem.space.relaxed:
+        needs_mixtures = method.mixes  # before it is built, lest something else is wrong with it in such a space
+        searcher = None if needs_mixtures and not self.problem.space.relaxed else self._build(method, self.schedule.rounds)
+        if searcher is None or (searcher.mixes and not self.problem.space.relaxed):
             raise InputError(
                 f"searcher.name = {name!r} mixes operations with weights, and {self.experiment.space.name} has no mixtures; "
                 "take one that samples networks, as searcher.name=random-search does"

@@ -23,6 +23,7 @@ from orchestrator.objectives.own import own
 from orchestrator.objectives.predicted import ProfiledCost
 from orchestrator.registry import UNNAMED, Component, check_magnitude, check_subclass, find, name_of
 from orchestrator.spaces.base import SearchSpace
+from orchestrator.spaces.elastic.space import Elastic
 from orchestrator.spaces.parts.own import OwnSpace
 from orchestrator.tasks import Metric, Task
 
@@ -211,8 +212,9 @@ class Problem:
     """A space, data and objectives, resolved from names or given as objects.
 
     Args:
-        space: A name (`"nas-bench-201"`, `"module:function"`), a `SearchSpace`, one of `paretoray.spaces` with settings, or a
-            function `build(image, classes)` that returns a module with a `Choice` in it.
+        space: A name (`"nas-bench-201"`, `"module:function"`), a `SearchSpace`, one of `paretoray.spaces` with settings, what
+            `paretoray.elastic` makes of a trained model, or a function `build(image, classes)` that returns a module with a
+            `Choice` in it or an elastic one.
         data: A name (`"digits"`), one of `paretoray.data` with settings, or a `Dataset`, which has its own task.
         objectives: Names, classes of `Objective`, or a mapping from names to settings, in which `at_most` is a limit and
             `target` what a scalarised method aims at. The first one is `error`, or the name of the task's metric.
@@ -243,7 +245,7 @@ class Problem:
 
     def __init__(
         self,
-        space: str | SearchSpace | Component | Callable[..., Any] = "nas-bench-201",
+        space: str | SearchSpace | Component | Elastic | Callable[..., Any] = "nas-bench-201",
         data: str | Dataset | Component = "digits",
         objectives: Mapping[str, Any] | Iterable[ObjectiveLike] = ("error", "parameters"),
         task: str | type[Task] | Component | None = None,
@@ -406,12 +408,14 @@ def _data_source(data: str | Component) -> Component:
     return loaders.component(data, {})
 
 
-def space_source(space: str | Component | Callable[..., Any]) -> Component:
+def space_source(space: str | Component | Elastic | Callable[..., Any]) -> Component:
     """Say how an experiment would name a space that is not built yet. Raises InputError."""
     if isinstance(space, Component):
         return space
     if isinstance(space, str):
         return space_component(space, {})
+    if isinstance(space, Elastic):
+        return Component(UNNAMED, space.build)
     if isinstance(space, type) and issubclass(space, SearchSpace):
         return Component.of(name_of("space", space), space, {}, "space", FROM_DATA)
     if callable(space):

@@ -12,7 +12,7 @@ import torch
 
 from orchestrator.config.settings import Proxy
 from orchestrator.errors import InputError, attributed_to, plugin_packages
-from orchestrator.registry import Component, build, check_subclass, find, name_of, nearest
+from orchestrator.registry import UNNAMED, Component, build, check_subclass, find, name_of, nearest
 from orchestrator.spaces.base import Published, SearchSpace
 from orchestrator.spaces.elastic.space import Elastic, ElasticSpace
 from orchestrator.spaces.parts.choice import keeping
@@ -26,6 +26,8 @@ FROM_DATA = ("image", "classes")
 
 def find_space(name: str) -> Callable[..., Any]:
     """Find the class of a space, or the factory of a network with choices, `module:name`. Raises InputError."""
+    if name == UNNAMED:
+        raise InputError(f"space.name = {name!r}: no file can name it; go on with paretoray.resume(directory, problem)")
     factory = find("space", name)
     if isinstance(factory, type):
         check_subclass(factory, SearchSpace, f"space.name = {name!r}")

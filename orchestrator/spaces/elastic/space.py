@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from analysis.graphs import Graph
 from orchestrator.errors import InputError, first_line
+from orchestrator.registry import UNNAMED
 from orchestrator.spaces.base import Decision
 from orchestrator.spaces.elastic.axes import Axis, chosen
 from orchestrator.spaces.elastic.blueprint import Blueprint
@@ -272,6 +273,10 @@ class ElasticSpace(OwnSpace):
     def _sliced(self, architecture: Architecture) -> nn.Module:
         tensors = dict((*self.model.named_parameters(), *self.model.named_buffers()))
         return self.blueprint.network(architecture, tensors, self.blueprint.kept(architecture))
+
+    @property
+    def name(self) -> str:
+        return UNNAMED if isinstance(getattr(self.factory, "__self__", None), Elastic) else super().name
 
     def smaller(self, image: tuple[int, int, int], classes: int, **fewer: Any) -> ElasticSpace:
         return ElasticSpace(self.factory, self._settings | fewer, image, classes)
