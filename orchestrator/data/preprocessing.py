@@ -1,6 +1,6 @@
 """Preprocessing of one image as a search preprocesses its images, without the data that it was searched on.
 
-`pixels` stands in exported networks word for word, so it uses nothing but NumPy and Pillow.
+`pixels`, `numbers` and `tokens` stand in exported networks word for word, so they use nothing but NumPy, and `pixels` Pillow.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from PIL import Image, ImageColor, ImageOps
 from torch import Tensor
 
 from orchestrator.data.dataset import Dataset
-from orchestrator.spaces.parts.inputs import Tokens, in_words
+from orchestrator.spaces.parts.inputs import Tokens
 
 
 def pixels(
@@ -80,6 +80,41 @@ def pixels(
     return np.ascontiguousarray(np.concatenate(fitted, axis=2).transpose(2, 0, 1))
 
 
+def numbers(example: Any, shape: tuple[int, ...], mean: tuple[float, ...], std: tuple[float, ...]) -> NDArray[np.float32]:
+    """Bring a signal or a row of a table to mean 0 and deviation 1 by channel or column.
+
+    Args:
+        example: Numbers of this shape, in their own unit.
+        shape: (channels, length), or (columns,).
+        mean: Of each channel or column of the training examples.
+        std: Their deviation, likewise.
+    """
+    values = np.asarray(example)
+    if values.shape != tuple(shape) or not np.issubdtype(values.dtype, np.number) or np.iscomplexobj(values):
+        raise ValueError(
+            f"an array of shape {values.shape} and type {values.dtype}; it must be numbers of shape {tuple(shape)}"
+        )
+    over = (slice(None), *[None] * (values.ndim - 1))
+    centre, spread = (np.array(value, np.float32)[over] for value in (mean, std))
+    return (values.astype(np.float32) - centre) / spread
+
+
+def tokens(example: Any, shape: tuple[int, ...], vocabulary: int) -> NDArray[np.int64]:
+    """Check a sequence of tokens.
+
+    Args:
+        example: Whole numbers of this shape.
+        shape: (length,).
+        vocabulary: Number of different tokens; they count from 0.
+    """
+    values = np.asarray(example)
+    if values.shape != tuple(shape) or not np.issubdtype(values.dtype, np.integer):
+        raise ValueError(f"an array of shape {values.shape} and type {values.dtype}; it must be {shape[0]} whole numbers")
+    if values.size and not 0 <= values.min() <= values.max() < vocabulary:
+        raise ValueError(f"tokens of {values.min()} to {values.max()}; they must be 0 to {vocabulary - 1}")
+    return values.astype(np.int64)
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """Makes of an image what the networks of a search take, as a tensor to be stacked to a batch; likewise of other examples.
@@ -124,27 +159,16 @@ class Preprocessing:
 
         Args:
             image: A Pillow image of any size; or a uint8 array or tensor, (height, width), (height, width, channels) or
-                (channels, height, width).
+                (channels, height, width). Of other examples an array of `shape`.
 
         Raises:
             ValueError: For what is no such image.
         """
-        if self.vocabulary is not None or len(self.shape) != 3:
-            return self._numbers(image)
+        if self.vocabulary is not None:
+            return torch.from_numpy(tokens(image, self.shape, self.vocabulary))
+        if len(self.shape) != 3:
+            return torch.from_numpy(numbers(image, self.shape, self.mean, self.std))
         channels, height, width = self.shape
         mean, std = (np.array(value, np.float32)[:, None, None] for value in (self.mean, self.std))
         values = pixels(image, (channels, height, width), self.fit, self.background, self.scales)
         return torch.from_numpy((values.astype(np.float32) / np.float32(255) - mean) / std)
-
-    def _numbers(self, example: Any) -> Tensor:
-        """Return a signal or a row of a table with mean 0 and deviation 1 by channel or column; tokens as they are."""
-        values = np.asarray(example)
-        if values.shape != tuple(self.shape) or not np.issubdtype(values.dtype, np.number):
-            raise ValueError(f"an array of shape {values.shape} and type {values.dtype}; it must be {in_words(self.shape)}")
-        if self.vocabulary is not None:
-            if values.size and not 0 <= values.min() <= values.max() < self.vocabulary:
-                raise ValueError(f"tokens of {values.min()} to {values.max()}; they must be 0 to {self.vocabulary - 1}")
-            return torch.from_numpy(values.astype(np.int64))
-        over = (slice(None), *[None] * (values.ndim - 1))
-        mean, std = (np.array(value, np.float32)[over] for value in (self.mean, self.std))
-        return torch.from_numpy((values.astype(np.float32) - mean) / std)

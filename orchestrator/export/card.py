@@ -15,6 +15,8 @@ from orchestrator.export.formats import Written
 from orchestrator.machine import processor
 from orchestrator.runs.directory import EXPERIMENT
 from orchestrator.runs.networks import TrainedNetwork
+from orchestrator.spaces.parts.inputs import Tokens, in_words, noun
+from orchestrator.tasks.classification import Classification
 
 LICENCES = {  # of data whose authors state one
     "digits": "that of UCI's Optical Recognition of Handwritten Digits, see archive.ics.uci.edu/dataset/80",
@@ -28,33 +30,25 @@ _FITS = {
 _PACKAGES = ("paretoray", "torch", "torchvision", "numpy", "pillow", "safetensors", "onnx", "onnxruntime", "onnxscript")
 _USE = {
     "network": """\
-```python
-from PIL import Image
 import network
 
 model = network.load()
-scores = model(network.preprocess(Image.open("image.png"))[None])
-print(network.CLASSES[int(scores.argmax())])
-```""",
+outputs = model(network.preprocess({example})[None])
+print({reading})""",
     "onnx": """\
-```python
-from PIL import Image
 import onnxruntime, preprocess
 
 session = onnxruntime.InferenceSession("network.onnx")
-(scores,) = session.run(None, {"images": preprocess.preprocess(Image.open("image.png"))[None]})
-print(preprocess.CLASSES[scores.argmax()])
-```""",
+(outputs,) = session.run(None, {{"{input}": preprocess.preprocess({example})[None]}})
+print({reading})""",
     "pt2": """\
-```python
 import torch, preprocess
-from PIL import Image
 
 model = torch.export.load("network.pt2").module()
-scores = model(torch.from_numpy(preprocess.preprocess(Image.open("image.png"))[None]))
-print(preprocess.CLASSES[int(scores.argmax())])
-```""",
+outputs = model(torch.from_numpy(preprocess.preprocess({example})[None]))
+print({reading})""",
 }
+"""Ways to use each format, to be completed by `_used`."""
 
 
 def facts(network: TrainedNetwork, titles: Mapping[str, str]) -> list[str]:
@@ -69,16 +63,17 @@ def facts(network: TrainedNetwork, titles: Mapping[str, str]) -> list[str]:
 
 def description(network: TrainedNetwork) -> list[str]:
     """Describe a network: notation, shapes and size."""
-    channels, height, width = network.preprocess.shape
     settings = ", ".join(f"{key} = {value}" for key, value in network.origin.settings.items())
-    architecture = network.space.parse(network.arch)
+    architecture, shape = network.space.parse(network.arch), network.preprocess.shape
     parameters, macs = network.space.parameters(architecture), network.space.macs(architecture)
+    kind = "int64" if isinstance(shape, Tokens) else "float32"
+    outputs = (len(network.classes), *(shape[1:] if network.task.maps else ()))
     return [
         f"Architecture: {network.arch}",
         f"Space: {network.origin.space}{f' with {settings}' if settings else ''}",
-        f"Input: (batch, {channels}, {height}, {width}) float32, from `preprocess`",
-        f"Output: (batch, {len(network.classes)}) scores before softmax, in the order of CLASSES",
-        f"Size: {parameters:,} parameters, {macs:,} multiplications (MACs) for one image",
+        f"Input: (batch, {', '.join(map(str, shape))}) {kind}, from `preprocess`",
+        f"Output: (batch, {', '.join(map(str, outputs))}) {network.task.meaning}",
+        f"Size: {parameters:,} parameters, {macs:,} multiplications (MACs) for one {noun(shape)}",
     ]
 
 
@@ -89,13 +84,14 @@ def costs(network: TrainedNetwork, titles: Mapping[str, str]) -> list[tuple[str,
     test = records.tested_by(row)
     if test.value in row:
         low, high, images = (row.get(key) for key in (test.low, test.high, records.TEST_IMAGES))
-        text = f"{row[test.value]:.2f}"
+        text = front_table.number(test.value, row[test.value])
         if low is not None and high is not None:
-            text += f" ({low:.2f} to {high:.2f}, {records.CONFIDENCE:.0%} interval)"
+            ends = " to ".join(front_table.number(test.value, end) for end in (low, high))
+            text += f" ({ends}, {records.CONFIDENCE:.0%} interval)"
         listed.append(
             (
                 front_table.test_title(next(iter(titles.values()), "error (%)")),
-                text + (f" on {images:,.0f} images" if images is not None else ""),
+                text + (f" on {images:,.0f} {examples_of(network)}" if images is not None else ""),
             )
         )
     for index, (column, title) in enumerate(titles.items()):
@@ -129,12 +125,11 @@ def card(
     lines = [
         f"# Network {network.member} of {directory.name}",
         "",
-        f"A classifier of images into {len(network.classes)} classes, found by a search over {network.origin.space} and then "
-        "trained from scratch.",
+        f"{_kind(network)}, found by a search over {network.origin.space} and then trained from scratch.",
         "",
         "## Use",
         "",
-        *(text for name, use in _USE.items() if name in written for text in (use, "")),
+        *(text for name in _USE if name in written for text in (_used(name, network), "")),
         "## Figures",
         "",
         "| figure | value |",
@@ -142,27 +137,30 @@ def card(
         *(f"| {_cell(title)} | {value} |" for title, value in costs(network, titles)),
         *_trained(network),
         "",
-        "The test images were used for this test alone. A figure holds for images like them.",
+        f"The test {examples_of(network)} were used for this test alone. A figure holds for {examples_of(network)} like them.",
         "",
         "## Files",
         "",
         "| file | tried against the trained network |",
         "| --- | --- |",
-        *(f"| {', '.join(f'`{file}`' for file in found.files)} | {tried(found)} |" for found in written.values()),
-        "| `preprocess.py` | preprocessing and class names without torch |",
+        *(
+            f"| {', '.join(f'`{file}`' for file in found.files)} | {tried(found, network, titles)} |"
+            for found in written.values()
+        ),
+        f"| `preprocess.py` | preprocessing and names of {network.task.named} without torch |",
         *(f"| ({name}) | not written: {_cell(reason)} |" for name, reason in refused.items()),
         "",
         "## Network",
         "",
         *(f"- {line}" for line in description(network)),
         "",
-        "## Preprocessing and classes",
+        f"## Preprocessing and {network.task.named}",
         "",
         *_preprocessing(network),
         "",
         "## Data",
         "",
-        *_data(section, directory),
+        *_data(section, directory, examples_of(network)),
         "",
         "## Made by",
         "",
@@ -188,46 +186,100 @@ def _trained(network: TrainedNetwork) -> list[str]:
     return [f"| {title} | {row[key]:,.0f} |" for key, title in said if key in row]
 
 
-def tried(found: Written) -> str:
+def examples_of(network: TrainedNetwork) -> str:
+    """Name what a network takes: images, signals, rows or sequences."""
+    return f"{noun(network.preprocess.shape)}s"
+
+
+def _kind(network: TrainedNetwork) -> str:
+    """Say what a network does."""
+    count, task = len(network.classes), network.task
+    if isinstance(task, Classification):
+        return f"A classifier of {examples_of(network)} into {count} classes"
+    of = "one target" if (count, task.named) == (1, "targets") else f"{count} {task.named}"
+    return f"A network for {task.name} of {in_words(network.preprocess.shape)}, with {of}"
+
+
+def _used(name: str, network: TrainedNetwork) -> str:
+    """Write how a format is used, as a block of Python."""
+    images, task = noun(network.preprocess.shape) == "image", network.task
+    module = "network" if name == "network" else "preprocess"
+    reading = "outputs" if task.formula is None else f"{module}.predict(outputs)[0]"
+    if isinstance(task, Classification):
+        reading = f"{module}.CLASSES[int(outputs.argmax())]"
+    example = 'Image.open("image.png")' if images else f'np.load("{noun(network.preprocess.shape)}.npy")'
+    text = _USE[name].format(example=example, input=examples_of(network), reading=reading)
+    return "\n".join(["```python", "from PIL import Image" if images else "import numpy as np", text, "```"])
+
+
+def tried(found: Written, network: TrainedNetwork, titles: Mapping[str, str]) -> str:
     """Say how a file did against the network, as a clause."""
-    said = [] if found.difference is None else [f"scores differ by {found.difference:.1e} at most"]
-    values = found.facts
-    if "test_error_percent" in values:
+    said = [] if found.difference is None else [f"{_outputs(network)} differ by {found.difference:.1e} at most"]
+    values, test = found.facts, records.tested_by(found.facts).value
+    if test in values:
+        title = front_table.test_title(next(iter(titles.values()), "error (%)"))
+        unit, exact = front_table.unit_of(title), values[f"float_{test}"]
+        numbers = [" ".join(filter(None, [front_table.number(test, value), unit])) for value in (values[test], exact)]
         said.append(
-            f"test error {values['test_error_percent']:.2f} % in place of {values['float_test_error_percent']:.2f} %, on "
-            f"{values['test_images']:,} images"
+            f"{front_table.name_of(title)} {numbers[0]} in place of {numbers[1]}, on {values[records.TEST_IMAGES]:,} "
+            f"{examples_of(network)}"
         )
     if "latency_ms" in values:
         said.append(
-            f"{values['latency_ms']:.3g} ms for one image (interquartile range {values['latency_iqr_ms']:.2g}) in ONNX Runtime "
-            f"with one thread on {processor()}"
+            f"{values['latency_ms']:.3g} ms for one {noun(network.preprocess.shape)} (interquartile range "
+            f"{values['latency_iqr_ms']:.2g}) in ONNX Runtime with one thread on {processor()}"
         )
     return "; ".join([*said, *([values["batch"]] if "batch" in values else [])])
 
 
+def _outputs(network: TrainedNetwork) -> str:
+    return "scores" if network.task.named in ("classes", "labels") else "outputs"
+
+
 def _preprocessing(network: TrainedNetwork) -> list[str]:
-    channels, height, width = network.preprocess.shape
-    kind = {1: "grey", 3: "RGB"}.get(channels, f"{channels} channels")
-    fit = _FITS.get(network.preprocess.fit, network.preprocess.fit)
+    shape, preprocess, task = network.preprocess.shape, network.preprocess, network.task
+    if isinstance(shape, Tokens):
+        said = f"A sequence of {shape[0]} tokens from 0 to {shape.vocabulary - 1}, as they are."
+    elif noun(shape) != "image":
+        over = "channel" if len(shape) == 2 else "column"
+        size = " x ".join(map(str, shape))
+        said = f"Numbers of shape {size} in their own unit are normalised: minus the {over}'s mean, over its deviation."
+    else:
+        channels, height, width = shape
+        kind = {1: "grey", 3: "RGB"}.get(channels, f"{channels} channels")
+        fit = _FITS.get(preprocess.fit, preprocess.fit)
+        said = (
+            f"An image is turned upright by its EXIF tag, converted to {kind} of 8 bits a channel, resized to {width} x "
+            f"{height} pixels (bilinear; {fit}), divided by 255, and normalised: minus the mean, over the deviation."
+        )
+    moments = [f"- mean: {json.dumps(preprocess.mean)}", f"- deviation: {json.dumps(preprocess.std)}"]
+    learned = [f"- {key} of the training targets: {json.dumps(value, default=repr)}" for key, value in task.learned.items()]
     return [
-        f"An image is turned upright by its EXIF tag, converted to {kind} of 8 bits a channel, resized to {width} x {height} "
-        f"pixels (bilinear; {fit}), divided by 255, and normalised: minus the mean, over the deviation.",
+        said,
         "",
-        f"- mean: {json.dumps(network.preprocess.mean)}",
-        f"- deviation: {json.dumps(network.preprocess.std)}",
-        f"- classes, in the order of the scores: {', '.join(map(_cell, network.classes))}",
+        *([] if isinstance(shape, Tokens) else moments),
+        f"- {task.named}, in the order of the {_outputs(network)}: {', '.join(map(_cell, network.classes))}",
+        *learned,
+        *_predictions(network),
         "",
         "The same is in the metadata of the files as `preprocessing.json`.",
     ]
 
 
-def _data(section: Mapping[str, Any], directory: Path) -> list[str]:
+def _predictions(network: TrainedNetwork) -> list[str]:
+    """Say how outputs become predictions, where that is not in the files."""
+    if network.task.formula is not None:
+        return []
+    return [f"- predictions: `{network.task.name}` computes them from the outputs, in its method `predict`"]
+
+
+def _data(section: Mapping[str, Any], directory: Path, examples: str) -> list[str]:
     name = str(section.get("name"))
     settings = ", ".join(f"{key} = {value}" for key, value in section.items() if key != "name")
-    lines = [f"- images: {name} ({settings})", f"- licence: {_licence(name, section)}"]
+    lines = [f"- {examples}: {name} ({settings})", f"- licence: {_licence(name, section)}"]
     try:
         counts = json.loads((directory / records.SUMMARY).read_text())["data"]
-        lines.insert(1, f"- trained on {counts['train'] + counts['valid']:,} images, tested on {counts['test']:,} others")
+        lines.insert(1, f"- trained on {counts['train'] + counts['valid']:,} {examples}, tested on {counts['test']:,} others")
     except (OSError, ValueError, KeyError, TypeError):
         pass
     return lines
@@ -239,7 +291,7 @@ def _licence(name: str, section: Mapping[str, Any]) -> str:
         return LICENCES[name]
     folder = Path(str(section.get("path", "")))
     found = sorted(folder.glob("LICEN[CS]E*")) if "path" in section and folder.is_dir() else []
-    return f"see {found[0].name} in the folder of the images" if found else "not known; ask who made the images"
+    return f"see {found[0].name} in the folder of the images" if found else "not known; ask who made the data"
 
 
 def _versions() -> dict[str, str]:

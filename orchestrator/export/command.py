@@ -20,8 +20,6 @@ from orchestrator.machine import threads
 from orchestrator.registry import nearest
 from orchestrator.runs.directory import open_run
 from orchestrator.runs.networks import TrainedNetwork, load_member
-from orchestrator.spaces.parts.inputs import in_words
-from orchestrator.tasks.classification import Classification
 
 
 @dataclass(frozen=True)
@@ -34,6 +32,7 @@ class Export:
         arch: Its notation.
         written: What was written, by format.
         refused: Why a format was not written, by format.
+        tried: How each format did against the network, in words.
     """
 
     directory: Path
@@ -41,6 +40,7 @@ class Export:
     arch: str
     written: dict[str, Written]
     refused: dict[str, str]
+    tried: dict[str, str]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -54,7 +54,7 @@ class Export:
     def lines(self) -> list[str]:
         """Say for the console what was written."""
         lines = [f"member {self.member}: {self.arch}"]
-        lines += [f"{' and '.join(found.files)}: {card.tried(found)}" for found in self.written.values()]
+        lines += [f"{' and '.join(found.files)}: {self.tried[name]}" for name, found in self.written.items()]
         lines += [f"not written: {name}, as {reason}" for name, reason in self.refused.items()]
         return [*lines, f"files: {self.directory}"]
 
@@ -115,11 +115,6 @@ def export_member(
     check_free(out)
     check_installed(formats)
     network = load_member(run, member, problem, trust=trust)
-    if not isinstance(network.task, Classification) or len(network.preprocess.shape) != 3:
-        raise InputError(
-            f"{run} has networks for {network.task.name} of {in_words(network.preprocess.shape)}; exports are classifiers of "
-            f'images; use it in Python instead: paretoray.load("{run}", {member}), whose `network` is a plain module'
-        )
     titles = card.titles_of(run)
     facts = card.facts(network, titles)
 
@@ -159,7 +154,8 @@ def export_member(
         raise InputError(f"cannot write to --out {out}: {error.strerror or error}; choose another folder") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return Export(out, member, network.arch, written, refused)
+    tried = {name: card.tried(found, network, titles) for name, found in written.items()}
+    return Export(out, member, network.arch, written, refused, tried)
 
 
 def _remove(directory: Path, name: str) -> None:

@@ -7,26 +7,14 @@ import re
 import textwrap
 from collections.abc import Sequence
 
-from orchestrator.data.preprocessing import pixels
+from orchestrator.data import preprocessing
 from orchestrator.export.body import literal
 from orchestrator.export.layout import WIDTH, lay_out
 from orchestrator.runs.networks import TrainedNetwork
+from orchestrator.spaces.parts.inputs import Tokens, noun
 
 _MAPPING = "from collections.abc import Mapping"
-_TORCH = '''
-def preprocess(image: Any) -> Tensor:
-    """Turn, resize and normalise an image as the training images were; stack several to a batch."""
-    mean, std = (np.array(value, np.float32)[:, None, None] for value in (MEAN, STD))
-    values = pixels(image, SHAPE, FIT, BACKGROUND, SCALES)
-    return torch.from_numpy((values.astype(np.float32) / np.float32(255) - mean) / std)
-'''
-_NUMPY = '''
-def preprocess(image: Any) -> NDArray[np.float32]:
-    """Turn, resize and normalise an image as the training images were; stack several to a batch."""
-    mean, std = (np.array(value, np.float32)[:, None, None] for value in (MEAN, STD))
-    values = pixels(image, SHAPE, FIT, BACKGROUND, SCALES)
-    return (values.astype(np.float32) / np.float32(255) - mean) / std
-'''
+_PILLOW = "from PIL import Image, ImageOps"
 _LOAD = '''
 def load(weights: str | Path = Path(__file__).with_name("network.safetensors")) -> Network:
     """Build the network with its trained weights, in evaluation mode."""
@@ -47,24 +35,69 @@ def network_file(network: TrainedNetwork, classes: str, facts: Sequence[str]) ->
         facts: Lines of the comment on top, after its title.
     """
     code = f"{classes}\n\n{_LOAD}"
-    imports = [_MAPPING, "from pathlib import Path", "from typing import Any", "", "import numpy as np", "import torch"]
+    mapping, pillow = ([_MAPPING], [_PILLOW]) if _of_images(network) else ([], [])  # `pixels` alone needs either
+    imports = [*mapping, "from pathlib import Path", "from typing import Any", "", "import numpy as np", "import torch"]
     if re.search(r"\bF\.", code):
         imports.append("import torch.nn.functional as F")
     if "OrderedDict(" in code:
         imports.insert(0, "from collections import OrderedDict")
-    imports += ["from numpy.typing import NDArray", "from PIL import Image, ImageOps", "from torch import Tensor, nn"]
-    needs = "It needs torch, NumPy and Pillow; `load` reads the weights with safetensors."
+    imports += ["from numpy.typing import NDArray", *pillow, "from torch import Tensor, nn"]
+    needs = f"It needs torch and NumPy{' and Pillow' if pillow else ''}; `load` reads the weights with safetensors."
     parts = [_head(network, [*facts, "", needs]), *imports, "", *_constants(network)]
-    return "\n".join(parts) + f"\n\n\n{inspect.getsource(pixels)}\n{_TORCH}\n\n{code}"
+    return "\n".join(parts) + f"\n\n\n{_functions(network, torch=True)}\n\n{code}"
 
 
 def preprocess_file(network: TrainedNetwork, facts: Sequence[str]) -> str:
     """Return the text of `preprocess.py`, which needs no torch."""
-    imports = [_MAPPING, "from typing import Any", "", "import numpy as np", "from numpy.typing import NDArray"]
-    parts = [_head(network, [*facts, "", "It needs NumPy and Pillow."], "Preprocessing for network"), *imports]
-    return "\n".join([*parts, "from PIL import Image, ImageOps", "", *_constants(network)]) + (
-        f"\n\n\n{inspect.getsource(pixels)}\n{_NUMPY}"
+    mapping, pillow = ([_MAPPING], [_PILLOW]) if _of_images(network) else ([], [])
+    imports = [*mapping, "from typing import Any", "", "import numpy as np", "from numpy.typing import NDArray", *pillow]
+    needs = f"It needs NumPy{' and Pillow' if pillow else ''}."
+    parts = [_head(network, [*facts, "", needs], "Preprocessing for network"), *imports, "", *_constants(network)]
+    return "\n".join(parts) + f"\n\n\n{_functions(network, torch=False)}"
+
+
+def _of_images(network: TrainedNetwork) -> bool:
+    return noun(network.preprocess.shape) == "image"
+
+
+def _functions(network: TrainedNetwork, *, torch: bool) -> str:
+    """Write `preprocess`, what it calls, and `predict` where a line says what that is."""
+    shape = network.preprocess.shape
+    kind = "int64" if isinstance(shape, Tokens) else "float32"
+    returned = "Tensor" if torch else f"NDArray[np.{kind}]"
+    if isinstance(shape, Tokens):
+        does, lines = "Check a sequence of tokens", ["tokens(example, SHAPE, VOCABULARY)"]
+    elif not _of_images(network):
+        does, lines = f"Normalise a {noun(shape)} as those of the training were", ["numbers(example, SHAPE, MEAN, STD)"]
+    else:
+        does = "Turn, resize and normalise an image as the training images were"
+        lines = [
+            "mean, std = (np.array(value, np.float32)[:, None, None] for value in (MEAN, STD))",
+            "values = pixels(image, SHAPE, FIT, BACKGROUND, SCALES)",
+            "(values.astype(np.float32) / np.float32(255) - mean) / std",
+        ]
+    called = {"sequence": preprocessing.tokens, "image": preprocessing.pixels}.get(noun(shape), preprocessing.numbers)
+    *before, value = lines
+    written = [
+        f"def preprocess({'image' if _of_images(network) else 'example'}: Any) -> {returned}:",
+        f'    """{does}; stack several to a batch."""',
+        *(f"    {line}" for line in before),
+        f"    return torch.from_numpy({value})" if torch else f"    return {value}",
+    ]
+    text = f"{inspect.getsource(called)}\n\n" + "\n".join(written) + "\n"
+    if (formula := network.task.formula) is None:
+        return text
+    formula = formula.replace("constant(", "outputs.new_tensor(" if torch else "np.float32(")
+    array = "Tensor" if torch else "NDArray[Any]"
+    said = {"classes": "numbers of classes", "labels": "0 and 1 for each label"}.get(
+        network.task.named, "values in their own unit"
     )
+    written = [
+        f"def predict(outputs: {array}) -> {array}:",
+        f'    """Turn outputs of the network into predictions: {said}."""',
+        *lay_out(f"return {formula}", 4),
+    ]
+    return f"{text}\n\n" + "\n".join(written) + "\n"
 
 
 def _head(network: TrainedNetwork, facts: Sequence[str], title: str = "Network") -> str:
@@ -75,18 +108,32 @@ def _head(network: TrainedNetwork, facts: Sequence[str], title: str = "Network")
 
 
 def _constants(network: TrainedNetwork) -> list[str]:
-    preprocess = network.preprocess
-    values = (
-        ("SHAPE", preprocess.shape, "channels, height and width of an image"),
-        ("MEAN", preprocess.mean, "of each channel of the training images, in 0..1"),
-        ("STD", preprocess.std, "their standard deviation"),
-        ("FIT", preprocess.fit, "what becomes of an image of other proportions"),
-        ("BACKGROUND", preprocess.background, "colour behind transparent pixels; None leaves them as they are stored"),
-        ("SCALES", dict(preprocess.scales), "values that become 0 and 255 in grey images of more than 8 bits"),
-        ("CLASSES", tuple(network.classes), "in the order of the scores"),
-    )
+    preprocess, task = network.preprocess, network.task
+    shape = preprocess.shape
+    names = (task.named.upper(), tuple(network.classes), "in the order of the outputs")
+    if isinstance(shape, Tokens):
+        values = [
+            ("SHAPE", tuple(shape), "length of a sequence"),
+            ("VOCABULARY", shape.vocabulary, "number of different tokens"),
+        ]
+    elif not _of_images(network):
+        parts = "channels and length of a signal" if len(shape) == 2 else "columns of a row"
+        values = [
+            ("SHAPE", shape, parts),
+            ("MEAN", preprocess.mean, f"of each {'channel' if len(shape) == 2 else 'column'} of the training examples"),
+            ("STD", preprocess.std, "their standard deviation"),
+        ]
+    else:
+        values = [
+            ("SHAPE", shape, "channels, height and width of an image"),
+            ("MEAN", preprocess.mean, "of each channel of the training images, in 0..1"),
+            ("STD", preprocess.std, "their standard deviation"),
+            ("FIT", preprocess.fit, "what becomes of an image of other proportions"),
+            ("BACKGROUND", preprocess.background, "colour behind transparent pixels; None leaves them as they are stored"),
+            ("SCALES", dict(preprocess.scales), "values that become 0 and 255 in grey images of more than 8 bits"),
+        ]
     lines: list[str] = []
-    for name, value, meaning in values:
+    for name, value, meaning in (*values, names):
         broken = lay_out(f"{name} = {literal(value)}")
         lines += [*broken[:-1], f"{broken[-1]}  # {meaning}"] if len(broken[-1]) + len(meaning) < WIDTH - 4 else broken
     return lines

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from analysis import records
 from hw_profiles.measure import runtime_session, timed
 from orchestrator.data.dataset import Dataset, Part
 from orchestrator.data.feed import Feed, in_order
@@ -26,6 +27,8 @@ from orchestrator.export.files import network_file
 from orchestrator.export.source import network_source
 from orchestrator.export.tracing import Untraceable
 from orchestrator.runs.networks import TrainedNetwork
+from orchestrator.spaces.parts.inputs import Tokens, noun
+from orchestrator.training.scoring import gathered
 
 FORMATS = ("network", "onnx", "pt2", "torchscript", "int8")
 DEFAULT = ("network", "onnx", "pt2")
@@ -41,7 +44,10 @@ CALIBRATION = 256
 """Training images that the ranges of an INT8 network are taken from."""
 METADATA = "preprocessing.json"
 _SECONDS = 0.5
-_IMAGES = "images"
+
+
+Run = Callable[[NDArray[Any]], NDArray[np.float32]]
+"""An exported network, from examples to outputs."""
 
 
 class NotWritten(Exception):
@@ -80,14 +86,14 @@ class Exporter:
         network: The network.
         directory: Folder for the files.
         facts: Lines that describe the network, for the comment of its source.
-        data: Reads the images, which an INT8 network is calibrated and tested with.
+        data: Reads the examples, which an INT8 network is calibrated and tested with.
     """
 
     def __init__(self, network: TrainedNetwork, directory: Path, facts: Sequence[str], data: Callable[[], Dataset]) -> None:
         self.network, self.directory, self._facts, self._data = network, directory, facts, data
         self._program: tuple[torch.export.ExportedProgram, bool] | None = None
-        generator = torch.Generator().manual_seed(0)
-        self._examples = torch.randn(3, *network.preprocess.shape, generator=generator)
+        self._examples = _random(3, network.preprocess.shape)
+        self.input = input_name(network.preprocess.shape)
 
     def write(self, name: str) -> Written:
         """Write one of `FORMATS`. Raises NotWritten where it cannot express the network."""
@@ -140,7 +146,7 @@ class Exporter:
     def _onnx(self) -> Written:
         path = self.directory / "network.onnx"
         dynamic = self._write_onnx(path)
-        run = _session(path)
+        run = _session(path, self.input)
         difference = self._difference(lambda x: torch.from_numpy(run(x.numpy())), dynamic)
         return Written((path.name,), difference, self._said(dynamic) | _latency(run, self._examples[:1].numpy()))
 
@@ -151,22 +157,24 @@ class Exporter:
         try:
             data = self._data()
         except InputError as error:
-            raise NotWritten(f"the images that it is to be tried on cannot be read: {error}") from error
+            raise NotWritten(f"the {self.input} that it is to be tried on cannot be read: {error}") from error
         whole, prepared = self.directory / ".float.onnx", self.directory / ".prepared.onnx"
         path = self.directory / "network.int8.onnx"
         dynamic = self._write_onnx(whole)
         try:
             quant_pre_process(str(whole), str(prepared), skip_symbolic_shape=True)
             spread = np.arange(0, len(data.train), max(1, len(data.train) // CALIBRATION))[:CALIBRATION]
-            images = data.normalise(data.train.images[torch.from_numpy(spread)])
+            examples = data.normalise(data.train.images[torch.from_numpy(spread)])
+            reader = _Reader(examples, self.input)
             # Weights of 7 bits: processors without VNNI add pairs of products in 16 bits, which those of 8 bits overflow.
-            quantization.quantize_static(str(prepared), str(path), _Reader(images), per_channel=True, reduce_range=True)
-            run, exact = _session(path), _session(whole)
-            errors = [_test_error(session, data, data.test, dynamic) for session in (exact, run)]
+            quantization.quantize_static(str(prepared), str(path), reader, per_channel=True, reduce_range=True)
+            run, exact = _session(path, self.input), _session(whole, self.input)
+            costs = [_tested(session, data, data.test, dynamic) for session in (exact, run)]
         finally:
             for left in (whole, prepared):
                 left.unlink(missing_ok=True)
-        facts = {"test_error_percent": errors[1], "float_test_error_percent": errors[0], "test_images": len(data.test)}
+        column = records.tested(data.task.metric.column).value
+        facts = {column: costs[1], f"float_{column}": costs[0], records.TEST_IMAGES: len(data.test)}
         facts["bytes"] = path.stat().st_size
         return Written((path.name,), None, facts | self._said(dynamic) | _latency(run, self._examples[:1].numpy()))
 
@@ -176,7 +184,7 @@ class Exporter:
         program, dynamic = self._exported()
         try:
             written = torch.onnx.export(
-                program, input_names=[_IMAGES], output_names=["scores"], dynamo=True, verbose=False, optimize=True
+                program, input_names=[self.input], output_names=["scores"], dynamo=True, verbose=False, optimize=True
             )
         except Exception as error:  # of the exporter, which has its own for each of its steps
             raise NotWritten(_missing_operation(error)) from error
@@ -203,9 +211,8 @@ class Exporter:
                     raise NotWritten(f"torch.export cannot express it: {_first_line(error)}") from error
         return self._program
 
-    @staticmethod
-    def _said(dynamic: bool) -> dict[str, Any]:
-        return {} if dynamic else {"batch": "one image at a time"}
+    def _said(self, dynamic: bool) -> dict[str, Any]:
+        return {} if dynamic else {"batch": f"one {noun(self.network.preprocess.shape)} at a time"}
 
     def _difference(self, loaded: Callable[[Tensor], Tensor], dynamic: bool = True) -> float:
         """Return the largest difference to the network, for one image and, where it takes several, three."""
@@ -225,22 +232,38 @@ class Exporter:
         return json.dumps(
             {
                 **asdict(preprocess),
-                "classes": self.network.classes,
+                self.network.task.named: self.network.classes,
+                "task": self.network.task.name,
+                "learned": self.network.task.learned,
                 "arch": self.network.arch,
                 "space": self.network.origin.space,
             }
         )
 
 
+def input_name(shape: tuple[int, ...]) -> str:
+    """Name the input of an ONNX file: images, signals, rows, sequences or examples."""
+    return f"{noun(shape)}s"
+
+
+def _random(count: int, shape: tuple[int, ...]) -> Tensor:
+    """Draw examples to try a network on: tokens out of the vocabulary, or normal numbers."""
+    generator = torch.Generator().manual_seed(0)
+    if isinstance(shape, Tokens):
+        return torch.randint(shape.vocabulary, (count, *shape), generator=generator)
+    return torch.randn(count, *shape, generator=generator)
+
+
 class _Reader:
-    """Images one batch at a time, as ONNX Runtime's calibration asks for them."""
+    """Examples one by one, as ONNX Runtime's calibration asks for them."""
 
-    def __init__(self, images: Tensor) -> None:
-        self._batches: Iterator[Tensor] = iter(images.split(1))  # type: ignore[no-untyped-call]
+    def __init__(self, examples: Tensor, name: str) -> None:
+        self._batches: Iterator[Tensor] = iter(examples.split(1))  # type: ignore[no-untyped-call]
+        self._name = name
 
-    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+    def get_next(self) -> dict[str, NDArray[Any]] | None:
         batch = next(self._batches, None)
-        return None if batch is None else {_IMAGES: batch.numpy()}
+        return None if batch is None else {self._name: batch.numpy()}
 
 
 def _loaded(source: Path) -> nn.Module:
@@ -253,24 +276,25 @@ def _loaded(source: Path) -> nn.Module:
     return loaded
 
 
-def _session(path: Path) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+def _session(path: Path, name: str) -> Run:
     session = runtime_session(path.read_bytes(), threads=1)
-    return lambda images: session.run(None, {_IMAGES: images})[0]
+    return lambda examples: session.run(None, {name: examples})[0]
 
 
-def _latency(run: Callable[[NDArray[np.float32]], object], image: NDArray[np.float32]) -> dict[str, float]:
+def _latency(run: Run, example: NDArray[Any]) -> dict[str, float]:
     for _ in range(3):
-        run(image)
-    times = 1e3 * np.array(timed(lambda: run(image), _SECONDS))
+        run(example)
+    times = 1e3 * np.array(timed(lambda: run(example), _SECONDS))
     low, median, high = np.percentile(times, [25, 50, 75])
     return {"latency_ms": float(median), "latency_iqr_ms": float(high - low)}
 
 
-def _test_error(run: Callable[[NDArray[np.float32]], NDArray[np.float32]], data: Dataset, part: Part, dynamic: bool) -> float:
+def _tested(run: Run, data: Dataset, part: Part, dynamic: bool) -> float:
+    """Return what the task minimises, on all of a part."""
     size = 256 if dynamic else 1
     with closing(Feed(part, in_order(len(part), size))) as feed:
-        wrong = sum(int((run(data.normalise(x).numpy()).argmax(axis=1) != y.numpy()).sum()) for x, y in feed)
-    return 100.0 * wrong / len(part)
+        outputs = ((torch.from_numpy(run(data.normalise(x).numpy())), y) for x, y in feed)
+        return data.task.metric.cost_of(gathered(outputs, data.task))
 
 
 def _missing_operation(error: BaseException) -> str:

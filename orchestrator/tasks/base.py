@@ -99,6 +99,8 @@ class Task(ABC):
         outputs: Shape of a network's output for one example.
         maps: Whether a target is a map of the pixels of its image.
         soft: Whether targets may be shares of classes, so that label smoothing, mixup, CutMix and distillation mean something.
+        named: Kind of thing that `names` are: classes, labels or targets.
+        meaning: What an output is, for who takes a network elsewhere.
 
     Raises:
         ValueError: For an unknown metric, or a setting out of its range.
@@ -106,6 +108,8 @@ class Task(ABC):
 
     soft: ClassVar[bool] = False
     maps: ClassVar[bool] = False
+    named: ClassVar[str] = "targets"
+    meaning: ClassVar[str] = "outputs"
     metric: Metric
     names: tuple[str, ...]
     outputs: tuple[int, ...]
@@ -186,6 +190,14 @@ class Task(ABC):
     @abstractmethod
     def predict(self, outputs: Tensor) -> Tensor:
         """Turn a network's outputs into predictions in the terms of the targets."""
+
+    @property
+    def formula(self) -> str | None:
+        """Python that computes of `outputs`, a tensor or a NumPy array, what `predict` does, for exported files.
+
+        It may use methods that both have, and `constant(...)` for an array of numbers. None, as here, for no such line.
+        """
+        return None
 
     @property
     @abstractmethod

@@ -63,6 +63,8 @@ class Classification(Task):
     """
 
     soft: ClassVar[bool] = True
+    named: ClassVar[str] = "classes"
+    meaning: ClassVar[str] = "scores before softmax, in the order of CLASSES"
 
     def __init__(
         self,
@@ -124,6 +126,10 @@ class Classification(Task):
 
     def predict(self, outputs: Tensor) -> Tensor:
         return outputs.argmax(dim=1)
+
+    @property
+    def formula(self) -> str:
+        return "outputs.argmax(1)"
 
     @property
     def guessing(self) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -47,6 +47,9 @@ class MultiLabel(Task):
             all labels of all examples that are right.
         class_weights: `balanced` weighs the examples that have a label by how many have it not; None for equal weights.
     """
+
+    named: ClassVar[str] = "labels"
+    meaning: ClassVar[str] = "scores before the sigmoid, in the order of LABELS"
 
     def __init__(
         self,
@@ -102,6 +105,10 @@ class MultiLabel(Task):
 
     def predict(self, outputs: Tensor) -> Tensor:
         return (outputs > 0).to(torch.float32)
+
+    @property
+    def formula(self) -> str:
+        return "(outputs > 0) * 1.0"
 
     @property
     def guessing(self) -> float:

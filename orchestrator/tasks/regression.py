@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -55,6 +55,8 @@ class Regression(Task):
         >>> task.guessing, task.predict(torch.tensor([[1.0]])).tolist()
         (1.0, [[3.0]])
     """
+
+    meaning: ClassVar[str] = "values of mean 0 and deviation 1, in the order of TARGETS; `predict` turns them into their unit"
 
     def __init__(
         self,
@@ -142,6 +144,10 @@ class Regression(Task):
         return outputs.float() * outputs.new_tensor(self.std, dtype=torch.float32) + outputs.new_tensor(
             self.mean, dtype=torch.float32
         )
+
+    @property
+    def formula(self) -> str:
+        return f"outputs * constant({self.std}) + constant({self.mean})"
 
     @property
     def guessing(self) -> float:

@@ -49,6 +49,8 @@ class Segmentation(Task):
     """
 
     maps: ClassVar[bool] = True
+    named: ClassVar[str] = "classes"
+    meaning: ClassVar[str] = "a map of scores before softmax for each class, in the order of CLASSES"
 
     def __init__(
         self,
@@ -115,6 +117,10 @@ class Segmentation(Task):
 
     def predict(self, outputs: Tensor) -> Tensor:
         return outputs.argmax(dim=1)
+
+    @property
+    def formula(self) -> str:
+        return "outputs.argmax(1)"
 
     @property
     def guessing(self) -> float:

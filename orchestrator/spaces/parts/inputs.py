@@ -40,6 +40,11 @@ def laid_out(x: Tensor, layout: torch.memory_format) -> Tensor:
     return x.contiguous(memory_format=layout) if x.dim() == 4 else x
 
 
+def noun(shape: tuple[int, ...]) -> str:
+    """Name one example of a shape: image, signal, row or sequence; example for what is none of these."""
+    return "sequence" if isinstance(shape, Tokens) else {1: "row", 2: "signal", 3: "image"}.get(len(shape), "example")
+
+
 def in_words(shape: tuple[int, ...]) -> str:
     """Say what an example of a shape is."""
     size = "x".join(map(str, shape))
