@@ -103,6 +103,42 @@ def hypervolume(costs: ArrayLike, reference: Sequence[float]) -> float:
     return float(HV(ref_point=np.ones(len(reference)))(array / np.asarray(reference, dtype=np.float64)))
 
 
+def best_together(
+    sets: Sequence[ArrayLike], reference: Sequence[float], count: int, kept: Sequence[int] = ()
+) -> tuple[list[int], list[float]]:
+    """Choose sets of points with a large hypervolume together: each time the set that adds most to those chosen before.
+
+    The hypervolume of a union is submodular, so that this greedy choice has at least 1 - 1/e of the largest one. Of sets that
+    add as much, the one with the larger hypervolume of its own is chosen, then the first.
+
+    Args:
+        sets: Each (points, objectives).
+        reference: Reference point, as for `hypervolume`.
+        count: Number of sets to choose, those of `kept` included.
+        kept: Indices of sets that are chosen in any case, before all others.
+
+    Returns:
+        The indices of the chosen sets, in order; and what every set added when it was chosen, or would add to the chosen ones.
+    """
+    arrays = [as_costs(points) for points in sets]
+    arrays = [array[non_dominated(array)] for array in arrays]
+    alone = [hypervolume(array, reference) for array in arrays]
+    union, volume = np.empty((0, len(reference))), 0.0
+    chosen: list[int] = []
+    gains = [0.0] * len(arrays)
+    coming = list(kept)
+    while True:
+        left = [i for i in range(len(arrays)) if i not in chosen]
+        for i in left:
+            gains[i] = max(0.0, hypervolume(np.concatenate([union, arrays[i]]), reference) - volume)
+        if not left or (not coming and len(chosen) >= count):
+            return chosen, gains
+        best = coming.pop(0) if coming else max(left, key=lambda i: (round(gains[i], 12), round(alone[i], 12), -i))
+        chosen.append(best)
+        union = np.concatenate([union, arrays[best]])
+        union, volume = union[non_dominated(union)], volume + gains[best]
+
+
 def relative_hypervolume(costs: ArrayLike, front: ArrayLike) -> float:
     """Hypervolume of the points relative to that of the true front; 1 is the whole front.
 

@@ -72,6 +72,12 @@ def notes(run: Run) -> list[str]:
         )
     warnings = [*run.summary.get("warnings", []), *members.noisy(run.members, run.summary)]
     said += [f"{warning[0].upper()}{warning[1:]}." for warning in warnings]
+    if halving := run.summary.get("halving"):
+        said.append(
+            "Searches were compared by the hypervolume of what they had found, with one reference point; those that were best "
+            f"together went on, and the others were stopped (successive halving): {'; '.join(halving)}. What the stopped ones "
+            "had found counts in the front."
+        )
     if "searches" in run.summary:
         said.append(
             "Several searches, each with its own weights; the front is the non-dominated set of their fronts. Errors of "
@@ -81,12 +87,14 @@ def notes(run: Run) -> list[str]:
 
 
 def searches(summary: dict[str, Any]) -> list[list[str]]:
-    """Rows of the table of searches in a sweep: settings and results of each."""
+    """Rows of the table of searches in a sweep: settings and results of each, and why it was stopped where some were."""
     rows = []
+    halved = any("stopped" in search for search in summary.get("searches", []))
     for search in summary.get("searches", []):
         settings = ", ".join(f"{key} = {value}" for key, value in search["settings"].items())
         results = [f"{search['hypervolume']:.3f}", str(search["on_merged_front"])]
-        rows.append([settings, *results, f"{search['evaluations']:,}", f"{search['seconds']:.0f}"])
+        spent = [f"{search['evaluations']:,}", f"{search['seconds']:.0f}"]
+        rows.append([settings, *results, *spent, *([search.get("stopped", "")] if halved else [])])
     return rows
 
 

@@ -26,6 +26,8 @@ SUMMARY = "summary.json"
 TRUST = "trust.csv"
 RANKING_QUALITY = "trust.json"
 
+SHARE = "share_of_budget"
+"""Key of summary.json: the share of the search's budget that is spent, in 0..1."""
 COUNTS = ("parameters", "macs")
 """Columns of integers, to be printed in full."""
 

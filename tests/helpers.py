@@ -29,6 +29,7 @@ TINY: dict[str, Any] = {
     "budget": {"epochs": 8, "interval": 2, "validate": 6},
     "workers": {"ray": False, "count": 1},
     "front": {},
+    "sweep": {},
     "retrain": {"members": 0},
 }
 """A whole search of three stages on real scans in a few seconds; every objective is computed, so it can be repeated."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -27,9 +28,10 @@ from orchestrator.evaluators.columns import Mode
 from orchestrator.evaluators.tabular import TabularBenchmark
 from orchestrator.judge.selection import levels
 from orchestrator.machine import threads
-from orchestrator.runs.directory import EXPERIMENT, reopen
+from orchestrator.runs.directory import EXPERIMENT, reopen, share_spent
 from orchestrator.runs.display import Display
 from orchestrator.runs.estimate import estimate
+from orchestrator.runs.halving import Found, Halving, found_by
 from orchestrator.runs.run import check, go
 from orchestrator.search.control import stop_file
 from orchestrator.trust import assessment, weights
@@ -37,6 +39,8 @@ from orchestrator.trust import assessment, weights
 Heed = Callable[[Path], AbstractContextManager[object]]
 SEARCHES = "searches.csv"
 FRONTS = "fronts.csv"
+_SHARED = ("data", "space", "objectives", "sweep", "workers")
+"""Sections of an experiment that all searches of a benchmark have in common."""
 FEWER = 5
 """Members, well separated by a search's own costs, whose hypervolume is reported beside that of all."""
 JUDGED = 2000
@@ -107,9 +111,11 @@ def run(
     base, problem = first.experiment, first.problem
     for text, plan in plans.items():
         other = plan.experiment
-        if (other.data, other.space, other.objectives, other.workers) != (base.data, base.space, base.objectives, base.workers):
-            raise InputError(f"{text}: searches that are compared agree in their data, space, objectives and workers")
+        if any(getattr(other, section) != getattr(base, section) for section in _SHARED):
+            raise InputError(f"{text}: searches that are compared agree in their {', '.join(_SHARED)}")
         check(plan)
+    if base.sweep.halving is not None and len(plans) == 1:
+        raise InputError(f"sweep.halving = {base.sweep.halving} compares methods, and this is one; name more, or leave it out")
     if not truth and base.retrain.members < 1:
         raise InputError("retrain.members = 0: without --table the fronts are judged by retraining their members")
     space, columns = problem.space, problem.columns
@@ -130,25 +136,37 @@ def run(
     what = {"experiment": shared, "seconds": cost.seconds, "images": cost.images, "table": table.source if table else None}
     claim(out, what)
     (out / "searches").mkdir(exist_ok=True)
-    jobs = [(text, seed) for seed in range(seeds) for text in plans]
-    for i, (text, seed) in enumerate(jobs, 1):
-        folder = _folder(out, text, seed)
-        if (folder / "report.html").exists():
-            continue
-        console.print(f"search {i} of {len(jobs)}: {text}, seed {seed}", highlight=False)
-        if (folder / EXPERIMENT).exists():
-            _go(reopen(folder, problem), folder, console, heed)
-        else:
-            epochs = _epochs(plans[text], text, cost, out, heed)
-            longer = plans[text].varied(seed=base.seed + seed, budget=replace(plans[text].budget, epochs=epochs))
-            _go(longer, folder, console, heed, new=True)
-    return report(out, [(text, seed, _folder(out, text, seed)) for text, seed in jobs], problem, table, console)
+    halving = Halving(out, base.sweep)
+
+    def search(until: float = math.inf) -> list[tuple[str, int, Path]]:
+        """Search with every method that was not stopped, as far as `until`, and return these searches."""
+        jobs = [(text, seed, _folder(out, text, seed)) for seed in range(seeds) for text in halving.going(list(plans))]
+        for i, (text, seed, folder) in enumerate(jobs, 1):
+            if (folder / "report.html").exists() or share_spent(folder) >= until:
+                continue
+            console.print(f"search {i} of {len(jobs)}: {text}, seed {seed}", highlight=False)
+            if (folder / EXPERIMENT).exists():
+                _go(reopen(folder, problem), folder, console, heed, until=until)
+            else:
+                epochs = _epochs(plans[text], text, cost, out, heed)
+                longer = plans[text].varied(seed=base.seed + seed, budget=replace(plans[text].budget, epochs=epochs))
+                _go(longer, folder, console, heed, new=True, until=until)
+        return jobs
+
+    while (share := halving.next(list(plans))) is not None:
+        found: dict[str, list[Found]] = {text: [] for text in halving.going(list(plans))}
+        for text, _, folder in search(share):
+            found[text] += found_by(reopen(folder, problem), folder)
+        compared = halving.compare(share, {text: f if len(f) == seeds else [] for text, f in found.items()}, together=False)
+        console.print(compared.words, highlight=False, markup=False, soft_wrap=True)
+    stopped = [f"{text} was stopped {compared.why(text)}." for text, compared in halving.stopped.items()]
+    return report(out, search(), problem, table, console, stopped)
 
 
-def _go(plan: SearchPlan, folder: Path, console: Console, heed: Heed, *, new: bool = False) -> None:
+def _go(plan: SearchPlan, folder: Path, console: Console, heed: Heed, *, new: bool = False, until: float = math.inf) -> None:
     """Run or continue one search."""
     with heed(stop_file(folder)):
-        go(plan, folder, Display(console), new=new)
+        go(plan, folder, Display(console), new=new, until=until)
 
 
 def _folder(out: Path, text: str, seed: int) -> Path:
@@ -206,8 +224,18 @@ def report(
     problem: Problem,
     table: TabularBenchmark | None,
     console: Console,
+    stopped: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """Writes searches.csv, fronts.csv and report.html from finished run directories; returns the first."""
+    """Write searches.csv, fronts.csv and report.html from finished run directories, and return the first.
+
+    Args:
+        out: The benchmark's folder.
+        jobs: Searcher, seed and run directory of each search.
+        problem: What they searched.
+        table: Table of all networks of the space; None where fronts were judged by retraining.
+        console: Where progress is shown.
+        stopped: Sentences about methods that were stopped early, which are in no table.
+    """
     columns = problem.columns
     inherited: dict[tuple[str, int], pd.DataFrame] = {}
     for text, seed, folder in jobs:
@@ -264,6 +292,7 @@ def report(
         "Seconds are those of the search on this machine, one after the other. Images are those that weights were trained on "
         "and those that networks or gradients were judged on.",
         "The length of the searches was set in advance, for equal cost; what was measured is shown.",
+        *stopped,
     ]
     error, *costs = summary["objectives"].values()
     titles = [front_table.test_title(error), *costs]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -39,11 +40,17 @@ LOOK_EVERY = 5.0
 
 
 def search(
-    plan: SearchPlan, directory: Path, observe: Observer, *, detailed: bool = False, waiting: Waiting = lambda text: None
+    plan: SearchPlan,
+    directory: Path,
+    observe: Observer,
+    *,
+    detailed: bool = False,
+    until: float = math.inf,
+    waiting: Waiting = lambda text: None,
 ) -> bool:
     """Run or continue the search of `directory` as a Tune trial; see `searches`."""
-    points = [(plan, directory)]
-    return all(searches(points, directory, lambda index, happened: observe(happened), detailed=detailed, waiting=waiting))
+    observe_it = lambda index, happened: observe(happened)  # noqa: E731
+    return all(searches([(plan, directory)], directory, observe_it, detailed=detailed, until=until, waiting=waiting))
 
 
 def searches(
@@ -53,6 +60,8 @@ def searches(
     *,
     detailed: bool = False,
     timing: bool = True,
+    until: float = math.inf,
+    conclude: bool = False,
     waiting: Waiting = lambda text: None,
 ) -> list[bool]:
     """Run or continue searches as one Tune grid, as many at a time as the cluster has room for.
@@ -65,10 +74,12 @@ def searches(
         observe: Called with the index of a search and what happened in it, about once a second.
         detailed: Whether to report every evaluation, not only where a search stands and its front.
         timing: Whether each times the members of its front again at its end.
+        until: Share of the budget after which each of them pauses.
+        conclude: Whether to end them where they stand.
         waiting: Told what a search waits for.
 
     Returns:
-        Whether each of them is finished; the others were asked to stop.
+        Whether each of them is finished, or has come as far as `until`; the others were asked to stop.
 
     Raises:
         RunError: Where a trial failed, or none of them has room.
@@ -93,6 +104,8 @@ def searches(
                 "stop": str(stop_file(directory)),
                 "detailed": detailed,
                 "timing": timing,
+                "until": until,
+                "conclude": conclude,
                 "search": tune.grid_search(left),
             },
             directory,
@@ -140,7 +153,16 @@ def _search_trial(config: dict[str, Any], plans: Sequence[SearchPlan]) -> None:
     room = Room(plan.workers, wait)
     try:
         with logging_to(directory), doing(f"searching, in {directory}"), attributed_to(plan.plugins):
-            coordinator, finished = resilient(plan, directory, observe, stop, timing=config["timing"], room=room)
+            coordinator, finished = resilient(
+                plan,
+                directory,
+                observe,
+                stop,
+                timing=config["timing"],
+                until=config["until"],
+                conclude=config["conclude"],
+                room=room,
+            )
     except Interrupted:
         tune.report({"search": index, "finished": False})
         return
@@ -161,6 +183,8 @@ def resilient(
     stop: Path | None = None,
     *,
     timing: bool = True,
+    until: float = math.inf,
+    conclude: bool = False,
     room: Room | None = None,
 ) -> tuple[Coordinator, bool]:
     """Run a search over actors; when one dies, all begin again from the last checkpoint, up to `RESTARTS` times from the same.
@@ -171,11 +195,13 @@ def resilient(
         observe: Called after every round.
         stop: File whose presence ends it; by default the directory's own.
         timing: Whether it times the members of its front again at its end.
+        until: Share of the budget after which it pauses.
+        conclude: Whether to end it where it stands.
         room: Place for its actors, which may become smaller and larger; None for the placement group of the trial in which
             this is called.
 
     Returns:
-        The coordinator, and whether the search is finished.
+        The coordinator, and whether the search is finished, or has come as far as `until`.
 
     Raises:
         NoRoom: Where the cluster has not enough left of it.
@@ -205,7 +231,7 @@ def resilient(
                     grown = has_grown()
                     return grown or stop.exists()
 
-                finished = coordinator.run(ending, observe)
+                finished = coordinator.run(ending, observe, until, conclude=conclude)
                 if finished or not grown:
                     return coordinator, finished
                 log.info("the cluster has room for all workers again")

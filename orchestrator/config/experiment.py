@@ -9,7 +9,7 @@ from typing import Any, Literal
 import tomli_w
 
 from orchestrator.config.problem import CLASSIFY, Goal, Problem, Sources, goals_of, make_task, task_component
-from orchestrator.config.settings import AUTO, Budget, Front, Logging, Proxy, Retraining, Workers
+from orchestrator.config.settings import AUTO, Budget, Front, Logging, Proxy, Retraining, Sweep, Workers
 from orchestrator.config.spaces import space_component
 from orchestrator.config.start import notations
 from orchestrator.data import loaders
@@ -23,9 +23,13 @@ from orchestrator.registry import Component, find, keywords, known, name_of, nea
 from searchers import Searcher
 
 SECTIONS = (
-    "data", "task", "space", "proxy", "searcher", "objectives", "training", "budget", "front", "workers", "retrain", "logging",
+    "data", "task", "space", "proxy", "searcher", "objectives", "training", "budget", "front", "sweep", "workers", "retrain",
+    "logging",
 )  # fmt: skip
-_FIRST = {"proxy": "size", "budget": "epochs", "front": "judge", "workers": "count", "retrain": "members", "logging": "mlflow"}
+_FIRST = {
+    "proxy": "size", "budget": "epochs", "front": "judge", "sweep": "halving", "workers": "count", "retrain": "members",
+    "logging": "mlflow",
+}  # fmt: skip
 """A key of the sections that have no name."""
 EVALUATORS: dict[str, type[Evaluator]] = {"supernet": Supernet, "from-scratch": FromScratch}
 """Our evaluators by name: shared weights, or each network trained from scratch."""
@@ -54,6 +58,7 @@ class Experiment:
         training: Evaluator with its settings.
         budget: Budget of the search.
         front: Settings of how the front is chosen.
+        sweep: Settings of several searches that run as one sweep or benchmark.
         workers: Workers of the search.
         retrain: Settings of the training of the front's members at the end.
         logging: Trackers of experiments that are told of the run.
@@ -70,6 +75,7 @@ class Experiment:
     training: Component
     budget: Budget = field(default_factory=Budget)
     front: Front = field(default_factory=Front)
+    sweep: Sweep = field(default_factory=Sweep)
     workers: Workers = field(default_factory=Workers)
     retrain: Retraining = field(default_factory=Retraining)
     logging: Logging = field(default_factory=Logging)
@@ -117,6 +123,7 @@ class Experiment:
             training=training,
             budget=Budget(**keywords(Budget, merged["budget"], "budget")),
             front=Front(**keywords(Front, merged["front"], "front")),
+            sweep=Sweep(**keywords(Sweep, merged["sweep"], "sweep")),
             workers=workers,
             retrain=Retraining(**keywords(Retraining, merged["retrain"], "retrain")),
             logging=Logging(**keywords(Logging, merged["logging"], "logging")),
@@ -165,6 +172,7 @@ class Experiment:
                 "training": self.training.to_dict(),
                 "budget": asdict(self.budget),
                 "front": asdict(self.front),
+                **({"sweep": halved} if (halved := self.sweep.to_dict()) else {}),
                 "workers": asdict(self.workers),
                 "retrain": asdict(self.retrain),
                 "logging": asdict(self.logging),

@@ -14,7 +14,7 @@ from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerati
 
 from orchestrator.config.experiment import EVALUATORS, Experiment, find_searcher
 from orchestrator.config.problem import CLASSIFY, GOALS, Goal, objective_class, supplied_of
-from orchestrator.config.settings import AUTO, Budget, Front, Logging, Proxy, Retraining, Workers
+from orchestrator.config.settings import AUTO, Budget, Front, Logging, Proxy, Retraining, Sweep, Workers
 from orchestrator.config.spaces import FROM_DATA, find_space
 from orchestrator.data import loaders
 from orchestrator.data.dataset import Split
@@ -52,6 +52,7 @@ def experiment_schema() -> Schema:
         "training": _training(),
         "budget": settings(Budget),
         "front": settings(Front),
+        "sweep": settings(Sweep),
         "workers": settings(Workers),
         "retrain": settings(Retraining),
         "logging": settings(Logging),

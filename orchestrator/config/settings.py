@@ -93,6 +93,48 @@ class Budget(Section, section="budget"):
 
 
 @dataclass(frozen=True)
+class Sweep(Section, section="sweep"):
+    """Successive halving of the searches of a sweep, or of the methods of a benchmark of whole searches.
+
+    The searches are compared at certain shares of their budgets, by the hypervolume of what they have found; one in `halving`
+    of them goes on, and the others are stopped. The next comparison is at `halving` times the share,
+    up to a `halving`th of the budget.
+
+    Args:
+        halving: One of so many searches goes on after each comparison; None to let all of them spend their whole budgets.
+        first: Share of the budget at the first comparison.
+
+    Example:
+        >>> [round(share, 3) for share in Sweep(halving=3).comparisons]
+        [0.1, 0.3]
+    """
+
+    halving: Annotated[int, Field(ge=2)] | None = None
+    first: Annotated[float, Field(gt=0, lt=1)] = 0.1
+
+    @property
+    def comparisons(self) -> list[float]:
+        """Shares of the budget at which searches are compared, ascending; none without halving.
+
+        The last one leaves those that go on as much again as `halving` times what they have spent.
+        """
+        if self.halving is None:
+            return []
+        shares = [self.first]
+        while (share := shares[-1] * self.halving) <= 1 / self.halving:
+            shares.append(share)
+        return shares
+
+    def remaining(self, count: int) -> int:
+        """Return how many of so many searches go on after a comparison."""
+        return count if self.halving is None else math.ceil(count / self.halving)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as a section of an experiment file; empty without halving."""
+        return {} if self.halving is None else {"halving": self.halving, "first": self.first}
+
+
+@dataclass(frozen=True)
 class Workers(Section, section="workers"):
     """Workers of a search: Ray actors, or this process.
 

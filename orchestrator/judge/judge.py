@@ -346,6 +346,14 @@ class Judge:
             found.append(Verdict(measured[key], frozenset(notations[key]), expected, spread))
         return found
 
+    def expected(self, architectures: Sequence[Architecture]) -> list[float] | None:
+        """Return the errors that networks are expected to have by all measurements so far; None where these are too few.
+
+        What the judge decides later stays the same.
+        """
+        belief = believe(self._encoding or Encoding(self._space.sizes, self._space.path_encoding), self.evidence.sources())
+        return None if belief is None else [self._task.from_share(float(error)) for error in belief(architectures)[0]]
+
     def state_dict(self) -> dict[str, Any]:
         """Return plain data for a checkpoint; measurements are read back from the records."""
         return {"formed": self._formed, "settled": self._settled, "left_out": self._left_out}

@@ -150,6 +150,12 @@ def is_finished(directory: Path) -> bool:
     return bool(_summary(directory).get("finished", False))
 
 
+def share_spent(directory: Path) -> float:
+    """Return the share of its budget that the search of a run directory had spent when it last stopped, in 0..1."""
+    share = _summary(directory).get(records.SHARE, 0.0)
+    return float(share) if isinstance(share, int | float) else 0.0
+
+
 def timing_is_due(directory: Path) -> bool:
     """Tell whether a finished search has a front whose members are still to be timed again, alone."""
     summary = _summary(directory)

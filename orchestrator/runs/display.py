@@ -39,6 +39,9 @@ class Display(Watcher):
     def warning(self, text: str) -> None:
         self.console.print(f"warning: {text}", soft_wrap=True, highlight=False, markup=False)
 
+    def news(self, text: str) -> None:
+        self.console.print(text, soft_wrap=True, highlight=False, markup=False)
+
     def __enter__(self) -> Display:
         if self.console.is_terminal or self.console.is_jupyter:
             self._live = Live(console=self.console, auto_refresh=False, transient=True)

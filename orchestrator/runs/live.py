@@ -17,6 +17,7 @@ from orchestrator.errors import InputError, RunError, in_a_line
 from orchestrator.runs import sweep
 from orchestrator.runs.directory import EXPERIMENT, open_run
 from orchestrator.runs.display import duration
+from orchestrator.runs.halving import stopped
 from orchestrator.runs.report import Found, read_run
 from orchestrator.runs.status import RUNNING, read_status
 from orchestrator.search.logs import LOG
@@ -132,6 +133,8 @@ class LiveRun:
         }
         if settings:
             summary["searches"] = [self._search(i, own, evaluations, best, reference) for i, own in enumerate(settings)]
+            for name, compared in stopped(self.directory).items():
+                summary["searches"][int(name.partition("-")[0])]["stopped"] = compared.why(name)
         return Found(summary, evaluations, records.numbered(best))
 
     def _search(

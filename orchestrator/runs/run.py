@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from orchestrator.objectives.base import Probe
 from orchestrator.objectives.measured import MeasuredObjective
 from orchestrator.objectives.own import NetworkFunction
 from orchestrator.runs import sweep, tracking
-from orchestrator.runs.directory import create, is_finished, reopen, timing_is_due
+from orchestrator.runs.directory import create, is_finished, reopen, share_spent, timing_is_due
+from orchestrator.runs.halving import Halving, found_by
 from orchestrator.runs.pricing import is_priced, price_front
 from orchestrator.runs.report import write_report
 from orchestrator.runs.retraining import front_members, retrain_front
@@ -32,6 +34,10 @@ from orchestrator.search.coordinator import Coordinator, is_complete
 from orchestrator.search.logs import logging_to
 from orchestrator.search.progress import Round
 from orchestrator.search.rehearsal import rehearse
+
+
+class _Paused(Interrupted):
+    """End of a run where it was to pause."""
 
 
 def check(plan: SearchPlan) -> None:
@@ -60,6 +66,7 @@ def go(
     *,
     new: bool = False,
     searches: Sequence[tuple[dict[str, Any], SearchPlan]] = (),
+    until: float = math.inf,
 ) -> None:
     """Do what is left of the run.
 
@@ -69,6 +76,7 @@ def go(
         watcher: Notified of everything.
         new: Make the directory first, once the workers are known to have a place.
         searches: Searches of a new sweep, with the settings in which they differ.
+        until: Share of the budget after which a single search pauses, and with it the run.
 
     Raises:
         Interrupted: Where the stop file ended the run, with its state saved.
@@ -84,6 +92,7 @@ def go(
     resources = held((*plan.problem.objectives, *plan.problem.later))
     told = watcher
     with (
+        suppress(_Paused),
         attributed_to(plan.plugins),
         cluster(plan.workers, count, plan.retraining.workers, resources, lambda text: told.waiting(text))
         if connected
@@ -106,19 +115,21 @@ def go(
                         f"{', '.join(blind)} cannot see {directory}: replicas run there, but networks are trained from scratch "
                         "on this node alone; write --out=DIR on storage that all nodes share to have them trained everywhere"
                     )
-                _steps(plan, directory, recording, searched)
+                _steps(plan, directory, recording, searched, until)
 
 
-def _steps(plan: SearchPlan, directory: Path, watcher: Watcher, searched: bool) -> None:
+def _steps(plan: SearchPlan, directory: Path, watcher: Watcher, searched: bool, until: float) -> None:
     """Search, retrain the front and write the report, each as far as it is not done yet; arguments as for `go`."""
     stop_file(directory).unlink(missing_ok=True)
     swept = bool(sweep.settings_of(directory))
     with watcher.phase(), doing(f"searching, in {directory}"):
-        finished = searched or (_sweep if swept else _search)(plan, directory, watcher)
+        finished = searched or (_sweep(plan, directory, watcher) if swept else _search(plan, directory, watcher, until))
     if swept:
         sweep.merge(directory)
     if not finished:
         raise Interrupted
+    if until < 1:
+        raise _Paused
     with watcher.phase(), doing(f"measuring the dear objectives of the front, in {directory}"):
         price_front(plan, directory, watcher)
     with watcher.phase(), doing(f"retraining the front, in {directory}"):
@@ -168,42 +179,68 @@ def is_searched(plan: SearchPlan, directory: Path) -> bool:
     return all(map(is_finished, folders)) and all(map(is_complete, plans, folders))
 
 
-def _search(plan: SearchPlan, directory: Path, watcher: Watcher) -> bool:
+def _search(plan: SearchPlan, directory: Path, watcher: Watcher, until: float) -> bool:
     if plan.workers.ray:
-        return trials.search(plan, directory, watcher.search, detailed=watcher.detailed, waiting=watcher.waiting)
+        return trials.search(plan, directory, watcher.search, detailed=watcher.detailed, until=until, waiting=watcher.waiting)
     with threads(plan.workers.cpus):
-        return Coordinator(plan, directory, plan.build_evaluator()).run(stop_file(directory).exists, watcher.search)
+        return Coordinator(plan, directory, plan.build_evaluator()).run(stop_file(directory).exists, watcher.search, until)
 
 
 def _sweep(plan: SearchPlan, directory: Path, watcher: Watcher) -> bool:
-    """Run the unfinished searches of a sweep: in parallel with Ray, one after the other without."""
+    """Run the unfinished searches of a sweep: in parallel with Ray, one after the other without.
+
+    With halving, all of them come as far as the next comparison before any goes on, so that who is stopped depends neither on
+    their order nor on the moments of a resume, and a search that goes on has the records that it would have alone.
+    """
     # They agree in their data, space and objectives.
     points = [(reopen(folder, plan.problem), folder) for folder in sweep.folders(directory)]
-    fractions = [float(is_finished(folder) and is_complete(own, folder)) for own, folder in points]
+    halving = Halving(directory, plan.experiment.sweep)
+    numbers = {folder.name: i for i, (_, folder) in enumerate(points)}
+
+    def over(index: int) -> bool:
+        own, folder = points[index]
+        return is_finished(folder) and is_complete(own, folder)
+
+    fractions = [float(over(i)) for i in range(len(points))]
 
     def show(index: int, happened: Round) -> None:
         fractions[index] = happened.progress.fraction
         watcher.sweep(index, fractions, happened)
 
-    left = [i for i, fraction in enumerate(fractions) if fraction < 1]
-    if plan.workers.ray:
-
-        def search(indices: Sequence[int], timing: bool) -> bool:
+    def search(indices: Sequence[int], *, until: float = math.inf, conclude: bool = False, timing: bool) -> bool:
+        """Search as far as `until`, or conclude; tells whether nobody asked to stop before."""
+        if plan.workers.ray and indices:
             chosen = [points[i] for i in indices]
             observe = lambda i, happened: show(indices[i], happened)  # noqa: E731
-            return all(
-                trials.searches(chosen, directory, observe, detailed=watcher.detailed, timing=timing, waiting=watcher.waiting)
-            )
+            told: dict[str, Any] = {"until": until, "conclude": conclude, "timing": timing, "detailed": watcher.detailed}
+            return all(trials.searches(chosen, directory, observe, waiting=watcher.waiting, **told))
+        with threads(plan.workers.cpus):
+            for i in indices:
+                own, folder = points[i]
+                coordinator = Coordinator(own, folder, own.build_evaluator(), timing=timing)
+                heard = lambda happened, i=i: show(i, happened)  # noqa: E731
+                if not coordinator.run(stop_file(directory).exists, heard, until, conclude=conclude):
+                    return False
+        return True
 
-        # Side by side they would disturb each other's timings, which are made one after the other instead.
-        timing = len(points) == 1 or not any(objective.spread for objective in plan.problem.objectives)
-        if left and not search(left, timing):
+    # Side by side they would disturb each other's timings, which are made one after the other instead.
+    side_by_side = plan.workers.ray and len(points) > 1
+    timing = not side_by_side or not any(objective.spread for objective in plan.problem.objectives)
+    while True:
+        left = [i for i in range(len(points)) if not over(i)]
+        stopped = [i for i in left if points[i][1].name in halving.stopped]
+        if not search(stopped, conclude=True, timing=timing):
             return False
-        return all(search([i], True) for i, (_, folder) in enumerate(points) if timing_is_due(folder))
-    with threads(plan.workers.cpus):
-        for i in left:
-            chosen, folder = points[i]
-            coordinator = Coordinator(chosen, folder, chosen.build_evaluator())
-            if not coordinator.run(stop_file(directory).exists, lambda r, i=i: show(i, r)):  # type: ignore[misc]
-                return False
-    return True
+        fractions = [1.0 if i in stopped else fraction for i, fraction in enumerate(fractions)]
+        going = [i for i in left if i not in stopped]
+        if (share := halving.next(list(numbers))) is None:
+            break
+        if not search([i for i in going if share_spent(points[i][1]) < share], until=share, timing=timing):
+            return False
+        found = {name: found_by(*points[numbers[name]]) for name in halving.going(list(numbers))}
+        compared = halving.compare(share, found, [name for name in found if over(numbers[name])], together=True)
+        watcher.news(compared.words)
+    if not search(going, timing=timing):
+        return False
+    due = [i for i, (_, folder) in enumerate(points) if timing_is_due(folder)] if plan.workers.ray else []
+    return all(search([i], timing=True) for i in due)

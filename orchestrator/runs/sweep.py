@@ -22,10 +22,12 @@ from analysis import members, pareto, records
 from analysis.files import write_text
 from orchestrator.config.experiment import Experiment
 from orchestrator.config.overrides import read
+from orchestrator.config.settings import Sweep
 from orchestrator.errors import InputError
 from orchestrator.machine import unique
 from orchestrator.registry import similar
 from orchestrator.runs.directory import create as create_run
+from orchestrator.runs.halving import Halving
 
 SWEEP = "sweep.toml"
 MOST = 1000
@@ -55,7 +57,8 @@ def plan(path: Path | None, overrides: Sequence[str], varied: Sequence[str], see
     keys = [key for key, _ in axes]
     if repeated := {key for key in keys if keys.count(key) > 1}:
         raise InputError(f"--sweep {repeated.pop()} is given twice; write its values in one, separated by commas")
-    first = read(path, overrides).seed
+    experiment = read(path, overrides)
+    first = experiment.seed
     if seeds > 1:
         if "seed" in keys:
             raise InputError("--sweep seed=... and --seeds say the same; leave one out")
@@ -64,11 +67,25 @@ def plan(path: Path | None, overrides: Sequence[str], varied: Sequence[str], see
         axes.append(("seed", [first + i for i in range(seeds)]))
     if (count := math.prod(len(options) for _, options in axes)) > MOST:
         raise InputError(f"--sweep and --seeds ask for {count:,} searches; at most {MOST:,} make a sweep")
+    if experiment.sweep.halving is not None:
+        _check_halving(experiment, keys, count)
     found = []
     for values in itertools.product(*(options for _, options in axes)):
         settings = dict(zip((key for key, _ in axes), values, strict=True))
         found.append((settings, read(path, [*overrides, *(f"{key}={_written(value)}" for key, value in settings.items())])))
     return found
+
+
+def _check_halving(experiment: Experiment, keys: Sequence[str], count: int) -> None:
+    """Raise InputError where searches cannot be halved: there is only one, or they would not be compared at equal cost."""
+    halving = f"sweep.halving = {experiment.sweep.halving}"
+    if count == 1:
+        raise InputError(f"{halving} compares the searches of a sweep, and this is one; add --seeds 9, say, or leave it out")
+    if unequal := [key for key in keys if key.partition(".")[0] == "budget"]:
+        raise InputError(
+            f"{halving} compares searches that have spent as much as each other, and --sweep {unequal[0]} gives them "
+            "budgets of their own; leave one of the two out"
+        )
 
 
 def _axis(text: str) -> tuple[str, list[Any]]:
@@ -144,9 +161,12 @@ def merge(directory: Path) -> None:
     reference = np.max([[s["reference_point"][c] for c in columns] for s in summaries], axis=0)
     differ = settings_of(directory)
     spent = {key: sum(s["spent"].get(key, 0) for s in summaries) for key in summaries[0]["spent"]}
+    halving = Halving(directory, Sweep())
+    left_out = halving.stopped
     failures = together([records.read_failures(folder / records.FAILURES) for _, folder in parts])
     merged = summaries[0] | {
         "finished": len(parts) == len(differ) and all(s["finished"] for s in summaries),
+        records.SHARE: sum(s.get(records.SHARE, 0.0) for s in summaries) / max(1, len(differ)),
         "hypervolume": pareto.hypervolume(front[columns].to_numpy(), reference.tolist()),
         "hypervolume_of_samples": max(s["hypervolume_of_samples"] for s in summaries),
         "reference_point": dict(zip(columns, reference.tolist(), strict=True)),
@@ -155,6 +175,7 @@ def merge(directory: Path) -> None:
         "timed_again": all(s.get("timed_again", False) for s in summaries),
         "machines": unique(m for s in summaries for m in s.get("machines", [])),
         "spent": spent | {"architectures": int(evaluations["arch"].nunique())},
+        **({"halving": [compared.words for compared in halving.comparisons]} if halving.comparisons else {}),
         "searches": [
             {
                 "settings": differ[i],
@@ -163,6 +184,7 @@ def merge(directory: Path) -> None:
                 "on_merged_front": int((front["search"] == i).sum()),
                 "evaluations": s["spent"]["evaluations"],
                 "seconds": s["spent"]["seconds"],
+                **({"stopped": left_out[folder.name].why(folder.name)} if folder.name in left_out else {}),
             }
             for (i, folder), own, s in zip(parts, found, summaries, strict=True)
         ],

@@ -26,6 +26,9 @@ class Watcher:
     def warning(self, text: str) -> None:
         """Handle a warning about the reliability of some figures."""
 
+    def news(self, text: str) -> None:
+        """Handle a decision about the run that its user should know of."""
+
     def waiting(self, text: str) -> None:
         """Handle what a run waits for, about once a second while it does."""
 
@@ -63,6 +66,9 @@ class Relay(Watcher):
 
     def warning(self, text: str) -> None:
         self.watcher.warning(text)
+
+    def news(self, text: str) -> None:
+        self.watcher.news(text)
 
     def waiting(self, text: str) -> None:
         self.watcher.waiting(text)

@@ -73,15 +73,18 @@ class Coordinator:
         self._loss: float | None = None
         self.machines: list[Machine] = []
 
-    def run(self, stop: Callable[[], bool], observe: Observer) -> bool:
+    def run(self, stop: Callable[[], bool], observe: Observer, until: float = math.inf, *, conclude: bool = False) -> bool:
         """Search until the budget is spent, or `stop` says so; the state is saved either way.
 
         Args:
             stop: Called after every round.
             observe: Called after every round.
+            until: Share of the budget after which it pauses, in the round that reaches it.
+            conclude: Whether to end the search where it stands: the best of what it has are measured on the validation images,
+                and none are trained alone.
 
         Returns:
-            Whether the search is finished.
+            Whether the search is finished, or has come as far as `until`.
         """
         with alone_in(self.directory, "search.lock"):
             state = self.checkpoints.load()
@@ -104,7 +107,9 @@ class Coordinator:
                 self._told,
                 self._trained,
             )
-            stopping = False
+            if conclude and not self.finished:
+                self._conclude()
+            stopping = self.spending.fraction >= until
             while not self.finished and not stopping:
                 if self.searched:
                     evaluations, changed = self._close(), False
@@ -113,10 +118,9 @@ class Coordinator:
                     changed = self.archive.add(evaluations)
                     self._end_round()
                 observe(Round(self.progress(), tuple(evaluations), tuple(self.archive.front) if changed else None))
-                stopping = stop()
+                stopping = stop() or self.spending.fraction >= until
                 if self.finished or stopping or time.monotonic() - saved > self.plan.budget.checkpoint:
-                    self.recorder.sync()
-                    self.checkpoints.save(self.state_dict())
+                    self._save()
                     saved = time.monotonic()
                     log.debug("checkpoint after round %d", self.spending.rounds)
             front = self.judge.front() if self.judge is not None and self.searched else []
@@ -129,7 +133,7 @@ class Coordinator:
             )  # fmt: skip
             what = "finished" if self.finished else "stopped, its state saved"
             log.info("search %s: %d evaluations, hypervolume %.4f", what, self.spending.evaluations, self.archive.hypervolume)
-            return self.finished
+            return self.finished or self.spending.fraction >= until
 
     def _told(self, evaluations: Sequence[Evaluation]) -> list[Evaluation]:
         """Make of what was measured what the searcher is told: smoothed by the judge, and with errors of 0 to 100."""
@@ -155,6 +159,19 @@ class Coordinator:
                 raise RunError(f"all {count} networks that the budget paid for failed; {self.assessor.last_failure}")
             raise RunError(f"the budget ended before anything was measured; raise {self.spending.limit}")
         self.finished = self.searched and (self.closing is None or not self._leg_plan.alone.epochs)
+
+    def _conclude(self) -> None:
+        """End the search after the round before, as on a plateau, and save that."""
+        if not self.searched:
+            self.searched = True
+            self._follow_stage()
+        self.finished = True
+        self._save()
+        log.info("the search ends after %.0f %% of its budget, as others have found more", 100 * self.spending.fraction)
+
+    def _save(self) -> None:
+        self.recorder.sync()
+        self.checkpoints.save(self.state_dict())
 
     def _trained(self, loss: float) -> None:
         self._loss = loss if math.isfinite(loss) else None  # steps that were left out, or weights of each network's own
@@ -271,8 +288,7 @@ class Coordinator:
         errors = zip(members["arch"], members[self.recorder.columns[0]], strict=True)
         self.assessor.time_again({self.plan.problem.space.parse(str(arch)): float(error) for arch, error in errors})
         self.timed = True
-        self.recorder.sync()
-        self.checkpoints.save(self.state_dict())
+        self._save()
         log.info("timed %d members of the front again, in %.1f s", len(members), self.spending.timing)
 
     def _record_policy(self) -> None:

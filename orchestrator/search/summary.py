@@ -65,6 +65,7 @@ def write_results(
     chosen = records.numbered(front_of_search(plan, recorder, front))
     summary: dict[str, Any] = {
         "finished": finished,
+        records.SHARE: spending.fraction,
         "hypervolume": pareto.hypervolume(chosen[columns].to_numpy(), archive.reference),
         "hypervolume_of_samples": archive.hypervolume,
         "judged": bool(front),

@@ -14,7 +14,7 @@ from orchestrator.commands import candidates, signatures
 from orchestrator.commands.completion import _Bash
 from orchestrator.config.experiment import EVALUATORS, SECTIONS, find_searcher
 from orchestrator.config.problem import GOALS, objective_class, supplied_of
-from orchestrator.config.settings import Budget, Front, Logging, Proxy, Retraining, Workers
+from orchestrator.config.settings import Budget, Front, Logging, Proxy, Retraining, Sweep, Workers
 from orchestrator.config.spaces import FROM_DATA, find_space
 from orchestrator.data import loaders
 from orchestrator.data.dataset import Split
@@ -44,7 +44,15 @@ def user_keys(factory: object, supplied: tuple[str, ...] = ()) -> set[str]:
 
 
 def test_keys_that_are_read_from_files_are_those_that_are_checked() -> None:
-    sections = {"budget": Budget, "front": Front, "workers": Workers, "logging": Logging, "retrain": Retraining, "proxy": Proxy}
+    sections = {
+        "budget": Budget,
+        "front": Front,
+        "sweep": Sweep,
+        "workers": Workers,
+        "logging": Logging,
+        "retrain": Retraining,
+        "proxy": Proxy,
+    }
     for section, cls in sections.items():
         assert keys(section) == user_keys(cls), section
     for name in registry.shipped("searcher"):

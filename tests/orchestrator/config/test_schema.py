@@ -141,7 +141,7 @@ def test_settings_have_descriptions_bounds_and_defaults(validator: jsonschema.Dr
     assert "sizes" not in nsga2["properties"], "what the program supplies is not for users"
     undescribed = [
         (section, key)
-        for section in ("budget", "front", "workers", "retrain", "logging")
+        for section in ("budget", "front", "sweep", "workers", "retrain", "logging")
         for key, value in properties[section]["properties"].items()
         if not value.get("description")
     ]
