@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
+import itertools
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -153,16 +155,17 @@ def evaluation_columns(objectives: Sequence[str], spreads: Sequence[str], proxie
 class Table:
     """CSV file that grows row by row, and is truncated to the rows that a checkpoint knows when a run resumes."""
 
-    def __init__(self, path: Path, columns: Sequence[str], rows: int = 0) -> None:
+    def __init__(self, path: Path, columns: Sequence[str], rows: int = 0, digest: str | None = None) -> None:
         """Open a table, keeping the first `rows` rows of an existing file.
 
         Args:
             path: The file; it is replaced atomically.
             columns: Names of the columns.
             rows: Rows to keep; 0 starts an empty table.
+            digest: What `digest` was when the table had these rows; None where that is not known.
 
         Raises:
-            ValueError: If the file has fewer rows, or other columns.
+            ValueError: If the file has fewer rows, other columns, or other content than it had.
         """
         self.path, self.columns, self.rows = path, list(columns), rows
         if rows:
@@ -175,7 +178,15 @@ class Table:
             text = "".join(lines[: rows + 1])
         else:
             text = _csv([self.columns])
+        self._sum = hashlib.sha256(text.encode())
+        if digest is not None and self.digest != digest:
+            raise ValueError(f"{path} has other content than was written to it; put back a copy, or search again")
         write_text(path, text)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all rows so far."""
+        return self._sum.hexdigest()
 
     def append(self, rows: Iterable[dict[str, Any]]) -> None:
         """Append rows.
@@ -187,8 +198,10 @@ class Table:
             KeyError: For a row that lacks a column.
         """
         lines = [[row[column] for column in self.columns] for row in rows]
+        text = _csv(lines)
         with self.path.open("a", newline="") as file:
-            file.write(_csv(lines))
+            file.write(text)
+        self._sum.update(text.encode())
         self.rows += len(lines)
 
     def sync(self) -> None:
@@ -206,6 +219,15 @@ def _csv(rows: Iterable[Sequence[Any]]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
+
+
+def holds(path: Path, rows: int, digest: str) -> bool:
+    """Tell whether the first `rows` rows of a `Table` are those that it had when its digest was taken."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.sha256(b"".join(itertools.islice(file, rows + 1))).hexdigest() == digest
+    except OSError:
+        return False
 
 
 def write(table: pd.DataFrame, path: Path) -> None:

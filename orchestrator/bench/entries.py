@@ -13,6 +13,7 @@ from orchestrator.config.overrides import parse_value, read
 from orchestrator.config.plan import SearchPlan
 from orchestrator.errors import InputError, RunError
 from orchestrator.registry import Component
+from orchestrator.runs.directory import check_local
 
 
 def parse(text: str) -> Component:
@@ -70,7 +71,8 @@ def _overrides(text: str) -> list[str]:
 
 
 def claim(out: Path, what: dict[str, Any]) -> None:
-    """Makes the folder one of this benchmark. Raises RunError for one of another."""
+    """Make the folder one of this benchmark. Raises RunError for one of another."""
+    check_local(out)
     out.mkdir(parents=True, exist_ok=True)
     note = out / "bench.json"
     if note.exists():

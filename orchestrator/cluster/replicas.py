@@ -269,6 +269,8 @@ def _listener(address: str) -> socket.socket:
 
 
 def last_line(error: BaseException) -> str:
-    """Return the message of an error, without the traceback that Ray puts before it."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    """Return the message of an error, without the traceback that Ray puts before it, and without the notes after it."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    raised = [line for line in lines if re.match(r"[A-Za-z_][\w.]*(Error|Exception|Failed|Lost)(:|$)", line)]
+    traced = any(line.lstrip().startswith('File "') for line in lines)
+    return (raised if traced and raised else lines or [type(error).__name__])[-1].strip()

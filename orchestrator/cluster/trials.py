@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
@@ -338,7 +337,7 @@ def _retrain_trial(config: dict[str, Any], plan: SearchPlan, members: Sequence[M
         tune.report({"failed": unexpected(error, "a training"), "kind": "fault"} if _fault(error) else _failure(error))
         return
     told = {"name": member.name, "fraction": 1.0, "losses": list(losses.items())}
-    tune.report(told | json.loads(member.result.read_text()))
+    tune.report(told | member.read())
 
 
 def _told(result: dict[str, Any]) -> TrainingProgress:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import shutil
 import tomllib
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from orchestrator.config.problem import Goal, Problem, Sources
 from orchestrator.errors import InputError
 from orchestrator.registry import similar
 from orchestrator.runs import origin
+from orchestrator.search import sums
 from orchestrator.search.checkpoint import alone_in
 
 EXPERIMENT = "experiment.toml"
@@ -41,8 +43,18 @@ def fresh(directory: Path) -> Path:
     raise AssertionError
 
 
+def check_local(directory: Path) -> None:
+    """Raise InputError for the address of an object store, which a path would make a folder of."""
+    if (scheme := re.match(r"([a-z][a-z0-9+.-]+):/", str(directory))) is not None:
+        raise InputError(
+            f"--out {directory}: results are written to a file system, and {scheme[1]}: is none; write a folder, and copy it when "
+            "the run is finished, or mount the store as a folder"
+        )
+
+
 def check_out(directory: Path) -> None:
     """Raise InputError where a new run cannot have `directory`: it is taken, or may not be made."""
+    check_local(directory)
     try:
         taken = directory.exists() and (
             not directory.is_dir() or (any(directory.iterdir()) and not _was_never_completed(directory))
@@ -163,6 +175,9 @@ def timing_is_due(directory: Path) -> bool:
 
 
 def _summary(directory: Path) -> dict[str, Any]:
+    """Read summary.json; empty where there is none, or the results are damaged, so that they are written again."""
+    if not sums.intact(directory):
+        return {}
     try:
         summary = json.loads((directory / records.SUMMARY).read_text())
     except (OSError, ValueError):

@@ -19,6 +19,7 @@ from orchestrator.evaluators.base import Failure, Measured
 from orchestrator.machine import threads
 from orchestrator.objectives.base import Metrics
 from orchestrator.runs.watcher import Watcher
+from orchestrator.search import sums
 from orchestrator.search.control import stop_file
 from orchestrator.search.later import measure_later
 
@@ -64,6 +65,7 @@ def price_front(plan: SearchPlan, directory: Path, watcher: Watcher) -> None:
         directory / records.SUMMARY, json.dumps(summary, indent=2) + "\n"
     )  # before the front, which says that it is done
     records.write(members.of_run(priced, None, summary), directory / records.FRONT)
+    sums.note(directory, records.FRONT, records.SUMMARY)
 
 
 def is_priced(plan: SearchPlan, directory: Path) -> bool:

@@ -21,6 +21,7 @@ from orchestrator.config.plan import SearchPlan
 from orchestrator.errors import Interrupted, RunError
 from orchestrator.machine import threads, unique
 from orchestrator.runs.watcher import Watcher
+from orchestrator.search import sums
 from orchestrator.search.checkpoint import Checkpoints
 from orchestrator.search.control import stop_file
 from orchestrator.search.progress import TrainingProgress
@@ -64,6 +65,7 @@ def retrain_front(plan: SearchPlan, directory: Path, watcher: Watcher) -> dict[s
     records.write(anew, directory / records.FRONT)
     summary["hypervolume_retrained"] = members.hypervolume(anew, summary)
     write_text(directory / records.SUMMARY, json.dumps(summary, indent=2) + "\n")
+    sums.note(directory, records.FRONT, records.SUMMARY, records.RETRAINED)
     if len(summary["machines"]) > known:
         watcher.machines(summary["machines"])
     return failed
@@ -246,5 +248,5 @@ def retrain_all(plan: SearchPlan, directory: Path, members: Sequence[Member], wa
                     try_member(plan, member, progress)
     if not all(member.done for member in members):
         raise Interrupted
-    results = pd.DataFrame([json.loads(member.result.read_text()) for member in members])
+    results = pd.DataFrame([member.read() for member in members])
     return results.drop(columns="settings", errors="ignore").assign(**{FAILURE: results.get(FAILURE)})

@@ -27,7 +27,7 @@ from orchestrator.runs.report import write_report
 from orchestrator.runs.retraining import front_members, retrain_front
 from orchestrator.runs.status import Recording
 from orchestrator.runs.watcher import Watcher
-from orchestrator.search import retraining
+from orchestrator.search import retraining, sums
 from orchestrator.search.checkpoint import alone_in
 from orchestrator.search.control import stop_file
 from orchestrator.search.coordinator import Coordinator, is_complete
@@ -171,6 +171,8 @@ def is_done(plan: SearchPlan, directory: Path) -> bool:
 def is_searched(plan: SearchPlan, directory: Path) -> bool:
     """Tell whether the search, or each search of a sweep, is finished, of this very experiment, and has its results."""
     folders = sweep.folders(directory) if sweep.settings_of(directory) else [directory]
+    if not sums.intact(directory):
+        return False
     try:
         front_members(plan, directory)
     except (OSError, ValueError):  # missing or damaged, and written again from the records

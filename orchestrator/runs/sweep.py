@@ -28,6 +28,7 @@ from orchestrator.machine import unique
 from orchestrator.registry import similar
 from orchestrator.runs.directory import create as create_run
 from orchestrator.runs.halving import Halving
+from orchestrator.search import sums
 
 SWEEP = "sweep.toml"
 MOST = 1000
@@ -194,3 +195,4 @@ def merge(directory: Path) -> None:
     records.write(evaluations, directory / records.EVALUATIONS)
     records.write(members.of_run(front, None, merged), directory / records.FRONT)
     write_text(directory / records.SUMMARY, json.dumps(merged, indent=2) + "\n")
+    sums.note(directory, records.EVALUATIONS, records.FRONT, records.SUMMARY)

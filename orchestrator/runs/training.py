@@ -152,7 +152,7 @@ class Training:
         if not training.done:
             raise Interrupted
         if training.failed:
-            reason = json.loads(training.result.read_text())[FAILURE]
+            reason = training.read()[FAILURE]
             training.result.unlink()
             raise NetworkFailed(reason)
 
@@ -165,7 +165,7 @@ def _unfinished(directory: Path, text: str) -> bool:
 
 def _summary(trainings: Sequence[Member]) -> dict[str, Any]:
     """Combine the results of a network's trainings: of several the mean test error with its deviation."""
-    results = [json.loads(training.result.read_text()) for training in trainings]
+    results = [training.read() for training in trainings]
     summary: dict[str, Any] = {key: value for key, value in results[0].items() if key != "settings"}
     if len(results) > 1:
         test = records.tested_by(results[0])

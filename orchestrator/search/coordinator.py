@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from analysis import records
 from orchestrator.config.plan import SearchPlan
 from orchestrator.errors import InputError, RunError, attributed_to
 from orchestrator.evaluators.base import Evaluator
@@ -312,6 +313,7 @@ class Coordinator:
             "legs": [leg.to_data() for leg in self.legs],
             "reference": list(self.archive.reference),
             "rows": self.recorder.rows,
+            "digests": self.recorder.digests,
             "machines": self.machines,
             **self.spending.state_dict(),
             **self.assessor.state_dict(),
@@ -331,7 +333,7 @@ class Coordinator:
         self.legs = _legs_of(self.plan, state)
         self.spending = self.recorder.spending = self.assessor.spending = self._new_spending()
         self.spending.load_state_dict(state)
-        self.recorder.resume(*state["rows"])
+        self.recorder.resume(state["rows"], state.get("digests", ()))
         self.assessor.worst = state["reference"]
         self.archive = Archive(state["reference"])
         legs = [(leg.rows, _of_leg(self.plan, leg).alone) for leg in self.legs]
@@ -464,9 +466,16 @@ def _extend(searcher: Searcher, plan: SearchPlan, rounds: int) -> None:
 
 
 def is_complete(plan: SearchPlan, directory: Path) -> bool:
-    """Tell whether the checkpoint in `directory` is of this very search, finished. Raises RunError for a damaged one."""
+    """Tell whether the checkpoint in `directory` is of this very search, finished, and the records are those that it knows of.
+
+    Raises:
+        RunError: For a damaged checkpoint.
+    """
     state = Checkpoints(directory / "checkpoints").load()
     if state is None or not state["finished"]:
+        return False
+    tables = zip((records.EVALUATIONS, records.POLICY, records.FAILURES), state["rows"], state.get("digests", ()), strict=False)
+    if not all(digest is None or records.holds(directory / name, rows, digest) for name, rows, digest in tables):
         return False
     now = identity(plan)
     if "budget" not in state["made_by"]:  # of an earlier version

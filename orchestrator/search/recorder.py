@@ -40,25 +40,35 @@ class Recorder:
         """Begin empty tables; evaluations that no checkpoint knows of are kept beside them."""
         if self.evaluations_path.exists() and self.evaluations_path.read_text().count("\n") > 1:
             os.replace(self.evaluations_path, self.evaluations_path.with_name("evaluations-without-checkpoint.csv"))
-        self._open(0, 0, 0)
+        self._open((0, 0, 0))
 
-    def resume(self, evaluations: int, policy: int, failures: int = 0) -> None:
-        """Truncate the tables to the rows that a checkpoint knows of. Raises RunError where they have fewer, or that fails."""
+    def resume(self, rows: Sequence[int], digests: Sequence[str | None]) -> None:
+        """Truncate the tables to the rows that a checkpoint knows of.
+
+        Args:
+            rows: Number of rows of each of the tables, as `rows` was.
+            digests: Their content, as `digests` was; empty for a checkpoint from before there were any.
+
+        Raises:
+            RunError: Where they have fewer rows, or others, or that fails.
+        """
         try:
-            self._open(evaluations, policy, failures)
+            self._open(rows, digests)
         except (FileNotFoundError, ValueError) as error:
             raise RunError(f"the records do not fit the checkpoint: {error}") from error
         except OSError as error:
             with writing(self.evaluations_path.parent):
                 raise error
 
-    def _open(self, evaluations: int, policy: int, failures: int) -> None:
+    def _open(self, rows: Sequence[int], digests: Sequence[str | None] = ()) -> None:
+        evaluations, policy, failures = (*rows, 0)[:3]  # the last from before there were failures
+        whole, course, failed = (*digests, None, None, None)[:3]
         columns = records.evaluation_columns(self.columns, self.spreads, list(self.proxied))
-        self._evaluations = records.Table(self.evaluations_path, columns, evaluations)
-        self._policy = records.Table(self.policy_path, self._policy_columns, policy)
+        self._evaluations = records.Table(self.evaluations_path, columns, evaluations, whole)
+        self._policy = records.Table(self.policy_path, self._policy_columns, policy, course)
         self._failures = None
         if failures:
-            self._failures = records.Table(self.failures_path, records.FAILURE_COLUMNS, failures)
+            self._failures = records.Table(self.failures_path, records.FAILURE_COLUMNS, failures, failed)
         else:
             self.failures_path.unlink(missing_ok=True)
 
@@ -66,6 +76,11 @@ class Recorder:
     def rows(self) -> list[int]:
         """Number of rows of each of the tables: evaluations, policy and failures."""
         return [self._evaluations.rows, self._policy.rows, self._failures.rows if self._failures else 0]
+
+    @property
+    def digests(self) -> list[str | None]:
+        """Content of each of the tables, by their checksums; None for one that is not there."""
+        return [self._evaluations.digest, self._policy.digest, self._failures.digest if self._failures else None]
 
     def evaluated(
         self, evaluations: Sequence[Evaluation], metrics: Sequence[Metrics], *, step: int, stage: int, kind: str

@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 
 FAILURE = "failure"
 """Key of the reason in the result of a training that failed."""
+CHECKSUM = "checksum"
+"""Key of the SHA-256 of all other keys of a result."""
 UNFINISHED = "unfinished"
 """Folder with the checkpoints of trainings that are under way, beside their results."""
 Tell = Callable[[TrainingProgress], None]
@@ -83,13 +85,21 @@ class Member:
         seeded = self.result.stem.partition("-seed-")[2]
         return f"{self.result.stem} {self.arch}" if self.at is not None else self.arch + (f" (seed {seeded})" if seeded else "")
 
+    def read(self) -> dict[str, Any]:
+        """Read the result. Raises OSError or ValueError where it is missing or damaged."""
+        result: dict[str, Any] = json.loads(self.result.read_text())
+        # Results from before they had one are taken at their word.
+        if result.pop(CHECKSUM, None) not in (None, _checksum(result)):
+            raise ValueError(f"the checksum of {self.result} is wrong")
+        return result
+
     @property
     def done(self) -> bool:
-        """Tell whether the result is there, of this very network and its settings."""
+        """Tell whether the result is there, whole, of this very network and its settings."""
         try:
-            result = json.loads(self.result.read_text())
+            result = self.read()
             return bool(result["arch"] == self.arch) and self._agrees(result)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
             return False
 
     def _agrees(self, result: Mapping[str, Any]) -> bool:
@@ -105,14 +115,14 @@ class Member:
     def outdated(self) -> bool:
         """Tell whether there is a result of this network with other settings."""
         try:
-            return not self.done and bool(json.loads(self.result.read_text())["arch"] == self.arch)
-        except (OSError, ValueError, KeyError, TypeError):
+            return not self.done and bool(self.read()["arch"] == self.arch)
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
             return False
 
     @property
     def failed(self) -> bool:
         """Tell whether the result is that the training failed."""
-        return self.done and FAILURE in json.loads(self.result.read_text())
+        return self.done and FAILURE in self.read()
 
     def parts(self, plan: SearchPlan) -> Parts:
         """Settings of its training: as the plan says, but for its own number of epochs, and undistilled without a teacher."""
@@ -365,4 +375,9 @@ def _keep(plan: SearchPlan, member: Member, network: nn.Module, result: dict[str
 
 
 def _write(member: Member, result: dict[str, Any]) -> None:
-    write_text(member.result, json.dumps(result) + "\n")
+    plain = json.loads(json.dumps(result))
+    write_text(member.result, json.dumps({**plain, CHECKSUM: _checksum(plain)}) + "\n")
+
+
+def _checksum(result: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(dict(result), sort_keys=True).encode()).hexdigest()

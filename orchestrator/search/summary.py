@@ -20,6 +20,7 @@ from orchestrator.config.plan import SearchPlan
 from orchestrator.evaluators.base import Evaluator
 from orchestrator.judge.judge import Verdict
 from orchestrator.machine import Machine, processor
+from orchestrator.search import sums
 from orchestrator.search.archive import Archive
 from orchestrator.search.budget import Leg, Spending
 from orchestrator.search.recorder import Recorder, writing
@@ -93,6 +94,7 @@ def write_results(
     with writing(directory):
         records.write(members.of_run(chosen, None, summary), directory / records.FRONT)
         write_text(directory / records.SUMMARY, json.dumps(summary, indent=2) + "\n")
+        sums.note(directory, records.FRONT, records.SUMMARY)
 
 
 def front_of_search(plan: SearchPlan, recorder: Recorder, front: Sequence[Verdict], *, timed: bool = True) -> pd.DataFrame:
