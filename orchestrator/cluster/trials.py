@@ -74,7 +74,7 @@ def searches(
         detailed: Whether to report every evaluation, not only where a search stands and its front.
         timing: Whether each times the members of its front again at its end.
         until: Share of the budget after which each of them pauses.
-        conclude: Whether to end them where they stand.
+        conclude: Whether to end them there rather than to pause.
         waiting: Told what a search waits for.
 
     Returns:
@@ -195,7 +195,7 @@ def resilient(
         stop: File whose presence ends it; by default the directory's own.
         timing: Whether it times the members of its front again at its end.
         until: Share of the budget after which it pauses.
-        conclude: Whether to end it where it stands.
+        conclude: Whether to end it there rather than to pause.
         room: Place for its actors, which may become smaller and larger; None for the placement group of the trial in which
             this is called.
 

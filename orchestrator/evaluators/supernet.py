@@ -24,6 +24,7 @@ from orchestrator.objectives.base import Metrics, Probe
 from orchestrator.spaces.base import SearchSpace
 from orchestrator.spaces.parts.choice import SkipDropout, Weights, extract
 from orchestrator.spaces.parts.inputs import laid_out
+from orchestrator.training.optimisation import restore
 from orchestrator.training.parts import Parts
 from orchestrator.training.scoring import gathered, quality
 from orchestrator.training.trainer import fit
@@ -599,7 +600,7 @@ class Supernet(Differentiable):
         self._begun, self.step, self.asked = state["begun"], state["step"], state.get("asked", 0)
         self._skipped, self._in_a_row = state.get("skipped", (0, 0))
         self.model.load_state_dict(state["model"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        restore(self._optimizer, state["optimizer"])
 
     def inherit(self, state: dict[str, Any]) -> None:
         """Load the weights of a `state_dict` for measuring, whatever statistics of normalisation its search used.

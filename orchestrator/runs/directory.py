@@ -47,8 +47,8 @@ def check_local(directory: Path) -> None:
     """Raise InputError for the address of an object store, which a path would make a folder of."""
     if (scheme := re.match(r"([a-z][a-z0-9+.-]+):/", str(directory))) is not None:
         raise InputError(
-            f"--out {directory}: results are written to a file system, and {scheme[1]}: is none; write a folder, and copy it when "
-            "the run is finished, or mount the store as a folder"
+            f"--out {directory}: results are written to a file system, and {scheme[1]}: is none; write a folder, and copy it "
+            "when the run is finished, or mount the store as a folder"
         )
 
 
@@ -107,7 +107,10 @@ _LAID_OUT = frozenset({"checkpoints", "searches", "sweep.toml", DEVICES, "sweep.
 def _was_never_completed(directory: Path) -> bool:
     """Tell whether a process was killed while it made this run directory, which holds nothing else."""
     made = {path.name for path in directory.iterdir()}
-    return (directory / "checkpoints" / _MAKING).exists() and made <= _LAID_OUT
+    checkpoints = directory / "checkpoints"
+    # Before it has its lock, the folder is there and empty.
+    began = made == {checkpoints.name} and checkpoints.is_dir() and not any(checkpoints.iterdir())
+    return began or ((checkpoints / _MAKING).exists() and made <= _LAID_OUT)
 
 
 def with_devices(experiment: Experiment, directory: Path) -> Experiment:

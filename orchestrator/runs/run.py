@@ -210,7 +210,7 @@ def _sweep(plan: SearchPlan, directory: Path, watcher: Watcher) -> bool:
         watcher.sweep(index, fractions, happened)
 
     def search(indices: Sequence[int], *, until: float = math.inf, conclude: bool = False, timing: bool) -> bool:
-        """Search as far as `until`, or conclude; tells whether nobody asked to stop before."""
+        """Search as far as `until`, and pause or conclude there; tells whether nobody asked to stop before."""
         if plan.workers.ray and indices:
             chosen = [points[i] for i in indices]
             observe = lambda i, happened: show(indices[i], happened)  # noqa: E731
@@ -230,19 +230,20 @@ def _sweep(plan: SearchPlan, directory: Path, watcher: Watcher) -> bool:
     timing = not side_by_side or not any(objective.spread for objective in plan.problem.objectives)
     while True:
         left = [i for i in range(len(points)) if not over(i)]
-        stopped = [i for i in left if points[i][1].name in halving.stopped]
-        if not search(stopped, conclude=True, timing=timing):
-            return False
+        stopped = {i: halving.stopped[points[i][1].name].share for i in left if points[i][1].name in halving.stopped}
+        for share in dict.fromkeys(stopped.values()):
+            if not search([i for i in stopped if stopped[i] == share], until=share, conclude=True, timing=timing):
+                return False
         fractions = [1.0 if i in stopped else fraction for i, fraction in enumerate(fractions)]
         going = [i for i in left if i not in stopped]
-        if (share := halving.next(list(numbers))) is None:
+        if (due := halving.next(list(numbers))) is None:
             break
-        if not search([i for i in going if share_spent(points[i][1]) < share], until=share, timing=timing):
+        if not search([i for i in going if share_spent(points[i][1]) < due], until=due, timing=timing):
             return False
         found = {name: found_by(*points[numbers[name]]) for name in halving.going(list(numbers))}
-        compared = halving.compare(share, found, [name for name in found if over(numbers[name])], together=True)
+        compared = halving.compare(due, found, [name for name in found if over(numbers[name])], together=True)
         watcher.news(compared.words)
     if not search(going, timing=timing):
         return False
-    due = [i for i, (_, folder) in enumerate(points) if timing_is_due(folder)] if plan.workers.ray else []
-    return all(search([i], timing=True) for i in due)
+    untimed = [i for i, (_, folder) in enumerate(points) if timing_is_due(folder)] if plan.workers.ray else []
+    return all(search([i], timing=True) for i in untimed)

@@ -81,8 +81,8 @@ class Coordinator:
             stop: Called after every round.
             observe: Called after every round.
             until: Share of the budget after which it pauses, in the round that reaches it.
-            conclude: Whether to end the search where it stands: the best of what it has are measured on the validation images,
-                and none are trained alone.
+            conclude: Whether to end the search there rather than to pause: the best of what it has are measured on the
+                validation images, and none are trained alone.
 
         Returns:
             Whether the search is finished, or has come as far as `until`.
@@ -108,8 +108,6 @@ class Coordinator:
                 self._told,
                 self._trained,
             )
-            if conclude and not self.finished:
-                self._conclude()
             stopping = self.spending.fraction >= until
             while not self.finished and not stopping:
                 if self.searched:
@@ -124,6 +122,8 @@ class Coordinator:
                     self._save()
                     saved = time.monotonic()
                     log.debug("checkpoint after round %d", self.spending.rounds)
+            if conclude and not self.finished and self.spending.fraction >= until:
+                self._conclude()
             front = self.judge.front() if self.judge is not None and self.searched else []
             if self.finished and self.timing and not self.timed and self.recorder.spreads:
                 self._time_again(front)

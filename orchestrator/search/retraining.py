@@ -207,7 +207,7 @@ class Saved:
         self.saved = self.told = time.monotonic()
 
     def restore(self, training: Training) -> None:
-        """Load the checkpoint of this very training, if there is one."""
+        """Load the checkpoint of this very training, if there is one. Raises RunError for one with wrong content."""
         try:
             state = self.checkpoints.load()
         except RunError as error:
@@ -215,10 +215,16 @@ class Saved:
             return
         if state is None:
             return
-        if state["identity"] != self.identity:
+        if state.get("identity") != self.identity:
             log.warning("the checkpoint in %s is of a training with other settings; it begins anew", self.folder)
             return
-        training.load_state_dict(state["training"])
+        try:
+            training.load_state_dict(state["training"])
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise RunError(
+                f"the checkpoint in {self.folder} does not fit this training ({error!r}); delete that folder, then resume, and "
+                "it begins anew"
+            ) from error
         log.info("training goes on from step %d of %d", training.step, training.total)
 
     def after_step(self, training: Training) -> None:

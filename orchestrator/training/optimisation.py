@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -62,3 +64,29 @@ def make_schedule(parts: Parts, optimizer: torch.optim.Optimizer, per_epoch: int
         return makers[parts.schedule]()
     rising = lr_scheduler.LinearLR(optimizer, 1 / (warm + 1), 1.0, warm)
     return lr_scheduler.SequentialLR(optimizer, [rising, makers[parts.schedule]()], [warm])
+
+
+def restore(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Load the state of an optimizer, which torch takes whatever it is.
+
+    Args:
+        optimizer: Optimizer of the same parameters.
+        state: Its `state_dict`.
+
+    Raises:
+        ValueError: For a state that no step could be taken with.
+    """
+    optimizer.load_state_dict(state)
+    for parameter, kept in optimizer.state.items():
+        values = list(kept.values()) if isinstance(kept, dict) else [kept]
+        for value in values:
+            if isinstance(value, torch.Tensor) and value.numel() != 1 and value.shape != parameter.shape:
+                raise ValueError(
+                    f"the optimizer has a state of shape {tuple(value.shape)} for weights of {tuple(parameter.shape)}"
+                )
+            if not isinstance(kept, dict) or not (value is None or isinstance(value, torch.Tensor | int | float)):
+                raise ValueError(f"the optimizer has the state {value!r} for weights")
+    for group in optimizer.param_groups:
+        numbers = [group["lr"], group.get("momentum", 0), group.get("weight_decay", 0)]
+        if not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
+            raise ValueError(f"the optimizer has the settings {numbers}")

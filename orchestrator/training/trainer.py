@@ -19,7 +19,7 @@ from orchestrator.errors import NetworkFailed
 from orchestrator.spaces.base import SearchSpace
 from orchestrator.spaces.parts.inputs import laid_out
 from orchestrator.training.augmentation import Augmentation
-from orchestrator.training.optimisation import make_optimizer, make_schedule
+from orchestrator.training.optimisation import make_optimizer, make_schedule, restore
 from orchestrator.training.parts import Parts
 from orchestrator.training.regularisation import Regularised
 from orchestrator.training.scoring import examined
@@ -238,7 +238,7 @@ class Training:
         """Go on where `state` was taken."""
         self.step, self.loss_sum = state["step"], state["loss_sum"].to(self.device)
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        restore(self.optimizer, state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])

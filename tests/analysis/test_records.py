@@ -40,6 +40,16 @@ def test_a_table_that_does_not_match_is_refused_and_kept(tmp_path: Path) -> None
     assert path.read_text() == before
 
 
+def test_a_changed_table_is_told_from_the_one_that_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    digest = filled(path).digest
+    assert Table(path, ["arch", "cost"], rows=3, digest=digest).digest == digest and records.holds(path, 3, digest)
+    path.write_text(path.read_text().replace("2.0", "2.5") + "killed while wr")
+    assert not records.holds(path, 3, digest)
+    with pytest.raises(ValueError, match="has other content than was written to it"):
+        Table(path, ["arch", "cost"], rows=3, digest=digest)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -90,6 +90,25 @@ def test_fronts_are_judged_by_the_table_and_searches_cost_the_same(table: Path, 
     assert {p.name for p in (out / "plots").iterdir()} == {"cost.png", "fronts.png", "trust.png"}
 
 
+def test_methods_that_are_behind_are_stopped_early(table: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    searchers = "random-search:warmup=0.0,random-search:samples=1:warmup=0.0"
+    result = bench(out, searchers, *judged_by(table), "sweep={halving=2, first=0.4}")
+    assert result.exit_code == 0, result.output
+    assert "after 40% of the budget: " in result.output and " go on, 1 are stopped" in result.output
+    found = pd.read_csv(out / "searches.csv")
+    (survivor,) = found["searcher"]
+    (other,) = set(searchers.split(",")) - {survivor}
+    assert f"{other} was stopped after 40% of the budget: a hypervolume of" in (out / "report.html").read_text()
+    said = [json.loads((folder / "summary.json").read_text()) for folder in (out / "searches").iterdir()]
+    assert sorted(s["finished"] for s in said) == [False, True]
+    assert min(s["share_of_budget"] for s in said) == pytest.approx(0.4) and max(s["share_of_budget"] for s in said) == 1
+    again = bench(out, searchers, *judged_by(table), "sweep={halving=2, first=0.4}")
+    assert again.exit_code == 0 and "search 1 of" not in again.output, "nothing is searched again"
+    alone = bench(tmp_path / "one", "random-search", *judged_by(table), "sweep.halving=2")
+    assert alone.exit_code == 2 and "compares methods, and this is one" in alone.output
+
+
 def test_weights_are_tried_on_random_networks_which_costs_the_search_nothing(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -11,7 +12,7 @@ from analysis import pareto
 from orchestrator.errors import InputError
 from orchestrator.runs import sweep
 from orchestrator.search.coordinator import Coordinator
-from tests.helpers import call, write_toml
+from tests.helpers import assert_refused, call, write_toml
 
 
 def test_every_combination_and_every_seed_is_a_search(tmp_path: Path) -> None:
@@ -61,15 +62,37 @@ def merged_front_is_right(directory: Path, count: int) -> None:
     assert len(rows) == sum(len(pd.read_csv(f / "evaluations.csv")) for f in sweep.folders(directory))
 
 
+def damaged_results_are_made_again(out: Path) -> None:
+    """Fail unless a resume restores results that were changed, those of a search of the sweep and of a training among them."""
+    (training,) = (out / "networks").glob("*.json")
+    paths = [out / "front.csv", sweep.folders(out)[1] / "front.csv", out / "retrained.csv", training]
+    before = [pd.read_csv(path) if path.suffix == ".csv" else json.loads(path.read_text()) for path in paths]
+    for path in paths:
+        path.write_text(path.read_text().replace("1", "7", 3))
+    assert call("resume", out).exit_code == 0
+    for path, known in zip(paths, before, strict=True):
+        if path.suffix == ".csv":
+            pd.testing.assert_frame_equal(pd.read_csv(path)[["arch"]], known[["arch"]])
+            pd.testing.assert_frame_equal(pd.read_csv(path).filter(like="percent"), known.filter(like="percent"))
+        else:
+            again = json.loads(path.read_text())
+            assert again["test_error_percent"] == known["test_error_percent"] and again["arch"] == known["arch"]
+    records = sweep.folders(out)[0] / "evaluations.csv"
+    whole = records.read_text()
+    records.write_text(whole.replace(".", ",", 1) if "." in whole else whole.replace("1", "7"))
+    assert_refused(call("resume", out), "the records do not fit the checkpoint", "other content than was written to it", code=1)
+    records.write_text(whole)
+
+
 def test_a_sweep_in_process_stopped_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_toml(tmp_path, searcher={"name": "random-search", "samples": 4}, retrain={"members": 1, "epochs": 1})
     began = Coordinator.run
     calls = 0
 
-    def stops_in_the_second(self: Coordinator, stop: object, report: object) -> bool:
+    def stops_in_the_second(self: Coordinator, stop: object, report: object, *more: Any, **others: Any) -> bool:
         nonlocal calls
         calls += 1
-        return began(self, (lambda: True) if calls == 2 else stop, report)  # type: ignore[arg-type]
+        return began(self, (lambda: True) if calls == 2 else stop, report, *more, **others)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Coordinator, "run", stops_in_the_second)
     out = tmp_path / "out"
@@ -83,6 +106,7 @@ def test_a_sweep_in_process_stopped_and_resumed(tmp_path: Path, monkeypatch: pyt
     assert "searcher.samples = 2" in page and "on the merged front" in page
     assert (out / "retrained.csv").exists()
     assert call("resume", out).exit_code == 0 and calls == 3  # nor is any of them now
+    damaged_results_are_made_again(out)
     assert call("search", path, "searcher.samples=3", "--out", tmp_path / "one").exit_code == 0
     folders = (tmp_path / "one", sweep.folders(out)[1])
     alone, swept = (pd.read_csv(folder / "evaluations.csv").drop(columns="seconds") for folder in folders)
