@@ -70,6 +70,12 @@ def notes(run: Run) -> list[str]:
             f"Weights were trained and errors measured at a proxy: {proxy['words']}. All other costs, and test errors from "
             "scratch, are those of the networks at full size."
         )
+    if places := run.summary.get("trained_alone"):
+        counts = [f"{p['landmarks'] + p['finalists']} for {p['epochs']} epochs at {p['words']}" for p in places]
+        said.append(
+            f"Besides, networks were trained alone: {', '.join(counts)}. The error of the front is the one expected at "
+            f"{places[-1]['words']}; the column `proxy` of evaluations.csv says where each one was measured."
+        )
     warnings = [*run.summary.get("warnings", []), *members.noisy(run.members, run.summary)]
     said += [f"{warning[0].upper()}{warning[1:]}." for warning in warnings]
     if halving := run.summary.get("halving"):

@@ -82,8 +82,7 @@ def main() -> None:
     print(f"{len(shared)} measurements by shared weights, {len(alone)} of networks trained alone; {len(cells)} cells predicted")
 
     def ours(*sources: list[Observation]) -> Predict:
-        belief = believe(encoding, sources)
-        assert belief is not None
+        *_, belief = believe(encoding, sources)
         return lambda: belief(cells)[0]
 
     def botorch(columns: slice, *sources: list[Observation]) -> Predict:

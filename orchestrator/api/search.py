@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from orchestrator.api.callbacks import Callback, CallingBack, StopSearch
 from orchestrator.api.result import Result
-from orchestrator.config.experiment import Experiment, searcher_component, training_component
+from orchestrator.config.experiment import Experiment, listed, searcher_component, training_component
 from orchestrator.config.plan import SearchPlan
 from orchestrator.config.problem import Problem
 from orchestrator.config.settings import Budget, Front, Logging, Proxy, Retraining, Workers
@@ -37,7 +37,7 @@ def search(
     training: str | Component | Mapping[str, Any] = "supernet",
     retrain: Retraining | None = None,
     logging: Logging | None = None,
-    proxy: Proxy | Literal["auto"] | None = None,
+    proxy: Proxy | Sequence[Proxy] | Literal["auto"] | None = None,
     seed: int = 0,
     start_from: str | Path | Sequence[str] = (),
     out: str | Path | None = None,
@@ -56,7 +56,8 @@ def search(
         retrain: How members of the front are trained at the end.
         logging: Trackers that are told of the run; by default event files for TensorBoard in the run directory.
         proxy: Smaller networks and data to train and judge on; "auto" for those with which the search fits into
-            `budget.seconds`; by default the problem's own.
+            `budget.seconds`; by default the problem's own. Of a list, the search has the first, and networks that are trained
+            alone climb over the others to the target.
         seed: Seed of all randomness but the split of the data.
         start_from: Networks that the search begins with, for a method that can learn from any: notations, or the path of a run
             directory, whose front is taken, or of a table with a column `arch`.
@@ -108,13 +109,14 @@ def make_plan(
     training: str | Component | Mapping[str, Any],
     retrain: Retraining | None = None,
     logging: Logging | None = None,
-    proxy: Proxy | Literal["auto"] | None = None,
+    proxy: Proxy | Sequence[Proxy] | Literal["auto"] | None = None,
     seed: int,
     start_from: str | Path | Sequence[str] = (),
 ) -> SearchPlan:
     """Put a search together from its parts, as `search` takes them. Raises InputError where they do not go together."""
     if not isinstance(problem, Problem):
         raise InputError(f"problem is {type(problem).__name__}; write paretoray.Problem(space, data, objectives)")
+    places = (proxy or Proxy(), ()) if proxy is None or isinstance(proxy, (str, Proxy)) else listed(proxy)
     experiment = Experiment(
         data=problem.sources.data,
         space=problem.sources.space,
@@ -126,7 +128,8 @@ def make_plan(
         workers=workers,
         retrain=retrain or Retraining(),
         logging=logging or Logging(),
-        proxy=proxy or Proxy(),
+        proxy=places[0],
+        ladder=places[1],
         task=problem.sources.task,
         seed=seed,
         start_from=notations(start_from),

@@ -177,6 +177,9 @@ class Replicas(Differentiable):
     def train_alone(self, architectures: Sequence[Architecture], epochs: int) -> list[Measured]:
         return self._shared_out("train_alone", architectures, epochs)
 
+    def train_at(self, architectures: Sequence[Architecture], epochs: int, place: int) -> list[Measured]:
+        return self._shared_out("train_at", architectures, epochs, place)
+
     def measure_on_device(self, architectures: Sequence[Architecture]) -> list[Measured]:
         return self._shared_out("measure_on_device", architectures)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -62,7 +62,9 @@ class Experiment:
         workers: Workers of the search.
         retrain: Settings of the training of the front's members at the end.
         logging: Trackers of experiments that are told of the run.
-        proxy: Smaller networks and data, on which the search trains and judges; "auto" for those that the time allows.
+        proxy: Smaller networks and data, on which the search trains and judges; "auto" for those that the time allows. A list
+            has the first of them for that, and networks climb from it over the others to the target.
+        ladder: Those others, the most faithful last, and the target; empty without a list.
         task: What networks are trained for, and the metric that they are judged by.
         seed: Seed of all randomness but the split of the data.
         start_from: Notations of the networks that the search begins with, `searcher.start_from` in a file.
@@ -80,6 +82,7 @@ class Experiment:
     retrain: Retraining = field(default_factory=Retraining)
     logging: Logging = field(default_factory=Logging)
     proxy: Proxy | Literal["auto"] = field(default_factory=Proxy)
+    ladder: tuple[Proxy, ...] = ()
     task: Component = field(default_factory=lambda: task_component(CLASSIFY, {}))
     seed: int = 0
     start_from: tuple[str, ...] = ()
@@ -99,15 +102,15 @@ class Experiment:
         for key, section in given.items():
             if key not in (*SECTIONS, "seed"):
                 raise InputError(f"unknown section or key {key!r}{nearest(key, (*SECTIONS, 'seed'))}")
-            if key in SECTIONS and not isinstance(section, dict) and (key, section) != ("proxy", AUTO):
+            listed = key == "proxy" and isinstance(section, list) and all(isinstance(place, dict) for place in section)
+            if key in SECTIONS and not isinstance(section, dict) and not listed and (key, section) != ("proxy", AUTO):
                 hint = similar(str(section), [AUTO]) if key == "proxy" else ""
                 raise InputError(
                     f"{key} = {section!r}; it is a section, write for example {key}.{_FIRST.get(key, 'name')}=...{hint}"
                 )
         seed = keywords(_seed, {k: given[k] for k in ("seed",) if k in given}, "experiment")["seed"]
-        auto = given.get("proxy") == AUTO
-        sections = {k: v for k, v in given.items() if k != "proxy"} if auto else given
-        merged: dict[str, dict[str, Any]] = {name: dict(sections.get(name, {})) for name in SECTIONS}
+        merged: dict[str, dict[str, Any]] = {name: dict(given.get(name, {})) for name in SECTIONS if name != "proxy"}
+        proxy, ladder = _proxies(given.get("proxy", {}))
         task = merged["task"]
         asked = task_component(task.pop("name", CLASSIFY), task) if sources is None else sources.task
         objectives = goals_of(merged["objectives"], asked) if sources is None else sources.objectives
@@ -127,7 +130,8 @@ class Experiment:
             workers=workers,
             retrain=Retraining(**keywords(Retraining, merged["retrain"], "retrain")),
             logging=Logging(**keywords(Logging, merged["logging"], "logging")),
-            proxy="auto" if auto else Proxy(**keywords(Proxy, merged["proxy"], "proxy")),
+            proxy=proxy,
+            ladder=ladder,
             task=asked,
             seed=seed,
             start_from=start_from,
@@ -138,6 +142,8 @@ class Experiment:
         """Return the experiment with the settings that follow from other sections. Raises InputError where two contradict."""
         if self.seed < 0:
             raise InputError(f"seed = {self.seed}; seeds count from 0")
+        if self.ladder:
+            self._check_ladder()
         for name in self.front.scores:
             if name not in SCORES:
                 raise InputError(f"front.scores: there is no training-free score {name!r}{nearest(name, SCORES)}")
@@ -153,6 +159,29 @@ class Experiment:
             raise InputError(f"searcher.{error}") from error
         return replace(self, searcher=replace(self.searcher, settings={**self.searcher.settings, **resolved}))
 
+    def _check_ladder(self) -> None:
+        """Raise InputError where proxies of a list are the same, or nothing would be trained at those after the first."""
+        places = [self.proxy, *self.ladder[:-1]]
+        for number, place in enumerate(places, 1):
+            if not place:
+                raise InputError(f"proxy {number} of {len(places)} is the target, which comes last anyway; leave it out")
+            if place in places[: number - 1]:
+                raise InputError(f"proxy {number} of {len(places)}, {place}, is there twice; leave one out")
+        if not self.front.judge:
+            raise InputError(
+                "front.judge = false: it is the judge that weighs a list of proxies; write true, or a single [proxy]"
+            )
+        if not self.budget.landmarks + self.budget.finalists:
+            raise InputError(
+                "budget.landmarks and budget.finalists are 0, so nothing climbs the list of proxies; write "
+                "budget.finalists=0.25, or a single [proxy]"
+            )
+        if evaluator_class(self.training).train_alone is Evaluator.train_alone:
+            raise InputError(
+                f"training.name = {self.training.name!r} does not train networks alone, as a list of proxies needs it to; "
+                "override train_alone, or write a single [proxy]"
+            )
+
     @property
     def shares_weights(self) -> bool:
         """Tell whether candidates share weights, rather than being trained each by itself."""
@@ -166,7 +195,7 @@ class Experiment:
                 "data": self.data.to_dict(),
                 **({} if self.task == task_component(CLASSIFY, {}) else {"task": self.task.to_dict()}),
                 "space": self.space.to_dict(),
-                **({"proxy": self.proxy.to_dict() if isinstance(self.proxy, Proxy) else AUTO} if self.proxy else {}),
+                **({"proxy": self._proxy()} if self.proxy else {}),
                 "searcher": self.searcher.to_dict() | ({"start_from": list(self.start_from)} if self.start_from else {}),
                 "objectives": {name: goal.to_dict() for name, goal in self.objectives.items()},
                 "training": self.training.to_dict(),
@@ -178,6 +207,11 @@ class Experiment:
                 "logging": asdict(self.logging),
             }
         )
+
+    def _proxy(self) -> Any:
+        if not isinstance(self.proxy, Proxy):
+            return AUTO
+        return [place.to_dict() for place in (self.proxy, *self.ladder[:-1])] if self.ladder else self.proxy.to_dict()
 
     def to_toml(self) -> str:
         """Format as a file."""
@@ -194,6 +228,22 @@ class Experiment:
             data: The images, where they are read already.
         """
         return Problem(self.space, self.load_data() if data is None else data, self.objectives)
+
+
+def _proxies(given: Any) -> tuple[Proxy | Literal["auto"], tuple[Proxy, ...]]:
+    """Read the section of the proxy, or a list of such sections. Raises InputError."""
+    if given == AUTO:
+        return "auto", ()
+    if isinstance(given, Mapping):
+        return Proxy(**keywords(Proxy, given, "proxy")), ()
+    return listed([Proxy(**keywords(Proxy, place, "proxy")) for place in given])
+
+
+def listed(proxies: Sequence[Proxy]) -> tuple[Proxy, tuple[Proxy, ...]]:
+    """Divide a list of proxies into the search's own and those that networks climb over. Raises InputError for none."""
+    if not proxies:
+        raise InputError("proxy = []: name a proxy, as proxy=[{size=8},{size=16}], or leave it out")
+    return proxies[0], (*proxies[1:], Proxy())
 
 
 def _seed(seed: int = 0) -> None:

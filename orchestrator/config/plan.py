@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from analysis import records
 from orchestrator.config.experiment import Experiment, evaluator_class
 from orchestrator.config.problem import Problem
 from orchestrator.config.settings import Budget, Front, Proxy, Retraining, Workers
@@ -26,20 +27,35 @@ FEWEST_STEPS = 1000
 
 
 @dataclass(frozen=True)
+class Source:
+    """A place where networks are trained alone, for so long: a source of the judge, of which it knows the cost.
+
+    Args:
+        place: Its number among `SearchPlan.places`, which is its rank.
+        epochs: Passes over the images there, for each network.
+        cost: What a network costs, in passes of the search.
+        landmarks: Number of networks trained to learn what less faithful sources get wrong.
+        finalists: Number of networks trained as they may belong to the front; of a later place, of those of the one before.
+    """
+
+    place: int
+    epochs: int
+    cost: float
+    landmarks: int = 0
+    finalists: int = 0
+
+
+@dataclass(frozen=True)
 class Alone:
     """Networks that a search trains alone, beside its shared weights.
 
     Args:
-        landmarks: Number of networks trained to learn what shared weights get wrong.
-        landmark_epochs: Passes over the train part for each of them.
-        finalists: Number of networks trained as they may belong to the front.
-        finalist_epochs: Passes for each of them.
+        sources: Where and how long, the most faithful last.
+        teaching: Passes of the search for further landmarks, each at the source where it teaches most for its cost.
     """
 
-    landmarks: int = 0
-    landmark_epochs: int = 0
-    finalists: int = 0
-    finalist_epochs: int = 0
+    sources: tuple[Source, ...] = ()
+    teaching: float = 0.0
 
     @classmethod
     def of(cls, budget: Budget, steps: int) -> Alone:
@@ -55,18 +71,111 @@ class Alone:
             count = int(share * budget.epochs / each + 1e-9)
             return (count, each) if count >= fewest else (0, 0)
 
-        return cls(
-            *divide(budget.landmarks, LANDMARKS, FEWEST_LANDMARKS), *divide(budget.finalists, FINALISTS, FEWEST_FINALISTS)
-        )
+        landmarks, briefly = divide(budget.landmarks, LANDMARKS, FEWEST_LANDMARKS)
+        finalists, longer = divide(budget.finalists, FINALISTS, FEWEST_FINALISTS)
+        sources = (Source(0, briefly, briefly, landmarks=landmarks), Source(0, longer, longer, finalists=finalists))
+        return cls(tuple(source for source in sources if source.epochs))
 
-    def __str__(self) -> str:
-        parts = [(self.landmarks, self.landmark_epochs, "landmarks"), (self.finalists, self.finalist_epochs, "finalists")]
-        return ", ".join(f"{count} {name} of {each} epochs" for count, each, name in parts if count)
+    @classmethod
+    def climbing(cls, budget: Budget, rungs: Sequence[Rung]) -> Alone:
+        """Divide the budget's shares among places: successive halving by finalists, and landmarks at all of them.
+
+        Each place gets an equal part of the finalists' share, and has half as many networks as the one before. A place at which
+        that buys fewer than 8, or trainings that are too short, is left out, the dearest first. Landmarks are trained as long
+        as finalists. The first 8 of a place are bought from the first half of their share, from the cheapest place on; the rest
+        of it is for further ones.
+
+        Args:
+            budget: What the search may spend.
+            rungs: Places in order.
+        """
+        left = list(rungs)
+        while left:
+            found = [
+                rung.source((budget.finalists or budget.landmarks) * budget.epochs / len(left), FINALISTS * 2**above)
+                for above, rung in zip(reversed(range(len(left))), left, strict=True)
+            ]
+            poor = [source for source in found if source.finalists < FEWEST_LANDMARKS]
+            if not poor:
+                break
+            dearest = max(poor, key=lambda source: source.cost)
+            left = [rung for rung in left if rung.place != dearest.place]
+        else:
+            return cls()
+        if not budget.finalists:
+            found = [replace(source, finalists=0) for source in found]
+        whole = budget.landmarks * budget.epochs
+        spent, taught = 0.0, []
+        for source in sorted(found, key=lambda source: source.cost):
+            if spent + FEWEST_LANDMARKS * source.cost <= whole / 2:
+                spent += FEWEST_LANDMARKS * source.cost
+                taught.append(source.place)
+        sources = tuple(replace(s, landmarks=FEWEST_LANDMARKS) if s.place in taught else s for s in found)
+        return cls(sources, whole - spent if taught else 0.0)
+
+    def words(self, places: Sequence[Proxy] = ()) -> str:
+        """Say what is trained, at places that are named where there are several."""
+        said = [
+            f"{count} {name} of {source.epochs} epochs" + (f" at {places[source.place]}" if len(places) > 1 else "")
+            for source in self.sources
+            for count, name in ((source.landmarks, "landmarks"), (source.finalists, "finalists"))
+            if count
+        ]
+        said += [f"further landmarks where they teach most, for {self.teaching:.3g} epochs of the search"] * (self.teaching > 0)
+        return ", ".join(said)
 
     @property
-    def epochs(self) -> int:
-        """Passes over the train part of all of them together."""
-        return self.landmarks * self.landmark_epochs + self.finalists * self.finalist_epochs
+    def landmarks(self) -> int:
+        """Number of landmarks that are planned one by one, further ones by `teaching` aside."""
+        return sum(source.landmarks for source in self.sources)
+
+    @property
+    def finalists(self) -> int:
+        """Number of finalists, as often as they are trained."""
+        return sum(source.finalists for source in self.sources)
+
+    @property
+    def epochs(self) -> float:
+        """Passes of the search that all of them cost together."""
+        return self.teaching + sum((source.landmarks + source.finalists) * source.cost for source in self.sources)
+
+    def source(self, kind: str, place: int) -> Source | None:
+        """Return the source of measurements of a kind at a place; None where networks there are judged by shared weights."""
+        here = [source for source in self.sources if source.place == place]
+        if not here or kind not in (records.LANDMARK, records.FINALIST):
+            return None
+        return here[0] if kind == records.LANDMARK else here[-1]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, of a search at one place as earlier versions kept them in checkpoints."""
+        if any(source.place for source in self.sources):
+            return {"sources": [asdict(source) for source in self.sources], "teaching": self.teaching}
+        found = {"landmarks": 0, "landmark_epochs": 0, "finalists": 0, "finalist_epochs": 0}
+        for source in self.sources:
+            kind = "landmark" if source.landmarks else "finalist"
+            found |= {f"{kind}s": source.landmarks + source.finalists, f"{kind}_epochs": source.epochs}
+        return found
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A place that networks climb to.
+
+    Args:
+        place: Its number among `SearchPlan.places`.
+        steps: Weight steps of a pass over its images.
+        cost: What such a pass costs, in passes of the search.
+    """
+
+    place: int
+    steps: int
+    cost: float
+
+    def source(self, budget: float, networks: int) -> Source:
+        """Divide a budget, in passes of the search, among so many networks, or fewer that are trained for long enough."""
+        epochs = max(math.ceil(FEWEST_STEPS / self.steps), int(budget / networks / self.cost))
+        each = epochs * self.cost
+        return Source(self.place, epochs, each, finalists=int(budget / each + 1e-9))
 
 
 @dataclass(frozen=True)
@@ -109,9 +218,15 @@ class SearchPlan:
         """The problem on which weights are trained and networks judged: at the proxy, where the experiment has one."""
         return self.problem.at(self.proxy)
 
-    def at_proxy(self) -> SearchPlan:
-        """Return a plan whose target is the proxy of this one, to look into weights that were trained there."""
-        return SearchPlan(replace(self.experiment, proxy=Proxy()), self.trained)
+    @property
+    def places(self) -> tuple[Proxy, ...]:
+        """Places where networks are trained, the search's own first; with a list of proxies the target is the last."""
+        return (self.proxy, *self.experiment.ladder)
+
+    def at_proxy(self, proxy: Proxy | None = None) -> SearchPlan:
+        """Return a plan whose target is a proxy of this one, by default the one that weights were trained at."""
+        at = self.trained if proxy is None else self.problem.at(proxy)
+        return SearchPlan(replace(self.experiment, proxy=Proxy(), ladder=()), at)
 
     @property
     def budget(self) -> Budget:
@@ -164,15 +279,21 @@ class SearchPlan:
     @property
     def alone(self) -> Alone:
         """Networks that are trained alone, beside shared weights, for the judge."""
+        if self.experiment.ladder:
+            # What the search itself trains from scratch at the first place needs no training there again.
+            return Alone.climbing(self.budget, [self._rung(i) for i in range(not self.shares_weights, len(self.places))])
         able = evaluator_class(self.experiment.training).train_alone is not Evaluator.train_alone
-        return Alone.of(self.budget, self.steps_of_an_epoch) if able and self.shares_weights and self.front.judge else Alone()
+        return Alone.of(self.budget, self.steps_of_an_epoch()) if able and self.shares_weights and self.front.judge else Alone()
 
-    @property
-    def steps_of_an_epoch(self) -> int:
-        """Weight steps of one network in a pass over the train part."""
-        images = len(self.trained.data.train)
+    def steps_of_an_epoch(self, place: int = 0) -> int:
+        """Count the weight steps of one network in a pass over the train part at a place."""
+        images = len(self.problem.at(self.places[place]).data.train)
         batch: int = self.experiment.training.settings.get("batch", images)
         return images // min(batch, images)
+
+    def _rung(self, place: int) -> Rung:
+        at = self.problem.at(self.places[place])
+        return Rung(place, self.steps_of_an_epoch(place), epoch_cost(at) / epoch_cost(self.trained) if place else 1.0)
 
     @property
     def schedule(self) -> Schedule:
@@ -267,8 +388,17 @@ class SearchPlan:
         )
         if at is not self.problem:
             evaluator.target = (self.problem.space, self.problem.data)
+        evaluator.elsewhere = {
+            place: self.at_proxy(self.places[place]).build_evaluator(rank=rank, world=world, probes=())
+            for place in range(1, len(self.places))
+        }
         return evaluator
 
     def in_process(self) -> SearchPlan:
         """Return the same search with one replica in this process."""
         return self.varied(workers=Workers(ray=False, count=1, cpus=self.workers.cpus, gpus=self.workers.gpus))
+
+
+def epoch_cost(problem: Problem) -> float:
+    """Estimate the cost of a pass over the train part: multiplications of the largest network, on all images."""
+    return float(problem.space.macs(problem.space.largest()) * len(problem.data.train))

@@ -42,7 +42,7 @@ def experiment_schema() -> Schema:
         "data": _named("data", {name: _loader(name) for name in loaders.LOADERS}),
         "task": {"anyOf": [{"enum": _findable("task", _task)}, _OWN, _named("task", _tasks(), CLASSIFY)]},
         "space": _named("space", {name: settings(find_space(name), FROM_DATA) for name in _findable("space", find_space)}),
-        "proxy": {"anyOf": [settings(Proxy), {"const": AUTO}]},
+        "proxy": {"anyOf": [settings(Proxy), {"type": "array", "items": settings(Proxy), "minItems": 1}, {"const": AUTO}]},
         "searcher": _named(
             "searcher",
             {name: _searcher(name) for name in _findable("searcher", find_searcher)},

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from types import MappingProxyType
 from typing import Any, ClassVar, Self, TypeVar
 
 import torch
@@ -116,6 +117,7 @@ class Evaluator(ABC):
         asked: Batches so far on which the loss was differentiated with respect to a mixture.
         target: Space and data of the networks that the search is for, where `space` and `data` are a proxy of them; None where
             they are those themselves. Devices measure networks of the target.
+        elsewhere: Evaluators of the same settings at the further places where a search trains networks alone, by their number.
         shares_weights: Whether architectures share the weights that `train` trains; otherwise measuring one trains it.
     """
 
@@ -129,6 +131,7 @@ class Evaluator(ABC):
     asked: int = 0
     device: str = "cpu"
     target: tuple[SearchSpace, Dataset] | None = None
+    elsewhere: Mapping[int, Evaluator] = MappingProxyType({})
 
     def machines(self) -> list[Machine]:
         """List the machines whose arithmetic goes into the results."""
@@ -205,6 +208,10 @@ class Evaluator(ABC):
             InputError: For an evaluator that does not override this.
         """
         raise InputError(f"{type(self).__name__} does not train networks alone; override train_alone(architectures, epochs)")
+
+    def train_at(self, architectures: Sequence[Architecture], epochs: int, place: int) -> Sequence[Measured]:
+        """Do as `train_alone` at a place of the search by its number, of which 0 is this evaluator's own."""
+        return (self.elsewhere[place] if place else self).train_alone(architectures, epochs)
 
     @abstractmethod
     def measure_on_device(self, architectures: Sequence[Architecture]) -> Sequence[Measured]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -108,17 +109,21 @@ class FromScratch(Evaluator):
     def measure(self, architectures: Sequence[Architecture]) -> list[Measured]:
         measured: list[Measured] = []
         for architecture in architectures:
-            measured.append(attempt(lambda a=architecture: self._trained(a)))  # type: ignore[misc]
+            measured.append(attempt(lambda a=architecture: self._trained(a, self.parts)))  # type: ignore[misc]
             self.step += self.steps_each  # of a failure, too: that many were planned, and actors are not asked how many it took
         return measured
 
-    def _trained(self, architecture: Architecture) -> Metrics:
+    def train_alone(self, architectures: Sequence[Architecture], epochs: int) -> list[Measured]:
+        parts = replace(self.parts, epochs=epochs)
+        return [attempt(lambda a=a: self._trained(a, parts)) for a in architectures]  # type: ignore[misc]
+
+    def _trained(self, architecture: Architecture, parts: Parts) -> Metrics:
         """Train one network, and return its accuracy, or what the task has in its place."""
         network = self.space.network(architecture)
         values: list[float] = []
 
         def judge(epoch: int) -> None:
-            if epoch > self.epochs - self.averaged:
+            if epoch > parts.epochs - min(self.averaged, parts.epochs):
                 values.append(quality(network, self.data, self._valid))
 
         fit(
@@ -126,7 +131,7 @@ class FromScratch(Evaluator):
             architecture,
             self.data,
             self._train,
-            self.parts,
+            parts,
             seed=self.seed,
             device=self.device,
             key="training.lr",

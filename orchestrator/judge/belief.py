@@ -60,7 +60,7 @@ class Belief:
     Args:
         encoding: Features of architectures.
         observations: Measurements of this source, at least one.
-        before: Belief from the sources before; its mean is one of the slopes.
+        before: Beliefs from sources before, whose means are slopes.
         scores: Training-free scores, further slopes; None for none.
     """
 
@@ -68,10 +68,10 @@ class Belief:
         self,
         encoding: Encoding,
         observations: Sequence[Observation],
-        before: Belief | None = None,
+        before: Sequence[Belief] = (),
         scores: Scores | None = None,
     ) -> None:
-        self._encoding, self._before, self._scores = encoding, before, scores
+        self._encoding, self._before, self._scores = encoding, list(before), scores
         if len(observations) > MOST:
             observations = [observations[i] for i in np.linspace(0, len(observations) - 1, MOST).astype(int)]
         errors = np.array([o.error for o in observations])
@@ -87,13 +87,14 @@ class Belief:
             np.array([o.batch for o in observations]),
             np.array([o.variance for o in observations]) * slope**2,
         )
-        self._process = Process(encoding, rows, self._scale.to(errors), BIAS if before else 1.0)
+        self._known = float(rows.variance.mean())
+        self._process = Process(encoding, rows, self._scale.to(errors), BIAS if self._before else 1.0)
 
     def _slopes(self, architectures: Sequence[Architecture], features: Floats) -> tuple[Floats, Floats]:
         """Return the slopes' quantities and their variances, (architectures, slopes) each."""
         columns, variances = [], []
-        if self._before is not None:
-            mean, deviation = self._before.normal(architectures, features)
+        for belief in self._before:
+            mean, deviation = belief.normal(architectures, features)
             columns.append(mean)
             variances.append(deviation**2)
         if self._scores is not None:
@@ -123,6 +124,31 @@ class Belief:
         centre = at @ weights
         return centre, np.sqrt(np.maximum((at - centre[:, None]) ** 2 @ weights, 1e-12))
 
+    def reach(self) -> dict[Belief, float]:
+        """Return how far the error expected here rises with that expected by each source before, this one included.
+
+        Both are on the scales of their processes.
+        """
+        found = {self: 1.0}
+        for belief, slope in zip(self._before, self._process.slopes, strict=False):
+            for source, further in belief.reach().items():
+                found[source] = found.get(source, 0.0) + float(slope) * further
+        return found
+
+    def covariance(self, architectures: Sequence[Architecture]) -> Floats:
+        """Return the covariance of the errors of networks, what sources before leave unsaid aside, (networks, networks).
+
+        It is on the scale of the process, and so is `noise`.
+        """
+        features = self._encoding(architectures)
+        _, root = self._process.joint(Rows.of_networks(features, self._slopes(architectures, features)[0]))
+        return np.asarray(root @ root.T)
+
+    @property
+    def noise(self) -> float:
+        """Variance of a measurement by chance, that of the images included."""
+        return self._process.noise + self._known
+
     def draws(self, architectures: Sequence[Architecture], count: int, rng: np.random.Generator) -> Floats:
         """Draw the errors of all these networks together, `count` times, in percent, (count, architectures).
 
@@ -150,22 +176,36 @@ class Belief:
         return self._scale.back(mean + gain * (away - common))
 
 
-def believe(encoding: Encoding, sources: Sequence[Sequence[Observation]], scores: Scores | None = None) -> Belief | None:
-    """Return what all sources together say of a network's error as the last of them measures it.
+def believe(
+    encoding: Encoding,
+    sources: Sequence[Sequence[Observation]],
+    scores: Scores | None = None,
+    places: Sequence[int] = (),
+) -> list[Belief]:
+    """Return what the sources up to each say together of a network's error as that one measures it.
+
+    A source weighs what the one before it expects, and what the last one of every place before expects: two proxies that are
+    wrong about different networks are worth more together than either.
 
     Args:
         encoding: Features of architectures.
         sources: Measurements of each source, from the cheapest to the most faithful.
         scores: Training-free scores of networks, which the last source weighs.
+        places: Place of each source; by default one for all.
 
     Returns:
-        The belief of the last source with enough measurements to learn from, by way of those before it; None where none has.
+        A belief for each source with enough measurements to learn from, that of the most faithful last.
     """
-    enough = [observations for observations in sources if len(observations) >= FEWEST]
-    belief = None
-    for i, observations in enumerate(enough, 1):
-        belief = Belief(encoding, observations, belief, scores if i == len(enough) else None)
-    return belief
+    of = places or [0] * len(sources)
+    enough = [(place, some) for place, some in zip(of, sources, strict=True) if len(some) >= FEWEST]
+    found: list[Belief] = []
+    latest: dict[int, Belief] = {}  # of each place
+    for i, (place, observations) in enumerate(enough, 1):
+        others = [belief for other, belief in latest.items() if other != place]
+        before = list(dict.fromkeys([*others, *found[-1:]]))
+        latest[place] = Belief(encoding, observations, before, scores if i == len(enough) else None)
+        found.append(latest[place])
+    return found
 
 
 def normal_scores(values: Floats) -> Floats:

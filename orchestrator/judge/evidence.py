@@ -10,6 +10,9 @@ from orchestrator.judge.belief import FEWEST, Chance, Observation
 from orchestrator.tasks.classification import binomial
 from searchers.base import Architecture
 
+Key = tuple[int, int, int]
+"""Place, epochs and stage of a source."""
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -18,6 +21,7 @@ class Measurement:
     Args:
         kind: Of evaluation, one of `analysis.records`.
         epochs: Epochs for which the network was trained alone for this; 0 for shared weights.
+        place: Number of the place where it was trained, of which later ones are more faithful.
         stage: Index of the search's stage.
         step: Weight steps of the shared weights so far.
         architecture: The network.
@@ -26,15 +30,17 @@ class Measurement:
 
     kind: str
     epochs: int
+    place: int
     stage: int
     step: int
     architecture: Architecture
     error: float
 
     @property
-    def source(self) -> tuple[int, int]:
-        """Order of the source that it belongs to, the most faithful last: weights of each stage, longer trainings alone."""
-        return (self.epochs, 0 if self.epochs else self.stage)
+    def source(self) -> Key:
+        """Order of the source that it belongs to, the most faithful last: of each place, weights of each stage, then longer
+        trainings alone."""
+        return (self.place, self.epochs, 0 if self.epochs else self.stage)
 
 
 class Evidence:
@@ -42,20 +48,20 @@ class Evidence:
 
     Args:
         batch: Images that a sample is measured on.
-        images: Images that all other measurements are made on.
+        images: Images that all other measurements are made on, at each place.
         chance: Variance of a measurement by the choice of images.
     """
 
-    def __init__(self, batch: int, images: int, chance: Chance = binomial) -> None:
-        self.batch, self.images, self.chance = batch, images, chance
+    def __init__(self, batch: int, images: Sequence[int], chance: Chance = binomial) -> None:
+        self.batch, self.images, self.chance = batch, list(images), chance
         self.measurements: list[Measurement] = []
 
-    def sources(self, count: int | None = None) -> list[list[Observation]]:
+    def sources(self, count: int | None = None) -> dict[Key, list[Observation]]:
         """Return the observations of each source among the first `count` measurements, the most faithful source last."""
-        grouped: dict[tuple[int, int], list[Measurement]] = {}
+        grouped: dict[Key, list[Measurement]] = {}
         for measurement in self.measurements[:count]:
             grouped.setdefault(measurement.source, []).append(measurement)
-        return [self._observations(grouped[source]) for source in sorted(grouped)]
+        return {source: self._observations(grouped[source]) for source in sorted(grouped)}
 
     def enough(self, count: int) -> bool:
         """Tell whether a belief on the first `count` measurements is of the source that the last of all belongs to."""
@@ -74,7 +80,7 @@ class Evidence:
             Observation(
                 m.architecture,
                 m.error,
-                self.batch if m.kind == records.SAMPLE else self.images,
+                self.batch if m.kind == records.SAMPLE else self.images[m.place],
                 batch=m.step if m.kind == records.SAMPLE else -1,
                 when=(m.step - first) / length if last > first else 1.0,
                 chance=self.chance,

@@ -14,11 +14,20 @@ from numpy.typing import NDArray
 
 from analysis import records
 from analysis.pareto import violations
-from orchestrator.config.plan import Alone, SearchPlan
+from orchestrator.config.plan import Alone, SearchPlan, Source
 from orchestrator.judge.belief import FEWEST, Belief, Observation, believe, normal_scores
-from orchestrator.judge.evidence import Evidence, Measurement
+from orchestrator.judge.evidence import Evidence, Key, Measurement
 from orchestrator.judge.process import Floats
-from orchestrator.judge.selection import best_of_levels, best_of_others, choose, least_visited, levels, likely
+from orchestrator.judge.selection import (
+    best_of_levels,
+    best_of_others,
+    choose,
+    least_visited,
+    levels,
+    likely,
+    promise,
+    teaching,
+)
 from orchestrator.objectives.base import Metrics
 from orchestrator.spaces.base import LISTED
 from searchers import Architecture, Evaluation, Stage
@@ -70,16 +79,16 @@ class Judge:
     def __init__(self, plan: SearchPlan, price: Price, score: Score) -> None:
         self.plan, self._price, self._score = plan, price, score
         self._alone, self._leg_began = plan.alone, 0
-        space, data = plan.problem.space, plan.trained.data
-        settings = plan.experiment.training.settings
-        valid = len(data.valid)
-        images = min(settings.get("valid_images", valid), valid)
+        space, settings = plan.problem.space, plan.experiment.training.settings
+        valid = [len(plan.problem.at(place).data.valid) for place in plan.places]
+        images = [min(settings.get("valid_images", count), count) for count in valid]
         self._task = plan.trained.task
-        self.evidence = Evidence(min(settings.get("valid_batch", images), valid), images, self._task.chance)
+        self.evidence = Evidence(min(settings.get("valid_batch", images[0]), valid[0]), images, self._task.chance)
         self._space = space
         self._encoding: Encoding | None = None
         self._formed = 0  # measurements that the belief rests on
         self._belief: Belief | None = None
+        self._beliefs: dict[Key, Belief] = {}  # of each source
         self._settled: int | None = None  # measurements when the search itself had ended
         self._stage: Stage | None = None
         self._pool: list[Architecture] = []
@@ -103,26 +112,24 @@ class Judge:
             return space.canonical(architecture)
         return int(self._same[np.ravel_multi_index(architecture, space.sizes)])
 
-    def observe(self, evaluations: Sequence[Evaluation], *, kind: str, stage: int, step: int) -> None:
-        """Take note of measurements of errors; timings made after the search are none."""
+    def observe(self, evaluations: Sequence[Evaluation], *, kind: str, place: int = 0, stage: int, step: int) -> None:
+        """Take note of measurements of errors at a place by its number; timings made after the search are none."""
         if kind == records.TIMED:
             return
+        source = self._alone.source(kind, place)
+        epochs = 0 if source is None else source.epochs
         self.evidence.measurements += [
-            Measurement(kind, self._epochs_of(kind), stage, step, e.architecture, self._task.to_share(float(e.costs[0])))
+            Measurement(kind, epochs, place, stage, step, e.architecture, self._task.to_share(float(e.costs[0])))
             for e in evaluations
         ]
         if self._settled is None:
             self._prices |= {e.architecture: e.costs[1:] for e in evaluations}
 
-    def _epochs_of(self, kind: str) -> int:
-        """Epochs for which a network is trained alone for a measurement of this kind."""
-        return {records.LANDMARK: self._alone.landmark_epochs, records.FINALIST: self._alone.finalist_epochs}.get(kind, 0)
-
     def begin_leg(self, alone: Alone) -> None:
         """Begin a leg of the search, in which networks trained alone are trained as `alone` says."""
         self.reopen()
         self._alone, self._leg_began = alone, len(self.evidence.measurements)
-        self._belief, self._scores, self._formed = None, None, 0
+        self._belief, self._beliefs, self._scores, self._formed = None, {}, None, 0
 
     @property
     def of_leg(self) -> Sequence[Measurement]:
@@ -166,7 +173,10 @@ class Judge:
         # What shared weights get right or wrong says nothing of what a score is worth; networks with their own weights do.
         faithful = not self.plan.shares_weights or self.evidence.trained_alone(count) >= FEWEST
         scored = self._scored if self._scores is not None and faithful else None
-        self._belief = believe(self._encoding, self.evidence.sources(count), scored)
+        sources = {key: some for key, some in self.evidence.sources(count).items() if len(some) >= FEWEST}
+        beliefs = believe(self._encoding, list(sources.values()), scored, [place for place, *_ in sources])
+        self._beliefs = dict(zip(sources, beliefs, strict=True))
+        self._belief = beliefs[-1] if beliefs else None
 
     def settle(self, stage: Stage) -> None:
         """End a stage of the search: from here on, decide among a shortlist, which earlier stages' networks may be on, too."""
@@ -250,7 +260,15 @@ class Judge:
         rows = [place.get(self._key(a)) for a in architectures]
         return np.array([np.zeros(self._scores.shape[1]) if row is None else self._scores[row] for row in rows])
 
-    def next(self, count: int, kind: str, besides: Sequence[Architecture] = (), since: int = 0) -> list[Architecture]:
+    def next(
+        self,
+        count: int,
+        kind: str,
+        besides: Sequence[Architecture] = (),
+        since: int = 0,
+        source: Source | None = None,
+        below: Source | None = None,
+    ) -> list[Architecture]:
         """Choose networks of the shortlist to be measured next.
 
         Args:
@@ -259,6 +277,8 @@ class Judge:
                 that may well be on it, and every other one the best of a cost level that has few yet.
             besides: Networks that are measured in any case.
             since: Step of the shared weights before which their measurements do not count as made.
+            source: Where they will be trained alone; None for shared weights.
+            below: Source from which they climb there: only networks that were measured by it are chosen; None for any.
         """
         if not self._pool:
             return []
@@ -266,17 +286,17 @@ class Judge:
         if draws is None:
             return []
         # Shared weights judge anew once they were trained further; a training alone would give the same again.
-        among = self.of_leg if kind == records.VALIDATION else self.evidence.measurements
-        done = {
-            self._key(m.architecture)
-            for m in among
-            if m.kind == kind
-            and m.epochs == self._epochs_of(kind)
-            and (kind != records.VALIDATION or (self._stage is not None and m.stage == self._stage.index and m.step >= since))
-        } | {self._key(a) for a in besides}
-        done |= set(self._failed)
+        if source is None:
+            stage = -1 if self._stage is None else self._stage.index
+            done = {self._key(m.architecture) for m in self.of_leg if (m.kind, m.stage) == (kind, stage) and m.step >= since}
+        else:
+            done = self._measured_by(source)
+        done |= {self._key(a) for a in besides} | set(self._failed)
         taken = [i for i, a in enumerate(self._pool) if self._key(a) in done]
         can: Sequence[int] = range(len(self._pool))
+        if below is not None:
+            climbing = self._measured_by(below)
+            can = [i for i in can if self._key(self._pool[i]) in climbing]
         if kind == records.VALIDATION and self._stage is not None:  # shared weights have nothing to say of other options
             options = self._stage.options
             can = [i for i in can if all(o in kept for o, kept in zip(self._pool[i], options, strict=True))]
@@ -284,7 +304,8 @@ class Judge:
             return [self._pool[i] for i in choose(draws, self._costs, count, taken, can)]
         # Half of them as the belief has it, half the best of every cost level in turn: what it is wrong about is found there.
         if kind == records.LANDMARK:
-            picked = likely(draws, self._costs, math.ceil(count / 2), taken)
+            others = set(range(len(self._pool))) - set(can)
+            picked = likely(draws, self._costs, math.ceil(count / 2), [*taken, *others])
         else:
             picked = choose(draws, self._costs, math.ceil(count / 2), taken, can)
         left = sorted(set(can) - {*taken, *picked})
@@ -293,6 +314,44 @@ class Judge:
             visits = Counter(int(seen[i]) for i in (*taken, *picked))
             picked += [left[i] for i in least_visited(draws.mean(axis=0)[left], visits, seen[left], count - len(picked))]
         return [self._pool[i] for i in picked]
+
+    def _measured_by(self, source: Source) -> set[Hashable]:
+        """Return the keys of the networks that were trained alone there."""
+        at = (source.place, source.epochs)
+        return {self._key(m.architecture) for m in self.evidence.measurements if (m.place, m.epochs) == at}
+
+    def teach(self, count: int, budget: float, sources: Sequence[Source]) -> list[tuple[int, Architecture]]:
+        """Choose the trainings alone that teach most about the networks that may be on the front, for what they cost.
+
+        A training teaches the expected fall of the variance of these networks' errors, as the most faithful source so far
+        measures them. Each choice counts with those before it.
+
+        Args:
+            count: How many at most.
+            budget: What they may cost together, in passes of the search.
+            sources: Where they can be trained, and what that costs.
+
+        Returns:
+            Numbers of sources with networks to be trained there, by source.
+        """
+        draws = self._draws() if self._pool else None
+        if draws is None or self._belief is None:
+            return []
+        reach = self._belief.reach()
+        known = [(n, s, belief) for n, s in enumerate(sources) if (belief := self._beliefs.get((s.place, s.epochs, 0)))]
+        done = [self._measured_by(source) | set(self._failed) for _, source, _ in known]
+        keys = [self._key(a) for a in self._pool]
+        chosen = teaching(
+            [belief.covariance(self._pool) for *_, belief in known],
+            np.array([reach.get(belief, 0.0) for *_, belief in known]),
+            np.array([belief.noise for *_, belief in known]),
+            np.array([source.cost for _, source, _ in known]),
+            promise(draws, self._costs),
+            np.array([[key in some for key in keys] for some in done], dtype=bool).reshape(len(known), len(keys)),
+            count,
+            budget,
+        )
+        return sorted((known[source][0], self._pool[network]) for source, network in chosen)
 
     def _draws(self, among: Sequence[int] | None = None) -> Floats | None:
         """Draw possible errors of the shortlist, or some of it, by all measurements so far, (draws, networks)."""

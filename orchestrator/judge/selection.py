@@ -165,3 +165,62 @@ def least_visited(errors: Floats, visits: Mapping[int, int], level: NDArray[np.i
         if not waiting[number]:
             del waiting[number]
     return found
+
+
+def promise(draws: Floats, costs: Floats) -> Floats:
+    """Return the share of draws in which each network is on the front, (networks,).
+
+    Args:
+        draws: Errors of all networks in each draw, (draws, networks).
+        costs: Costs after the error, (networks, costs).
+    """
+    found = np.zeros(len(costs))
+    for errors in draws:
+        found[non_dominated(np.column_stack([errors, costs]))] += 1 / len(draws)
+    return found
+
+
+def teaching(
+    covariances: Sequence[Floats],
+    reach: Floats,
+    noise: Floats,
+    cost: Floats,
+    promise: Floats,
+    done: NDArray[np.bool_],
+    count: int,
+    budget: float,
+) -> list[tuple[int, int]]:
+    """Choose measurements by the variance that they are expected to take from the errors that matter, for their cost.
+
+    Greedily: each choice takes its part of the covariance before the next (Cohn's criterion for active learning, of several
+    sources by cost as in Takeno et al., ICML 2020, with a variance in place of the entropy of the maximum).
+
+    Args:
+        covariances: Covariance of networks' errors by each source, (networks, networks) each.
+        reach: How far the error that matters rises with that of each source, (sources,).
+        noise: Variance of a measurement by chance, (sources,).
+        cost: Cost of a measurement, (sources,).
+        promise: How much the error of each network matters, (networks,).
+        done: Whether a network was measured by a source already, (sources, networks).
+        count: How many to choose.
+        budget: What they may cost together.
+
+    Returns:
+        Source and network of each choice; fewer where nothing else teaches anything, or can be paid for.
+    """
+    found: list[tuple[int, int]] = []
+    left, barred = [c.copy() for c in covariances], done.copy()
+    while len(found) < count and left:
+        worth = np.stack(
+            [r**2 * (promise @ c**2) / (np.diag(c) + n) / each for c, r, n, each in zip(left, reach, noise, cost, strict=True)]
+        )
+        worth[barred | (cost > budget)[:, None]] = 0.0
+        source, network = np.unravel_index(int(np.argmax(worth.round(12))), worth.shape)
+        if worth[source, network] <= 0:
+            break
+        c = left[source]
+        left[source] = c - np.outer(c[network], c[network]) / (c[network, network] + noise[source])
+        barred[source, network] = True
+        budget -= float(cost[source])
+        found.append((int(source), int(network)))
+    return found

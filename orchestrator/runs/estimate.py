@@ -63,11 +63,11 @@ def estimate(plan: SearchPlan) -> Estimate:
         f"architectures, {images['test']} for the final test; {len(data.classes)} classes of {'x'.join(map(str, data.image))}",
         **{title: data.notes[title] for title in ("parts", "memory") if title in data.notes},
         "space": f"{problem.sources.space.name}: {size(problem.space)} architectures",
-        **({"proxy": plan.proxy.words} if plan.proxy else {}),
+        **({"proxy": "; then ".join(place.words for place in plan.places)} if plan.proxy else {}),
         "searcher": plan.experiment.searcher.name,
         "objectives": ", ".join(o.title for o in problem.objectives),
         "search": _in_words(steps_of_search),
-        **({"alone": str(plan.alone)} if plan.alone.epochs else {}),
+        **({"alone": plan.alone.words(plan.places)} if plan.alone.epochs else {}),
         "workers": f"{plan.workers.count} "
         + ("Ray actors" if plan.workers.ray else "replica, in this process")
         + (f"; {room}" if room else ""),
@@ -79,6 +79,7 @@ def estimate(plan: SearchPlan) -> Estimate:
             "image": dict(zip(("channels", "height", "width"), data.image, strict=True))},
         "space": {"name": problem.sources.space.name, "architectures": problem.space.architectures},
         "proxy": plan.proxy.to_dict(),
+        "places": [str(place) for place in plan.places],
         "searcher": plan.experiment.searcher.name,
         "objectives": {o.column: o.title for o in problem.objectives},
         "limits": {c: limit for c, limit in zip(problem.columns, problem.limits, strict=True) if limit is not None},
@@ -110,8 +111,14 @@ def search_time(plan: SearchPlan) -> tuple[dict[str, float], float]:
     here = _here(plan)
     with threads(plan.workers.cpus), attributed_to(plan.plugins, InputError):
         what, search = _search_with_shared_weights(plan, here) if plan.shares_weights else _search_from_scratch(plan, here)
-        if plan.alone.epochs:
-            search += plan.alone.epochs * plan.steps_of_an_epoch * _training_step(here.at_proxy(), plan.schedule.batch)
+        # What teaches most is bought by its cost in passes of the search, and taken to be bought there.
+        passes = {0: plan.alone.teaching}
+        for source in plan.alone.sources:
+            passes[source.place] = passes.get(source.place, 0) + source.epochs * (source.landmarks + source.finalists)
+        for place, epochs in passes.items():
+            if epochs:
+                step = _training_step(here.at_proxy(plan.places[place]), plan.schedule.batch)
+                search += epochs * plan.steps_of_an_epoch(place) * step
     return what, search / plan.workers.count
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from analysis import pareto, records
-from orchestrator.config.plan import Alone
+from orchestrator.config.plan import Alone, Source
 from orchestrator.config.problem import Problem
 from orchestrator.errors import NetworkFailed, RunError
 from orchestrator.evaluators.base import Evaluator, Failure, Measured, attempt
@@ -125,11 +125,19 @@ class Assessor:
         self.spending.validating += self.spending.seconds - before
         return [e for e in evaluations if not e.failed]
 
-    def train_alone(self, architectures: Sequence[Architecture], kind: str, epochs: int) -> list[Evaluation]:
-        """Train networks by themselves, measure and record them as a landmark or finalist."""
-        measured = self.evaluator.train_alone(architectures, epochs)
-        evaluations = self._record(architectures, measured, kind)
-        self.spending.trained_alone += epochs * len(architectures)
+    def train_alone(self, architectures: Sequence[Architecture], kind: str, source: Source, images: int) -> list[Evaluation]:
+        """Train networks by themselves, measure and record them as a landmark or finalist.
+
+        Args:
+            architectures: The networks.
+            kind: What they are trained for.
+            source: Where and how long.
+            images: Number of training images there.
+        """
+        measured = self.evaluator.train_at(architectures, source.epochs, source.place)
+        evaluations = self._record(architectures, measured, kind, source.place)
+        self.spending.trained_alone += source.cost * len(architectures)
+        self.spending.images_alone += source.epochs * images * len(architectures)
         return evaluations
 
     def time_again(self, errors: Mapping[Architecture, float]) -> None:
@@ -195,8 +203,11 @@ class Assessor:
         recorded = {e.architecture: e for e in self._record(untried, measured, kind)}
         return [recorded.get(a) or self._failed(a) for a in architectures]
 
-    def _record(self, architectures: Sequence[Architecture], measured: Sequence[Measured], kind: str) -> list[Evaluation]:
+    def _record(
+        self, architectures: Sequence[Architecture], measured: Sequence[Measured], kind: str, place: int = 0
+    ) -> list[Evaluation]:
         """Price what was measured, record it, and return an evaluation of each network, of those that failed, too."""
+        stage, step = self.stage.index, self.evaluator.step
         _check_metrics(self.evaluator, measured, len(architectures), self.problem.task)
         trained = {a: m for a, m in zip(architectures, measured, strict=True) if not isinstance(m, Failure)}
         failures = {a: m.reason for a, m in zip(architectures, measured, strict=True) if isinstance(m, Failure)}
@@ -211,11 +222,11 @@ class Assessor:
         evaluations = {a: e for a, e in priced.items() if not isinstance(e, Failure)}
         metrics = {a: metrics[a] for a in evaluations}
         self.recorder.evaluated(
-            list(evaluations.values()), list(metrics.values()), step=self.evaluator.step, stage=self.stage.index, kind=kind
+            list(evaluations.values()), list(metrics.values()), step=step, stage=stage, kind=kind, place=place
         )
         self._note({a: failures[a] for a in architectures if a in failures}, kind)
         if self.judge is not None:
-            self.judge.observe(list(evaluations.values()), kind=kind, stage=self.stage.index, step=self.evaluator.step)
+            self.judge.observe(list(evaluations.values()), kind=kind, place=place, stage=stage, step=step)
         return [evaluations.get(a) or self._failed(a) for a in architectures]
 
     def _note(self, failures: Mapping[Architecture, str], kind: str) -> None:
@@ -297,12 +308,12 @@ class Assessor:
         self.begin(stage)
         evaluations = []
         # the records have every digit
-        for row, (kind, index, step, architecture, costs) in enumerate(self.recorder.read()):
+        for row, (kind, place, index, step, architecture, costs) in enumerate(self.recorder.read()):
             while coming and coming[0][0] <= row:
                 self.begin_leg(coming.pop(0)[1])
             evaluation = self.evaluation(architecture, costs)
             if self.judge is not None:
-                self.judge.observe([evaluation], kind=kind, stage=index, step=step)
+                self.judge.observe([evaluation], kind=kind, place=place, stage=index, step=step)
             if kind == self.kind:
                 evaluations.append(evaluation)
                 if index == stage.index:

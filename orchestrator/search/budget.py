@@ -22,7 +22,7 @@ class Leg:
         rounds: Rounds.
         evaluations: Architectures measured.
         seconds: Seconds.
-        trained_alone: Passes over the training set that went into networks trained alone.
+        trained_alone: Passes that went into networks trained alone.
         rows: Rows of evaluations.csv.
     """
 
@@ -31,7 +31,7 @@ class Leg:
     rounds: int = 0
     evaluations: int = 0
     seconds: float = 0.0
-    trained_alone: int = 0
+    trained_alone: float = 0
     rows: int = 0
 
     def to_data(self) -> dict[str, Any]:
@@ -56,13 +56,15 @@ class Spending:
         rounds: Rounds so far.
         evaluations: Architectures measured so far, repeats included.
         validating: Seconds of `seconds` that went into measuring the best of each stage again.
-        trained_alone: Passes over the training set that went into networks trained alone, beside shared weights.
+        trained_alone: Cost of networks trained alone, beside shared weights, in passes of the search.
+        images_alone: Images that these were trained on, each as often as it was.
         timing: Seconds of `seconds` that went into timing the members of the front again.
     """
 
     def __init__(self, leg: Leg, schedule: Schedule, alone: float = 0.0) -> None:
         self.leg, self.budget, self.schedule, self.alone = leg, leg.budget, schedule, alone
-        self.rounds = self.evaluations = self.trained_alone = 0
+        self.rounds = self.evaluations = self.images_alone = 0
+        self.trained_alone = 0.0
         self.validating = self.timing = 0.0
         self._before, self._began = 0.0, time.monotonic()
 
@@ -149,12 +151,14 @@ class Spending:
             "seconds": self.seconds,
             "validating": self.validating,
             "trained_alone": self.trained_alone,
+            "images_alone": self.images_alone,
             "timing": self.timing,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state` was taken."""
         self.rounds, self.evaluations = state["round"], state["evaluations"]
-        self.validating, self.trained_alone = float(state["validating"]), state.get("trained_alone", 0)
+        self.validating, self.trained_alone = float(state["validating"]), float(state.get("trained_alone", 0))
+        self.images_alone = state.get("images_alone", 0)
         self.timing = float(state.get("timing", 0.0))
         self._before, self._began = float(state["seconds"]), time.monotonic()

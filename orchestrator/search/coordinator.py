@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ class Coordinator:
         self.legs = [Leg(plan.budget)]
         self._planned: tuple[Leg, SearchPlan] | None = None
         self.spending = self._new_spending()
-        self.recorder = Recorder(directory, plan.problem, self.spending, plan.seed, str(plan.proxy) if plan.proxy else None)
+        self.recorder = Recorder(directory, plan.problem, self.spending, plan.seed, plan.places)
         # Networks with weights of their own, or just trained, are measured once, on the full validation set.
         full = not plan.shares_weights or self.searcher.full_validation
         self.assessor = Assessor(plan.problem, evaluator, self.recorder, self.spending, full=full)
@@ -333,6 +333,8 @@ class Coordinator:
         self.legs = _legs_of(self.plan, state)
         self.spending = self.recorder.spending = self.assessor.spending = self._new_spending()
         self.spending.load_state_dict(state)
+        if "images_alone" not in state:  # an earlier version trained all of them on the search's own images
+            self.spending.images_alone = round(self.spending.trained_alone) * len(self.plan.trained.data.train)
         self.recorder.resume(state["rows"], state.get("digests", ()))
         self.assessor.worst = state["reference"]
         self.archive = Archive(state["reference"])
@@ -403,7 +405,7 @@ def identity(plan: SearchPlan) -> dict[str, Any]:
     plain = plan.experiment.to_dict()
     sections = ("seed", "space", "searcher", "objectives", "training", "front")
     schedule: dict[str, Any] = {"rounds": plan.schedule.rounds, "interval": plan.budget.interval, "workers": plan.workers.count}
-    schedule["alone"] = asdict(plan.alone)
+    schedule["alone"] = plan.alone.to_dict()
     plain["objectives"] = {name: o for name, o in plain["objectives"].items() if not o.get("dear")}
     for objective in plain["objectives"].values():
         for place in ("file", "cache"):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from analysis import records
 from orchestrator.config.problem import Problem
+from orchestrator.config.settings import Proxy
 from orchestrator.errors import RunError
 from orchestrator.objectives.base import Metrics
 from orchestrator.search.budget import Spending
@@ -23,12 +24,15 @@ class Recorder:
         problem: Problem whose objectives and choices name the columns.
         spending: Source of the seconds of each row.
         seed: Seed of the search, a column of every row.
-        proxy: Where errors are measured, a column of every row; None for the target, which needs none.
+        places: Where errors are measured, a column of every row; the target alone needs none.
     """
 
-    def __init__(self, directory: Path, problem: Problem, spending: Spending, seed: int, proxy: str | None = None) -> None:
+    def __init__(
+        self, directory: Path, problem: Problem, spending: Spending, seed: int, places: Sequence[Proxy] = (Proxy(),)
+    ) -> None:
         self.problem, self.spending, self.seed = problem, spending, seed
-        self.proxied = {} if proxy is None else {"proxy": proxy}
+        self.places = [str(place) for place in places]
+        self.proxied = ["proxy"] * any(places)
         self.evaluations_path, self.policy_path = directory / records.EVALUATIONS, directory / records.POLICY
         self.failures_path = directory / records.FAILURES
         self._failures: records.Table | None = None  # a file that most runs never have
@@ -63,7 +67,7 @@ class Recorder:
     def _open(self, rows: Sequence[int], digests: Sequence[str | None] = ()) -> None:
         evaluations, policy, failures = (*rows, 0)[:3]  # the last from before there were failures
         whole, course, failed = (*digests, None, None, None)[:3]
-        columns = records.evaluation_columns(self.columns, self.spreads, list(self.proxied))
+        columns = records.evaluation_columns(self.columns, self.spreads, self.proxied)
         self._evaluations = records.Table(self.evaluations_path, columns, evaluations, whole)
         self._policy = records.Table(self.policy_path, self._policy_columns, policy, course)
         self._failures = None
@@ -83,16 +87,16 @@ class Recorder:
         return [self._evaluations.digest, self._policy.digest, self._failures.digest if self._failures else None]
 
     def evaluated(
-        self, evaluations: Sequence[Evaluation], metrics: Sequence[Metrics], *, step: int, stage: int, kind: str
+        self, evaluations: Sequence[Evaluation], metrics: Sequence[Metrics], *, step: int, stage: int, kind: str, place: int = 0
     ) -> None:
-        """Append a row per evaluation. Raises RunError where the disk is full."""
+        """Append a row per evaluation, at a place by its number. Raises RunError where the disk is full."""
         rows = [
             {
                 "seed": self.seed,
                 "step": step,
                 "stage": stage,
                 "kind": kind,
-                **self.proxied,
+                **dict.fromkeys(self.proxied, self.places[place]),
                 "arch": self.problem.space.format(evaluation.architecture),
                 **dict(zip(self.columns, evaluation.costs, strict=True)),
                 **{spread: measured[spread] for spread in self.spreads},
@@ -137,12 +141,13 @@ class Recorder:
         if self._failures is not None:
             self._failures.sync()
 
-    def read(self) -> Iterator[tuple[str, int, int, Architecture, tuple[float, ...]]]:
-        """Read back kind, stage, step, architecture and costs of every evaluation. Raises RunError for a damaged table."""
+    def read(self) -> Iterator[tuple[str, int, int, int, Architecture, tuple[float, ...]]]:
+        """Read back kind, place, stage, step, architecture and costs of every evaluation. Raises RunError for damage."""
         try:
             for row in self._evaluations.read():
                 costs = tuple(float(row[column]) for column in self.columns)
-                yield row["kind"], int(row["stage"]), int(row["step"]), self.problem.space.parse(row["arch"]), costs
+                place = self.places.index(row["proxy"]) if self.proxied else 0
+                yield row["kind"], place, int(row["stage"]), int(row["step"]), self.problem.space.parse(row["arch"]), costs
         except (ValueError, TypeError) as error:
             raise RunError(f"{self.evaluations_path} is damaged: {error}") from error
 

@@ -72,6 +72,7 @@ def write_results(
         "judged": bool(front),
         "weights": "shared" if plan.shares_weights else "own",
         **({"proxy": {"words": plan.proxy.words, **plan.proxy.to_dict()}} if plan.proxy else {}),
+        **({"trained_alone": _trained_alone(plan, table)} if len(plan.places) > 1 else {}),
         "reference_point": dict(zip(columns, archive.reference, strict=True)),
         "objectives": {o.column: o.title for o in problem.objectives},
         "limits": {c: limit for c, limit in zip(columns, problem.limits, strict=True) if limit is not None},
@@ -134,14 +135,29 @@ def _judged(plan: SearchPlan, table: pd.DataFrame, front: Sequence[Verdict]) -> 
     for verdict in front:
         name = space.format(verdict.architecture)
         same = table[table["arch"].isin([space.format(a) for a in verdict.notations])]
-        last = same[same["kind"] != records.SAMPLE].iloc[-1]
+        own = same[same["kind"] != records.SAMPLE]
+        if len(plan.places) > 1:
+            order = own["proxy"].map([str(place) for place in plan.places].index)
+            own = own[order == order.max()]
+        last = own.iloc[-1]
         judged = dict(zip([error, *costs], verdict.costs, strict=True))
-        measured = float(same[(same["kind"] == last["kind"]) & (same["stage"] == last["stage"])][error].mean())
+        measured = float(own[(own["kind"] == last["kind"]) & (own["stage"] == last["stage"])][error].mean())
         rows.append({
             **last, "arch": name, **judged, records.deviation_of(error): verdict.deviation,
             records.measured_of(error): measured, records.MEASUREMENTS: len(same),
         })  # fmt: skip
     return pd.DataFrame(rows).astype({c: table[c].dtype for c in costs if c in records.COUNTS})
+
+
+def _trained_alone(plan: SearchPlan, table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Count the networks that were trained alone at each place, and say what one costs there in passes of the search."""
+    found = []
+    for source in plan.alone.sources:
+        kinds = table.loc[table["proxy"] == str(plan.places[source.place]), "kind"].value_counts()
+        counts = {f"{kind}s": int(kinds.get(kind, 0)) for kind in (records.LANDMARK, records.FINALIST)}
+        place = plan.places[source.place]
+        found.append({"proxy": str(place), "words": place.words, "epochs": source.epochs, "cost": source.cost, **counts})
+    return found
 
 
 def images_of(plan: SearchPlan) -> dict[str, int]:
@@ -152,7 +168,7 @@ def images_of(plan: SearchPlan) -> dict[str, int]:
 
 def images_trained_on(plan: SearchPlan, spending: Spending, evaluator: Evaluator) -> int:
     """Count the images that weights were trained on, each as often as it was."""
-    return evaluator.step * plan.schedule.batch + spending.trained_alone * len(plan.trained.data.train)
+    return evaluator.step * plan.schedule.batch + spending.images_alone
 
 
 def _spent(plan: SearchPlan, table: pd.DataFrame, spending: Spending, evaluator: Evaluator) -> dict[str, Any]:

@@ -45,7 +45,8 @@ def bits_of_each(replicas: Replicas) -> list[str]:
 
 @pytest.mark.parametrize("statistics", ["batch", "running"])
 def test_replicas_stay_in_step_and_share_out_the_work(statistics: str) -> None:
-    plan = tiny_plan(workers={"ray": True, "count": 2}, training={"statistics": statistics})
+    proxy = [{"share": 0.5}]
+    plan = tiny_plan(workers={"ray": True, "count": 2}, training={"statistics": statistics}, proxy=proxy)
     replicas = Replicas(plan)
     try:
         replicas.build(FULL, 10)
@@ -55,13 +56,14 @@ def test_replicas_stay_in_step_and_share_out_the_work(statistics: str) -> None:
         assert first == second
         assert replicas.step == 3
         # What two of them measure is what one alone measures with the same weights.
-        alone = tiny_plan(plan.problem.data, training={"statistics": statistics}).build_evaluator()
+        alone = tiny_plan(plan.problem.data, training={"statistics": statistics}, proxy=proxy).build_evaluator()
         alone.load_state_dict(replicas.state_dict())
         asked = [(3,) * 6, (2,) * 6, (1,) * 6]
         assert replicas.measure_on_batch(asked, 0) == alone.measure_on_batch(asked, 0)
         assert replicas.measure(asked[:1]) == alone.measure(asked[:1])
         assert replicas.score(asked, ["zico"]) == alone.score(asked, ["zico"])
         assert replicas.train_alone(asked[:2], 1) == alone.train_alone(asked[:2], 1)
+        assert replicas.train_at(asked[:2], 1, 1) == alone.elsewhere[1].train_alone(asked[:2], 1)
         # A replica differentiates its half of the batch; normalisation makes that close to, not equal to, the whole.
         loss, cotangents = replicas.differentiate(uniform, 0)
         expected, slopes = alone.differentiate(uniform, 0)

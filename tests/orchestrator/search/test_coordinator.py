@@ -14,7 +14,7 @@ import pytest
 from analysis import records
 from analysis.pareto import hypervolume, non_dominated
 from orchestrator import registry
-from orchestrator.config.plan import Alone, SearchPlan
+from orchestrator.config.plan import Alone, SearchPlan, Source
 from orchestrator.config.settings import Front
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import InputError, RunError
@@ -196,7 +196,7 @@ def alone(fake: SearchPlan, monkeypatch: pytest.MonkeyPatch) -> SearchPlan:
     monkeypatch.setattr("orchestrator.config.plan.FEWEST_STEPS", 1)
     monkeypatch.setattr("orchestrator.config.plan.FINALISTS", 6)
     chosen = fake.varied(budget=replace(fake.budget, epochs=40.0, landmarks=0.2, finalists=0.3))
-    assert chosen.alone == Alone(landmarks=8, landmark_epochs=1, finalists=6, finalist_epochs=2)
+    assert chosen.alone == Alone((Source(0, 1, 1, landmarks=8), Source(0, 2, 2, finalists=6)))
     return chosen
 
 
@@ -223,7 +223,8 @@ def test_trainings_alone_go_on_where_they_were_stopped(alone: SearchPlan, tmp_pa
 def test_shares_are_left_to_the_search_where_they_buy_too_little(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     assert tiny_plan(digits).alone == Alone()  # eight epochs of three steps
     plan = tiny_plan(digits, budget={"epochs": 20_000})
-    assert plan.alone.landmark_epochs >= plan.alone.finalist_epochs / 3 > 0
+    landmarks, finalists = plan.alone.sources
+    assert landmarks.epochs >= finalists.epochs / 3 > 0
     steps = len(digits.train) // 32
     assert plan.schedule.rounds == pytest.approx((20_000 - plan.alone.epochs) * steps / 2, abs=1)
     assert tiny_plan(digits, budget={"epochs": 20_000}, front={"judge": False}).alone == Alone()
