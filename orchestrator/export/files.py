@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from orchestrator.data import preprocessing
 from orchestrator.export.body import literal
@@ -76,7 +77,8 @@ def _functions(network: TrainedNetwork, *, torch: bool) -> str:
             "values = pixels(image, SHAPE, FIT, BACKGROUND, SCALES)",
             "(values.astype(np.float32) / np.float32(255) - mean) / std",
         ]
-    called = {"sequence": preprocessing.tokens, "image": preprocessing.pixels}.get(noun(shape), preprocessing.numbers)
+    readers: dict[str, Callable[..., Any]] = {"sequence": preprocessing.tokens, "image": preprocessing.pixels}
+    called = readers.get(noun(shape), preprocessing.numbers)
     *before, value = lines
     written = [
         f"def preprocess({'image' if _of_images(network) else 'example'}: Any) -> {returned}:",

@@ -410,8 +410,10 @@ class Judge:
 
         What the judge decides later stays the same.
         """
-        belief = believe(self._encoding or Encoding(self._space.sizes, self._space.path_encoding), self.evidence.sources())
-        return None if belief is None else [self._task.from_share(float(error)) for error in belief(architectures)[0]]
+        encoding = self._encoding or Encoding(self._space.sizes, self._space.path_encoding)
+        sources = self.evidence.sources()
+        beliefs = believe(encoding, list(sources.values()), places=[place for place, *_ in sources])
+        return [self._task.from_share(float(error)) for error in beliefs[-1](architectures)[0]] if beliefs else None
 
     def state_dict(self) -> dict[str, Any]:
         """Return plain data for a checkpoint; measurements are read back from the records."""
