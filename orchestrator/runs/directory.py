@@ -141,18 +141,24 @@ def open_run(directory: Path, sources: Sources | None = None, *, trust: bool = F
     Raises:
         InputError: Where it is no run directory, may not be trusted, or cannot be read.
     """
-    if not (directory / EXPERIMENT).is_file():
-        if directory.is_dir() and any(directory.iterdir()) and _was_never_completed(directory):
-            raise InputError(
-                f"{directory} was never completed, as the search was killed while it began; search again with --out {directory}"
-            )
-        beside = [path.parent.name for path in directory.absolute().parent.glob(f"*/{EXPERIMENT}")]
-        raise InputError(f"{directory} is not a run directory: it has no {EXPERIMENT}{similar(directory.name, beside)}")
+    check_is_run(directory)
     if trust:
         origin.trust(directory)
     else:
         origin.check(directory, directory / EXPERIMENT)
     return read(directory / EXPERIMENT, [], sources)
+
+
+def check_is_run(directory: Path) -> None:
+    """Raise InputError where a folder is no run directory, with the name of a similar one beside it."""
+    if (directory / EXPERIMENT).is_file():
+        return
+    if directory.is_dir() and any(directory.iterdir()) and _was_never_completed(directory):
+        raise InputError(
+            f"{directory} was never completed, as the search was killed while it began; search again with --out {directory}"
+        )
+    beside = [path.parent.name for path in directory.absolute().parent.glob(f"*/{EXPERIMENT}")]
+    raise InputError(f"{directory} is not a run directory: it has no {EXPERIMENT}{similar(directory.name, beside)}")
 
 
 def reopen(directory: Path, problem: Problem) -> SearchPlan:

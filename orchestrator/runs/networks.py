@@ -19,7 +19,7 @@ from orchestrator.config.problem import Problem, make_task, task_component
 from orchestrator.config.spaces import build_space, space_component
 from orchestrator.errors import InputError
 from orchestrator.registry import Component
-from orchestrator.runs.directory import EXPERIMENT, open_run
+from orchestrator.runs.directory import EXPERIMENT, check_is_run, open_run
 from orchestrator.runs.origin import check as check_trusted
 from orchestrator.runs.origin import trust as trust_run
 from orchestrator.search.weights import Origin, anew, network_settings, read
@@ -96,8 +96,7 @@ class TrainedNetwork(nn.Module):
 
 def read_rows(directory: Path) -> pd.DataFrame:
     """Read front.csv with the numbers of its members, which older runs number by the order of the file. Raises InputError."""
-    if not (directory / EXPERIMENT).is_file():
-        raise InputError(f"{directory} is not a run directory: it has no {EXPERIMENT}")
+    check_is_run(directory)
     path = directory / records.FRONT
     if not path.exists():
         raise InputError(f"{directory} has no front yet; finish it with: paretoray resume {directory}")

@@ -58,6 +58,7 @@ from tests.helpers import call
         ("bench --table digits-tny --space digits-tiny --objectives valid_accuracy,parameters --out x", "digits-tiny"),
         ("bench --time train_second --budget 3 --out x", "train_seconds"),
         ("resume rns", "runs"),
+        ("export rns --member 1 --out x", "runs"),
     ],
 )
 def test_a_similar_word_is_suggested(line: str, meant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
