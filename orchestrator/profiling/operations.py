@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from hw_profiles.profile import part
 from orchestrator.spaces.base import SearchSpace
@@ -34,9 +34,10 @@ def operations(space: SearchSpace) -> dict[str, tuple[nn.Module, list[tuple[int,
         architecture = [min(options) for options in allowed]
         network, parts = space.running(tuple(architecture))
 
-        def seen(module: nn.Module, inputs: Any, output: Tensor, title: str) -> None:
+        def seen(module: nn.Module, inputs: Any, output: Any, title: str) -> None:
             tensors = inputs[0] if isinstance(inputs[0], tuple) else inputs
-            key = part(title, tuple(tensors[0].shape[1:]), tuple(output.shape[1:]))
+            first = output[0] if isinstance(output, tuple) else output
+            key = part(title, tuple(tensors[0].shape[1:]), tuple(first.shape[1:]))
             if missing.pop(key, None) and not any(decided(module)):
                 modules[key] = module, [tuple(x.shape[1:]) for x in tensors]
 

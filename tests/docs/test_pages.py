@@ -98,6 +98,14 @@ def test_a_searcher_of_ones_own_resumes_to_the_same_records(tmp_path: Path) -> N
     assert len(tables[0]) > 10
 
 
+def test_a_trained_model_that_shrinks(tmp_path: Path) -> None:
+    said = follow("elastic.md", tmp_path)
+    assert "The smaller networks inside a MobileNetV3" in said and "features.1.block.0.0/width" in said
+    networks = tmp_path / "runs/shrunk/networks"
+    assert (networks / "shared.pt").exists() and (networks / "network-1.pt").exists()
+    assert "class Network(nn.Module)" in (tmp_path / "shrunk/network.py").read_text()
+
+
 def test_an_objective_of_ones_own(tmp_path: Path) -> None:
     import pandas as pd
 

@@ -14,6 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from orchestrator.errors import InputError
+from orchestrator.profiling.operations import operations
 from orchestrator.spaces.elastic.space import ElasticSpace, elastic
 from orchestrator.spaces.parts.choice import Weights
 from orchestrator.spaces.parts.costs import unfused
@@ -65,6 +66,18 @@ def test_costs_are_those_of_the_networks(found: tuple[nn.Module, ElasticSpace]) 
             network(images(1))
         assert space.parameters(architecture) == sum(p.numel() for p in network.parameters())
         assert space.macs(architecture) == counter.get_total_flops() // 2
+
+
+def test_each_layer_can_be_measured_at_each_of_its_sizes(found: tuple[nn.Module, ElasticSpace]) -> None:
+    _, space = found
+    modules = operations(space)
+    assert set(modules) == set(space.operation_costs.varying_parts)
+    for part, (module, shapes) in modules.items():
+        before, _, after = part.rpartition(" -> ")
+        inputs = [torch.randn(1, *shape) for shape in shapes]
+        assert before.endswith("x".join(map(str, inputs[0].shape[1:])))
+        output = module.eval()(*inputs)
+        assert after == "x".join(map(str, (output[0] if isinstance(output, tuple) else output).shape[1:]))
 
 
 def test_the_supernet_runs_as_the_networks_it_gives(found: tuple[nn.Module, ElasticSpace]) -> None:
