@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 from orchestrator.spaces.elastic.axes import Axis
-from orchestrator.spaces.elastic.heads import SelfAttention
+from orchestrator.spaces.elastic.heads import FewerHeads
 from searchers.base import Architecture
 
 Kept = dict[str, list[tuple[int, Tensor]]]
@@ -166,5 +166,5 @@ def _adapted(module: nn.Module) -> nn.Module:
     elif isinstance(module, nn.PReLU):
         module.num_parameters = len(module.weight)
     elif isinstance(module, nn.MultiheadAttention):
-        return SelfAttention(module, module.in_proj_weight, module.in_proj_bias)
+        return FewerHeads(module, module.in_proj_weight, module.in_proj_bias)
     return module

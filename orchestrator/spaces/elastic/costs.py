@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.utils.flop_counter import FlopCounterMode
 
-from orchestrator.spaces.elastic.heads import SelfAttention
+from orchestrator.spaces.elastic.heads import FewerHeads
 from orchestrator.spaces.parts.costs import (
     ConditionalOperation,
     CountedCosts,
@@ -43,7 +43,7 @@ def title_of(module: nn.Module) -> str:
         stride = f"/{module.stride[0]}" if max(module.stride) > 1 else ""
         dilation = f" dilated {module.dilation[0]}" if max(module.dilation) > 1 else ""
         return f"{kind} {size}{stride}{dilation}" + (" depthwise" if module.groups > 1 else "")
-    if isinstance(module, (nn.MultiheadAttention, SelfAttention)):
+    if isinstance(module, (nn.MultiheadAttention, FewerHeads)):
         return f"attention of {module.num_heads} heads"
     plain = next(module.parameters(), None) is None and type(module).__module__.startswith("torch.nn.")
     return f"{kind}({module.extra_repr()})" if plain and module.extra_repr() else kind
@@ -51,7 +51,7 @@ def title_of(module: nn.Module) -> str:
 
 def single(module: nn.Module) -> bool:
     """Tell whether a module is one operation, rather than a container of several."""
-    return not module._modules or isinstance(module, (nn.MultiheadAttention, SelfAttention))
+    return not module._modules or isinstance(module, (nn.MultiheadAttention, FewerHeads))
 
 
 @dataclass(eq=False)

@@ -58,8 +58,8 @@ def _is_timm(module: nn.Module) -> bool:
     return qkv.out_features == 3 * proj.in_features and proj.in_features % heads == 0
 
 
-class SelfAttention(nn.Module):
-    """Self-attention with fewer heads than its width has room for, which `nn.MultiheadAttention` cannot be.
+class FewerHeads(nn.Module):
+    """Attention with fewer heads than its width has room for, which `nn.MultiheadAttention` cannot be.
 
     It has the parameters of the attention that it is made of, sliced, under the same names.
 
@@ -78,16 +78,15 @@ class SelfAttention(nn.Module):
         self.out_proj = whole.out_proj
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, need_weights: bool = False) -> tuple[Tensor, None]:
-        """Return the output, of the shape of `query`, and no weights.
-
-        Raises:
-            ValueError: Where keys or values are not the queries, or the weights are asked for.
-        """
-        if key is not query or value is not query or need_weights:
-            raise ValueError("an attention with fewer heads attends to its own input, and returns no weights")
-        x = query if self.batch_first else query.transpose(0, 1)
-        parts = functional.linear(x, self.in_proj_weight, self.in_proj_bias)
-        parts = parts.reshape(*parts.shape[:2], 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
+        """Return the output, of the shape of `query`, and no weights. Raises ValueError where the weights are asked for."""
+        if need_weights:
+            raise ValueError("an attention with fewer heads returns no weights; call it with need_weights=False")
+        weights = self.in_proj_weight.chunk(3)
+        biases = (None, None, None) if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
+        parts = []
+        for x, weight, bias in zip((query, key, value), weights, biases, strict=True):
+            x = functional.linear(x if self.batch_first else x.transpose(0, 1), weight, bias)
+            parts.append(x.reshape(*x.shape[:2], self.num_heads, self.head_dim).transpose(1, 2))
         dropout = self.dropout if self.training else 0.0
         heads = functional.scaled_dot_product_attention(parts[0], parts[1], parts[2], dropout_p=dropout)
         y = self.out_proj(heads.transpose(1, 2).flatten(2))
