@@ -8,8 +8,10 @@ import math
 import os
 import signal
 import sys
+import threading
 import weakref
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -145,7 +147,8 @@ class Feed:
                 generator=torch.Generator(),  # or beginning would draw from torch's global one, which belongs to the training
             )
             _running.add(self)
-        self._batches = iter(self._loader)
+        with _without_alarm():
+            self._batches = iter(self._loader)
 
     def close(self) -> None:
         """End the processes; looking up a batch starts them again."""
@@ -170,6 +173,19 @@ def _close_all() -> None:
 def in_order(count: int, batch: int) -> list[NDArray[np.int64]]:
     """Divide the numbers of all images, as they come, into batches, the last of which may be smaller."""
     return [np.arange(first, min(first + batch, count)) for first in range(0, count, batch)]
+
+
+@contextmanager
+def _without_alarm() -> Iterator[None]:
+    """Keep torch from raising the death of a process wherever the main thread is then: looking up a batch notices it."""
+    if threading.current_thread() is not threading.main_thread() or sys.platform == "win32":
+        yield
+        return
+    before = signal.getsignal(signal.SIGCHLD)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL if before is None else before)
 
 
 class _Steps(Sampler[int]):

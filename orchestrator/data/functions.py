@@ -61,7 +61,7 @@ def theirs(name: str, factory: Callable[..., Any], doing: str = "") -> Iterator[
 
 
 @dataclass(frozen=True)
-class _Source:
+class UserFunction:
     """A user's function, for messages and for exceptions in what it returned.
 
     Args:
@@ -83,7 +83,7 @@ class _Source:
 
 
 @dataclass(frozen=True)
-class _Part:
+class Given:
     """Images and labels as they were found.
 
     Args:
@@ -119,16 +119,16 @@ def to_raw(
     Raises:
         InputError: For anything else, with what to return instead.
     """
-    source = _Source(name, factory, layout, kind, Classification() if task is None else task)
+    source = UserFunction(name, factory, layout, kind, Classification() if task is None else task)
     with theirs(name, factory, ": what it returned"):
-        found = _parts(returned, source)
+        found = parts_of(returned, source)
         parts = {part: _part(value, source) for part, value in found.items()}
     notes: dict[str, str] = {}
     if "valid" in parts and "test" not in parts:
         parts["test"] = parts.pop("valid")
         notes["parts"] = "there is no test part, so the validation part is the final test"
     kind = _kind(parts, source)
-    pixels = _pixels(parts, source, notes) if kind == "images" else _numbers(parts, kind, source, notes)
+    pixels = pixels_of(parts, source, notes) if kind == "images" else _numbers(parts, kind, source, notes)
     labels, classes = _targets(parts, source, notes)
     whole = {part: (pixels[part], labels[part]) for part in parts}
     warnings = (*_unsteady(found["train"], source), *_unlike_images(pixels["train"], kind, source))
@@ -140,7 +140,7 @@ def to_raw(
     )  # fmt: skip
 
 
-def _parts(returned: Any, source: _Source) -> dict[str, Any]:
+def parts_of(returned: Any, source: UserFunction) -> dict[str, Any]:
     """Tell the parts of what a function returned."""
     if returned is None:
         raise source.wrong(f"returned None; {WANTED}")
@@ -156,7 +156,7 @@ def _parts(returned: Any, source: _Source) -> dict[str, Any]:
     return {"train": returned}
 
 
-def _named_parts(given: dict[str, Any], source: _Source) -> dict[str, Any]:
+def _named_parts(given: dict[str, Any], source: UserFunction) -> dict[str, Any]:
     """Tell the parts of a dict: by its keys, by keys such as x_train and y_train, or one of images and labels."""
     keys = ", ".join(list(given)[:12])
     parts: dict[str, Any] = {}
@@ -172,7 +172,7 @@ def _named_parts(given: dict[str, Any], source: _Source) -> dict[str, Any]:
             kinds = ("images" if word in IMAGES else "labels" for word in words if word in (*IMAGES, *LABELS))
             if part and (kind := next(kinds, None)):
                 parts.setdefault(part, {})[kind] = value
-        if not parts and _key(given, IMAGES) and _key(given, LABELS):
+        if not parts and key_of(given, IMAGES) and key_of(given, LABELS):
             return {"train": given}
     if "train" not in parts:
         raise source.wrong(
@@ -181,7 +181,8 @@ def _named_parts(given: dict[str, Any], source: _Source) -> dict[str, Any]:
     return parts
 
 
-def _key(given: Any, names: Sequence[str]) -> str | None:
+def key_of(given: Any, names: Sequence[str]) -> str | None:
+    """Return the first of some names that a mapping has as a key, in any case."""
     lowered = {str(key).lower(): key for key in given}
     return next((lowered[name] for name in names if name in lowered), None)
 
@@ -195,16 +196,16 @@ def _are_images_and_labels(images: Any, labels: Any) -> bool:
     return isinstance(first, (np.ndarray, Tensor, Image.Image, list)) and not isinstance(label, (tuple, Mapping))
 
 
-def _part(given: Any, source: _Source) -> _Part:
+def _part(given: Any, source: UserFunction) -> Given:
     if isinstance(given, Mapping):
-        images, labels = _key(given, IMAGES), _key(given, LABELS)
+        images, labels = key_of(given, IMAGES), key_of(given, LABELS)
         if images is None or labels is None:
             raise source.wrong(f"returned a dict with the keys {', '.join(map(str, given))}; use images and labels")
-        return _Part(_images(given[images], source), _array(given[labels]))
+        return Given(images_of(given[images], source), array_of(given[labels]))
     if isinstance(given, tuple) or (isinstance(given, list) and len(given) == 2 and _are_images_and_labels(*given)):
         if len(given) != 2:
             raise source.wrong(f"returned {len(given)} things for a part; wanted are images and labels")
-        return _Part(_images(given[0], source), _array(given[1]))
+        return Given(images_of(given[0], source), array_of(given[1]))
     kind = type(given).__name__
     if isinstance(given, (np.ndarray, Tensor)) or hasattr(given, "iloc"):
         raise source.wrong(f"returned {'an' if kind[0] in 'aeiou' else 'a'} {kind} alone; {WANTED}")
@@ -214,15 +215,16 @@ def _part(given: Any, source: _Source) -> _Part:
     return _items(given, source)
 
 
-def _images(given: Any, source: _Source) -> NDArray[Any] | list[Image.Image]:
+def images_of(given: Any, source: UserFunction) -> NDArray[Any] | list[Image.Image]:
+    """Put images into one array, unless they are Pillow's. Raises InputError for several shapes."""
     if isinstance(given, (np.ndarray, Tensor)):
-        return _array(given)
+        return array_of(given)
     listed = list(given)
     if not listed:
         raise source.wrong(f"returned no images; {WANTED}")
     if all(isinstance(image, Image.Image) for image in listed):
         return listed
-    arrays = [_array(image) for image in listed]
+    arrays = [array_of(image) for image in listed]
     shapes = sorted({array.shape for array in arrays})
     if len(shapes) > 1:
         shown = ", ".join("x".join(map(str, shape)) for shape in shapes[:4])
@@ -230,16 +232,17 @@ def _images(given: Any, source: _Source) -> NDArray[Any] | list[Image.Image]:
     return np.stack(arrays)
 
 
-def _array(values: Any) -> NDArray[Any]:
+def array_of(values: Any) -> NDArray[Any]:
+    """Convert tensors, lists of them and whatever numpy takes to an array."""
     if isinstance(values, Tensor):
         values = values.detach().cpu()
         return np.asarray(values.numpy() if str(values.dtype) != "torch.bfloat16" else values.float().numpy())
     if isinstance(values, (list, tuple)) and any(isinstance(value, Tensor) for value in values):
-        values = [_array(value) for value in values]
+        values = [array_of(value) for value in values]
     return np.asarray(values)
 
 
-def _items(given: Any, source: _Source) -> _Part:
+def _items(given: Any, source: UserFunction) -> Given:
     """Read the items of a map-style dataset."""
     images, labels, place = [], [], None
     if not len(given):
@@ -248,7 +251,7 @@ def _items(given: Any, source: _Source) -> _Part:
         with theirs(source.name, source.factory, f": its item {number}"):
             item = given[number]
         if place is None:
-            place = _places(item, source)
+            place = places_in(item, source)
         try:
             image, label = item[place[0]], item[place[1]]
         except (KeyError, IndexError, TypeError) as error:
@@ -261,13 +264,13 @@ def _items(given: Any, source: _Source) -> _Part:
         labels.append(np.asarray(label)[()] if isinstance(label, Tensor) else label)
     if not isinstance(images[0], (np.ndarray, Tensor, Image.Image, list)):
         raise source.wrong(f"returned items whose image is {_described(images[0])}; wanted is an array or a Pillow image")
-    return _Part(_images(images, source), _array(labels), _class_names(given))
+    return Given(images_of(images, source), array_of(labels), class_names(given))
 
 
-def _places(item: Any, source: _Source) -> tuple[Any, Any]:
+def places_in(item: Any, source: UserFunction) -> tuple[Any, Any]:
     """Return where in an item the image and its label are."""
     if isinstance(item, Mapping):
-        places = _key(item, IMAGES), _key(item, LABELS)
+        places = key_of(item, IMAGES), key_of(item, LABELS)
         if None in places:
             raise source.wrong(f"returned items with the keys {', '.join(map(str, item))}; call two of them image and label")
         return places
@@ -294,23 +297,23 @@ def _described(value: Any) -> str:
     return f"{type(value).__name__}{size}"
 
 
-def _class_names(given: Any) -> Sequence[str] | None:
+def class_names(given: Any) -> Sequence[str] | None:
     """Return the names of labels that torchvision's datasets and those of Hugging Face know."""
     names = getattr(given, "classes", None)
     features = getattr(given, "features", None)
-    if names is None and isinstance(features, Mapping) and (key := _key(features, LABELS)) is not None:
+    if names is None and isinstance(features, Mapping) and (key := key_of(features, LABELS)) is not None:
         names = getattr(features[key], "names", None)
     named = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
     return list(names) if named and names is not None else None
 
 
-def _unsteady(train: Any, source: _Source) -> Iterator[str]:
+def _unsteady(train: Any, source: UserFunction) -> Iterator[str]:
     """Warn of a dataset whose items differ when they are read again."""
     if isinstance(train, (Mapping, tuple, list)):
         return
     with theirs(source.name, source.factory, ": its item 0"):
         twice = [train[0] for _ in range(2)]
-    place = _places(twice[0], source)[0]
+    place = places_in(twice[0], source)[0]
     first, second = (np.asarray(item[place]) for item in twice)
     if first.shape != second.shape or not np.array_equal(first, second):
         yield (
@@ -322,7 +325,7 @@ def _unsteady(train: Any, source: _Source) -> Iterator[str]:
 _AS_IT_IS = Form()
 
 
-def _pixels(parts: Mapping[str, _Part], source: _Source, notes: dict[str, str]) -> dict[str, Pixels]:
+def pixels_of(parts: Mapping[str, Given], source: UserFunction, notes: dict[str, str]) -> dict[str, Pixels]:
     """Convert the images of all parts to uint8, on one scale and with channels first."""
     if all(isinstance(part.images, list) for part in parts.values()):
         try:
@@ -338,7 +341,7 @@ def _pixels(parts: Mapping[str, _Part], source: _Source, notes: dict[str, str]) 
     for name, array in arrays.items():
         if array.shape[1:] != train.shape[1:]:
             raise source.wrong(f"returned images of {train.shape[1:]} to train on, and of {array.shape[1:]} as {name}")
-    last = train.ndim == 4 and _channels_last(train.shape, source)
+    last = train.ndim == 4 and channels_last(train.shape, source)
     notes["shape"] = f"{'x'.join(map(str, train.shape[1:]))} of {train.dtype}" + (", channels last, turned" if last else "")
     if any(array.dtype != np.uint8 for array in arrays.values()):
         floats = any(np.issubdtype(array.dtype, np.floating) for array in arrays.values())
@@ -352,13 +355,13 @@ def _pixels(parts: Mapping[str, _Part], source: _Source, notes: dict[str, str]) 
     return {name: array.transpose(0, 3, 1, 2) if last else array for name, array in arrays.items()}
 
 
-def _array_of(part: _Part, source: _Source) -> NDArray[Any]:
+def _array_of(part: Given, source: UserFunction) -> NDArray[Any]:
     if isinstance(part.images, list):
         raise source.wrong("returned arrays for one part and Pillow images for another; return arrays for both")
     return part.images
 
 
-def _plain(images: NDArray[Any], source: _Source) -> NDArray[Any]:
+def _plain(images: NDArray[Any], source: UserFunction) -> NDArray[Any]:
     """Check that an array holds numbers in the shape of images."""
     if images.ndim not in (3, 4) or not images.size:
         raise source.wrong(f"returned images of shape {images.shape}; {WANTED}")
@@ -376,7 +379,7 @@ def _plain(images: NDArray[Any], source: _Source) -> NDArray[Any]:
     return images
 
 
-def _channels_last(shape: tuple[int, ...], source: _Source) -> bool:
+def channels_last(shape: tuple[int, ...], source: UserFunction) -> bool:
     """Tell the order of (n, a, b, c): by few channels on one end, and by the sides of a square on the other.
 
     Raises:
@@ -395,7 +398,7 @@ def _channels_last(shape: tuple[int, ...], source: _Source) -> bool:
     return last
 
 
-def _kind(parts: Mapping[str, _Part], source: _Source) -> Kind:
+def _kind(parts: Mapping[str, Given], source: UserFunction) -> Kind:
     """Tell the kind of examples: what the user says, a table for rows of floating-point numbers, otherwise images."""
     train = parts["train"].images
     if source.kind is not None:
@@ -410,7 +413,7 @@ def _kind(parts: Mapping[str, _Part], source: _Source) -> Kind:
     )
 
 
-def _unlike_images(train: NDArray[Any], kind: Kind, source: _Source) -> Iterator[str]:
+def _unlike_images(train: NDArray[Any], kind: Kind, source: UserFunction) -> Iterator[str]:
     """Warn of floating-point numbers that were taken for images and look like signals."""
     if kind == "images" and source.kind is None and train.shape[1] == 1 and train.ndim == 4:
         height, width = train.shape[2:]
@@ -421,7 +424,7 @@ def _unlike_images(train: NDArray[Any], kind: Kind, source: _Source) -> Iterator
             )
 
 
-def _numbers(parts: Mapping[str, _Part], kind: Kind, source: _Source, notes: dict[str, str]) -> dict[str, NDArray[Any]]:
+def _numbers(parts: Mapping[str, Given], kind: Kind, source: UserFunction, notes: dict[str, str]) -> dict[str, NDArray[Any]]:
     """Check signals, rows of a table or tokens, and convert them: float32, but int64 for tokens."""
     dimensions, shape = (3 if kind == "signals" else 2), _SHAPES[kind]
     found: dict[str, NDArray[Any]] = {}
@@ -454,7 +457,9 @@ def _numbers(parts: Mapping[str, _Part], kind: Kind, source: _Source, notes: dic
     return found
 
 
-def _targets(parts: Mapping[str, _Part], source: _Source, notes: dict[str, str]) -> tuple[dict[str, Labels], tuple[str, ...]]:
+def _targets(
+    parts: Mapping[str, Given], source: UserFunction, notes: dict[str, str]
+) -> tuple[dict[str, Labels], tuple[str, ...]]:
     """Have the task check and convert the targets of all parts, and name what it tells apart."""
     for part in parts.values():
         if part.labels.ndim and len(part.labels) != len(part.images):
@@ -472,7 +477,7 @@ def _targets(parts: Mapping[str, _Part], source: _Source, notes: dict[str, str])
     return labels, names
 
 
-def _pixels_of(images: NDArray[Any], source: _Source) -> tuple[int, ...]:
+def _pixels_of(images: NDArray[Any], source: UserFunction) -> tuple[int, ...]:
     """Height and width of images in one array."""
-    last = images.ndim == 4 and _channels_last(images.shape, source)
+    last = images.ndim == 4 and channels_last(images.shape, source)
     return images.shape[1:3] if last or images.ndim == 3 else images.shape[2:]

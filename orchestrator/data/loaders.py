@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from orchestrator.data import folders, functions
+from orchestrator.data import folders, functions, stores
 from orchestrator.data.dataset import Dataset, Labels, Pixels, Raw, Split
 from orchestrator.data.images import Fit, Form, Paths
+from orchestrator.data.items import read_lazily
 from orchestrator.data.stream import Encoded
 from orchestrator.errors import InputError
 from orchestrator.registry import UNNAMED, Component, import_from, keywords, nearest
@@ -108,12 +109,115 @@ def folder(
     )
 
 
+def webdataset(
+    *,
+    path: str,
+    label: str = "cls",
+    size: int = 32,
+    fit: Fit = "squash",
+    channels: Literal[1, 3, "auto"] = 3,
+    background: str = "white",
+) -> Raw:
+    """Shards of WebDataset: tar files with members KEY.jpg and KEY.cls, in parts by their names, as `train-0000.tar`.
+
+    Args:
+        path: A tar file, or a folder with such files.
+        label: Suffix of the members with the class, or the key of it in members KEY.json.
+        size: Side in pixels that all images are resized to.
+        fit: What becomes of an image that is not square, as for `folder`.
+        channels: 1 for grey, 3 for colour; `auto` is 1 where every image is grey.
+        background: Colour behind transparent pixels and of borders.
+
+    Raises:
+        InputError: For files that cannot be understood, and for an unreadable image.
+    """
+    return _stored(stores.shards(path, label), Form(size, fit, channels, background), None, {})
+
+
+def parquet(
+    *,
+    path: str,
+    image: str | None = None,
+    label: str | None = None,
+    cache: str = "~/.cache/paretoray/arrow",
+    size: int = 32,
+    fit: Fit = "squash",
+    channels: Literal[1, 3, "auto"] = 3,
+    background: str = "white",
+) -> Raw:
+    """Parquet or Arrow files with a column of encoded images, in parts by their names, as `train-00000-of-00004.parquet`.
+
+    Args:
+        path: A file, or a folder with files.
+        image: Column with images: bytes, or a struct of `bytes` and `path`; None to find it by its name.
+        label: Column with labels; None to find it by its name.
+        cache: Folder for Arrow copies of Parquet files, each of which is made once and takes as much room.
+        size: Side in pixels that all images are resized to.
+        fit: What becomes of an image that is not square, as for `folder`.
+        channels: 1 for grey, 3 for colour; `auto` is 1 where every image is grey.
+        background: Colour behind transparent pixels and of borders.
+
+    Raises:
+        InputError: For files that cannot be understood, and for an unreadable image.
+    """
+    found, names, said = stores.tables(path, image, label, cache)
+    return _stored(found, Form(size, fit, channels, background), names, {"columns": said})
+
+
+def huggingface(
+    *,
+    path: str,
+    image: str | None = None,
+    label: str | None = None,
+    size: int = 32,
+    fit: Fit = "squash",
+    channels: Literal[1, 3, "auto"] = 3,
+    background: str = "white",
+) -> Raw:
+    """A data set that Hugging Face's `save_to_disk` wrote; with `pip install 'paretoray[datasets]'`.
+
+    Args:
+        path: The folder.
+        image: Column with images; None for the first one of that type.
+        label: Column with labels; None for the first one of classes.
+        size: Side in pixels that all images are resized to.
+        fit: What becomes of an image that is not square, as for `folder`.
+        channels: 1 for grey, 3 for colour; `auto` is 1 where every image is grey.
+        background: Colour behind transparent pixels and of borders.
+
+    Raises:
+        InputError: Where the package is missing, for what cannot be understood, and for an unreadable image.
+    """
+    found, names, said = stores.hub(path, image, label)
+    return _stored(found, Form(size, fit, channels, background), names, {"columns": said})
+
+
+def _stored(found: stores.Found, form: Form, names: Sequence[str] | None, notes: dict[str, str]) -> Raw:
+    """Number the labels of stored images, and put the parts together."""
+    if "valid" in found and "test" not in found:
+        found["test"] = found.pop("valid")
+        notes["parts"] = "there is no test part, so the validation part is the final test"
+    try:
+        labels, classes, said = Classification().read({part: given for part, (_, given) in found.items()}, names)
+    except ValueError as error:
+        raise InputError(f"data.path has {error}") from error
+    notes |= {"labels": said} if said else {}
+    parts = {part: (Encoded(store, form), labels[part]) for part, (store, _) in found.items()}
+    assert form.size is not None
+    return Raw(
+        *parts["train"], parts.get("test"), classes, flip=True, crop=form.size // 8, valid=parts.get("valid"), notes=notes
+    )
+
+
 LOADERS: dict[str, Callable[..., Raw]] = {
     "digits": digits,
     "cifar10": cifar10,
     "cifar100": cifar100,
     "fashion-mnist": fashion_mnist,
     "folder": folder,
+    "webdataset": webdataset,
+    "parquet": parquet,
+    "huggingface": huggingface,
 }
 
 
@@ -141,7 +245,7 @@ def component(name: str, given: Mapping[str, Any]) -> Component:
     Split(**split)  # refuses impossible shares before anything is read
     reading = keywords(_reading, {k: v for k, v in given.items() if k in shared and k in READING}, "data")
     reading = {key: value for key, value in reading.items() if key in shared}
-    for key in {"path", "root"} & mine.keys():  # a run is resumed from any folder, and trials change theirs
+    for key in {"path", "root", "cache"} & mine.keys():  # a run is resumed from any folder, and trials change theirs
         if isinstance(mine[key], (str, os.PathLike)):
             mine[key] = str(Path(mine[key]).expanduser().absolute())
     return Component(name, loader, mine | split | reading, frozenset(given))
@@ -173,7 +277,7 @@ def load(source: Component, task: Task | None = None) -> Dataset:
             returned = source.factory(**own)
         reading = {key: source.settings.get(key) for key in READING}
         given = isinstance(returned, Raw)
-        raw = returned if given else functions.to_raw(returned, source.name, source.factory, **reading, task=task)
+        raw = returned if given else read_lazily(returned, source.name, source.factory, own, split, **reading, task=task)
     return replace(split.apply(raw, task), source=source)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -25,6 +27,10 @@ _READERS = 8
 
 class Source(Protocol):
     """Images that are decoded one by one, in any order, and in any process that it was sent to."""
+
+    @property
+    def readers(self) -> int:
+        """Number of threads that may decode at a time."""
 
     def __len__(self) -> int: ...
 
@@ -48,6 +54,8 @@ class Encoded:
     store: Store
     form: Form
     numbers: NDArray[np.int64] | None = None
+
+    readers = _READERS
 
     def __len__(self) -> int:
         return len(self.store) if self.numbers is None else len(self.numbers)
@@ -111,6 +119,11 @@ class Joined:
     """
 
     sources: tuple[Source, ...]
+
+    @property
+    def readers(self) -> int:
+        """Number of threads that may decode at a time."""
+        return min(source.readers for source in self.sources)
 
     def __len__(self) -> int:
         return sum(map(len, self.sources))
@@ -181,7 +194,7 @@ class Stream:
     def __getitem__(self, indices: Any) -> Tensor:
         """Decode some at once: those of a slice, of an array or tensor of numbers, or a single one."""
         chosen = self.numbers[indices.cpu().numpy() if isinstance(indices, Tensor) else indices]
-        with images.strictly(), ThreadPoolExecutor(_READERS) as pool:
+        with images.strictly(), ThreadPoolExecutor(self.source.readers) as pool:
             decoded = list(pool.map(self.source.whole, np.atleast_1d(chosen).tolist()))
         found = self._stacked([torch.from_numpy(np.array(pixels)) for pixels in decoded]).to(self.device)
         return found if np.ndim(chosen) else found[0]
@@ -192,22 +205,36 @@ class Stream:
         Args:
             indices: Numbers of the images.
             crop: Smallest share of an image's area that a random crop shows; 0 for whole images.
-            seed: Seed of the crops.
+            seed: Seed of the crops, and of whatever else is random in a user's data set.
 
         Raises:
             InputError: For an image that cannot be read, with its name.
         """
         numbers = self.numbers[indices].tolist()
-        if not crop:
-            return self._stacked([torch.from_numpy(np.array(self.source.whole(number))) for number in numbers])
-        cropped = v2.RandomResizedCrop(self.shape[2:], scale=(crop, 1.0), antialias=True)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with _seeded(seed):
+            if not crop:
+                return self._stacked([torch.from_numpy(np.array(self.source.whole(number))) for number in numbers])
+            cropped = v2.RandomResizedCrop(self.shape[2:], scale=(crop, 1.0), antialias=True)
             return torch.stack([cropped(self.source.full(number)).expand(self.form[0], -1, -1) for number in numbers])
 
     def _stacked(self, decoded: Sequence[Tensor]) -> Tensor:
         stacked = torch.stack([pixels.expand(self.form) for pixels in decoded])
         return stacked if self.pooled is None else pooled(stacked, self.pooled)
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed all global generators, which transforms of a user's data set may draw from, and leave them as they were."""
+    states = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        try:
+            yield
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
 
 
 def pooled(pixels: Tensor, shape: tuple[int, int]) -> Tensor:

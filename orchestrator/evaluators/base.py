@@ -217,6 +217,9 @@ class Evaluator(ABC):
     def measure_on_device(self, architectures: Sequence[Architecture]) -> Sequence[Measured]:
         """Return the metrics of the problem's probes (latency, ...) for each standalone network on this device."""
 
+    def rest(self) -> None:  # noqa: B027, most have nothing running
+        """End processes that work ahead, as nothing is asked for now; they begin again by themselves."""
+
     def skipped_steps(self) -> int:
         """Count the weight steps so far that were left out as their loss or gradients were not finite, or a network raised."""
         return 0

@@ -336,6 +336,10 @@ class Supernet(Differentiable):
                 f"{self.lr}), or remove the option that cannot be trained"
             )
 
+    def rest(self) -> None:
+        for feed in (self._training, self._deciding, self._deciding_share, self._judging, self._calibrating):
+            feed.close()
+
     def skipped_steps(self) -> int:
         return self._skipped
 

@@ -161,6 +161,7 @@ def _search_with_shared_weights(plan: SearchPlan, here: SearchPlan) -> tuple[dic
             searcher.train_on(1)
         gradient = _timed(lambda: evaluator.differentiate(mixture, 0, searcher.unrolled))
         seconds += searcher.expected_gradients(rounds * interval) * gradient
+    evaluator.rest()
     steps: dict[str, float] = {"rounds": rounds, "weight_steps_per_round": interval, "samples": round(samples)}
     return steps | {"seconds_per_weight_step": mean_step}, seconds
 

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -87,7 +87,8 @@ class Coordinator:
         Returns:
             Whether the search is finished, or has come as far as `until`.
         """
-        with alone_in(self.directory, "search.lock"):
+        with alone_in(self.directory, "search.lock"), ExitStack() as after:
+            after.callback(self.evaluator.rest)
             state = self.checkpoints.load()
             if state is None:
                 self._start()

@@ -82,6 +82,7 @@ def _try_mixtures(plan: SearchPlan, count: int) -> None:
     if relaxed is not None and isinstance(searcher, GradientSearcher) and isinstance(evaluator, Differentiable):
         with _named(f"the gradients that {name} asks for", plan):
             evaluator.differentiate(relaxed, 0, searcher.unrolled)
+    evaluator.rest()
 
 
 def _everything(mixture: Mixture) -> Mixture:

@@ -145,6 +145,8 @@ class SharedWeights:
                 known |= {(names[a], statistics): v for a, v in zip(part, found, strict=True)}
                 done += len(part)
                 show(done, whole, (time.monotonic() - began) / (done - at_first) * (whole - done))
+            if supernet is not None:
+                supernet.rest()
         columns = {f"{s}_{column}": [known[names[a], s] for a in architectures] for s in self.statistics}
         return pd.DataFrame({"arch": [names[a] for a in architectures]} | columns)
 

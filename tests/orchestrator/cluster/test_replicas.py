@@ -1,13 +1,17 @@
 """Ray's side: the same records as in process, replicas in step, dead actors, and what does not fit."""
 
 import hashlib
+import time
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import ray
 import torch
+from PIL import Image
 
 from orchestrator.cluster import replicas as replica_module
 from orchestrator.cluster.replicas import Replicas, WorkersLost
@@ -153,3 +157,39 @@ def test_our_own_errors_come_back_from_an_actor() -> None:
             replicas.train([Mixture(((0.2,) * 5,) * 6)] * (MOST_SKIPPED + 8))
     finally:
         replicas.close()
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_replicas_on_a_stream_hold_the_weights_of_memory_and_leave_no_process(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for i in range(20):
+            Image.fromarray(rng.integers(0, 255, (12, 16, 3), dtype=np.uint8)).save(tmp_path / name / f"{i}.png")
+    found = []
+    for stream in (False, True):
+        data = {"name": "folder", "path": str(tmp_path), "size": 8, "stream": stream}
+        plan = tiny_plan(data=data, training={"batch": 8, "valid_batch": 8}, workers={"ray": True, "count": 2})
+        replicas = Replicas(plan)
+        try:
+            replicas.build(FULL, 10)
+            losses = [replicas.train([Mixture.one_hot((3, 2, 3, 2, 3, 2), (5,) * 6)] * 2) for _ in range(2)]
+            gradient = replicas.differentiate(Mixture(((0.2,) * 5,) * 6), 1)
+            found.append((losses, replicas.measure([(3,) * 6, (2,) * 6]), gradient, bits_of_each(replicas)))
+            children = [a.__ray_call__.remote(lambda _: [c.pid for c in active_children()]) for a in replicas._actors]
+            decoders = [pid for pids in ray.get(children) for pid in pids]
+        finally:
+            replicas.close()
+    assert found[0] == found[1]
+    assert len(decoders) >= 4 and all(decoders)
+    for _ in range(150):  # torch's processes look every 5 seconds whether their parent is there
+        if not any(map(is_alive, decoders)):
+            break
+        time.sleep(0.1)
+    assert not any(map(is_alive, decoders))
