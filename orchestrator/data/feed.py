@@ -111,11 +111,11 @@ class Feed:
             with images.strictly():
                 found = self._decoding[step]
         else:
-            if step != self._next:
-                self._begin(step)
             try:
+                if step != self._next:
+                    self._begin(step)
                 found = next(self._batches)
-            except RuntimeError as error:  # of torch, for processes that were killed
+            except (RuntimeError, OSError, EOFError) as error:  # of torch, or of a pipe, for processes that were killed
                 self.close()
                 raise RunError(
                     f"a process that decodes images died ({error}); if memory or /dev/shm is short, lower data.decoders or the "

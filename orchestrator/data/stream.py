@@ -212,12 +212,14 @@ class Stream:
         """
         numbers = self.numbers[indices].tolist()
         with _seeded(seed):
-            if not crop:
+            if not crop or not numbers:
                 return self._stacked([torch.from_numpy(np.array(self.source.whole(number))) for number in numbers])
             cropped = v2.RandomResizedCrop(self.shape[2:], scale=(crop, 1.0), antialias=True)
             return torch.stack([cropped(self.source.full(number)).expand(self.form[0], -1, -1) for number in numbers])
 
     def _stacked(self, decoded: Sequence[Tensor]) -> Tensor:
+        if not decoded:  # a share of a batch of fewer images than workers
+            return torch.empty((0, *self.shape[1:]), dtype=torch.uint8)
         stacked = torch.stack([pixels.expand(self.form) for pixels in decoded])
         return stacked if self.pooled is None else pooled(stacked, self.pooled)
 
@@ -227,7 +229,7 @@ def _seeded(seed: int) -> Iterator[None]:
     """Seed all global generators, which transforms of a user's data set may draw from, and leave them as they were."""
     states = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # but not a GPU's, which belongs to the training
         random.seed(seed)
         np.random.seed(seed % 2**32)
         try:
