@@ -275,7 +275,7 @@ def load(source: Component, task: Task | None = None) -> Dataset:
     else:
         with functions.theirs(source.name, source.factory):
             returned = source.factory(**own)
-        reading = {key: source.settings.get(key) for key in READING}
+        reading = {key: source.settings.get(key) for key in READING if key in shared}
         given = isinstance(returned, Raw)
         raw = returned if given else read_lazily(returned, source.name, source.factory, own, split, **reading, task=task)
     return replace(split.apply(raw, task), source=source)

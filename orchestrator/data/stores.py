@@ -283,16 +283,15 @@ def _as_arrow(file: Path, cache: Path) -> Path:
     if not copy.exists():
         cache.mkdir(parents=True, exist_ok=True)
         source = pq.ParquetFile(file)
-        with (
-            replacing(copy) as temporary,
-            pa.OSFile(str(temporary), "wb") as sink,
-            pa.ipc.new_file(sink, source.schema_arrow) as writer,
-        ):
-            for batch in source.iter_batches(_ROWS):
-                writer.write_batch(batch)
-            writer.close()
-            sink.close()
+        with replacing(copy) as temporary:
+            _write_arrow(source, temporary)
     return copy
+
+
+def _write_arrow(source: pq.ParquetFile, file: Path) -> None:
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, source.schema_arrow) as writer:
+        for batch in source.iter_batches(_ROWS):
+            writer.write_batch(batch)
 
 
 @dataclass(frozen=True)

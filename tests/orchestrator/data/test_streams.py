@@ -338,10 +338,10 @@ class Counted(torch.utils.data.Dataset[Any]):
     classes = ("cat", "dog")
     read: dict[int, int] = {}  # noqa: RUF012
 
-    def __init__(self, kind: str, targets: bool) -> None:
+    def __init__(self, form: str, targets: bool) -> None:
         rng = np.random.default_rng(1)
         self.images = [photograph(rng) for _ in range(60)]
-        self.kind = kind
+        self.form = form
         if targets:
             self.targets = [i % 2 for i in range(60)]
 
@@ -353,12 +353,12 @@ class Counted(torch.utils.data.Dataset[Any]):
         image = self.images[number]
         array = torch.from_numpy(np.array(image))
         forms = {"pillow": image, "bytes": array, "unit": array.permute(2, 0, 1) / 255, "normal": array / 100 - 1}
-        return forms[self.kind], number % 2
+        return forms[self.form], number % 2
 
 
-def counted(kind: str = "pillow", targets: bool = True) -> Counted:
+def counted(form: str = "pillow", targets: bool = True) -> Counted:
     Counted.read = {}
-    return Counted(kind, targets)
+    return Counted(form, targets)
 
 
 def give(**keywords: Any) -> Dataset:
@@ -375,10 +375,10 @@ def test_a_limit_reads_no_more_items_than_it_keeps(targets: bool) -> None:
     assert ("limit" in data.notes) != targets
 
 
-@pytest.mark.parametrize("kind", ["pillow", "bytes", "unit"])
+@pytest.mark.parametrize("form", ["pillow", "bytes", "unit"])
 @pytest.mark.parametrize("targets", [True, False])
-def test_a_data_set_of_a_function_is_streamed(kind: str, targets: bool) -> None:
-    memory, stream = (give(kind=kind, targets=targets, stream=s) for s in (False, True))
+def test_a_data_set_of_a_function_is_streamed(form: str, targets: bool) -> None:
+    memory, stream = (give(form=form, targets=targets, stream=s) for s in (False, True))
     assert stream.train.streamed and stream.classes == ("cat", "dog") and memory.std == stream.std
     for part in ("train", "valid", "test"):
         assert torch.equal(getattr(memory, part).images, getattr(stream, part).images[:])
@@ -398,4 +398,4 @@ def test_a_streamed_data_set_is_made_again_in_another_process() -> None:
 
 def test_arrays_whose_scale_is_unknown_are_not_streamed() -> None:
     with pytest.raises(InputError, match=r"not uint8, nor fractions from 0 to 1; .* or write data\.stream=false"):
-        give(kind="normal", stream=True)
+        give(form="normal", stream=True)
