@@ -368,7 +368,8 @@ def give(**keywords: Any) -> Dataset:
 @pytest.mark.parametrize("targets", [True, False])
 def test_a_limit_reads_no_more_items_than_it_keeps(targets: bool) -> None:
     data = give(targets=targets, limit=8)
-    assert len(data.train) + len(data.valid) == 8 and not data.train.streamed
+    kept = len(data.train) + len(data.valid)
+    assert not data.train.streamed and (kept == 8 if targets else 4 <= kept <= 8)  # those that are drawn may be of one class
     # Those that tell the shape, three that check labels; without these, the share that is drawn before classes are known.
     assert len(Counted.read) <= 32 + len(data.test) + 8 + 3
     assert torch.bincount(torch.cat([data.train.labels, data.valid.labels])).min() >= 2
