@@ -17,6 +17,8 @@ from orchestrator.config.plan import SearchPlan
 from orchestrator.config.settings import Sweep
 from orchestrator.errors import RunError
 from orchestrator.judge.judge import Judge
+from orchestrator.search.checkpoint import Checkpoints
+from orchestrator.search.coordinator import fits_records
 from searchers import Evaluation
 
 HALVING = "halving.json"
@@ -189,6 +191,11 @@ def found_by(plan: SearchPlan, directory: Path) -> list[Found]:
         RunError: For damaged records.
     """
     problem, columns = plan.problem, plan.problem.columns
+    state = Checkpoints(directory / "checkpoints").load()
+    if state is not None and not fits_records(state, directory):
+        raise RunError(
+            f"the records of {directory} have other content than was written to them; put back a copy, or search again"
+        )
     try:
         summary = json.loads((directory / records.SUMMARY).read_text())
         rows = records.read(directory / records.EVALUATIONS, [*columns, "arch", "kind", "stage", "step"])

@@ -477,13 +477,18 @@ def is_complete(plan: SearchPlan, directory: Path) -> bool:
     state = Checkpoints(directory / "checkpoints").load()
     if state is None or not state["finished"]:
         return False
-    tables = zip((records.EVALUATIONS, records.POLICY, records.FAILURES), state["rows"], state.get("digests", ()), strict=False)
-    if not all(digest is None or records.holds(directory / name, rows, digest) for name, rows, digest in tables):
+    if not fits_records(state, directory):
         return False
     now = identity(plan)
     if "budget" not in state["made_by"]:  # of an earlier version
         del now["budget"]
     return bool(state["made_by"] == now)
+
+
+def fits_records(state: dict[str, Any], directory: Path) -> bool:
+    """Tell whether the tables in `directory` have the rows that a checkpoint knows of; those of earlier versions know none."""
+    tables = zip((records.EVALUATIONS, records.POLICY, records.FAILURES), state["rows"], state.get("digests", ()), strict=False)
+    return all(digest is None or records.holds(directory / name, rows, digest) for name, rows, digest in tables)
 
 
 def check_identity(plan: SearchPlan, state: dict[str, Any]) -> None:

@@ -76,6 +76,7 @@ def restore(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     Raises:
         ValueError: For a state that no step could be taken with.
     """
+    made = [dict(group) for group in optimizer.param_groups]
     optimizer.load_state_dict(state)
     for parameter, kept in optimizer.state.items():
         values = list(kept.values()) if isinstance(kept, dict) else [kept]
@@ -86,7 +87,10 @@ def restore(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
                 )
             if not isinstance(kept, dict) or not (value is None or isinstance(value, torch.Tensor | int | float)):
                 raise ValueError(f"the optimizer has the state {value!r} for weights")
-    for group in optimizer.param_groups:
-        numbers = [group["lr"], group.get("momentum", 0), group.get("weight_decay", 0)]
-        if not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
-            raise ValueError(f"the optimizer has the settings {numbers}")
+    for group, fresh in zip(optimizer.param_groups, made, strict=True):
+        for name, value in fresh.items():
+            if name not in group:
+                raise ValueError(f"the optimizer has no {name}")
+            wanted = (int, float) if type(value) in (int, float) else type(value)
+            if not isinstance(group[name], wanted) or (isinstance(value, float) and not math.isfinite(group[name])):
+                raise ValueError(f"the optimizer has {name} = {group[name]!r}")
