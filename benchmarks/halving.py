@@ -2,9 +2,10 @@
 
     python benchmarks/halving.py OUT [--epochs 40] [--sweeps 3] [--halving 3] [--varied KEY=V,V,V]
 
-Each sweep has three values of a setting of ProxylessNAS-R, by default of its trade-off, under three seeds, on the images that the shipped table was made from,
-in one process. The hypervolume is that of the merged front's members by the table's test accuracies and parameters, relative to
-the true front of all 625 networks. Both sweeps of a row have the same seeds. A run that was interrupted goes on.
+Each sweep has three values of a setting of ProxylessNAS-R, by default of its trade-off, under three seeds, on the images that
+the shipped table was made from, in one process. The hypervolume is that of the merged front's members by the table's test
+accuracies and parameters, relative to the true front of all 625 networks. Both sweeps of a row have the same seeds. A run that
+was interrupted goes on.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ def damage(content: bytes, chance: random.Random) -> tuple[bytes, str]:
 def settings(folder: Path, chance: random.Random, tally: Tally) -> None:
     """Check an experiment with a wrong value, or a damaged file of one."""
     experiment = json.loads(json.dumps(TINY)) | {"seed": 0}
-    experiment["searcher"]["name"] = chance.choice(("tnd-nas", "nsga2", "surrogate-search", "ddpnas"))
+    experiment["searcher"]["name"] = chance.choice(("tnd-nas", "nsga2", "surrogate-search", "proxyless-r"))
     path = folder / "run.toml"
     if chance.random() < 0.2:
         content, what = damage(tomli_w.dumps(experiment).encode(), chance)
