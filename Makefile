@@ -24,6 +24,7 @@ test: $(READY) lint
 
 faults: $(READY)
 	$(BIN)/python -m pytest -m "faults or long"
+	$(BIN)/python -m tests.campaign
 
 portability: $(READY)
 	$(BIN)/python tests/portability.py

@@ -1,6 +1,6 @@
 """A seeded campaign of faults against runs without Ray: kills, full disks, flipped bits and wrong inputs, counted.
 
-    python -m tests.campaign [--kills 40] [--operations 0] [--disks 6] [--flips 60] [--inputs 160] [--minutes 8] [--seed 0]
+    python -m tests.campaign [--kills 40] [--operations 0] [--disks 6] [--flips 60] [--inputs 160] [--minutes 6] [--seed 0]
 
 Every kind of disturbance takes turns until its number is reached, or the minutes are over, whichever is first. Ends with the
 counts, and with 1 where a run did not go on to equal records, or a wrong input had a traceback, a hang or a silent wrong end.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import os
 import random
 import shutil
@@ -36,7 +37,7 @@ def main() -> int:
     parser.add_argument("--disks", type=int, default=6)
     parser.add_argument("--flips", type=int, default=60)
     parser.add_argument("--inputs", type=int, default=160)
-    parser.add_argument("--minutes", type=float, default=8.0)
+    parser.add_argument("--minutes", type=float, default=6.0)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -48,9 +49,13 @@ def main() -> int:
         (folder / "whole").mkdir()
         undisturbed = kills.Undisturbed(folder / "whole")
         names = list(kinds())
-        bases = {"finished": undisturbed.directory("random-search")}
-        bases["interrupted"] = flips.interrupted("random-search", folder, undisturbed, chance)
-        others = {"sweep": flips.interrupted("sweep", folder / "whole", undisturbed, chance)}
+
+        @functools.cache
+        def base(kind: str, finished: bool) -> Path:
+            if finished:
+                return undisturbed.directory(kind)
+            (folder / f"{kind}-begun").mkdir()
+            return flips.interrupted(kind, folder / f"{kind}-begun", undisturbed, chance)
 
         def kill(i: int, at: Path) -> None:
             kills.kill_and_resume(names[i % len(names)], at, undisturbed, chance, tally)
@@ -59,15 +64,11 @@ def main() -> int:
             kills.fill_the_disk(names[i % len(names)], at, undisturbed, chance, tally)
 
         def flip(i: int, at: Path) -> None:
-            kind, base = [
-                ("random-search", bases["interrupted"]),
-                ("random-search", bases["finished"]),
-                ("sweep", others["sweep"]),
-            ][i % 3]
-            flips.flip_and_resume(kind, base, at, undisturbed, chance, tally)
+            kind, finished = [("random-search", False), ("random-search", True), ("sweep", False)][i % 3]
+            flips.flip_and_resume(kind, base(kind, finished), at, undisturbed, chance, tally)
 
         def give(i: int, at: Path) -> None:
-            inputs.one(i, at / "input", undisturbed, bases, chance, tally)
+            inputs.one(i, at / "input", lambda finished: base("random-search", finished), chance, tally)
 
         if arguments.operations:
             for kind in names:

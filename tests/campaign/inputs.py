@@ -7,7 +7,7 @@ import json
 import random
 import shutil
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from hw_profiles import profile as profiles
 from orchestrator.evaluators.tabular import SHIPPED
 from orchestrator.runs.directory import EXPERIMENT
 from orchestrator.search.checkpoint import FORMAT, SEAL, Checkpoints
-from tests.campaign.kills import Undisturbed
 from tests.campaign.process import command, run
 from tests.campaign.searches import COMMON
 from tests.campaign.tally import Tally
@@ -274,21 +273,26 @@ def trap(base: Path, folder: Path, chance: random.Random, tally: Tally) -> None:
         tally.fault(f"{verb} imported what {section}.name names", ended)
 
 
-def one(
-    number: int, folder: Path, undisturbed: Undisturbed, bases: dict[str, Path], chance: random.Random, tally: Tally
-) -> None:
-    """Try an input of one kind, each in turn."""
+def one(number: int, folder: Path, base: Callable[[bool], Path], chance: random.Random, tally: Tally) -> None:
+    """Try an input of one kind, each in turn.
+
+    Args:
+        number: Of the input.
+        folder: For its files.
+        base: Returns a run directory that is finished, or one that is not.
+        chance: Decides what is wrong with it.
+        tally: Counts it.
+    """
     folder.mkdir()
-    finished, begun = bases["finished"], bases["interrupted"]
     kinds = [
         lambda: settings(folder, chance, tally),
         lambda: options(folder, chance, tally),
         lambda: table(folder, chance, tally),
         lambda: device(folder, chance, tally),
         lambda: images(folder, chance, tally),
-        lambda: checkpoint(begun, folder, chance, tally),
-        lambda: run_files(finished, folder, chance, tally),
-        lambda: trap(finished, folder, chance, tally),
+        lambda: checkpoint(base(False), folder, chance, tally),
+        lambda: run_files(base(True), folder, chance, tally),
+        lambda: trap(base(True), folder, chance, tally),
     ]
     kinds[number % len(kinds)]()
     shutil.rmtree(folder)
