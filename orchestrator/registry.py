@@ -287,7 +287,7 @@ def check_magnitude(value: Any, setting: str) -> None:
     if isinstance(value, (list, tuple)):
         for item in value:
             check_magnitude(item, setting)
-    elif isinstance(value, (int, float)) and math.isfinite(value):
+    elif isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):  # an int may be too large for a float
         counted = isinstance(value, int) and not setting.startswith("objectives")
         most = LARGEST if not counted else LARGEST_SEED if setting.endswith("seed") else LARGEST_COUNT
         if abs(value) > most:

@@ -161,7 +161,7 @@ def _read(path: Path) -> list[Comparison]:
             )
             for c in json.loads(path.read_text())["comparisons"]
         ]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         raise RunError(
             f"{path} is damaged ({error!r}), and nothing else says which searches were stopped; put back a copy, or start "
             "another run"
@@ -203,7 +203,7 @@ def found_by(plan: SearchPlan, directory: Path) -> list[Found]:
         reference = {c: float(summary["reference_point"][c]) for c in columns}
     except FileNotFoundError:
         return []
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         raise RunError(f"the records of {directory} are damaged: {error!r}") from error
     rows = rows[(rows["kind"] != records.TIMED) & ~rows["arch"].isin(failures["arch"])]
     last = rows.drop_duplicates("arch", keep="last")

@@ -126,7 +126,7 @@ def _damage_told(directory: Path) -> Iterator[None]:
     """Turn errors over the content of a run's files into a RunError that names the run."""
     try:
         yield
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
         problem = f"{error} is missing" if isinstance(error, KeyError) else error
         raise RunError(f"cannot make a report of {directory}, its files are damaged: {problem}") from error
 

@@ -394,7 +394,7 @@ def _fitting(path: Path, plugins: Collection[str]) -> Iterator[None]:
     try:
         with attributed_to(plugins):
             yield
-    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:  # torch raises the last for shapes
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:  # the last for shapes
         raise RunError(
             f"the checkpoint {path} does not fit this search ({error!r}); it was changed, or made by another version of "
             "paretoray: search again, with another --out"

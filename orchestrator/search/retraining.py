@@ -220,7 +220,7 @@ class Saved:
             return
         try:
             training.load_state_dict(state["training"])
-        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
             raise RunError(
                 f"the checkpoint in {self.folder} does not fit this training ({error!r}); delete that folder, then resume, and "
                 "it begins anew"

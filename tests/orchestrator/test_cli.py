@@ -180,6 +180,7 @@ def test_a_read_only_folder(tmp_path: Path) -> None:
         (["training.lr=1e308"], ["training.lr = 1e+308", "write a smaller one"]),
         (["budget.interval=100000000000000000000"], ["budget.interval = 1e+20"]),
         (["budget.epochs=1e300"], ["budget.epochs = 1e+300"]),
+        (["retrain.members=" + "9" * 400], ["retrain.members = a number of 1329 bits"]),
         (["searcher.samples=1e30"], ["searcher.samples = 1e+30"]),
         (["seed=99999999999999999999999"], ["seed = 1e+23"]),
         (["objectives.parameters.at_most=1e300"], ["at_most = 1e+300"]),
