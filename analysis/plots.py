@@ -241,19 +241,20 @@ def draw_proxies(ax: Axes, names: Sequence[str], seconds: np.ndarray, within: np
         names: Names of the proxies.
         seconds: (proxies,), cost of training a network.
         within: (proxies, 3), concordance and the bounds of its interval, NaN where there is none.
-        target: Cost of training a network at the target.
+        target: Cost of training a network at the target; NaN where it is not known.
     """
     errors = np.nan_to_num(np.abs(within[:, 1:] - within[:, :1])).T
     ax.errorbar(seconds, within[:, 0], yerr=errors, fmt="o", color=FRONT, ecolor=FAINT, ms=5, capsize=2)
     ax.axhline(0, color=INK, lw=0.8)
-    ax.axvline(target, color=HONEST, lw=1.0, ls=":")
-    ax.text(target, 1.0, "target ", color=HONEST, fontsize=8, ha="right", va="top", transform=ax.get_xaxis_transform())
-    ax.set_xlim(0.5 * min(seconds.min(), target), 1.4 * max(seconds.max(), target))
+    if np.isfinite(target):
+        ax.axvline(target, color=HONEST, lw=1.0, ls=":")
+        ax.text(target, 1.0, "target ", color=HONEST, fontsize=8, ha="right", va="top", transform=ax.get_xaxis_transform())
+    ax.set_xlim(0.5 * np.nanmin([*seconds, target]), 1.4 * np.nanmax([*seconds, target]))
     use_log(ax.xaxis)
     behind = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.6}
     for name, x, y in zip(names, seconds, within[:, 0], strict=True):
         ax.annotate(name, (x, y), (-6, 4), textcoords="offset points", ha="right", fontsize=8, bbox=behind)
-    ax.set_xlabel("seconds of training a network")
+    ax.set_xlabel("seconds a network")
     ax.set_ylabel("concordance within cost levels")
 
 

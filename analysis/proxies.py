@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from analysis import plots
+from analysis import plots, records
 from analysis.trust import CONFIDENCE, ENOUGH, RESAMPLES, Interval, tau
 
 WIDTH = 1.1
@@ -20,6 +21,8 @@ ACCURACY = "accuracy_percent"
 """Column of proxies.csv, which has a row for each network and place of training."""
 SAVED = 0.2
 """Share of the target's seconds that a proxy has to save."""
+LEAST = 1e-3
+"""Seconds that a judgement takes at least in the picture, whose axis is logarithmic."""
 TARGET = "target"
 """Name of the target among the places where networks are trained."""
 
@@ -120,7 +123,8 @@ def advice(judged: Sequence[Judged], target_seconds: float) -> str:
         )
     able = [j for j in judged if j.within.low > 0 and j.within.value >= best.within.low]
     chosen = min(able, key=lambda j: j.seconds)
-    cost = f"{chosen.seconds:.3g} s a network, and the target {target_seconds:.3g} s"
+    known = not math.isnan(target_seconds)
+    cost = f"{chosen.seconds:.3g} s a network" + (f", and the target {target_seconds:.3g} s" if known else "")
     if chosen.seconds > (1 - SAVED) * target_seconds:
         return f"Take no proxy: the cheapest that orders networks of one cost, {chosen.name}, takes {cost}."
     cases = f"{50 * (1 + chosen.within.value):.0f} of 100 cases"
@@ -146,7 +150,53 @@ def plain(judged: Judged) -> dict[str, Any]:
         for name, i in intervals.items()
         for end, key in (("", "value"), ("_low", "low"), ("_high", "high"))
     }
-    return {"proxy": judged.name, **bounds, "networks": judged.within.networks, "seconds": judged.seconds}
+    return {"proxy": judged.name, **bounds, "networks": judged.within.networks, "seconds": known(judged.seconds)}
+
+
+def of_search(evaluations: pd.DataFrame, error: str, cost: str) -> tuple[str, list[Judged]]:
+    """Compare what a search itself measured of the networks that it picked to be trained alone.
+
+    Args:
+        evaluations: Rows of evaluations.csv.
+        error: Column of what is minimised first.
+        cost: Column whose levels count.
+
+    Returns:
+        The most faithful source of enough networks, whose order counts as the true one, and the worth of each source before it,
+        of unknown seconds; an empty name where no source has enough.
+    """
+    shared = evaluations[evaluations["kind"].isin([records.SAMPLE, records.VALIDATION])]
+    if shared.empty:
+        return "", []
+    last = shared[shared["stage"] == shared["stage"].max()]
+    whole = last[last["kind"] == records.VALIDATION].groupby("arch")[error].mean()
+    sources = {"the search's own judgements": whole.combine_first(last.groupby("arch")[error].mean())}
+    alone = evaluations[evaluations["kind"].isin([records.LANDMARK, records.FINALIST])]
+    several = "proxy" in alone and alone["proxy"].nunique() > 1
+    for name, rows in alone.groupby(alone["proxy" if several else "kind"], sort=False):  # in the order of their ranks
+        sources[f"trained alone at {name}" if several else f"{name}s"] = rows.groupby("arch")[error].mean()
+    enough = [name for name, errors in sources.items() if len(errors) >= ENOUGH][1:]
+    if not enough:
+        return "", []
+    truth, level = sources[enough[-1]], evaluations.groupby("arch")[cost].first()
+    found = []
+    for name, errors in itertools.takewhile(lambda source: source[0] != enough[-1], sources.items()):
+        both = errors.index.intersection(truth.index[level[truth.index] > 0])
+        if len(both) >= 2:
+            pair = -errors[both].to_numpy(), -truth[both].to_numpy()
+            found.append(Judged(name, tau(*pair), concordance(*pair, levels(level[both])), math.nan))
+    return enough[-1], found
+
+
+def judged_of(data: Mapping[str, Any]) -> Judged:
+    """Invert `plain`."""
+
+    def interval(name: str) -> Interval:
+        value, low, high = (math.nan if (x := data[f"{name}{end}"]) is None else float(x) for end in ("", "_low", "_high"))
+        return Interval(value, low, high, int(data["networks"]))
+
+    seconds = data.get("seconds")
+    return Judged(data["proxy"], interval("tau"), interval("within"), math.nan if seconds is None else float(seconds))
 
 
 def picture(judged: Sequence[Judged], target_seconds: float, networks: int) -> plots.Picture:
@@ -156,7 +206,7 @@ def picture(judged: Sequence[Judged], target_seconds: float, networks: int) -> p
     plots.draw_proxies(
         ax,
         [j.name for j in judged],
-        np.array([j.seconds for j in judged]),
+        np.array([max(j.seconds, LEAST) for j in judged]),
         np.array([[j.within.value, j.within.low, j.within.high] for j in judged]),
         target_seconds,
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pandas as pd
 from analysis import plots
 from analysis.front_table import name_of
 from analysis.plots import Picture
+from analysis.proxies import judged_of, picture, shown
 from analysis.records import mean_of_seeds, samples_of, tested_by
 from analysis.trust import ALL, BETTER, ENOUGH, FRONT, RANDOM, WITHIN, Interval, Skips, repeated, statistics_of, tau, true_of
 
@@ -110,6 +112,7 @@ def section(
         rows += shares.findings()
         flags += shares.flags([name_of(title) for title in summary["objectives"].values()])
         pictures.append(shares.picture(searches))
+    rows += _picked(summary)
     if shared:
         rows += _front(retrained)
     lead = "How often the search repeated itself, and whether it drifted to skip connections."
@@ -124,7 +127,8 @@ def section(
     if table is not None and quality is not None:
         rows += findings(quality)
         flags += warnings(quality)
-        pictures += [picture for picture in (scatter(table, quality), _rankings_picture(quality)) if picture]
+        drawn = (scatter(table, quality), _good_picture(quality), _rankings_picture(quality))
+        pictures += [some for some in drawn if some]
         lead += (
             f" Truth: {quality['truth']}. Inherited accuracies are measured on {quality['images']:,} images of the validation "
             f"set, with normalisation statistics of these kinds: {', '.join(quality['statistics'])}."
@@ -170,7 +174,54 @@ def findings(quality: Mapping[str, Any]) -> list[Finding]:
         )
         value = _interval(overrated, "value", signed=True)
         rows.append(Finding("tau of skips with the error in rank", value, meaning, _excludes_zero(overrated)))
-    return rows + _rankings(quality)
+    return [*rows, *_good(quality), *_rankings(quality)]
+
+
+def _picked(summary: Mapping[str, Any]) -> list[Finding]:
+    """Rows on networks that the search picked to be trained alone, of which a search without any has none."""
+    ranking = summary.get("ranking")
+    if not ranking:
+        return []
+    judged = [judged_of(source) for source in ranking["sources"]]
+    lines = "\n".join(f"{j.name} {shown(j.within)}; tau of all {shown(j.tau)}; {j.within.networks} networks" for j in judged)
+    meaning = (
+        "Of pairs of one cost, among the networks that the search picked itself, the share in the order of "
+        f"{ranking['truth']} minus the share in the opposite one: 1 is that order, 0 is guessing. Tau counts pairs of "
+        "different cost, too, which are easier to tell apart."
+    )
+    return [Finding("concordance within cost levels, networks that the search picked", lines, meaning)]
+
+
+def _good(quality: Mapping[str, Any]) -> list[Finding]:
+    """Rows on networks that the search itself found good, of one cost."""
+    good = quality.get("good")
+    if not good or not good["proxies"]:
+        return []
+    judged = [judged_of(data) for data in good["proxies"]]
+    meaning = (
+        "Of pairs of one cost, among the networks that the search found best, the share in the true order minus the share in "
+        f"the opposite one: 1 is the true order, 0 is guessing. This is what a search has to tell. {good['advice']}"
+    )
+    value = "\n".join(f"{j.name} {shown(j.within)}" for j in judged)
+    name = f"concordance within cost levels, {judged[0].within.networks} good networks"
+    value_of_all = "\n".join(f"{j.name} {shown(j.tau)}" for j in judged)
+    return [
+        Finding(name, value, meaning),
+        Finding(
+            f"tau, {judged[0].tau.networks} good networks of all costs",
+            value_of_all,
+            "The same networks with pairs of different cost, which are easier to tell apart.",
+            any(math.isfinite(j.tau.low) for j in judged),
+        ),
+    ]
+
+
+def _good_picture(quality: Mapping[str, Any]) -> Picture | None:
+    good = quality.get("good")
+    if not good or not any(p["within"] is not None for p in good["proxies"]):
+        return None
+    seconds = math.nan if good["target_seconds"] is None else good["target_seconds"]
+    return replace(picture([judged_of(p) for p in good["proxies"]], seconds, good["proxies"][0]["networks"]), title="")
 
 
 def _rankings(quality: Mapping[str, Any]) -> list[Finding]:

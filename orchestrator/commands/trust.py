@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -13,6 +14,9 @@ from rich.table import Table
 
 from orchestrator.commands.base import Answer, Command, interruptible, trusting
 from orchestrator.commands.candidates import Settings, runs, tables
+
+if TYPE_CHECKING:
+    from analysis.proxies import Judged
 
 
 @click.command(cls=Command)
@@ -30,18 +34,26 @@ from orchestrator.commands.candidates import Settings, runs, tables
 @click.option(
     "--retrain", "members", type=int, help="Without --table: number of them that are trained from scratch.  [default: 8]"
 )
+@click.option("--levels", "of_levels", type=int, default=4, show_default=True, help="Cost levels of good networks.")
+@click.option(
+    "--each", type=int,
+    help="Networks of each level that are judged at the target and the proxies, too; 0 for none.  [default: 3]",
+)  # fmt: skip
 @click.option("--images", type=int, help="Images of the validation set to measure inherited accuracies on; all by default.")
 @trusting
 def trust(directory: Path, **given: Any) -> Answer:
     """Measure whether shared weights rank networks as they truly are.
 
     DIR is the run directory of a finished search. The truth is a table, or training from scratch with the search's own
-    [retrain] settings. The same command goes on with what was interrupted. Writes trust.csv, trust.json, and report.html anew.
+    [retrain] settings. Random networks are ranked, and networks that the search itself found good, within levels of one cost:
+    by the shared weights, and trained alone at each of the search's proxies, with what each judgement costs. The same
+    command goes on with what was interrupted. Writes trust.csv, trust.json, and report.html anew.
 
     \b
     paretoray trust runs/photos --retrain 12
     paretoray trust runs/tiny --table digits-tiny --column test_accuracy
     """
+    from analysis.proxies import judged_of
     from analysis.trust_section import findings, warnings
     from orchestrator.trust import command as trust
 
@@ -51,9 +63,20 @@ def trust(directory: Path, **given: Any) -> Answer:
     table = Table("what", "value", "what it means")
     for row in findings(quality):
         table.add_row(*map(escape, row))
-    report, flags = directory / "report.html", warnings(quality)
+    report, flags, good = directory / "report.html", warnings(quality), quality.get("good")
     facts = {"run": directory, "report": report, **quality, "warnings": flags}
-    return Answer(facts, [table, *(f"warning: {flag}" for flag in flags), f"report: {report}"])
+    compared = [_compared(map(judged_of, good["proxies"])), good["advice"]] if good else []
+    return Answer(facts, [table, *compared, *(f"warning: {flag}" for flag in flags), f"report: {report}"])
+
+
+def _compared(judged: Iterable[Judged]) -> Table:
+    """Put what judgements of good networks are worth into a table."""
+    from analysis.proxies import shown
+
+    table = Table("proxy", "seconds a network", "tau, all", "concordance within cost levels")
+    for row in judged:
+        table.add_row(escape(row.name), f"{row.seconds:.3g}", shown(row.tau), shown(row.within))
+    return table
 
 
 @click.command(cls=Command)
@@ -83,7 +106,6 @@ def proxies(
     paretoray proxies runs/photos --proxy size=16,cells=1 --proxy size=8,cells=3
     paretoray proxies run.toml retrain.epochs=12 --proxy size=8,epochs=6 --levels 6 --each 5 --out runs/proxies
     """
-    from analysis.proxies import shown
     from orchestrator.config.overrides import arguments
     from orchestrator.runs.directory import fresh
     from orchestrator.trust import proxies as study
@@ -94,9 +116,6 @@ def proxies(
     console = Console()
     with interruptible(f"interrupted; what was trained is kept, and the same command with --out {directory} goes on"):
         judged, summary = study.main(console, plan, directory, named, of_levels=of_levels, each=each, run=run)
-    table = Table("proxy", "seconds a network", "tau, all", "concordance within cost levels")
-    for row in judged:
-        table.add_row(escape(row.name), f"{row.seconds:.3g}", shown(row.tau), shown(row.within))
     picture = directory / study.PICTURE
     facts = {"directory": directory, "table": directory / study.TABLE, "picture": picture, **summary}
-    return Answer(facts, [table, summary["advice"], f"picture: {picture}"])
+    return Answer(facts, [_compared(judged), summary["advice"], f"picture: {picture}"])

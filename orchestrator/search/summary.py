@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import members, pareto, records
+from analysis import members, pareto, proxies, records
 from analysis.files import write_text
 from orchestrator.config.plan import SearchPlan
 from orchestrator.evaluators.base import Evaluator
@@ -82,6 +82,7 @@ def write_results(
         "warnings": problem.warnings,
         "failed": len(records.read_failures(recorder.failures_path)),
         "derived": [problem.space.format(a) for a in derived],
+        **_ranking(plan, recorder, table),
         "spent": _spent(plan, table, spending, evaluator),
         "data": images_of(plan),
         "seed": plan.seed,
@@ -147,6 +148,17 @@ def _judged(plan: SearchPlan, table: pd.DataFrame, front: Sequence[Verdict]) -> 
             records.measured_of(error): measured, records.MEASUREMENTS: len(same),
         })  # fmt: skip
     return pd.DataFrame(rows).astype({c: table[c].dtype for c in costs if c in records.COUNTS})
+
+
+def _ranking(plan: SearchPlan, recorder: Recorder, table: pd.DataFrame) -> dict[str, Any]:
+    """Say how each source of the search orders the networks that it picked, by the most faithful one; empty without any."""
+    timed = {o.column for o in plan.problem.objectives if o.spread}
+    costs = [column for column in recorder.columns[1:] if column not in timed]
+    truth, judged = proxies.of_search(table, recorder.columns[0], costs[0]) if costs else ("", [])
+    if not judged:
+        return {}
+    sources = [{key: value for key, value in proxies.plain(j).items() if key != "seconds"} for j in judged]
+    return {"ranking": {"truth": truth, "levels_of": costs[0], "sources": sources}}
 
 
 def _trained_alone(plan: SearchPlan, table: pd.DataFrame) -> list[dict[str, Any]]:

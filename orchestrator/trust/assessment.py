@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -69,11 +70,13 @@ def assess(
     show: Show,
     stop: Callable[[], bool],
     scores: pd.DataFrame | None = None,
+    good: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
     """Writes trust.csv and trust.json into the run directory, and returns the former: a row for each random network and each
     member of the front, with its inherited accuracy under each statistics and what it is truly worth, if that is known.
 
-    scores: as `SharedWeights.scores` has them, for further columns; None for none.
+    scores: as `SharedWeights.scores` has them, for further columns; None for none. good: what `proxies.main` found of networks
+    that the search itself found good; None for nothing.
 
     Raises Interrupted as `SharedWeights.accuracies` does.
     """
@@ -100,6 +103,7 @@ def assess(
         "surviving": weights.surviving,
         "seed": weights.plan.seed,
         "checkpoint": weights.checksum,
+        **({} if good is None else {"good": dict(good)}),
     }
     path = weights.directory / records.RANKING_QUALITY
     write_text(path, json.dumps(facts | ranking_quality(found, weights.own, truth.higher, shares), indent=2) + "\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -13,6 +14,7 @@ import pandas as pd
 from rich.console import Console
 
 from analysis import records
+from analysis.proxies import TARGET
 from orchestrator.cluster.connection import cluster
 from orchestrator.config.plan import SearchPlan
 from orchestrator.errors import InputError, RunError
@@ -29,6 +31,7 @@ from orchestrator.search.control import stop_file
 from orchestrator.search.retraining import FAILURE, Member, check, settings_of
 from orchestrator.spaces.base import SearchSpace
 from orchestrator.tasks.base import Metric, merit, merit_column, merit_title
+from orchestrator.trust import proxies
 from orchestrator.trust.assessment import RETRAINED, TRAINED, Truth, assess, table_truth
 from orchestrator.trust.weights import FOLDER, SharedWeights
 from searchers import Architecture
@@ -44,13 +47,17 @@ def main(
     minimize: Sequence[str],
     networks: int,
     members: int | None,
+    of_levels: int,
+    each: int | None,
     images: int | None,
     trusted: bool,
 ) -> dict[str, Any]:
     """Does what `paretoray trust` says, going on where it was interrupted; returns what it writes into trust.json.
 
     tables, column: where the truth is from; without them `members` of the random networks are retrained. maximize, minimize:
-    the column, where its name does not say which way is better. images: of the validation set to measure on; None for all.
+    the column, where its name does not say which way is better. of_levels, each: number of cost levels, and of the networks in
+    each that the search found best, which are judged at the target and at its proxies, too; None for 3, or none where they
+    cannot be compared. images: of the validation set to measure on; None for all.
     trusted: whether to import what the run names, though somebody else made it.
     Raises InputError before anything starts, and Interrupted once Ctrl-C was heeded.
     """
@@ -73,7 +80,7 @@ def main(
     space = weights.space
     listed = [space.parse(str(a)) for a in records.read(directory / records.FRONT, ["arch"])["arch"]]
     front = [a for a in listed if weights.has(a)]
-    truth, jobs, trained = None, [], 0
+    truth, table, jobs, trained = None, None, [], 0
     if tables:
         assert column is not None
         table = TabularBenchmark.read(list(tables), space, [column], modes=modes_of_options(maximize, minimize))
@@ -88,6 +95,16 @@ def main(
         if jobs:
             check(plan, teaching=False)
         judge = f"retraining: {len(known)} of the front are retrained, and {len(jobs)} random ones will be"
+    comparable = plan.problem.task.metric.name == "accuracy" and not plan.retraining.parts.distill
+    asked, each = each is not None, (3 if comparable else 0) if each is None else each
+    good = None
+    if each:
+        try:
+            good = _good(console, plan, weights, table, directory, of_levels, each, images)
+        except InputError as error:
+            if asked:
+                raise
+            console.print(f"networks of one cost are not compared: {error}", highlight=False, markup=False, soft_wrap=True)
     plain: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
     console.print(
         f"{len(random)} random networks of {weights.surviving:,}, and {len(front)} of the front, on {images or valid:,} images "
@@ -129,10 +146,45 @@ def main(
         judged = [a for a in [*random, *front] if a in truth.values]
         with Display(console) as display, threads(plan.workers.cpus):
             scores = weights.scores(judged, display.scores, stop.exists)
-        assess(weights, random, front, truth, images, display.trust, stop.exists, scores)
+        assess(weights, random, front, truth, images, display.trust, stop.exists, scores, good)
         write_report(plan, directory)
     quality: dict[str, Any] = json.loads((directory / records.RANKING_QUALITY).read_text())
     return quality
+
+
+def _good(
+    console: Console,
+    plan: SearchPlan,
+    weights: SharedWeights,
+    table: TabularBenchmark | None,
+    directory: Path,
+    of_levels: int,
+    each: int,
+    images: int | None,
+) -> dict[str, Any]:
+    """Judge networks that the search found good within cost levels by its shared weights, at its proxies and at the target.
+
+    Without a table they are trained at the target, and every training is kept in the folder of `paretoray proxies`.
+    """
+    folder = directory / "proxies"
+    spent = json.loads((directory / records.SUMMARY).read_text())["spent"]
+
+    def inherited(networks: Sequence[Architecture]) -> list[float]:
+        with Display(console) as display, threads(plan.workers.cpus):
+            measured = weights.accuracies(networks, images, display.trust, stop_file(folder).exists)
+        return [float(value) for value in measured[f"{weights.own}_{merit_column(plan.problem.task.metric)}"]]
+
+    known = {"shared weights": proxies.Judgement(inherited, spent["seconds"] / spent["architectures"])}
+    if table is not None:
+        sign, rows = 1.0 if table.maximised[0] else -1.0, table
+        known[TARGET] = proxies.Judgement(lambda some: [sign * rows.values(rows.costs[a])[0] for a in some], math.nan)
+    named = [str(place) for place in plan.places if place]
+    found = proxies.main(
+        console, plan, folder, named,
+        of_levels=of_levels, each=each, run=directory, known=known,
+        among=lambda a: weights.has(a) and (table is None or a in table.costs),
+    )  # fmt: skip
+    return found[1]
 
 
 def _without_failures(results: pd.DataFrame, console: Console) -> pd.DataFrame:

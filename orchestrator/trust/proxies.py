@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +41,7 @@ CANDIDATES = 500
 """Random networks of which the levels are taken, where there is no run."""
 SCREENED = 3
 """Candidates for each network that is taken, where there is no run: those that the cheapest proxy finds best."""
+_PLAIN: dict[str, Any] = {"highlight": False, "markup": False}
 _SCREENING = 1000
 """What screening adds to the seed, so that luck there is not repeated in what is reported."""
 
@@ -71,6 +72,19 @@ class Attempt:
         return str(self.proxy) + (f",epochs={self.epochs}" if self.epochs else "")
 
 
+@dataclass(frozen=True)
+class Judgement:
+    """A judgement of networks that needs no training here.
+
+    Args:
+        accuracies: Gives it, in percent.
+        seconds: Cost of a network; NaN where that is not known.
+    """
+
+    accuracies: Callable[[Sequence[Architecture]], Sequence[float]]
+    seconds: float
+
+
 def experiment(path: Path | None, overrides: Sequence[str], *, trust: bool = False) -> tuple[Path | None, SearchPlan]:
     """Read an experiment's file, or the one of a run directory, which is returned, too; `trust` is that of `open_run`.
 
@@ -95,6 +109,8 @@ def main(
     of_levels: int,
     each: int,
     run: Path | None = None,
+    known: Mapping[str, Judgement] | None = None,
+    among: Callable[[Architecture], bool] = lambda architecture: True,
 ) -> tuple[list[Judged], dict[str, Any]]:
     """Train networks at the target and at proxies, and write proxies.csv, proxies.json and proxies.png.
 
@@ -104,10 +120,12 @@ def main(
         console: Where progress is shown.
         plan: The experiment; `[retrain]` says how networks are trained.
         directory: Where results go.
-        proxies: As `Attempt.parse` reads them; those of `default` where there are none.
+        proxies: As `Attempt.parse` reads them; those of `default` where there are none, unless something is known already.
         of_levels: Number of cost levels.
         each: Networks of each level.
         run: Run directory whose measurements say which networks are good; None screens random ones.
+        known: Judgements by name that are compared besides; that of the target, where a table has it, is the truth.
+        among: Whether a network may be taken.
 
     Returns:
         What each proxy is worth, and the content of proxies.json.
@@ -119,8 +137,9 @@ def main(
     if of_levels < 1 or each < 2:
         raise InputError(f"--levels {of_levels}, --each {each}: at least 1 level, and 2 networks of it to compare")
     target = Attempt(Proxy())
-    attempts = list(dict.fromkeys(Attempt.parse(text) for text in proxies)) or default(plan)
-    if not attempts:
+    known = known or {}
+    attempts = list(dict.fromkeys(Attempt.parse(text) for text in proxies)) or ([] if known else default(plan))
+    if not attempts and not known:
         raise InputError(f"{plan.problem.space.name} has nothing that could be halved at these images; name a --proxy")
     if target in attempts:
         raise InputError("--proxy target: the target is trained in any case; leave it out")
@@ -132,13 +151,15 @@ def main(
         )
     if plan.retraining.parts.distill:
         raise InputError(f"{plan.retraining.named('distill')}: proxies are compared without a teacher; write retrain.distill=0")
-    cheapest = min(attempts, key=lambda attempt: _cost(plan, attempt))
     pool = _sampled(plan) if run is None else _measured(plan, run)
+    pool = {a: error for a, error in pool.items() if among(a)}
     candidates = _of_levels(plan, pool, of_levels, each * (SCREENED if run is None else 1), each)
     directory.mkdir(parents=True, exist_ok=True)
     directory = directory.resolve()  # trials change their working directory
     stop = stop_file(directory)
-    clustered = cluster(plan.workers, trainers=plan.retraining.workers) if plan.workers.ray else nullcontext()
+    places = [*([] if TARGET in known else [target]), *attempts]
+    training = plan.workers.ray and bool(places)
+    clustered = cluster(plan.workers, trainers=plan.retraining.workers) if training else nullcontext()
     with heeding_ctrl_c(stop, console.print), clustered, alone_in(directory, "run.lock"), logging_to(directory):
         stop.unlink(missing_ok=True)
 
@@ -148,6 +169,7 @@ def main(
                 return retrain_all(plan, directory, members, display)
 
         if run is None:
+            cheapest = min(attempts, key=lambda attempt: _cost(plan, attempt))
             screened = [a for level in candidates.values() for a in level]
             console.print(f"{len(screened)} networks of {len(candidates)} levels are screened at {cheapest}", highlight=False)
             results = trained([(cheapest, a) for a in screened], plan.seed + _SCREENING)
@@ -155,40 +177,43 @@ def main(
             candidates = {
                 k: sorted((a for a in level if a in merit), key=lambda a: -merit[a])[:each] for k, level in candidates.items()
             }
-        places = [target, *attempts]
-        wanted = [(place, a) for place in places for level in candidates.values() for a in level]
-        console.print(f"{len(wanted) // len(places)} good networks at the target and {len(attempts)} proxies", highlight=False)
-        results = trained(wanted, plan.seed)
+        good = [a for level in candidates.values() for a in level]
+        wanted = [(place, a) for place in places for a in good]
+        named = [str(place) for place in places] + [name for name in known if name != TARGET]
+        console.print(f"{len(good)} good networks of {len(candidates)} levels: {', '.join(named)}", **_PLAIN)
+        results = trained(wanted, plan.seed) if wanted else pd.DataFrame()
     cost, price = _price(plan)
     at_level = {a: number for number, level in candidates.items() for a in level}
+    judgements = [(name, how.accuracies(good), how.seconds) for name, how in known.items()]
     table = pd.DataFrame(
-        {
-            "arch": results["arch"],
-            "level": [at_level[a] for _, a in wanted],
-            cost: [price(a) for _, a in wanted],
-            "proxy": [str(place) for place, _ in wanted],
-            ACCURACY: _accuracies(results),
-            "seconds": results.get("seconds"),
-        }
+        [(a, str(place)) for place, a in wanted] + [(a, name) for name, _, _ in judgements for a in good],
+        columns=["arch", "proxy"],
     )
+    table[ACCURACY] = _accuracies(results) + [float(value) for _, values, _ in judgements for value in values]
+    trainings = results.get("seconds", pd.Series(math.nan, range(len(wanted))))
+    table["seconds"] = [*trainings, *(seconds for _, _, seconds in judgements for _ in good)]
+    table.insert(1, "level", table["arch"].map(at_level))
+    table.insert(2, cost, table["arch"].map(price))
+    table["arch"] = table["arch"].map(plan.problem.space.format)
     # A network is compared where it could be trained everywhere.
     incomplete = set(table.loc[table[ACCURACY].isna(), "arch"])
     table = table[~table["arch"].isin(incomplete)].reset_index(drop=True)
     for arch in sorted(incomplete):
-        console.print(f"warning: {arch} could not be trained everywhere, and is left out", highlight=False, markup=False)
+        console.print(f"warning: {arch} could not be judged everywhere, and is left out", **_PLAIN)
     if table.empty:
-        raise RunError(f"not one network could be trained, the last one: {results[FAILURE].iloc[-1]}")
+        reason = f", the last one: {results[FAILURE].iloc[-1]}" if len(results) else ""
+        raise RunError(f"not one network could be judged everywhere{reason}")
     records.write(table, directory / TABLE)
     judged, seconds = judge(table), float(table.loc[table["proxy"] == TARGET, "seconds"].mean())
     summary = {
         "advice": advice(judged, seconds),
-        "target_seconds": seconds,
+        "target_seconds": None if math.isnan(seconds) else seconds,
         "levels": len(candidates),
         "proxies": [plain(j) for j in judged],
     }
     write_text(directory / SUMMARY, json.dumps(summary, indent=2) + "\n")
     with plots.style(), replacing(directory / PICTURE) as temporary:
-        picture(judged, seconds, len(at_level)).figure.savefig(temporary, dpi=150)
+        picture(judged, seconds, len(good)).figure.savefig(temporary, dpi=150)
     return judged, summary
 
 
@@ -231,9 +256,12 @@ def _sampled(plan: SearchPlan) -> dict[Architecture, float]:
 
 
 def _measured(plan: SearchPlan, run: Path) -> dict[Architecture, float]:
-    """The networks that a run has measured, with their mean error: on the whole validation part where they were there."""
+    """The networks that a run has measured, with their mean error at its own proxy: on the whole validation part where they
+    were there."""
     error = plan.problem.columns[0]
     table = records.read(run / records.EVALUATIONS, [error, "arch", "kind"])
+    if "proxy" in table:
+        table = table[table["proxy"] == str(plan.proxy)]
     judged = table[table["kind"] == records.VALIDATION]
     means = table.groupby("arch")[error].mean().to_dict() | judged.groupby("arch")[error].mean().to_dict()
     return {plan.problem.space.parse(str(arch)): float(value) for arch, value in means.items()}

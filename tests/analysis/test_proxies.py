@@ -1,7 +1,9 @@
 import numpy as np
+import pandas as pd
 import pytest
 
-from analysis.proxies import Judged, advice, concordance, levels
+from analysis import records
+from analysis.proxies import Judged, advice, concordance, judged_of, levels, of_search, plain
 from analysis.trust import Interval
 
 
@@ -50,3 +52,24 @@ def test_advice_is_the_cheapest_that_is_about_as_good_as_the_best(proxies: list[
     import re
 
     assert re.search(said, advice(proxies, 20.0))
+
+
+def test_what_a_search_picked_is_compared_within_levels_of_one_cost() -> None:
+    """Shared weights know what costs more, and have networks of one cost the wrong way round; landmarks have them right."""
+    arch = [f"net{i}" for i in range(12)]
+    cost = np.repeat([10, 20, 30], 4)
+    true = np.repeat([60.0, 40.0, 20.0], 4) + np.tile([0.0, 1.0, 2.0, 3.0], 3)
+    wrong = np.repeat([60.0, 40.0, 20.0], 4) - np.tile([0.0, 1.0, 2.0, 3.0], 3)
+
+    def rows(kind: str, errors: np.ndarray, stage: int = 1) -> pd.DataFrame:
+        return pd.DataFrame({"kind": kind, "stage": stage, "arch": arch, "error": errors, "cost": cost})
+
+    early = rows(records.VALIDATION, true, stage=0)  # weights that are there no more
+    whole = pd.concat([early, rows(records.SAMPLE, wrong), rows(records.LANDMARK, true + 5), rows(records.FINALIST, true)])
+    name, (shared, landmarks) = of_search(whole, "error", "cost")
+    assert name == "finalists" and (shared.within.value, landmarks.within.value) == (-1.0, 1.0)
+    assert shared.tau.value > 0.4 and landmarks.tau.value == pytest.approx(1.0) and landmarks.within.networks == 12
+    assert judged_of(plain(landmarks)).within == landmarks.within
+    few = whole[(whole["kind"] != records.FINALIST) | (whole["arch"] == "net0")]
+    assert of_search(few, "error", "cost")[0] == "landmarks"
+    assert of_search(whole[whole["kind"] == records.SAMPLE], "error", "cost") == ("", [])

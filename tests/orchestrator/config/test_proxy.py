@@ -168,8 +168,12 @@ def test_a_search_trains_at_the_proxy_and_prices_at_the_target(tmp_path: Path) -
     weights = torch.load(tmp_path / f"run/networks/network-{first['member']}.pt", weights_only=True)
     retrained = target.network(target.parse(str(first["arch"])))
     retrained.load_state_dict(weights)
-    result = call("trust", tmp_path / "run", "--networks", 5, "--retrain", 2)
+    result = call("trust", tmp_path / "run", "--networks", 5, "--retrain", 2, "--levels", 1, "--each", 2)
     assert result.exit_code == 0, result.output
+    good = json.loads((tmp_path / "run/trust.json").read_text())["good"]
+    assert [p["proxy"] for p in good["proxies"]] == [str(plan.proxy), "shared weights"]
+    assert good["target_seconds"] > 0 and all(p["seconds"] > 0 for p in good["proxies"])
+    assert (tmp_path / "run/proxies/proxies.png").exists() and good["advice"] in " ".join(result.output.split())
     with pytest.raises(InputError, match=r"shared weights .* are those of a proxy"):
         pr.Result.open(tmp_path / "run").network(1, "inherited")
 

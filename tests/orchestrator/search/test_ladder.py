@@ -96,6 +96,11 @@ def test_finalists_climb_to_the_target_and_all_of_it_is_counted(ladder: SearchPl
     schedule = ladder.schedule
     assert summary["spent"]["images_trained_on"] == schedule.rounds * schedule.interval * schedule.batch + trained_on
     assert [place["finalists"] for place in summary["trained_alone"]] == counts
+    ranking = summary["ranking"]
+    assert ranking["truth"] == "trained alone at target" and ranking["levels_of"] == "parameters"
+    sources = [source["proxy"] for source in ranking["sources"]]
+    assert sources[-2:] == ["trained alone at share=0.3", "trained alone at share=0.6"]
+    assert all(source["networks"] >= 8 for source in ranking["sources"][-2:])
     front = pd.read_csv(straight / records.FRONT)
     space = ladder.problem.space
     truth = [100 - true_accuracy(space.parse(str(arch))) for arch in front["arch"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -88,7 +89,8 @@ def run(whole: Path, tmp_path: Path) -> Path:
 
 
 def call(directory: Path, *arguments: str | int | Path) -> Result:
-    return helpers.call("trust", directory, *arguments)
+    each = () if "--each" in arguments else ("--each", 0)
+    return helpers.call("trust", directory, *arguments, *each)
 
 
 def space_of(directory: Path) -> SearchSpace:
@@ -276,6 +278,25 @@ def test_the_truth_may_be_training_from_scratch_which_goes_on(
         replaced.exit_code == 0 and "this replaces what trust.csv and the report say against test accuracy" in replaced.output
     )
     assert not list((run / "trust").glob("*.pt")), "nobody needs the weights of random networks"
+
+
+def test_networks_that_the_search_found_good_are_compared_within_levels_of_one_cost(run: Path) -> None:
+    result = call(run, *TABLE, "--networks", 12, "--levels", 2, "--each", 4)
+    assert result.exit_code == 0, result.output
+    good = json.loads((run / records.RANKING_QUALITY).read_text())["good"]
+    assert [p["proxy"] for p in good["proxies"]] == ["shared weights"] and good["levels"] == 2
+    table = pd.read_csv(run / "proxies/proxies.csv")
+    shared, target = (
+        table[table["proxy"] == name].set_index("arch")["accuracy_percent"] for name in ("shared weights", "target")
+    )
+    assert len(shared) == 8 and table.groupby(["proxy", "level"]).size().tolist() == [4] * 4
+    levels = table.drop_duplicates("arch").set_index("arch")["level"]
+    pairs = [(a, b) for a, b in itertools.combinations(sorted(shared.index), 2) if levels[a] == levels[b]]
+    signs = [(np.sign(shared[a] - shared[b]), np.sign(target[a] - target[b])) for a, b in pairs]
+    expected = sum(x * y for x, y in signs) / sum(abs(y) for _, y in signs)
+    assert good["proxies"][0]["within"] == pytest.approx(expected)
+    assert good["advice"] in " ".join(result.output.split()) and "shared weights" in result.output
+    assert_refused(call(run, *TABLE, "--networks", 12, "--each", 400), "no cost level has 400 networks")
 
 
 def test_networks_whose_truth_is_known_for_being_good_are_no_random_sample(run: Path) -> None:
