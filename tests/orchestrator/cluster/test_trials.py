@@ -68,6 +68,44 @@ def test_a_killed_actor_costs_no_more_than_the_last_checkpoint(
     assert timeless(tmp_path / "ray") == in_process(tiny_plan(digits), tmp_path / "here")
 
 
+def test_finalists_climb_over_proxies_on_two_workers_one_of_which_dies(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("config.plan.FEWEST_STEPS", 1), ("config.plan.FINALISTS", 8), ("judge.process.ITERATIONS", 8)):
+        monkeypatch.setattr(f"orchestrator.{name}", value)
+    plan = tiny_plan(
+        digits,
+        space={"name": "digits-tiny", "channels": 4},
+        searcher={"name": "random-search", "samples": 4},
+        proxy=[{"share": 0.5}],
+        budget={"epochs": 150, "interval": 8, "landmarks": 0.3, "finalists": 0.4, "validate": 4, "checkpoint": 1e-6},
+        workers={"ray": True, "count": 2},
+    )
+    kept: list[Replicas] = []
+
+    class Watched(Replicas):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            kept.append(self)
+
+    monkeypatch.setattr(trials, "Replicas", Watched)
+    alone = 0
+
+    def kill_once(happened: Round) -> None:
+        nonlocal alone
+        alone += happened.progress.phase == "training networks alone"
+        if alone == 6 and len(kept) == 2:
+            ray.kill(kept[-1]._actors[1])
+
+    for name in ("straight", "killed"):
+        (tmp_path / name / "checkpoints").mkdir(parents=True)
+        assert trials.resilient(plan, tmp_path / name, kill_once if name == "killed" else lambda happened: None)[1]
+    assert len(kept) == 3 and timeless(tmp_path / "killed") == timeless(tmp_path / "straight")
+    rows = pd.read_csv(tmp_path / "straight" / records.EVALUATIONS)
+    finalists = rows[rows["kind"] == records.FINALIST]["proxy"].value_counts()
+    assert finalists["share=0.5"] > finalists["target"] >= 8
+
+
 def test_a_failing_search_is_one_clear_error_and_not_tried_twice(digits: Dataset, tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
     plan = tiny_plan(digits, workers={"ray": True, "count": 1}, training={"lr": 1e30, "clip": 1e30})
