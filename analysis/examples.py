@@ -5,15 +5,22 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Images = NDArray[np.uint8]
 EACH = 4
 """Examples of a class in a part."""
 ROWS = 100
 """Classes on a sheet; of more, as many are spread evenly over all."""
+_LINES, _COLUMNS = 24, 36
+"""Classes of signals, and columns of a table, on a picture; of more, as many are spread evenly over all."""
+_PALETTE = 20
 _GAP = 2
 _INCH = 0.55
 
@@ -48,13 +55,98 @@ def classes_shown(classes: int) -> NDArray[np.int64]:
     return np.unique(np.linspace(0, classes - 1, min(classes, ROWS)).astype(np.int64))
 
 
-def draw(parts: Mapping[str, tuple[Images, NDArray[np.int64]]], names: Sequence[str], path: Path) -> None:
+def beside(images: Images, maps: NDArray[np.integer[Any]]) -> Images:
+    """Set each image beside the map of its pixels' classes, in colours; classes beyond a palette of twenty are black.
+
+    Args:
+        images: Images, (n, channels, height, width).
+        maps: A class for each pixel, (n, height, width).
+
+    Returns:
+        (n, 3, height, twice the width).
+    """
+    from matplotlib import colormaps
+
+    palette = np.zeros((_PALETTE + 1, 3), dtype=np.uint8)
+    palette[:_PALETTE] = np.rint(255 * colormaps["tab20"](np.arange(_PALETTE))[:, :3])
+    coloured = palette[np.where((maps >= 0) & (maps < _PALETTE), maps, _PALETTE)].transpose(0, 3, 1, 2)
+    grey = images if images.shape[1] == 3 else images.mean(axis=1, keepdims=True).repeat(3, axis=1).astype(np.uint8)
+    return np.concatenate([grey, coloured], axis=3)
+
+
+def draw_lines(parts: Mapping[str, tuple[NDArray[Any], NDArray[np.int64]]], names: Sequence[str], path: Path) -> None:
+    """Write signals or sequences as a PNG, a row for each class and a column for each part; channels lie over one another.
+
+    Args:
+        parts: Signals, (n, channels, length), or sequences, (n, length), and labels, (n,), of each part.
+        names: Names of the classes.
+        path: The file.
+    """
+    from matplotlib.figure import Figure
+
+    known = classes_shown(len(names))
+    rows = known[np.unique(np.linspace(0, len(known) - 1, min(len(known), _LINES)).astype(int))]
+    figure = Figure(figsize=(2.6 * len(parts) + 1.5, 0.9 * len(rows) + 0.8), dpi=120, layout="constrained")
+    axes = figure.subplots(len(rows), len(parts), squeeze=False, sharex=True, sharey=True)
+    for column, (part, (signals, labels)) in enumerate(parts.items()):
+        axes[0, column].set_title(part, fontsize=9)
+        for row, label in enumerate(rows):
+            found = np.flatnonzero(labels == label)
+            for number in found[:2]:
+                drawn = np.atleast_2d(signals[number]).T
+                axes[row, column].plot(drawn, lw=0.8, alpha=0.8, drawstyle="default" if signals.ndim == 3 else "steps-mid")
+            axes[row, column].tick_params(labelsize=6)
+    for row, label in enumerate(rows):
+        axes[row, 0].set_ylabel(_short(names[label], 14), fontsize=7, rotation=0, ha="right", va="center")
+    _save(figure, path)
+
+
+def draw_columns(parts: Mapping[str, NDArray[Any]], path: Path) -> None:
+    """Write the distributions of a table's columns as a PNG.
+
+    Args:
+        parts: Rows, (n, columns), of each part.
+        path: The file.
+    """
+    from matplotlib.figure import Figure
+
+    count = next(iter(parts.values())).shape[1]
+    shown = np.unique(np.linspace(0, count - 1, min(count, _COLUMNS)).astype(int))
+    across = min(6, len(shown))
+    down = -(-len(shown) // across)
+    figure = Figure(figsize=(1.9 * across + 0.4, 1.5 * down + 0.8), dpi=120, layout="constrained")
+    axes = figure.subplots(down, across, squeeze=False).ravel()
+    for axis, column in zip(axes, shown, strict=False):
+        every = np.concatenate([rows[:, column] for rows in parts.values()])
+        edges = np.histogram_bin_edges(every, 24)
+        for part, rows in parts.items():
+            axis.hist(rows[:, column], edges, density=True, histtype="step", lw=1.0, label=part)
+        axis.set_title(f"column {column}", fontsize=7)
+        axis.tick_params(labelsize=6)
+        axis.set_yticks([])
+    for axis in axes[len(shown) :]:
+        axis.set_axis_off()
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(parts), fontsize=7)
+    figure.suptitle(f"{count} columns" if len(shown) == count else f"{len(shown)} of {count} columns", fontsize=9)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a name in a script that no font here has
+        figure.savefig(path)
+
+
+def draw(
+    parts: Mapping[str, tuple[Images, NDArray[np.int64]]], names: Sequence[str], path: Path, named: str = "classes"
+) -> None:
     """Write a sheet as a PNG.
 
     Args:
         parts: Images, (n, channels, height, width), and labels, (n,), of each part.
-        names: Names of the classes.
+        names: Names of the classes, or of whatever the rows are.
         path: The file.
+        named: What these are.
     """
     from matplotlib.figure import Figure
 
@@ -72,12 +164,11 @@ def draw(parts: Mapping[str, tuple[Images, NDArray[np.int64]]], names: Sequence[
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    words = [f"{len(names)} classes" if len(rows) == len(names) else f"{len(rows)} of {len(names)} classes"]
+    rows_are = "ranges of the target" if named == "targets" else named
+    words = [f"{len(names)} {rows_are}" if len(rows) == len(names) else f"{len(rows)} of {len(names)} {rows_are}"]
     words += [f"{channels} channels, their mean" if channels not in (1, 3) else f"{height}x{width}"]
     axes.set_title(", ".join(words), fontsize=9)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a name in a script that no font here has
-        figure.savefig(path)
+    _save(figure, path)
 
 
 def _short(name: str, most: int = 24) -> str:

@@ -84,7 +84,7 @@ class Judged:
 
     Args:
         name: The proxy, as a command line writes it.
-        tau: Kendall's tau with the target's accuracies, over all networks.
+        tau: Kendall's tau with the results at the target, over all networks.
         within: Concordance with them within cost levels.
         seconds: Mean seconds of training a network there, of one core on a CPU.
     """
@@ -95,13 +95,15 @@ class Judged:
     seconds: float
 
 
-def judge(table: pd.DataFrame) -> list[Judged]:
+def judge(table: pd.DataFrame, metric: str = ACCURACY, *, higher: bool = True) -> list[Judged]:
     """Compare each proxy with the target.
 
     Args:
-        table: A row for each network and place of training: `arch`, `level`, `proxy`, `ACCURACY` and `seconds`.
+        table: A row for each network and place of training: `arch`, `level`, `proxy`, the metric and `seconds`.
+        metric: Column that networks are judged by.
+        higher: Whether more of it is better.
     """
-    wide = table.pivot(index="arch", columns="proxy", values=ACCURACY)
+    wide = table.pivot(index="arch", columns="proxy", values=metric) * (1 if higher else -1)
     level = table.drop_duplicates("arch").set_index("arch")["level"].loc[wide.index].to_numpy()
     truth, seconds = wide[TARGET].to_numpy(), table.groupby("proxy")["seconds"].mean()
     return [
@@ -115,7 +117,7 @@ def advice(judged: Sequence[Judged], target_seconds: float) -> str:
     """Recommend a proxy in one sentence: the cheapest that is as good as the best one, as far as these networks can show."""
     best = max(judged, key=lambda j: -math.inf if math.isnan(j.within.value) else j.within.value)
     if math.isnan(best.within.value):
-        return "No two of these networks have one cost and different accuracies, so nothing can be said; take more of a level."
+        return "No two of these networks have one cost and different results, so nothing can be said; take more of a level."
     if not best.within.low > 0:
         return (
             f"None of these proxies can be told from guessing among networks of one cost: the best, {best.name}, has "

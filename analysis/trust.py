@@ -19,6 +19,8 @@ RESAMPLES = 1000
 """Resamples of each bootstrap."""
 STATISTICS = ("running", "batch", "recalibrated")
 """Kinds of normalisation statistics, which columns of inherited accuracies begin with, as `batch_accuracy_percent`."""
+ACCURACY = "accuracy (%)"
+"""Title of what is inherited, where a task has no other metric."""
 TRUE = "true"
 """Beginning of the column of true values, as `true_accuracy_percent`."""
 RANDOM, FRONT = "random", "front"
@@ -344,13 +346,14 @@ def scores_of(table: pd.DataFrame) -> list[str]:
     return columns[columns.index(PARAMETERS) + 1 :] if PARAMETERS in columns else []
 
 
-def rankings(table: pd.DataFrame, own: str, higher: bool) -> list[dict[str, Any]]:
+def rankings(table: pd.DataFrame, own: str, higher: bool, inherited: str = ACCURACY) -> list[dict[str, Any]]:
     """Compute how inherited accuracy, parameters and each training-free score rank the random networks of known truth.
 
     Args:
         table: Rows of trust.csv.
         own: The statistics that the search used.
         higher: True if higher true values are better.
+        inherited: Title of what is inherited, with its unit.
 
     Returns:
         For each of them, among `ALL` and `WITHIN` levels of parameters: `by`, its name; `among`; `tau` with `low` and `high`;
@@ -359,7 +362,8 @@ def rankings(table: pd.DataFrame, own: str, higher: bool) -> list[dict[str, Any]
     """
     scores = scores_of(table)
     random = table[(table["kind"] == RANDOM) & true_of(table).notna()]
-    columns = {f"inherited accuracy ({own})": statistics_of(table)[own]} | {name: name for name in (PARAMETERS, *scores)}
+    title = inherited.partition(" (")[0]
+    columns = {f"inherited {title} ({own})": statistics_of(table)[own]} | {name: name for name in (PARAMETERS, *scores)}
     results = []
     for by, column in columns.items() if scores and len(random) > 1 else ():
         rows = random[random[column].notna()]
@@ -371,7 +375,9 @@ def rankings(table: pd.DataFrame, own: str, higher: bool) -> list[dict[str, Any]
     return results
 
 
-def ranking_quality(table: pd.DataFrame, own: str, higher: bool, shares: Mapping[str, float]) -> dict[str, Any]:
+def ranking_quality(
+    table: pd.DataFrame, own: str, higher: bool, shares: Mapping[str, float], inherited: str = ACCURACY
+) -> dict[str, Any]:
     """Summarise trust.csv.
 
     Args:
@@ -379,6 +385,7 @@ def ranking_quality(table: pd.DataFrame, own: str, higher: bool, shares: Mapping
         own: The statistics that the search used.
         higher: True if higher true values are better.
         shares: Share of skips of each architecture, NaN for one without edges; empty for a space without skips.
+        inherited: Title of what is inherited, with its unit.
 
     Returns:
         Plain values for JSON, with None for undefined ones: `agreements`; `gains` in tau of other statistics over `own`;
@@ -408,7 +415,7 @@ def ranking_quality(table: pd.DataFrame, own: str, higher: bool, shares: Mapping
             "gains": gains,
             "picked": picks,
             "overrated_skips": overrated,
-            "rankings": rankings(table, own, higher),
+            "rankings": rankings(table, own, higher, inherited),
         }
     )
     return plain

@@ -15,7 +15,21 @@ from analysis.front_table import name_of
 from analysis.plots import Picture
 from analysis.proxies import judged_of, picture, shown
 from analysis.records import mean_of_seeds, samples_of, tested_by
-from analysis.trust import ALL, BETTER, ENOUGH, FRONT, RANDOM, WITHIN, Interval, Skips, repeated, statistics_of, tau, true_of
+from analysis.trust import (
+    ACCURACY,
+    ALL,
+    BETTER,
+    ENOUGH,
+    FRONT,
+    RANDOM,
+    WITHIN,
+    Interval,
+    Skips,
+    repeated,
+    statistics_of,
+    tau,
+    true_of,
+)
 
 
 @dataclass(frozen=True)
@@ -130,8 +144,9 @@ def section(
         drawn = (scatter(table, quality), _good_picture(quality), _rankings_picture(quality))
         pictures += [some for some in drawn if some]
         lead += (
-            f" Truth: {quality['truth']}. Inherited accuracies are measured on {quality['images']:,} images of the validation "
-            f"set, with normalisation statistics of these kinds: {', '.join(quality['statistics'])}."
+            f" Truth: {quality['truth']}. Inherited {_plural(_inherited(quality))} measured on {quality['images']:,} "
+            f"{quality.get('examples', 'images')} of the validation set, with normalisation statistics of these kinds: "
+            f"{', '.join(quality['statistics'])}."
         )
     return Trust(lead, flags, [r for r in rows if r.telling], pictures, [r.name for r in rows if not r.telling])
 
@@ -147,7 +162,9 @@ def findings(quality: Mapping[str, Any]) -> list[Finding]:
         name = f"tau, {networks} members of the front" if kind == FRONT else f"tau, {networks} random networks"
         value = "\n".join(f"{s} {_interval(by[s])}" for s in kinds_of_statistics)
         telling = by[own]["low"] is not None
-        rows.append(Finding(name if among == ALL else f"{name}, {among}", value, _tau_means(by[own]), telling))
+        rows.append(
+            Finding(name if among == ALL else f"{name}, {among}", value, _tau_means(by[own], _inherited(quality)), telling)
+        )
     gains = {s: g for s, g in quality["gains"].items() if g["value"] is not None}
     if gains:
         value = "\n".join(f"{s} {_interval(g, 'value', signed=True)}" for s, g in gains.items())
@@ -231,7 +248,7 @@ def _rankings(quality: Mapping[str, Any]) -> list[Finding]:
         (
             ALL,
             "Training-free scores rank untrained networks, in seconds. Which of them is of use differs from one space and data "
-            "set to another; compare with inherited accuracy, and with parameters, which cost nothing.",
+            f"set to another; compare with inherited {_inherited(quality)}, and with parameters, which cost nothing.",
         ),
         (
             WITHIN,
@@ -266,8 +283,8 @@ def _rankings_picture(quality: Mapping[str, Any]) -> Picture | None:
     ax.invert_yaxis()
     figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
     caption = (
-        "Kendall's tau with the truth of inherited accuracy, parameters and training-free scores, among random networks, with "
-        "95 % intervals; within levels of cost, parameters rank nothing."
+        f"Kendall's tau with the truth of inherited {_inherited(quality)}, parameters and training-free scores, among random "
+        "networks, with 95 % intervals; within levels of cost, parameters rank nothing."
     )
     return Picture("training-free", "", caption, figure)
 
@@ -283,13 +300,22 @@ def _excludes_zero(interval: Mapping[str, Any]) -> bool:
     return interval["low"] is not None and not interval["low"] <= 0 <= interval["high"]
 
 
-def _tau_means(a: Mapping[str, Any]) -> str:
+def _inherited(quality: Mapping[str, Any]) -> str:
+    """Name what networks inherit with shared weights: accuracy, or what the task has in its place."""
+    return name_of(str(quality.get("inherited", ACCURACY)))
+
+
+def _plural(name: str) -> str:
+    return "accuracies are" if name == "accuracy" else f"{name} is"
+
+
+def _tau_means(a: Mapping[str, Any], name: str) -> str:
     if a["tau"] is None:
-        return "All have the same accuracy, or the same truth, so there is no ranking to judge."
+        return f"All have the same {name}, or the same truth, so there is no ranking to judge."
     order = f"Given two of them, the one ranked higher is truly better in about {50 * (1 + a['tau']):.0f} of 100 cases"
     few = " Too few for an interval." if a["low"] is None else ""
     if a["kind"] == FRONT:
-        return f"{order}. They were selected by this accuracy, so it says little about how well others are ranked.{few}"
+        return f"{order}. They were selected by this {name}, so it says little about how well others are ranked.{few}"
     if a["among"] != ALL:
         return f"{order}. These are the networks that a search has to tell apart, which is harder.{few}"
     return f"{order}; 100 would be the true order, 50 is guessing.{few}"
@@ -304,7 +330,9 @@ def warnings(quality: Mapping[str, Any]) -> list[str]:
     for a in own:
         few = " Take more networks." if a["networks"] < min(50, quality["surviving"]) else ""
         if a["tau"] is None:
-            flags.append("All random networks have the same inherited accuracy, or the same truth: there is no ranking.")
+            flags.append(
+                f"All random networks have the same inherited {_inherited(quality)}, or the same truth: there is no ranking."
+            )
         elif a["low"] is None:
             flags.append(f"The truth of {a['networks']} random networks is known, too few to tell their ranking from guessing.")
         elif a["high"] < 0:
@@ -348,12 +376,12 @@ def scatter(table: pd.DataFrame, quality: Mapping[str, Any]) -> Picture | None:
                 plots.draw_inherited(ax, networks[statistics_of(table)[statistics]], true_of(networks), colour, label)
         a = taus.get(statistics)
         ax.set_title(f"{statistics}: tau {_interval(a)}" if a and a["tau"] is not None else statistics, fontsize=9)
-        ax.set_xlabel("inherited accuracy (%)")
+        ax.set_xlabel(f"inherited {quality.get('inherited', ACCURACY)}")
     axes[0].set_ylabel(quality["truth"])
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
     caption = (
-        "True against inherited accuracy, for each kind of statistics. Only the order matters: shared weights are far less "
-        "accurate than weights trained for one network. Tau is that of the random networks."
+        f"True against inherited {_inherited(quality)}, for each kind of statistics. Only the order matters: shared "
+        "weights are far worse than weights trained for one network. Tau is that of the random networks."
     )
     return Picture("trust", "", caption, figure)
 

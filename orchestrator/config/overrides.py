@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.config.experiment import DEFAULT, Experiment
-from orchestrator.config.problem import Sources
+from orchestrator.config.problem import CLASSIFY, Sources, make_task, task_component
 from orchestrator.config.settings import with_changes
 from orchestrator.errors import InputError
+from orchestrator.tasks import Task
 
 
 def read(path: Path | None, overrides: Sequence[str], sources: Sources | None = None) -> Experiment:
@@ -38,6 +39,17 @@ def read(path: Path | None, overrides: Sequence[str], sources: Sources | None = 
         _set(given, _path(key), parse_value(text), override)
         _name_objectives(given)
     return Experiment.from_dict(given, sources)
+
+
+def task_of(overrides: Sequence[str]) -> Task:
+    """Make the task of `task=name` and `task.key=value` strings; classification without any. Raises InputError."""
+    given: dict[str, Any] = {}
+    for override in sorted(overrides, key=lambda o: not o.startswith(("task=", "task.name="))):
+        key, _, text = override.partition("=")
+        _set(given, _path(key), parse_value(text), override)
+        _name_objectives(given)
+    section = dict(given.get("task", {}))
+    return make_task(task_component(section.pop("name", CLASSIFY), section))
 
 
 def _name_objectives(given: dict[str, Any]) -> None:

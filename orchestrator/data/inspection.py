@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 import tomllib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from orchestrator.data import loaders
 from orchestrator.data.dataset import Dataset, Part
 from orchestrator.errors import InputError
 from orchestrator.registry import Component, similar
+from orchestrator.spaces.parts.inputs import noun
+from orchestrator.tasks.classification import Classification
 
 _LOOKED_AT = 1000
 """Images that are compared with each other, spread over the train part."""
@@ -29,6 +32,14 @@ _DARK, _BRIGHT = 24, 231
 """Limits that nearly all pixels of images have to cross; of 255."""
 _DOMINANT = 0.9
 """Share of the images from which on a classifier may as well name this class always."""
+_DOMINANT_LABEL = 0.98
+"""Share of the examples, likewise for one of several labels, of which most are rare as a rule."""
+_OUTLYING = 20
+"""Deviations from the mean from which on a target looks like a mistake."""
+_EQUAL = 0.999999
+"""Correlation from which on a column and a target are the same, but for rounding."""
+_RANGES = 5
+"""Ranges of a target, of equally many training examples, that examples are drawn of."""
 
 
 def source_of(name: str, overrides: Sequence[str]) -> Component:
@@ -56,44 +67,80 @@ def _value(text: str) -> Any:
         return text
 
 
+def _parts(data: Dataset) -> dict[str, Part]:
+    return {"train": data.train, "validation": data.valid, "test": data.test}
+
+
 def facts(data: Dataset) -> dict[str, Any]:
-    """Return the same as `words` as plain values: numbers of images by part and by class, the shape of an image, and notes."""
-    counts = _counts(data)
+    """Return the same as `words` as plain values: numbers of examples by part and by class, their shape, and notes."""
+    counts, task = _counts(data), data.task
+    numbers = [{part: int(count[c]) for part, count in (counts or {}).items()} for c in range(len(data.classes))]
     return {
         "data": data.source.name if data.source else None,
-        "images": {part: int(count.sum()) for part, count in counts.items()},
-        "image": dict(zip(("channels", "height", "width"), data.image, strict=True)),
-        "classes": [
-            {"name": name, **{part: int(count[c]) for part, count in counts.items()}} for c, name in enumerate(data.classes)
-        ],
+        "images": {name: len(part) for name, part in _parts(data).items()},
+        "image": shape(data),
+        "kind": f"{noun(data.image)}s",
+        "task": task.name,
+        task.named: [{"name": name, **number} for name, number in zip(data.classes, numbers, strict=True)],
         "notes": dict(data.notes),
     }
 
 
-def _counts(data: Dataset) -> dict[str, NDArray[np.int64]]:
-    """Count the images of each class, by part."""
-    parts = {"train": data.train, "validation": data.valid, "test": data.test}
-    return {name: np.bincount(part.labels.numpy(), minlength=len(data.classes)) for name, part in parts.items()}
+def shape(data: Dataset) -> dict[str, int]:
+    """Return the sides of an example by name."""
+    keys = {"image": ("channels", "height", "width"), "signal": ("channels", "length"), "row": ("columns",)}
+    return dict(zip(keys.get(noun(data.image), ("length",)), data.image, strict=True))
+
+
+def _counts(data: Dataset) -> dict[str, NDArray[np.int64]] | None:
+    """Count the examples of each class or label, by part; None for targets without any."""
+    found = {name: data.task.occurrences(part.labels.numpy()) for name, part in _parts(data).items()}
+    known = {name: np.bincount(of[1], minlength=len(data.classes)) for name, of in found.items() if of is not None}
+    return known if len(known) == len(found) else None
 
 
 def words(data: Dataset) -> dict[str, str]:
-    """Describe data by title: its parts and classes with their numbers of images, and what its loader noted."""
-    counts = _counts(data)
+    """Describe data by title: its parts, its targets with their numbers of examples, and what its loader noted."""
     said = {"data": data.source.name} if data.source else {}
-    said["images"] = ", ".join(f"{count.sum()} for {name}" for name, count in counts.items())
-    said["channels"] = f"{data.image[0]}, of {data.image[1]}x{data.image[2]} pixels (height x width)"
-    said["classes"] = str(len(data.classes))
+    said[f"{noun(data.image)}s"] = ", ".join(f"{len(part)} for {name}" for name, part in _parts(data).items())
+    if data.has_images:
+        said["channels"] = f"{data.image[0]}, of {data.image[1]}x{data.image[2]} pixels (height x width)"
+    else:
+        said["example"] = data.words
+    if not isinstance(data.task, Classification):
+        said["task"] = f"{data.task.name}, judged by {data.task.metric.name}"
+    counts = _counts(data)
+    said[data.task.named] = str(len(data.classes)) + ("" if counts is None else _listed(data, counts))
+    if counts is None:
+        said[data.task.named] += "".join(f"\n{'':<13} {line}" for line in _ranges(data))
+    return {**said, **{title: note for title, note in data.notes.items() if data.has_images or title != "shape"}}
+
+
+def _listed(data: Dataset, counts: Mapping[str, NDArray[np.int64]]) -> str:
+    """List classes or labels with their numbers of examples, the largest and smallest ones where there are many."""
     order = np.argsort(-sum(counts.values()), kind="stable")
     width = max(len(name) for name in data.classes)
     half = _SHOWN_CLASSES // 2
     shown = list(order) if len(order) <= _SHOWN_CLASSES else [*order[:half], None, *order[-half:]]
+    text = ""
     for c in shown:
         if c is None:
-            said["classes"] += f"\n{'':<13} ... {len(order) - 2 * half} classes of sizes between"
+            text += f"\n{'':<13} ... {len(order) - 2 * half} {data.task.named} of sizes between"
         else:
             numbers = " + ".join(str(count[c]) for count in counts.values())
-            said["classes"] += f"\n{'':<13} {data.classes[c]:<{width}}  {numbers}"
-    return {**said, **data.notes}
+            text += f"\n{'':<13} {data.classes[c]:<{width}}  {numbers}"
+    return text
+
+
+def _ranges(data: Dataset) -> list[str]:
+    """Say of each target that is a number what it lies between."""
+    targets = data.train.labels.numpy()
+    if targets.ndim != 2 or targets.shape[1] != len(data.classes):
+        return [f"of shape {'x'.join(map(str, targets.shape[1:])) or 'one'}"]
+    return [
+        f"{name}: {of.min():.4g} to {of.max():.4g}, mean {of.mean():.4g}, deviation {of.std():.3g} (train)"
+        for name, of in zip(data.classes[:_SHOWN_CLASSES], targets.T.astype(np.float64), strict=False)
+    ]
 
 
 def doubts_about(data: Dataset) -> list[str]:
@@ -103,7 +150,13 @@ def doubts_about(data: Dataset) -> list[str]:
 
 def _looks(data: Dataset) -> list[str]:
     count = len(data.train)
-    images = data.train.images[torch.from_numpy(np.linspace(0, count - 1, min(count, _LOOKED_AT)).astype(np.int64))].numpy()
+    spread = torch.from_numpy(np.linspace(0, count - 1, min(count, _LOOKED_AT)).astype(np.int64))
+    examples = data.train.images[spread if data.has_images else slice(None)].numpy()
+    if data.vocabulary is not None:
+        return ["all sequences are the same"] if len(examples) > 1 and (examples == examples[0]).all() else []
+    if not data.has_images:
+        return _numbers(data, examples)
+    images = examples
     found = []
     flat = images.reshape(len(images), -1)
     constant = int((flat.max(axis=1) == flat.min(axis=1)).sum())
@@ -117,27 +170,64 @@ def _looks(data: Dataset) -> list[str]:
     return found
 
 
+def _numbers(data: Dataset, examples: NDArray[Any]) -> list[str]:
+    """Doubt columns or channels that say nothing, and columns that are a target."""
+    kind = "column" if examples.ndim == 2 else "channel"
+    flat = examples.reshape(*examples.shape[:2], -1)
+    constant = np.flatnonzero(flat.max(axis=(0, 2)) == flat.min(axis=(0, 2)))
+    found = [f"{kind} {_some(constant)} has one value in all training examples"] if len(constant) else []
+    targets = data.train.labels.numpy().astype(np.float64)
+    if kind == "column" and targets.ndim <= 2 and len(targets) > 2:
+        columns = np.delete(np.arange(flat.shape[1]), constant)
+        known = [t for t in targets.reshape(len(targets), -1).T if t.std() > 0]
+        with np.errstate(invalid="ignore"):
+            told = {int(c) for c in columns for t in known if abs(np.corrcoef(flat[:, c, 0], t)[0, 1]) > _EQUAL}
+        if told:
+            found.append(f"column {_some(sorted(told))} is a target itself, up to its scale; a network will only copy it")
+    return found
+
+
+def _some(numbers: Sequence[int] | NDArray[np.int64]) -> str:
+    """List numbers, a few of many."""
+    return ", ".join(map(str, numbers[:5])) + (f" and {len(numbers) - 5} more" if len(numbers) > 5 else "")
+
+
 def _balance(data: Dataset) -> list[str]:
-    labels = np.concatenate([part.labels.numpy() for part in (data.train, data.valid, data.test)])
-    counts = np.bincount(labels, minlength=len(data.classes))
-    most = int(counts.argmax())
-    share = counts[most] / len(labels)
-    if share <= _DOMINANT:
+    labels = np.concatenate([part.labels.numpy() for part in _parts(data).values()])
+    if isinstance(data.task, Classification) or (data.task.maps and np.issubdtype(labels.dtype, np.integer)):
+        counts = np.bincount(labels[labels < len(data.classes)].ravel(), minlength=len(data.classes))
+        most = int(counts.argmax())
+        share = counts[most] / counts.sum()
+        of = "pixels" if data.task.maps else f"{noun(data.image)}s"
+        says = f": whatever always says so has an error of {1 - share:.1%}" if data.task.metric.name == "accuracy" else ""
+        return [f"class {data.classes[most]!r} has {share:.0%} of the {of}{says}"] if share > _DOMINANT else []
+    if data.task.named == "labels":
+        shares = labels.mean(axis=0)
+        return [
+            f"label {name!r} is on {share:.0%} of the {noun(data.image)}s"
+            for name, share in zip(data.classes, shares, strict=True)
+            if not 1 - _DOMINANT_LABEL <= share <= _DOMINANT_LABEL
+        ][:_SHOWN_CLASSES]
+    if labels.ndim != 2 or labels.shape[1] != len(data.classes):
         return []
+    far = np.abs(labels - labels.mean(axis=0)).max(axis=0) / np.maximum(labels.std(axis=0), 1e-30)
     return [
-        f"class {data.classes[most]!r} has {share:.0%} of the images: whatever always says so has an error of {1 - share:.1%}"
+        f"{name} has a value {away:.0f} deviations from its mean; if it is no mistake, task.loss=huber heeds it less"
+        for name, away in zip(data.classes, far, strict=True)
+        if away > _OUTLYING
     ]
 
 
 def _duplicates(data: Dataset) -> list[str]:
-    """Count images that are equal to the last pixel and lie in several parts, or in several classes; streams are not read."""
+    """Count examples that are equal to the last value and lie in several parts, or in several classes; streams are not read."""
     if data.train.streamed:
         return []
+    kind, classified = f"{noun(data.image)}s", isinstance(data.task, Classification)
     parts: dict[bytes, set[str]] = defaultdict(set)
     classes: dict[bytes, set[int]] = defaultdict(set)
     of_test = []
-    for name, part in {"train": data.train, "validation": data.valid, "test": data.test}.items():
-        for image, label in zip(part.images[:].numpy(), part.labels.tolist(), strict=True):
+    for name, part in _parts(data).items():
+        for image, label in zip(part.images[:].numpy(), part.labels.tolist() if classified else [0] * len(part), strict=True):
             key = hashlib.blake2b(image.tobytes(), digest_size=16).digest()
             parts[key].add(name)
             classes[key].add(label)
@@ -146,27 +236,63 @@ def _duplicates(data: Dataset) -> list[str]:
     found = []
     known = sum(len(parts[key]) > 1 for key in of_test)
     if known:
-        found.append(f"{known} of {len(of_test)} test images are in the other parts, too, so the test error will be too low")
+        found.append(
+            f"{known} of {len(of_test)} test {kind} are in the other parts, too, so the test {data.task.metric.cost} will "
+            "be too low"
+        )
     if shared := sum(names == {"train", "validation"} for names in parts.values()):
-        found.append(f"{shared} images are in both the train and the validation part")
+        found.append(f"{shared} {kind} are in both the train and the validation part")
     if several := sum(len(labels) > 1 for labels in classes.values()):
-        found.append(f"{several} images are in more than one class")
+        found.append(f"{several} {kind} are in more than one class")
     return found
 
 
 def draw(data: Dataset, out: Path) -> Path:
-    """Draw examples of every class, from each part. Returns the picture's path: `out`, or examples.png in that folder."""
+    """Draw examples of every class or range of a target, from each part; of a table its columns.
+
+    Returns:
+        The picture's path: `out`, or examples.png in that folder.
+    """
     path = out if out.suffix.lower() == ".png" else out / "examples.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = examples.classes_shown(len(data.classes))
-    parts = {"train": data.train, "validation": data.valid, "test": data.test}
-    examples.draw({name: _examples(part, rows) for name, part in parts.items()}, data.classes, path)
+    parts = _parts(data)
+    if len(data.image) == 1 and data.vocabulary is None:
+        examples.draw_columns({name: part.images[:].numpy() for name, part in parts.items()}, path)
+        return path
+    groups, names = _groups(data)
+    groups = {name: _few(*of, len(names)) for name, of in groups.items()}
+    shown = {name: (_shown(data, part, groups[name][0]), groups[name][1]) for name, part in parts.items()}
+    if data.has_images:
+        examples.draw(shown, names, path, data.task.named)
+    else:
+        examples.draw_lines(shown, names, path)
     return path
 
 
-def _examples(part: Part, classes: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Choose images of each class, spread over all of them, and return these with their labels."""
-    labels = part.labels.numpy()
-    every = [np.flatnonzero(labels == c) for c in classes]
+def _groups(data: Dataset) -> tuple[dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]], tuple[str, ...]]:
+    """Return numbers of examples of each part and of their groups, and the names of these: classes, or ranges of a target."""
+    found = {name: data.task.occurrences(part.labels.numpy()) for name, part in _parts(data).items()}
+    known = {name: of for name, of in found.items() if of is not None}
+    if len(known) == len(found):
+        return known, data.classes
+    everything = {name: part.labels.numpy().reshape(len(part), -1)[:, 0] for name, part in _parts(data).items()}
+    edges = np.unique(np.quantile(everything["train"], np.linspace(0, 1, _RANGES + 1)))
+    numbers = {
+        name: (np.arange(len(of)), np.clip(np.searchsorted(edges, of, "right") - 1, 0, max(0, len(edges) - 2)))
+        for name, of in everything.items()
+    }
+    return numbers, tuple(f"{low:.3g} to {high:.3g}" for low, high in itertools.pairwise(edges)) or ("all",)
+
+
+def _few(numbers: NDArray[np.int64], groups: NDArray[np.int64], count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Choose examples of each group that is on a sheet, spread over all of it."""
+    every = [np.flatnonzero(groups == c) for c in examples.classes_shown(count)]
     chosen = np.concatenate([i[np.linspace(0, len(i) - 1, min(examples.EACH, len(i))).astype(int)] for i in every])
-    return part.images[torch.from_numpy(chosen)].numpy(), labels[chosen]
+    return numbers[chosen], groups[chosen]
+
+
+def _shown(data: Dataset, part: Part, numbers: NDArray[np.int64]) -> NDArray[Any]:
+    """Return examples to be drawn; images beside the map of their classes, where targets are maps."""
+    images = part.images[torch.from_numpy(numbers)].numpy()
+    maps = part.labels.numpy()[numbers]
+    return examples.beside(images, maps) if data.task.maps and data.has_images and maps.ndim == 3 else images

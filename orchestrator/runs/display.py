@@ -66,7 +66,7 @@ class Display(Watcher):
 
     def trust(self, done: int, whole: int, left: float | None) -> None:
         """Show how many inherited accuracies of so many are measured, and the seconds that are left."""
-        facts = {"inherited accuracies": f"{done} of {whole}", "time left": "?" if left is None else duration(left)}
+        facts = {"networks measured": f"{done} of {whole}", "time left": "?" if left is None else duration(left)}
         self._show("trust", facts, done / whole, final=done == whole)
 
     def scores(self, done: int, whole: int, left: float | None) -> None:

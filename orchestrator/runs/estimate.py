@@ -14,11 +14,12 @@ import torch
 from orchestrator.cluster.connection import room_for, room_in_words
 from orchestrator.config.plan import SearchPlan
 from orchestrator.config.spaces import size
-from orchestrator.data.inspection import doubts_about
+from orchestrator.data import inspection
 from orchestrator.errors import InputError, attributed_to
 from orchestrator.evaluators.base import Differentiable, Evaluator
 from orchestrator.machine import threads
 from orchestrator.runs.run import check
+from orchestrator.spaces.parts.inputs import noun
 from searchers import GradientSearcher, Mixture
 
 
@@ -56,11 +57,12 @@ def estimate(plan: SearchPlan) -> Estimate:
     # Networks that have several workers each are trained one after the other.
     in_turn = trainings / settings.workers if settings.workers > 1 else math.ceil(trainings / plan.workers.count)
     retraining = in_turn * steps * step
-    doubts = [*problem.warnings, *doubts_about(data)]
+    doubts = [*problem.warnings, *inspection.doubts_about(data)]
     images = {"train": len(data.train), "validation": len(data.valid), "test": len(data.test)}
     words = {
-        "data": f"{problem.sources.data.name}: {images['train']} images for weights, {images['validation']} for "
-        f"architectures, {images['test']} for the final test; {len(data.classes)} classes of {'x'.join(map(str, data.image))}",
+        "data": f"{problem.sources.data.name}: {images['train']} {noun(data.image)}s for weights, {images['validation']} for "
+        f"architectures, {images['test']} for the final test; {len(data.classes)} {problem.task.named} of "
+        f"{'x'.join(map(str, data.image))}",
         **{title: data.notes[title] for title in ("parts", "memory") if title in data.notes},
         "space": f"{problem.sources.space.name}: {size(problem.space)} architectures",
         **({"proxy": "; then ".join(place.words for place in plan.places)} if plan.proxy else {}),
@@ -76,7 +78,7 @@ def estimate(plan: SearchPlan) -> Estimate:
     }
     facts = {
         "data": {"name": problem.sources.data.name, "images": images, "classes": len(data.classes),
-            "image": dict(zip(("channels", "height", "width"), data.image, strict=True))},
+            "image": inspection.shape(data)},
         "space": {"name": problem.sources.space.name, "architectures": problem.space.architectures},
         "proxy": plan.proxy.to_dict(),
         "places": [str(place) for place in plan.places],

@@ -65,7 +65,7 @@ def settled(plan: SearchPlan) -> tuple[SearchPlan, str | None]:
 
 def _smaller(problem: Problem) -> Iterator[Proxy]:
     """Yield ever smaller proxies: fewer pixels, then fewer channels, then fewer cells, each halved."""
-    own = {"size": min(problem.data.image[1:]), **problem.space.extent}
+    own = _extent(problem)
     proxy = Proxy()
     for key, least in (("size", PIXELS), ("channels", CHANNELS), ("cells", 1)):
         value = own.get(key, 0)
@@ -79,10 +79,20 @@ def _smaller(problem: Problem) -> Iterator[Proxy]:
             yield proxy
 
 
+def _extent(problem: Problem) -> dict[str, int]:
+    """Return what a proxy could have less of, by key; only images can be smaller."""
+    size = {"size": min(problem.data.image[1:])} if problem.data.has_images and not problem.task.maps else {}
+    return {**size, **problem.space.extent}
+
+
 def _given_up(problem: Problem, proxy: Proxy) -> str:
     """Say in words what a proxy has less of."""
-    own = {"size": min(problem.data.image[1:]), **problem.space.extent}
+    own = _extent(problem)
     names = {"size": "pixels"}
     lost = [f"{names.get(key, key)} {own[key]} -> {value}" for key, value in proxy.numbers.items()]
-    lost += [f"training images -> {100 * proxy.share:.3g} %"] if proxy.share < 1 else []
+    lost += (
+        [f"training {'images' if problem.data.has_images else 'examples'} -> {100 * proxy.share:.3g} %"]
+        if proxy.share < 1
+        else []
+    )
     return ", ".join(lost)

@@ -149,6 +149,10 @@ class Task(ABC):
         """Number the groups that every part of the data has its share of, (examples,). Here all examples are one group."""
         return np.zeros(len(targets), dtype=np.int64)
 
+    def occurrences(self, targets: Array) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+        """Return the examples and, beside them, the number of a class or label that each of them has; None without any."""
+        return None
+
     def fitted(self, targets: Array, names: Sequence[str]) -> Self:
         """Return the task with what it has to know of the training targets.
 

@@ -111,6 +111,9 @@ class Classification(Task):
     def strata(self, targets: Array) -> NDArray[np.int64]:
         return np.asarray(targets, dtype=np.int64)
 
+    def occurrences(self, targets: Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        return np.arange(len(targets)), np.asarray(targets, dtype=np.int64)
+
     def fit(self, targets: Array) -> None:
         self.outputs = (len(self.names),)
         self.counts = np.bincount(np.asarray(targets, dtype=np.int64), minlength=len(self.names))

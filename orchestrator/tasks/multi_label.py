@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, f1_score
 from torch import Tensor, nn
 
@@ -84,6 +85,10 @@ class MultiLabel(Task):
             raise ValueError(f"label number {constant[0]} the same for all examples to train on; leave it out")
         count = found["train"].shape[1]
         return found, tuple(names) if names is not None and len(names) == count else tuple(map(str, range(count))), ""
+
+    def occurrences(self, targets: Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        examples, labels = np.nonzero(np.asarray(targets) > 0.5)
+        return examples, labels
 
     def fit(self, targets: Array) -> None:
         values = np.asarray(targets, dtype=np.float64)

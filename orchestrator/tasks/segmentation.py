@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from orchestrator.tasks.base import Array, Floats, Metric, Task
@@ -93,6 +94,11 @@ class Segmentation(Task):
                 raise ValueError(f"a pixel of class {beyond[0]} as {part}, of which there is none to train on")
         found = {part: values.astype(np.int64) for part, values in targets.items()}
         return found, tuple(names) if names is not None and len(names) == count else tuple(map(str, range(count))), ""
+
+    def occurrences(self, targets: Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        maps = np.asarray(targets)
+        found = [np.flatnonzero((maps == c).any(axis=(1, 2))) for c in range(len(self.names))]
+        return np.concatenate(found), np.repeat(np.arange(len(found)), list(map(len, found)))
 
     def fit(self, targets: Array) -> None:
         classes, height, width = len(self.names), *np.shape(targets)[1:]

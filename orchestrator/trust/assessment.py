@@ -15,6 +15,8 @@ from analysis.files import write_text
 from analysis.trust import FRONT, RANDOM, TRUE, Skips, ranking_quality, statistics_of
 from orchestrator.errors import InputError
 from orchestrator.evaluators.tabular import TabularBenchmark
+from orchestrator.spaces.parts.inputs import noun
+from orchestrator.tasks.base import merit_title
 from orchestrator.trust.weights import SharedWeights, Show
 from searchers import Architecture
 
@@ -92,12 +94,15 @@ def assess(
     # Networks that fail with these weights have nothing to be ranked by.
     found = found.dropna(subset=list(statistics_of(measured).values())).reset_index(drop=True)
     records.write(found, weights.directory / records.TRUST)
+    inherited = merit_title(weights.data.task.metric)
     facts = {
         "truth": truth.title,
         "unit": truth.unit,
         "higher_is_better": truth.higher,
+        "inherited": inherited,
         "own": weights.own,
         "statistics": weights.statistics,
+        "examples": f"{noun(weights.data.image)}s",
         "images": len(weights.data.valid) if images is None else images,
         "recalibration_batches": weights.plan.experiment.training.settings["recalibration"],
         "surviving": weights.surviving,
@@ -106,5 +111,5 @@ def assess(
         **({} if good is None else {"good": dict(good)}),
     }
     path = weights.directory / records.RANKING_QUALITY
-    write_text(path, json.dumps(facts | ranking_quality(found, weights.own, truth.higher, shares), indent=2) + "\n")
+    write_text(path, json.dumps(facts | ranking_quality(found, weights.own, truth.higher, shares, inherited), indent=2) + "\n")
     return found

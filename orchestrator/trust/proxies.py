@@ -18,7 +18,7 @@ from rich.console import Console
 from analysis import plots, records
 from analysis.files import replacing, write_text
 from analysis.pareto import Floats
-from analysis.proxies import ACCURACY, TARGET, Judged, advice, judge, levels, picture, plain
+from analysis.proxies import TARGET, Judged, advice, judge, levels, picture, plain
 from orchestrator.cluster.connection import cluster
 from orchestrator.config.overrides import read
 from orchestrator.config.plan import SearchPlan
@@ -77,11 +77,11 @@ class Judgement:
     """A judgement of networks that needs no training here.
 
     Args:
-        accuracies: Gives it, in percent.
+        merits: Gives what networks are worth: the task's metric, its sign turned round where less of it is better.
         seconds: Cost of a network; NaN where that is not known.
     """
 
-    accuracies: Callable[[Sequence[Architecture]], Sequence[float]]
+    merits: Callable[[Sequence[Architecture]], Sequence[float]]
     seconds: float
 
 
@@ -136,7 +136,10 @@ def main(
     """
     if of_levels < 1 or each < 2:
         raise InputError(f"--levels {of_levels}, --each {each}: at least 1 level, and 2 networks of it to compare")
-    target = Attempt(Proxy())
+    target, metric = Attempt(Proxy()), plan.problem.task.metric.name
+    higher = plan.problem.task.metric.best is not None
+    sign = 1.0 if higher else -1.0
+    column = f"{metric}_percent" if plan.problem.task.metric.unit == "%" else metric
     known = known or {}
     attempts = list(dict.fromkeys(Attempt.parse(text) for text in proxies)) or ([] if known else default(plan))
     if not attempts and not known:
@@ -144,11 +147,6 @@ def main(
     if target in attempts:
         raise InputError("--proxy target: the target is trained in any case; leave it out")
     check(plan, [attempt.proxy for attempt in attempts], teaching=False)
-    if plan.problem.task.metric.name != "accuracy":
-        raise InputError(
-            f"task.metric = {plan.problem.task.metric.name!r}: proxies are compared by the accuracy of a classification; write "
-            "task.metric=accuracy here"
-        )
     if plan.retraining.parts.distill:
         raise InputError(f"{plan.retraining.named('distill')}: proxies are compared without a teacher; write retrain.distill=0")
     pool = _sampled(plan) if run is None else _measured(plan, run)
@@ -173,9 +171,9 @@ def main(
             screened = [a for level in candidates.values() for a in level]
             console.print(f"{len(screened)} networks of {len(candidates)} levels are screened at {cheapest}", highlight=False)
             results = trained([(cheapest, a) for a in screened], plan.seed + _SCREENING)
-            merit = {a: float(v) for a, v in zip(screened, _accuracies(results), strict=True) if not math.isnan(v)}
+            worth = {a: sign * v for a, v in zip(screened, _values(results, metric), strict=True) if not math.isnan(v)}
             candidates = {
-                k: sorted((a for a in level if a in merit), key=lambda a: -merit[a])[:each] for k, level in candidates.items()
+                k: sorted((a for a in level if a in worth), key=lambda a: -worth[a])[:each] for k, level in candidates.items()
             }
         good = [a for level in candidates.values() for a in level]
         wanted = [(place, a) for place in places for a in good]
@@ -184,19 +182,19 @@ def main(
         results = trained(wanted, plan.seed) if wanted else pd.DataFrame()
     cost, price = _price(plan)
     at_level = {a: number for number, level in candidates.items() for a in level}
-    judgements = [(name, how.accuracies(good), how.seconds) for name, how in known.items()]
+    judgements = [(name, how.merits(good), how.seconds) for name, how in known.items()]
     table = pd.DataFrame(
         [(a, str(place)) for place, a in wanted] + [(a, name) for name, _, _ in judgements for a in good],
         columns=["arch", "proxy"],
     )
-    table[ACCURACY] = _accuracies(results) + [float(value) for _, values, _ in judgements for value in values]
+    table[column] = _values(results, metric) + [sign * value for _, merits, _ in judgements for value in merits]
     trainings = results.get("seconds", pd.Series(math.nan, range(len(wanted))))
     table["seconds"] = [*trainings, *(seconds for _, _, seconds in judgements for _ in good)]
     table.insert(1, "level", table["arch"].map(at_level))
     table.insert(2, cost, table["arch"].map(price))
     table["arch"] = table["arch"].map(plan.problem.space.format)
     # A network is compared where it could be trained everywhere.
-    incomplete = set(table.loc[table[ACCURACY].isna(), "arch"])
+    incomplete = set(table.loc[table[column].isna(), "arch"])
     table = table[~table["arch"].isin(incomplete)].reset_index(drop=True)
     for arch in sorted(incomplete):
         console.print(f"warning: {arch} could not be judged everywhere, and is left out", **_PLAIN)
@@ -204,7 +202,7 @@ def main(
         reason = f", the last one: {results[FAILURE].iloc[-1]}" if len(results) else ""
         raise RunError(f"not one network could be judged everywhere{reason}")
     records.write(table, directory / TABLE)
-    judged, seconds = judge(table), float(table.loc[table["proxy"] == TARGET, "seconds"].mean())
+    judged, seconds = judge(table, column, higher=higher), float(table.loc[table["proxy"] == TARGET, "seconds"].mean())
     summary = {
         "advice": advice(judged, seconds),
         "target_seconds": None if math.isnan(seconds) else seconds,
@@ -217,18 +215,19 @@ def main(
     return judged, summary
 
 
-def _accuracies(results: pd.DataFrame) -> list[float]:
-    """Accuracies of trainings, NaN for one that failed."""
-    return [float(v) for v in results["accuracy"]] if "accuracy" in results else [math.nan] * len(results)
+def _values(results: pd.DataFrame, metric: str) -> list[float]:
+    """Values of the metric of trainings, NaN for one that failed."""
+    return [float(v) for v in results[metric]] if metric in results else [math.nan] * len(results)
 
 
 def default(plan: SearchPlan) -> list[Attempt]:
     """List the proxies to try where nobody names any: the experiment's own, and one for each thing that can be halved."""
     problem = plan.problem
-    size, extent = min(problem.data.image[1:]), problem.space.extent
-    halved = [f"size={size // 2}", f"size={size // 4}", *(f"{key}={value // 2}" for key, value in extent.items())]
+    extent = problem.space.extent
+    sizes = [min(problem.data.image[1:]) // by for by in (2, 4)] if problem.data.has_images and not problem.task.maps else []
+    halved = [*(f"size={size}" for size in sizes), *(f"{key}={value // 2}" for key, value in extent.items())]
     found = [plan.proxy] if plan.proxy else []
-    for text in halved:
+    for text in halved or ["share=0.5", "share=0.25"]:
         with suppress(InputError):  # it cannot be as small
             proxy = Proxy.parse(text)
             problem.at(proxy)

@@ -12,6 +12,7 @@ from orchestrator.cli import main
 from orchestrator.data import inspection, loaders
 from orchestrator.data.dataset import Raw, Split
 from orchestrator.errors import InputError
+from orchestrator.tasks.regression import Regression
 
 
 def noise(n: int = 60, seed: int = 0) -> np.ndarray:
@@ -115,3 +116,53 @@ def test_a_sheet_has_a_row_for_each_class_and_a_block_for_each_part() -> None:
     assert sheet.shape == (2 * 6, 5 * 6, 3)
     assert sheet[:4, :4].max() == 10 and sheet[6:10, :4].max() == 20 and sheet[0, 6, 0] == 10 and sheet[6, 6, 0] == 255
     assert sheet[0, 18, 0] == 10 and (sheet[:, 12:18] == 255).all()
+
+
+RNG = np.random.default_rng(0)
+TABLE = RNG.normal(size=(60, 4))
+KINDS = {
+    "regression": (TABLE, TABLE @ [1, 2, 3, 4], [], "24 for train, 24 for validation, 12 for test", "mean "),
+    "classes": (RNG.normal(size=(60, 2, 9)), np.arange(60) % 3, ["data.kind=signals"], "signals of 2x9", "8 + 8 + 4"),
+    "tokens": (RNG.integers(0, 9, (60, 5)), np.arange(60) % 3, ["data.kind=tokens"], "5 tokens out of 9", "8 + 8 + 4"),
+    "multi-label": (TABLE, RNG.random((60, 2)) < 0.5, [], "multi-label, judged by f1", "labels"),
+    "segmentation": (noise(60), RNG.integers(0, 3, (60, 8, 8)), [], "segmentation, judged by miou", "24 + 24 + 12"),
+    "images and numbers": (
+        noise(60),
+        RNG.normal(size=60),
+        ["task=regression", "task.metric=mae"],
+        "judged by mae",
+        "deviation",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_examples_and_targets_of_every_kind_are_described_and_drawn(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    examples_of_kind, targets, settings, *said = KINDS[kind]
+    np.savez(kept := tmp_path / "kept.npz", x=examples_of_kind, y=targets)
+    (tmp_path / f"kept_{kind[:4]}.py").write_text(
+        f"import numpy as np\ndef load():\n    kept = np.load({str(kept)!r})\n    return kept['x'], kept['y']\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    task = [] if kind in ("classes", "tokens", "images and numbers") else [f"task={kind}"]
+    done = CliRunner().invoke(main, ["data", f"kept_{kind[:4]}:load", *settings, *task, "--out", str(tmp_path / "x.png")])
+    assert done.exit_code == 0, done.output
+    assert all(words in done.output for words in said), done.output
+    with Image.open(tmp_path / "x.png") as sheet:
+        assert len(np.unique(np.asarray(sheet))) > 20
+
+
+def test_columns_and_targets_that_look_wrong() -> None:
+    target = (3 * TABLE[:, :1] + 2).astype(np.float32)
+    rows = np.concatenate([TABLE, np.ones((60, 1))], axis=1).astype(np.float32)
+    raw = Raw(rows, target, None, ("price",), False, 0)
+    doubts = "; ".join(inspection.doubts_about(Split().apply(raw, Regression())))
+    assert "column 4 has one value" in doubts and "column 0 is a target itself" in doubts and "deviations" not in doubts
+    far = (TABLE @ [1, 2, 3, 4])[:, None].astype(np.float32).repeat(20, axis=0).ravel()[:, None]
+    far[7] = 1e6
+    raw = Raw(RNG.normal(size=(1200, 4)).astype(np.float32), far, None, ("price",), False, 0)
+    assert "price has a value 35 deviations from its mean" in "; ".join(
+        inspection.doubts_about(Split().apply(raw, Regression()))
+    )
