@@ -12,15 +12,16 @@ from orchestrator.errors import InputError
 Mode = Literal["max", "min"]
 
 HIGHER = frozenset((
-    "accuracy", "accuracies", "acc", "top", "correct", "f1", "fscore", "fmeasure", "auc", "auroc", "auprc", "aucpr",
+    "accuracy", "accuracies", "acc", "prec", "top", "correct", "f1", "fscore", "fmeasure", "auc", "auroc", "auprc", "aucpr",
     "rocauc", "roc", "map", "ap", "mar", "iou", "miou", "jaccard", "dice", "precision", "recall", "sensitivity",
     "specificity", "kappa", "mcc", "psnr", "ssim", "bleu", "rouge", "meteor", "ndcg", "mrr", "r2", "throughput", "fps",
     "bandwidth", "speed", "speedup", "efficiency", "utilization", "utilisation", "reward", "likelihood",
 ))  # fmt: skip
 """Words of metrics of which more is better."""
 ERRORS = frozenset((
-    "error", "errors", "err", "loss", "losses", "nll", "wer", "cer", "eer", "perplexity", "ppl", "mse", "rmse", "mae",
-    "mape", "rmsle", "fid", "lpips", "bpd", "bpc", "brier", "ece", "regret", "drop", "gap", "degradation", "deviation",
+    "error", "errors", "err", "misclassification", "loss", "losses", "nll", "wer", "cer", "eer", "perplexity", "ppl",
+    "mse", "rmse", "mae", "mape", "rmsle", "fid", "lpips", "bpd", "bpc", "brier", "ece", "regret", "drop",
+    "gap", "degradation", "deviation",
     "std", "stdev", "variance", "var",
 ))  # fmt: skip
 """Words of metrics of which less is better; beside a word of `HIGHER`, as in top1_error, they decide."""
@@ -41,7 +42,7 @@ _ENDS = (
 )
 """Ends of words that are written together, as in valacc and mflops."""
 _UNBOUNDED = frozenset(("psnr", "throughput", "fps", "bandwidth", "speed", "speedup", "reward", "likelihood"))
-BOUNDED = HIGHER - _UNBOUNDED | frozenset(("error", "errors", "err", "wer", "cer", "eer"))
+BOUNDED = HIGHER - _UNBOUNDED | frozenset(("error", "errors", "err", "misclassification", "wer", "cer", "eer"))
 """Words of metrics that are shares of 1, in percent or as fractions."""
 
 _MILLI = {"m": 1.0, "u": 1e-3, "µ": 1e-3, "μ": 1e-3, "n": 1e-6, "": 1e3}

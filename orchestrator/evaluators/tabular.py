@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
 import json
 import math
+import re
 import shlex
 import zlib
 from collections.abc import Mapping, Sequence
@@ -100,6 +103,11 @@ class TabularBenchmark(Differentiable):
         # From a value to a cost: a factor, and the number that it is taken from; None where it is the cost itself.
         self._scales: list[tuple[float, float | None]] = []
         for i, (column, maximised) in enumerate(zip(columns, self.maximised, strict=True)):
+            if maximised and column not in modes and is_share(column) and (values[:, i] < 0).all():
+                raise InputError(
+                    f"{source}: {column} is below 0 in all rows; if it has minus what its name says, write --minimize "
+                    f"{shlex.quote(column)}, otherwise --maximize {shlex.quote(column)}"
+                )
             factor = _percent(column, values[:, i], source)
             values[:, i] *= factor
             top = max(100.0, float(values[:, i].max())) if maximised else None
@@ -135,12 +143,13 @@ class TabularBenchmark(Differentiable):
     ) -> TabularBenchmark:
         """Read a table from files that are joined by their `arch`.
 
-        JSON is {architecture: {column: number}}, as NAS-Bench-Macro's, or {column: numbers} with `arch` among them. A list of
-        numbers for an architecture has the results of several trainings, of which the mean counts.
+        JSON is {architecture: {column: number}}, as NAS-Bench-Macro's, {column: numbers} with `arch` among them, or a list (or
+        lines) of {column: value}. A list of numbers for an architecture has the results of several trainings, of which the mean
+        counts.
 
         Args:
-            paths: Parquet, CSV (separated by commas, semicolons or tabs) or JSON files; a path that is no file may be the name
-                of a shipped table.
+            paths: Parquet, CSV (separated by commas, semicolons or tabs), JSON or JSON lines files; a path that is no file may
+                be the name of a shipped table.
             space: As all that follow, see the class.
 
         Raises:
@@ -393,38 +402,90 @@ def read_frame(path: Path) -> pd.DataFrame:
     if file.suffix in (".pkl", ".pickle", ".pth", ".pt"):
         raise InputError(f"{path} has to be unpickled, which runs whatever code is in it; export it to Parquet or CSV")
     try:
-        if file.suffix == ".parquet":
+        suffix = file.suffix.lower()
+        if suffix in (".parquet", ".pq"):
             frame = pd.read_parquet(file)
-        elif file.suffix == ".json":
-            frame = _from_json(json.loads(file.read_text()))
+            frame = frame.reset_index() if frame.index.name == "arch" else frame
+        elif suffix in (".jsonl", ".ndjson"):
+            frame = _from_json([json.loads(line) for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()])
+        elif suffix == ".json":
+            frame = _from_json(json.loads(file.read_text(encoding="utf-8-sig")))
         else:
             frame = _from_text(file)
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path} as a table: {error}") from error
-    frame.columns = pd.Index([str(column).strip() for column in frame.columns])
-    if "arch" not in frame.columns:
-        raise InputError(f"{path} has no column arch; it has {', '.join(map(str, frame.columns))}")
+        raise InputError(f"cannot read {path} as a table: {' '.join(str(error).split())}") from error
+    names = [str(column).strip() for column in frame.columns]
+    if "arch" not in names and [name.lower() for name in names].count("arch") == 1:
+        names = [name.lower() if name.lower() == "arch" else name for name in names]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"{path} has two columns {twice[0]!r}; rename or delete one of them")
+    frame.columns = pd.Index(names)
+    if "arch" not in names:
+        hint = "; separate columns by commas, semicolons or tabs" if len(names) == 1 else ""
+        raise InputError(f"{path} has no column arch, with notations of networks; it has {', '.join(names)}{hint}")
     return frame
+
+
+_THREES = re.compile(r"-?\d{1,3}(,\d{3})+")
 
 
 def _from_text(file: Path) -> pd.DataFrame:
-    """Read CSV with whichever separator puts `arch` into a column of its own."""
-    with file.open(encoding="utf-8-sig", errors="replace") as lines:
-        head = lines.readline().strip()
-    names = {sep: [name.strip().strip('"') for name in head.split(sep)] for sep in ",;\t"}
+    """Read CSV with whichever separator puts `arch` into a column of its own, in the encodings that spreadsheets write."""
+    opener = gzip.open if file.suffix.lower() == ".gz" else open
+    with opener(file, "rb") as raw:
+        content = raw.read()
+    text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig").lstrip("\r\n")
+    first, _, rest = text.partition("\n")
+    if re.fullmatch(r"sep=.\s*", first):  # a line for Excel alone
+        text, first = rest, rest.partition("\n")[0]
+    names = {sep: [name.strip().strip('"').lower() for name in first.split(sep)] for sep in ",;\t"}
     sep = next((sep for sep, found in names.items() if "arch" in found), ",")
-    frame = pd.read_csv(file, sep=sep, dtype={"arch": str}, encoding="utf-8-sig", skipinitialspace=True)
-    if sep == ",":
-        return frame
-    text = [c for c in frame.columns if c != "arch" and not pd.api.types.is_numeric_dtype(frame[c])]
-    for column in text:  # where a semicolon separates columns, a comma separates decimals
-        swapped = frame[column].astype(str).str.replace(",", ".", regex=False)
-        if pd.to_numeric(swapped, errors="coerce").notna().all():
-            frame[column] = pd.to_numeric(swapped)
-    return frame
+    head = pd.read_csv(io.StringIO(text), sep=sep, nrows=1, header=None, dtype=str, skipinitialspace=True).iloc[0]
+    written = [str(name).strip() for name in head]
+    if twice := sorted({name for name in written if written.count(name) > 1}):  # pandas would number them
+        raise ValueError(f"it has two columns {twice[0]!r}; rename or delete one of them")
+    frame = pd.read_csv(io.StringIO(text), sep=sep, dtype={"arch": str, "Arch": str}, skipinitialspace=True)
+    return frame if sep == "," else _with_points(frame, text, sep)
+
+
+def _with_points(frame: pd.DataFrame, text: str, sep: str) -> pd.DataFrame:
+    """Read decimal commas, which there may be where another sign separates columns.
+
+    Raises:
+        ValueError: For numbers that may have separators of thousands or decimals.
+    """
+    numbers = [c for c in frame.columns if str(c).lower() != "arch"]
+    swapped = {}
+    for column in numbers:
+        if pd.api.types.is_numeric_dtype(frame[column]):
+            continue
+        values = frame[column].astype(str).str.strip()
+        points = pd.to_numeric(values.str.removesuffix("%").str.strip().str.replace(",", ".", regex=False), errors="coerce")
+        grouped = values.str.contains(",", regex=False)
+        if grouped.any() and values[grouped].map(lambda value: _THREES.fullmatch(value) is not None).all():
+            if not values.str.count(",").gt(1).any():
+                raise ValueError(
+                    f"{column} has {values[grouped].iloc[0]}, which may be a number of thousands or have decimals; write "
+                    "numbers without separators of thousands, and decimals with a point"
+                )
+            swapped[column] = pd.to_numeric(values.str.replace(",", "", regex=False), errors="coerce")
+        elif points.notna().all():
+            swapped[column] = points
+    if not any((found % 1 != 0).any() for found in swapped.values()):
+        return frame.assign(**swapped)
+    raw = pd.read_csv(io.StringIO(text), sep=sep, dtype=str, skipinitialspace=True)
+    for column in numbers:  # beside decimal commas a point separates thousands
+        if column not in swapped and raw[column].astype(str).str.contains(".", regex=False).any():
+            raise ValueError(
+                f"{column} has points and {next(iter(swapped))} has decimal commas; write numbers without separators of "
+                "thousands, and decimals in one way"
+            )
+    return frame.assign(**swapped)
 
 
 def _from_json(content: Any) -> pd.DataFrame:
+    if isinstance(content, list) and content and all(isinstance(row, dict) for row in content):
+        return pd.DataFrame(content)
     if not isinstance(content, dict) or not content:
         raise ValueError("it is no object of architectures, or of columns")
     if "arch" in content:

@@ -7,11 +7,12 @@ from orchestrator.evaluators.columns import direction, factor, is_share, modes_o
 
 HIGHER = (
     "valid_accuracy", "acc", "Accuracy", "Val_Acc", "valAcc", "valacc", "top1", "acc5", "Top-1 Acc (%)", "accuracy (%)",
-    "cifar10_val_accuracy", "f1", "macro_F1", "f1-score", "valF1", "auc", "ROC-AUC", "mAP", "mAP@0.5", "mAP50", "psnr",
+    "prec1", "cifar10_val_accuracy", "f1", "macro_F1", "f1-score", "valF1", "auc", "ROC-AUC", "mAP", "mAP@0.5", "mAP50", "psnr",
     "PSNR (dB)", "miou", "mIoU", "recall@1", "BLEU-4", "throughput", "images_per_second", "img/s",
 )  # fmt: skip
 LOWER = (
-    "loss", "val_loss", "error", "top1_error", "f1_loss", "accuracy_drop", "wer", "perplexity", "FID", "test_mae",
+    "loss", "val_loss", "error", "misclassification_rate", "top1_error", "f1_loss", "accuracy_drop", "wer", "perplexity",
+    "FID", "test_mae",
     "valid_deviation", "params", "#Params", "Params (M)", "parameters", "macs", "MACCs", "GMACs", "mflops", "latency",
     "latency_ms_1080ti_1", "raspi4_latency", "energy", "edgegpu_energy", "memory", "model size (MB)", "train_seconds",
     "step_time", "ms",

@@ -189,3 +189,69 @@ def test_the_nearest_network_of_a_sparse_table_favours_no_row() -> None:
         assert apart[nearest] == min(apart.values())
     counts = [chosen.count(b) for b in table.costs]
     assert max(counts) < 3 * len(every) / len(table.costs)
+
+
+def as_text(frame: pd.DataFrame, **how: Any) -> bytes:
+    return frame.to_csv(index=False, **how).encode()
+
+
+FORMS: dict[str, Any] = {
+    "records.json": lambda f: f.to_json(orient="records").encode(),
+    "columns.json": lambda f: f.to_json().encode(),
+    "lines.jsonl": lambda f: f.to_json(orient="records", lines=True).encode(),
+    "utf16.csv": lambda f: f.to_csv(index=False, sep="\t").encode("utf-16"),
+    "excel.csv": lambda f: b"sep=;\r\n" + as_text(f, sep=";", decimal=","),
+    "capital.csv": lambda f: as_text(f.rename(columns={"arch": "Arch"})),
+    "signs.csv": lambda f: as_text(f.assign(val_accuracy=[f"{v} %".replace(".", ",") for v in f["val_accuracy"]]), sep=";"),
+    "millions.csv": lambda f: as_text(f.assign(params=[f"{10**6 + v:,}" for v in f["params"]]), sep="\t"),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_tables_are_read_as_other_tools_write_them(name: str, tmp_path: Path) -> None:
+    frame = fake_table()[["arch", "val_accuracy", "params"]].round({"val_accuracy": 4})
+    (tmp_path / name).write_bytes(FORMS[name](frame))
+    found = TabularBenchmark.read(tmp_path / name, DIGITS_TINY, ["val_accuracy", "params"])
+    more = np.array([0, 10**6 if name == "millions.csv" else 0])
+    known = TabularBenchmark(DIGITS_TINY, frame, ["val_accuracy", "params"])
+    np.testing.assert_allclose([found.costs[a] for a in known.costs], np.array(list(known.costs.values())) + more)
+
+
+def test_an_index_of_notations_is_a_column(tmp_path: Path) -> None:
+    fake_table().set_index("arch").to_parquet(tmp_path / "T.PARQUET")
+    found = TabularBenchmark.read(tmp_path / "T.PARQUET", DIGITS_TINY, ["val_accuracy", "params"])
+    assert found.costs == TabularBenchmark(DIGITS_TINY, fake_table(), ["val_accuracy", "params"]).costs
+
+
+def in_thousands(frame: pd.DataFrame, sign: str) -> list[str]:
+    return [f"{1000 + value:,}".replace(",", sign) for value in frame["params"]]
+
+
+@pytest.mark.parametrize(
+    ("change", "how", "says"),
+    [
+        (lambda f: f.assign(params=in_thousands(f, ",")), {"sep": ";"}, "params has .* thousands or have decimals"),
+        (lambda f: f.assign(params=in_thousands(f, ",")), {"sep": "\t"}, "params has .* thousands or have decimals"),
+        (
+            lambda f: f.assign(
+                params=in_thousands(f, "."), val_accuracy=[f"{v:.2f}".replace(".", ",") for v in f["val_accuracy"]]
+            ),
+            {"sep": ";"},
+            "params has points and val_accuracy has decimal commas",
+        ),
+        (lambda f: f.assign(**{"params ": 1.0}), {}, "two columns 'params'"),
+        (lambda f: f.assign(val_accuracy=-f["val_accuracy"]), {}, "below 0 in all rows.*--minimize val_accuracy"),
+        (lambda f: f, {"sep": "|"}, "separate columns by commas, semicolons or tabs"),
+    ],
+)  # fmt: skip
+def test_numbers_that_may_mean_two_things_are_refused(change: Any, how: dict[str, str], says: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(as_text(change(fake_table()[["arch", "val_accuracy", "params"]]), **how))
+    with pytest.raises(InputError, match=says):
+        TabularBenchmark.read(tmp_path / "t.csv", DIGITS_TINY, ["val_accuracy", "params"])
+
+
+def test_minus_an_accuracy_is_taken_where_it_is_said(tmp_path: Path) -> None:
+    frame = fake_table().assign(val_accuracy=lambda f: -f["val_accuracy"])
+    found = TabularBenchmark(DIGITS_TINY, frame, ["val_accuracy", "params"], modes={"val_accuracy": "min"})
+    known = TabularBenchmark(DIGITS_TINY, fake_table(), ["val_accuracy", "params"])
+    assert all(found.costs[a][0] == pytest.approx(costs[0] - 100) for a, costs in known.costs.items())
