@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -61,11 +61,17 @@ def draw_front(
     _scale(ax, members, x, y)
     if y == next(iter(titles)):
         _zoom(ax, [*members[y], *(members[y] - half).dropna(), *(members[y] + half).dropna()])
-    # One disturbed timing must not squeeze all others into a corner.
-    right = 1.1 * max(evaluations[x].quantile(0.95), members[x].max())
-    if evaluations[x].max() > 2 * right:
-        ax.set_xlim(right=right)
+    for column, reach in ((x, ax.set_xlim), (y, ax.set_ylim)):
+        if column != next(iter(titles)):
+            _without_outliers(reach, evaluations[column], members[column])
     _label(ax, x, y, titles)
+
+
+def _without_outliers(reach: Callable[[float, float], object], evaluations: pd.Series, members: pd.Series) -> None:
+    """Limit an axis where a disturbed timing would squeeze all others into a corner."""
+    high = 1.1 * max(evaluations.quantile(0.95), members.max())
+    if evaluations.max() > 2 * high:
+        reach(0.9 * min(evaluations.min(), members.min()), high)
 
 
 def _draw_searches(ax: Axes, evaluations: pd.DataFrame, members: pd.DataFrame, x: str, y: str, searches: Sequence[str]) -> None:

@@ -55,6 +55,17 @@ def test_the_data_is_that_of_the_tables() -> None:
     assert len(data["runs"][0]["samples"]["arch"]) == 45
 
 
+@pytest.mark.parametrize(("x", "y"), [("latency_ms", "error_percent"), ("parameters", "latency_ms")])
+def test_a_disturbed_timing_squeezes_no_axis(x: str, y: str) -> None:
+    run = made_run()
+    disturbed = run.evaluations.assign(latency_ms=[500.0, *run.evaluations["latency_ms"][1:]])
+    ax = plots.new_figure(3, 3).subplots()
+    front_plots.draw_front(ax, disturbed, run.front, x, y, run.summary["objectives"])
+    low, high = ax.get_xlim() if x == "latency_ms" else ax.get_ylim()
+    known = run.front["latency_ms"]
+    assert 0 < low < known.min() and known.max() < high < 20
+
+
 def test_of_very_many_evaluations_every_kth_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("analysis.page.data.MOST_POINTS", 20)
     samples = page_data(made_run(samples=40))["runs"][0]["samples"]
