@@ -119,7 +119,7 @@ def median_attainment(runs: Sequence[Floats], at: Floats) -> Floats:
         at: (values,) of the first cost.
 
     Returns:
-        (values,): the second cost that half of the runs reach with a first cost of at most `at`; inf where fewer do.
+        The second cost that half of the runs reach with a first cost of at most `at`, (values,); inf where fewer do.
     """
     attained = []
     for costs in runs:
