@@ -256,8 +256,8 @@ def trap(base: Path, folder: Path, chance: random.Random, tally: Tally) -> None:
     content.setdefault(section, {})["name"] = f"{TRAP}:run"
     (directory / EXPERIMENT).write_text(tomli_w.dumps(content))
     (folder / f"{TRAP}.py").write_text(f"open({str(marker)!r}, 'w').close()\n\n\ndef run(**given):\n    pass\n")
-    verb = chance.choice(("report", "resume", "trust", "retrain", "export", "watch"))
-    more = {"retrain": ["--members", "1"], "export": ["--out", folder / "e"], "watch": ["--port", "0"]}.get(verb, [])
+    verb = chance.choice(("report", "resume", "trust", "retrain", "export"))
+    more = {"retrain": ["--members", "1"], "export": ["--out", folder / "e"]}.get(verb, [])
 
     def work() -> None:
         import os
