@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from searchers.base import Architecture
 
 Kept = dict[str, list[tuple[int, Tensor]]]
 """Positions that are left of tensors, by name: dimension, and the positions along it in ascending order."""
+
+REMEMBERED = 64
+"""Skeletons that are kept, so that a network that is measured on several batches is built once."""
 
 
 class Blueprint:
@@ -32,7 +35,20 @@ class Blueprint:
         self._template = copy.deepcopy(model).to("meta")
         tensors: Iterable[tuple[str, Tensor]] = (*model.named_parameters(), *model.named_buffers())
         self._shapes = {name: tensor.shape for name, tensor in tensors}
-        self.skeleton = lru_cache(maxsize=64)(self.new_skeleton)
+        self._skeletons: dict[Architecture, nn.Module] = {}
+
+    def skeleton(self, architecture: Architecture) -> nn.Module:
+        """Return what `new_skeleton` builds, from among the last ones where it is there."""
+        network = self._skeletons.pop(architecture, None)
+        if network is None:
+            network = self.new_skeleton(architecture)
+            if len(self._skeletons) >= REMEMBERED:
+                del self._skeletons[next(iter(self._skeletons))]
+        self._skeletons[architecture] = network
+        return network
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_skeletons": {}}
 
     def kept(self, architecture: Architecture, orders: Sequence[Tensor] | None = None) -> Kept:
         """Return the positions that an architecture keeps of the tensors that it does not keep whole.

@@ -82,7 +82,8 @@ def _residual(model: nn.Module, example: Tensor) -> set[nn.Module]:
     for parent in model.modules():
         if isinstance(parent, (nn.Sequential, nn.ModuleList)):
             for child in parent.children():
-                hooks += [child.register_forward_pre_hook(enter), child.register_forward_hook(leave)]
+                if not isinstance(child, (nn.Sequential, nn.ModuleList)):  # a stage, which has blocks of its own
+                    hooks += [child.register_forward_pre_hook(enter), child.register_forward_hook(leave)]
     try:
         with torch.enable_grad():
             model(example.clone().requires_grad_() if example.is_floating_point() else example)

@@ -100,7 +100,7 @@ def test_a_step_trains_the_largest_on_labels_and_others_on_its_scores(space: Ela
         terms.append(torch.autograd.grad(soft, parameters, allow_unused=True))
     gradients = [torch.stack([t for t in of if t is not None]).sum(0) for of in zip(*terms, strict=True)]
     supernet.model.load_state_dict(before)
-    assert supernet.train([middle]) == pytest.approx(float(loss), rel=1e-5)
+    assert supernet.train([middle]) == pytest.approx(loss.item(), rel=1e-5)
     for parameter, gradient in zip(parameters, gradients, strict=True):
         assert parameter.grad is not None
         assert torch.allclose(parameter.grad, gradient, atol=1e-5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 import re
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models.resnet import BasicBlock
 
 from orchestrator.errors import InputError
 from orchestrator.profiling.operations import operations
@@ -136,6 +138,30 @@ def test_choices_of_a_residual_network() -> None:
     assert text.startswith("conv1/width=6|layer1/depth=2|") and space.parse(text) == space.uniform(0.75)
     shallow = space.network(space.parse(text.replace("depth=2", "depth=1"))).get_submodule("layer2")
     assert isinstance(shallow[1], nn.Identity) and shallow[0].conv1.out_channels == 12
+
+
+def test_stages_in_a_list_of_stages_are_no_blocks_themselves() -> None:
+    class Nested(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Conv2d(1, 8, 3)
+            self.stages = nn.Sequential(*(nn.Sequential(BasicBlock(8, 8), BasicBlock(8, 8)) for _ in range(2)))
+            self.last = nn.Linear(8, 10)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.stages(self.first(x)).mean((2, 3)))  # type: ignore[no-any-return]
+
+    space = space_of(Nested(), depth=[0.5, 1])
+    assert [c.name for c in space.choices] == ["stages.0/depth", "stages.1/depth"]
+    assert isinstance(space.network((0, 1)).get_submodule("stages.0.1"), nn.Identity)
+
+
+def test_a_space_that_has_run_can_be_sent_to_workers() -> None:
+    space = space_of(resnet(), width=[0.5, 1], layers="conv1")
+    small = space.supernet(0, [range(2)])
+    small(images(2), Weights([[1.0, 0.0]]))
+    carried = pickle.loads(pickle.dumps(space))
+    assert carried.format((0,)) == space.format((0,)) and carried.macs((0,)) == space.macs((0,))
 
 
 def test_the_most_important_channels_stay() -> None:
