@@ -25,12 +25,23 @@ from orchestrator.tasks.classification import Classification
 Layout = Literal["channels-first", "channels-last"]
 Kind = Literal["images", "signals", "table", "tokens"]
 """Kinds of examples, as `data.kind` names them."""
-IMAGES = ("images", "image", "img", "imgs", "pixel_values", "pixels", "x", "data", "inputs")
-"""Keys under which images are found, the likeliest first."""
+IMAGES = (
+    "images", "image", "img", "imgs", "pixel_values", "pixels", "signals", "signal", "input_ids", "tokens", "x", "data",
+    "inputs", "input", "features",
+)  # fmt: skip
+"""Keys under which images, or other examples, are found, the likeliest first."""
 LABELS = ("labels", "label", "targets", "target", "y", "class", "classes")
 """Keys under which labels are found."""
+NAMES = ("target_names", "class_names", "label_names")
+"""Keys under which the names of classes are found, as in scikit-learn's bunches."""
+SEVERAL = (
+    "several inputs for one example; join them to one row of numbers, write data.kind=table, and take it apart in your "
+    "network's forward"
+)
 _SHAPES = {"signals": "(n, channels, length)", "table": "(n, columns)", "tokens": "(n, length)"}
 WANTED = "return uint8 images (n, channels, height, width) and integer labels (n,), or a data set of (image, label)"
+MOST_TOKENS = 2**24
+"""Size of a vocabulary that no tokeniser has."""
 _FEW = 4
 """Channels of ordinary images: no side of one is as short."""
 
@@ -89,12 +100,14 @@ class Given:
     Args:
         images: Images in one array of any type, or a list of Pillow's.
         labels: Labels of any type.
-        classes: Names of the labels 0, 1, ..., where they are known.
+        classes: Names of the labels 0, 1, ..., or of the columns of targets, where they are known.
+        columns: Names of the columns of a data frame, which is a table.
     """
 
     images: NDArray[Any] | list[Image.Image]
     labels: NDArray[Any]
     classes: Sequence[str] | None = None
+    columns: Sequence[str] | None = None
 
 
 def to_raw(
@@ -129,7 +142,7 @@ def to_raw(
         notes["parts"] = "there is no test part, so the validation part is the final test"
     kind = _kind(parts, source)
     pixels = pixels_of(parts, source, notes) if kind == "images" else _numbers(parts, kind, source, notes)
-    labels, classes = _targets(parts, source, notes)
+    labels, classes = _targets(parts, pixels, source, notes)
     whole = {part: (pixels[part], labels[part]) for part in parts}
     warnings = (*_unsteady(found["train"], source), *_unlike_images(pixels["train"], kind, source))
     images = kind == "images" and not source.task.maps
@@ -147,6 +160,8 @@ def parts_of(returned: Any, source: UserFunction) -> dict[str, Any]:
     if isinstance(returned, Mapping) or (hasattr(returned, "files") and hasattr(returned, "keys")):  # np.load of several
         return _named_parts({str(key): returned[key] for key in returned}, source)
     if isinstance(returned, tuple) and len(returned) == 2 and not _are_images_and_labels(*returned):
+        if isinstance(returned[0], (tuple, Mapping)) and isinstance(returned[1], (np.ndarray, Tensor)):
+            raise source.wrong(f"returned {SEVERAL}")
         return {"train": returned[0], "test": returned[1]}
     if isinstance(returned, tuple) and len(returned) > 2:
         raise source.wrong(
@@ -191,9 +206,16 @@ def _are_images_and_labels(images: Any, labels: Any) -> bool:
     """Tell images and labels from two parts."""
     if isinstance(images, (np.ndarray, Tensor)):
         return True
+    if _is_frame(images):
+        return not _is_frame(labels) or key_of(labels, LABELS) is None or list(images) != list(labels)
     first = images[0] if isinstance(images, list) and images else None
     label = labels[0] if isinstance(labels, list) and labels else labels
-    return isinstance(first, (np.ndarray, Tensor, Image.Image, list)) and not isinstance(label, (tuple, Mapping))
+    return isinstance(first, (np.ndarray, Tensor, Image.Image, list, str, Path)) and not isinstance(label, (tuple, Mapping))
+
+
+def _is_frame(values: Any) -> bool:
+    """Tell whether values are a data frame of pandas, or of a library that is like it."""
+    return hasattr(values, "columns") and hasattr(values, "iloc")
 
 
 def _part(given: Any, source: UserFunction) -> Given:
@@ -201,35 +223,105 @@ def _part(given: Any, source: UserFunction) -> Given:
         images, labels = key_of(given, IMAGES), key_of(given, LABELS)
         if images is None or labels is None:
             raise source.wrong(f"returned a dict with the keys {', '.join(map(str, given))}; use images and labels")
-        return Given(images_of(given[images], source), array_of(given[labels]))
+        named = key_of(given, NAMES)
+        names = None if named is None else [str(name) for name in given[named]]
+        return _part_of(given[images], given[labels], source, names)
+    if _is_frame(given):
+        label = key_of(given, LABELS)
+        if label is None:
+            raise source.wrong(
+                f"returned a data frame with the columns {', '.join(map(str, list(given)[:8]))}, none of which is called "
+                "target; return two things, as frame.drop(columns='price'), frame['price']"
+            )
+        return _part_of(given.drop(columns=label), given[label], source)
     if isinstance(given, tuple) or (isinstance(given, list) and len(given) == 2 and _are_images_and_labels(*given)):
         if len(given) != 2:
             raise source.wrong(f"returned {len(given)} things for a part; wanted are images and labels")
-        return Given(images_of(given[0], source), array_of(given[1]))
+        return _part_of(given[0], given[1], source)
     kind = type(given).__name__
     if isinstance(given, (np.ndarray, Tensor)) or hasattr(given, "iloc"):
-        raise source.wrong(f"returned {'an' if kind[0] in 'aeiou' else 'a'} {kind} alone; {WANTED}")
+        raise source.wrong(f"returned {_a(kind)} alone; {WANTED}")
     if not hasattr(given, "__getitem__") or not hasattr(given, "__len__"):
         hint = "its .dataset" if hasattr(given, "dataset") else "a list of its items"
-        raise source.wrong(f"returned a {kind}, whose items cannot be looked up by number; return {hint}, or {WANTED[7:]}")
+        raise source.wrong(f"returned {_a(kind)}, whose items cannot be looked up by number; return {hint}, or {WANTED[7:]}")
     return _items(given, source)
 
 
+def _part_of(images: Any, labels: Any, source: UserFunction, names: Sequence[str] | None = None) -> Given:
+    """Read examples and targets, either of which may be a data frame, whose columns have names."""
+    if _is_frame(labels) and names is None:
+        names = [str(column) for column in labels]
+    found = labels.to_numpy() if hasattr(labels, "to_numpy") else labels_of(labels)
+    if not _is_frame(images):
+        return Given(images_of(images, source), found, names)
+    columns = [str(column) for column in images]
+    if len(columns) == 1 and all(isinstance(value, str) for value in images.iloc[:, 0]):
+        return Given(images_of(list(images.iloc[:, 0]), source), found, names)  # names of files
+    for column in columns if images.shape[1] == len(set(columns)) else ():
+        values = images.iloc[:, columns.index(column)]
+        kind = np.asarray(values).dtype
+        if kind.kind not in "biuf":
+            raise source.wrong(
+                f"returned a data frame whose column {column!r} holds no numbers ({values.dtype}); encode it, as by "
+                "pandas.get_dummies, or drop it"
+            )
+        if (missing := np.isnan(np.asarray(values, dtype=np.float64))).any():
+            raise source.wrong(
+                f"returned a data frame whose column {column!r} has {missing.sum()} missing values; fill them, drop those "
+                "rows, or drop the column"
+            )
+    return Given(images.to_numpy(dtype=np.float64), found, names, columns)
+
+
+def labels_of(values: Any) -> NDArray[Any]:
+    """Return targets in an array; lists of names or numbers that differ in length stay lists, in an array of objects."""
+    listed = values if isinstance(values, (list, tuple)) else ()
+    if any(isinstance(value, (list, tuple, set, frozenset)) for value in listed):
+        lengths = {len(value) if isinstance(value, (list, tuple, set, frozenset)) else -1 for value in listed}
+        if len(lengths) > 1 or any(isinstance(name, str) or isinstance(v, (set, frozenset)) for v in listed for name in v):
+            found = np.empty(len(listed), dtype=object)
+            found[:] = [list(v) if isinstance(v, (list, tuple, set, frozenset)) else v for v in listed]
+            return found
+    if any(isinstance(value, Image.Image) for value in listed):
+        return np.stack([np.asarray(value) for value in listed])
+    return array_of(values)
+
+
 def images_of(given: Any, source: UserFunction) -> NDArray[Any] | list[Image.Image]:
-    """Put images into one array, unless they are Pillow's. Raises InputError for several shapes."""
+    """Put images into one array, unless they are Pillow's or files. Raises InputError for several shapes."""
     if isinstance(given, (np.ndarray, Tensor)):
-        return array_of(given)
+        array = array_of(given)
+        return [_opened(path, source) for path in array] if array.dtype.kind == "U" and array.ndim == 1 else array
     listed = list(given)
     if not listed:
         raise source.wrong(f"returned no images; {WANTED}")
+    if all(isinstance(image, (str, Path)) for image in listed):
+        return [_opened(path, source) for path in listed]
     if all(isinstance(image, Image.Image) for image in listed):
         return listed
     arrays = [array_of(image) for image in listed]
     shapes = sorted({array.shape for array in arrays})
     if len(shapes) > 1:
         shown = ", ".join("x".join(map(str, shape)) for shape in shapes[:4])
+        if source.kind in ("signals", "tokens"):
+            raise source.wrong(f"returned {source.kind} of {len(shapes)} shapes ({shown}); pad or cut all to one length there")
         raise source.wrong(f"returned images of {len(shapes)} different shapes ({shown}); resize all of them to one there")
     return np.stack(arrays)
+
+
+def _opened(path: str | Path, source: UserFunction) -> Image.Image:
+    """Read an image's file. Raises InputError with its name."""
+    if source.kind is not None:
+        raise source.wrong(
+            f"returned texts, as {str(path)[:60]!r}; data.kind = {source.kind} takes numbers, so encode them there"
+        )
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return image
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise source.wrong(f"returned {str(path)[:200]!r}, which cannot be read as an image ({reason})") from error
 
 
 def array_of(values: Any) -> NDArray[Any]:
@@ -262,9 +354,11 @@ def _items(given: Any, source: UserFunction) -> Given:
             image.load()  # many files must not be open at a time
         images.append(image)
         labels.append(np.asarray(label)[()] if isinstance(label, Tensor) else label)
-    if not isinstance(images[0], (np.ndarray, Tensor, Image.Image, list)):
+    if isinstance(images[0], (tuple, Mapping)):
+        raise source.wrong(f"returned items with {SEVERAL}")
+    if not isinstance(images[0], (np.ndarray, Tensor, Image.Image, list, str, Path)):
         raise source.wrong(f"returned items whose image is {_described(images[0])}; wanted is an array or a Pillow image")
-    return Given(images_of(images, source), array_of(labels), class_names(given))
+    return Given(images_of(images, source), labels_of(labels), class_names(given))
 
 
 def places_in(item: Any, source: UserFunction) -> tuple[Any, Any]:
@@ -292,6 +386,10 @@ def _is_whole(value: Any) -> bool:
     return array.ndim == 0 and np.issubdtype(array.dtype, np.integer)
 
 
+def _a(kind: str) -> str:
+    return f"{'an' if kind[0].lower() in 'aeiou' else 'a'} {kind}"
+
+
 def _described(value: Any) -> str:
     size = f" of {len(value)}" if isinstance(value, (tuple, list, str, Mapping)) else ""
     return f"{type(value).__name__}{size}"
@@ -309,7 +407,7 @@ def class_names(given: Any) -> Sequence[str] | None:
 
 def _unsteady(train: Any, source: UserFunction) -> Iterator[str]:
     """Warn of a dataset whose items differ when they are read again."""
-    if isinstance(train, (Mapping, tuple, list)):
+    if isinstance(train, (Mapping, tuple, list)) or _is_frame(train):
         return
     with theirs(source.name, source.factory, ": its item 0"):
         twice = [train[0] for _ in range(2)]
@@ -403,6 +501,8 @@ def _kind(parts: Mapping[str, Given], source: UserFunction) -> Kind:
     train = parts["train"].images
     if source.kind is not None:
         return source.kind
+    if parts["train"].columns is not None:
+        return "table"
     if isinstance(train, list) or train.ndim != 2 or not np.issubdtype(train.dtype, np.number):
         return "images"
     if np.issubdtype(train.dtype, np.floating):
@@ -451,14 +551,32 @@ def _numbers(parts: Mapping[str, Given], kind: Kind, source: UserFunction, notes
         if found[name].shape[1:] != found["train"].shape[1:]:
             shapes = found["train"].shape[1:], found[name].shape[1:]
             raise source.wrong(f"returned examples of {shapes[0]} to train on, and of {shapes[1]} as {name}")
+        if kind == "signals":
+            found[name] = _channels_before(found[name], source)
+        if kind == "tokens" and found[name].max() >= MOST_TOKENS:
+            raise source.wrong(f"returned tokens up to {found[name].max()}; number the tokens of your vocabulary from 0")
+    if (columns := parts["train"].columns) is not None:
+        notes["columns"] = ", ".join(columns[:12]) + (f" and {len(columns) - 12} more" if len(columns) > 12 else "")
     notes["shape"] = f"{kind} of {'x'.join(map(str, found['train'].shape[1:]))}"
     if kind != "tokens":
         notes["scaling"] = f"mean 0 and deviation 1 by each {'channel' if kind == 'signals' else 'column'} of the train part"
     return found
 
 
+def _channels_before(signals: NDArray[Any], source: UserFunction) -> NDArray[Any]:
+    """Return signals as (n, channels, length). Raises InputError where there are more channels than values of each."""
+    if source.layout == "channels-last":
+        return signals.transpose(0, 2, 1)
+    if source.layout is None and signals.shape[1] > signals.shape[2]:
+        raise source.wrong(
+            f"returned signals of shape {signals.shape}, which would be {signals.shape[1]} channels of {signals.shape[2]} "
+            "values; write data.layout=channels-last, or data.layout=channels-first if they are"
+        )
+    return signals
+
+
 def _targets(
-    parts: Mapping[str, Given], source: UserFunction, notes: dict[str, str]
+    parts: Mapping[str, Given], pixels: Mapping[str, Pixels], source: UserFunction, notes: dict[str, str]
 ) -> tuple[dict[str, Labels], tuple[str, ...]]:
     """Have the task check and convert the targets of all parts, and name what it tells apart."""
     for part in parts.values():
@@ -470,14 +588,8 @@ def _targets(
         raise source.wrong(f"returned {error}") from error
     if said:
         notes["labels"] = said
-    for name, part in parts.items():
+    for name in parts:
         shape = labels[name].shape
-        if source.task.maps and (isinstance(part.images, list) or shape[1:] != _pixels_of(part.images, source)):
+        if source.task.maps and shape[1:] != pixels[name].shape[2:]:
             raise source.wrong(f"returned targets of shape {shape} as {name}; they need the height and width of the images")
     return labels, names
-
-
-def _pixels_of(images: NDArray[Any], source: UserFunction) -> tuple[int, ...]:
-    """Height and width of images in one array."""
-    last = images.ndim == 4 and channels_last(images.shape, source)
-    return images.shape[1:3] if last or images.ndim == 3 else images.shape[2:]

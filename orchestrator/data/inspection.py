@@ -145,7 +145,19 @@ def _ranges(data: Dataset) -> list[str]:
 
 def doubts_about(data: Dataset) -> list[str]:
     """Say what looks wrong with data, each in a sentence: what was left out, images that say nothing, classes, duplicates."""
-    return [*data.warnings, *_looks(data), *_balance(data), *_duplicates(data)]
+    return [*data.warnings, *_looks(data), *_names(data), *_balance(data), *_duplicates(data)]
+
+
+def _names(data: Dataset) -> list[str]:
+    """Doubt names that are the same but for spaces and capitals."""
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name in data.classes:
+        alike[" ".join(name.casefold().split())].append(name)
+    return [
+        f"{data.task.named} {' and '.join(map(repr, same))} differ in spaces or capitals alone"
+        for same in alike.values()
+        if len(same) > 1
+    ]
 
 
 def _looks(data: Dataset) -> list[str]:

@@ -273,7 +273,7 @@ def _labels(
             if isinstance(label, InputError):
                 raise label
             labels.append(label)
-    return numbers, functions.array_of(labels)
+    return numbers, functions.labels_of(labels)
 
 
 def _most(split: Split, name: str, names: Mapping[str, str]) -> tuple[int, int] | None:
@@ -290,11 +290,11 @@ def _looked_up(data: Any) -> NDArray[Any] | None:
         return None if inner is None else inner[np.asarray(data.indices)]
     columns = getattr(data, "column_names", None)
     if isinstance(columns, list) and (column := functions.key_of({name: name for name in columns}, LABELS)) is not None:
-        return functions.array_of(list(data[column]))
+        return functions.labels_of(list(data[column]))
     for attribute in ("targets", "labels"):
         labels = getattr(data, attribute, None)
         if isinstance(labels, (list, tuple, np.ndarray, Tensor)) and len(labels) == len(data):
-            return functions.array_of(labels)
+            return functions.labels_of(labels)
     return None
 
 

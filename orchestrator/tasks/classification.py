@@ -169,6 +169,15 @@ def binomial(share: float, examples: float) -> float:
 
 def _flat(labels: Array) -> Array:
     """Return a label for each example: whole numbers or texts, not one-hot."""
+    if labels.dtype == object and labels.ndim == 1:
+        texts = all(isinstance(label, str) for label in labels)
+        odd = next((i for i, label in enumerate(labels) if not isinstance(label, (str, int, np.integer))), None)
+        if odd is not None:
+            raise ValueError(
+                f"the label {labels[odd]!r} as number {odd}; wanted is one class for each image, as a number or a text, so "
+                "leave out images without one"
+            )
+        labels = labels if texts else labels.astype(str if any(isinstance(label, str) for label in labels) else np.int64)
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim == 2 and np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all():
@@ -181,7 +190,12 @@ def _flat(labels: Array) -> Array:
     if labels.dtype == np.bool_ or np.issubdtype(labels.dtype, np.integer):
         return labels.astype(np.int64) if labels.dtype != np.bool_ else labels.astype(str)
     if labels.dtype.kind in "US" or (labels.dtype == object and all(isinstance(label, str) for label in labels)):
-        return labels.astype(str)
+        found = labels.astype(str)
+        if (empty := np.char.strip(found) == "").any():
+            raise ValueError(
+                f"{empty.sum()} empty labels, number {int(empty.argmax())} first; leave those images out, or name them"
+            )
+        return found
     if np.issubdtype(labels.dtype, np.floating):
         if np.isfinite(labels).all() and (labels == np.rint(labels)).all():
             return labels.astype(np.int64)

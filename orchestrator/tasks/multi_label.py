@@ -38,6 +38,26 @@ def _hamming(evidence: Floats) -> float:
     return 100.0 * float(((scores > 0) == (targets > 0.5)).mean())
 
 
+def _listed(targets: Mapping[str, Array]) -> tuple[dict[str, Array], list[str]]:
+    """Turn lists of the labels that each example has into 0 and 1. Raises ValueError for what is no such list."""
+    for part, lists in targets.items():
+        wrong = next((i for i, labels in enumerate(lists) if not isinstance(labels, (list, tuple))), None)
+        if wrong is not None:
+            raise ValueError(
+                f"{lists[wrong]!r} as the labels of example {wrong} as {part}; wanted is a list for each, or 0 and 1"
+            )
+    known = sorted({label for labels in targets["train"] for label in labels}, key=lambda label: (str(type(label)), label))
+    places = {label: i for i, label in enumerate(known)}
+    found = {part: np.zeros((len(lists), len(known)), dtype=np.int64) for part, lists in targets.items()}
+    for part, lists in targets.items():
+        for row, labels in enumerate(lists):
+            for label in labels:
+                if label not in places:
+                    raise ValueError(f"the label {label!r} as {part}, which no example to train on has")
+                found[part][row, places[label]] = 1
+    return found, [str(label) for label in known]
+
+
 class MultiLabel(Task):
     """Any number of labels for each example, by binary cross-entropy over a score for each label.
 
@@ -71,6 +91,8 @@ class MultiLabel(Task):
         )
 
     def read(self, targets: Mapping[str, Array], names: Sequence[str] | None) -> tuple[dict[str, Array], tuple[str, ...], str]:
+        if all(values.dtype == object and values.ndim == 1 for values in targets.values()):
+            targets, names = _listed(targets)
         found: dict[str, Array] = {}
         for part, values in targets.items():
             if values.ndim != 2 or values.dtype.kind not in "biuf" or not np.isin(values, (0, 1)).all():

@@ -38,6 +38,16 @@ def _r2(evidence: Floats) -> float:
     return 1 - _unexplained(evidence)
 
 
+def _as_numbers(values: Array) -> Array:
+    """Return numbers that came as objects, such as decimals, as floating-point ones; what is no number stays as it is."""
+    if any(isinstance(value, (str, bytes, bool)) for value in values.ravel()):
+        return values
+    try:
+        return values.astype(np.float64)
+    except (TypeError, ValueError):
+        return values
+
+
 class Regression(Task):
     """One or several numbers for each example.
 
@@ -90,6 +100,8 @@ class Regression(Task):
     def read(self, targets: Mapping[str, Array], names: Sequence[str] | None) -> tuple[dict[str, Array], tuple[str, ...], str]:
         found: dict[str, Array] = {}
         for part, values in targets.items():
+            if values.dtype == object:
+                values = _as_numbers(values)
             if values.dtype.kind not in "iuf" or values.ndim not in (1, 2) or not values.size:
                 raise ValueError(
                     f"targets of shape {values.shape} and type {values.dtype} as {part}; wanted are numbers, (n,) or "

@@ -37,6 +37,15 @@ def _pixel_accuracy(evidence: Floats) -> float:
     return 100.0 * float(hits.sum() / max(1.0, true.sum()))
 
 
+def _whole(values: Array) -> Array:
+    """Return maps without an axis of one channel, and whole numbers where they came as floating-point ones."""
+    if values.ndim == 4 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.dtype.kind == "f" and np.isfinite(values).all() and (values == np.rint(values)).all():
+        values = values.astype(np.int64)
+    return values
+
+
 class Segmentation(Task):
     """A class for each pixel, by cross-entropy over a map of scores for each class.
 
@@ -74,12 +83,16 @@ class Segmentation(Task):
         )
 
     def read(self, targets: Mapping[str, Array], names: Sequence[str] | None) -> tuple[dict[str, Array], tuple[str, ...], str]:
+        targets = {part: _whole(values) for part, values in targets.items()}
         for part, values in targets.items():
             if values.ndim != 3 or values.dtype.kind not in "biu":
+                hint = "; of a map for each class take argmax(axis=1)" if values.ndim == 4 else ""
                 raise ValueError(
                     f"targets of shape {values.shape} and type {values.dtype} as {part}; wanted is a class for each pixel, "
-                    "whole numbers (n, height, width)"
+                    f"whole numbers (n, height, width){hint}"
                 )
+        if self.ignore == 255 and set(np.unique(targets["train"])) == {0, 255}:
+            raise ValueError("pixels of 0 and 255 alone, and 255 does not count; divide such masks by 255")
         known = np.setdiff1d(np.unique(targets["train"]), [self.ignore])
         if len(known) < 2 or known[0] < 0:
             raise ValueError(

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from sklearn import metrics
 
 from analysis import members
@@ -140,6 +142,11 @@ WRONG_DATA = [
     ("segmentation", "images", np.zeros((40, 9, 8), int), "classes"),
     ("segmentation", "images", np.arange(40 * 72).reshape(40, 9, 8) % 2, "the height and width of the images"),
     ("segmentation", "images", np.zeros((40, 8)), "a class for each pixel"),
+    ("segmentation", "images", 255 * (np.arange(40 * 64).reshape(40, 8, 8) % 2), "divide such masks by 255"),
+    ("segmentation", "images", np.zeros((40, 2, 8, 8), int), r"take argmax\(axis=1\)"),
+    ("classification", "images", [None, *["a", "b"] * 19, "a"], "the label None as number 0"),
+    ("classification", "images", ["a", ""] * 20, "20 empty labels, number 1 first"),
+    ("multi-label", "images", [["a"], "b"] * 20, "'b' as the labels of example 1"),
 ]
 
 
@@ -153,6 +160,14 @@ def test_targets_of_another_kind_are_refused(name: str, kind: Any, targets: Any,
 WRONG_INPUTS = [
     (None, KINDS["tokens"], "data.kind=table or data.kind=tokens"),
     ("tokens", KINDS["table"], "no whole numbers from 0"),
+    ("tokens", 2**40 + KINDS["tokens"], "tokens up to 1099511627.*number the tokens"),
+    ("tokens", ["some words"] * 40, "returned texts, as 'some words'"),
+    ("tokens", [[1, 2], [1, 2, 3]] * 20, "tokens of 2 shapes .* pad or cut all to one length"),
+    ("signals", RNG.normal(size=(40, 200, 3)), "200 channels of 3 values; write data.layout=channels-last"),
+    (None, {"image": KINDS["images"], "age": np.arange(40)}, "several inputs"),
+    (None, (KINDS["images"], np.arange(40)), "several inputs"),
+    (None, pd.DataFrame({"a": [1.0, np.nan] * 20}), "column 'a' has 20 missing values"),
+    (None, pd.DataFrame({"a": range(40), "b": ["x"] * 40}), "column 'b' holds no numbers"),
     ("signals", KINDS["table"], r"takes \(n, channels, length\); a single channel is \(n, 1, length\)"),
     ("table", np.where(np.arange(120).reshape(40, 3) == 7, np.nan, 1.0), "1 examples with values that are NaN"),
     ("table", np.full((40, 3), "a"), "encode texts as numbers"),
@@ -163,6 +178,41 @@ WRONG_INPUTS = [
 def test_examples_of_another_kind_are_refused(kind: Any, inputs: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         to_raw((inputs, np.arange(40) % 2), "m:f", lambda: None, kind=kind)
+
+
+FRAME = pd.DataFrame({"a": np.arange(40), "b": RNG.normal(size=40), "target": np.arange(40) % 2})
+GREY = [Image.fromarray(x[0]) for x in KINDS["images"]]
+MASKS = KINDS["images"][:, 0] > 128
+UNDERSTOOD: dict[str, tuple[Task, Any, tuple[int, ...], tuple[str, ...]]] = {
+    "frame": (Classification(), FRAME, (2,), ("0", "1")),
+    "frames": (Classification(), {"train": FRAME, "test": FRAME}, (2,), ("0", "1")),
+    "frame and column": (Regression(), (FRAME[["a", "b"]], FRAME[["b"]]), (2,), ("b",)),
+    "frame of labels": (MultiLabel(), (FRAME[["a"]], FRAME[["target"]].assign(odd=[0, 1, 1, 0] * 10)), (1,), ("target", "odd")),
+    "lists of labels": (MultiLabel(), (KINDS["table"], [["b"], [], ["b", "c"], ["a"]] * 10), (3,), ("a", "b", "c")),
+    "bunch": (Classification(), {"data": KINDS["table"], "target": np.arange(40) % 2, "target_names": "xy"}, (3,), ("x", "y")),
+    "pillow masks": (Segmentation(), (GREY, [Image.fromarray(m.astype(np.uint8)) for m in MASKS]), (1, 8, 8), ("0", "1")),
+    "masks with a channel": (Segmentation(), (KINDS["images"], MASKS[:, None].astype(float)), (1, 8, 8), ("0", "1")),
+    "objects": (Regression(), (KINDS["table"], np.array(list(RNG.normal(size=40)), dtype=object)), (3,), ("target",)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNDERSTOOD)
+def test_what_people_return_is_understood(name: str) -> None:
+    task, returned, shape, names = UNDERSTOOD[name]
+    data = Split().apply(to_raw(returned, "m:f", lambda: None, task=task), task)
+    assert data.image == shape and data.classes == names
+
+
+def test_files_are_opened_and_signals_turned(tmp_path: Path) -> None:
+    for number, photo in enumerate(GREY):
+        photo.save(tmp_path / f"{number}.png")
+    paths = [str(tmp_path / f"{number}.png") for number in range(40)]
+    for returned in ((paths, np.arange(40) % 2), [(p, i % 2) for i, p in enumerate(paths)]):
+        raw = to_raw(returned, "m:f", lambda: None)
+        assert np.array_equal(raw.images[:, 0], KINDS["images"][:, 0])  # type: ignore[call-overload]
+    signals = RNG.normal(size=(40, 200, 3)).astype(np.float32)
+    raw = to_raw((signals, np.arange(40) % 2), "m:f", lambda: None, layout="channels-last", kind="signals")
+    assert np.array_equal(raw.images, signals.transpose(0, 2, 1))  # type: ignore[arg-type]
 
 
 MODULE = """
