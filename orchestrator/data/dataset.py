@@ -263,21 +263,38 @@ class Dataset:
     def augment(self, images: Tensor, rng: np.random.Generator) -> Tensor:
         """Shift each image by up to `crop` pixels, padded with zeros, and flip it at random where flips are allowed.
 
-        Examples that are no images, and images whose targets are maps of their pixels, stay as they are.
+        Examples that are no images stay as they are, and so do images whose targets are maps of their pixels, which move with
+        them in `augment_both`.
         """
-        if not self.has_images or self.task.maps:
-            return images
+        return images if not self.has_images or self.task.maps else self._moved(images, *self._moves(images, rng))
+
+    def augment_both(self, images: Tensor, targets: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Do what `augment` does to images and, where targets are maps of their pixels, to these likewise.
+
+        Args:
+            images: Images, (n, channels, height, width), or other examples.
+            targets: Targets; maps (n, height, width) are padded with `Task.padding`.
+            rng: Source of chance.
+        """
+        if not self.task.maps or not self.has_images or not (self.crop or self.flip):
+            return self.augment(images, rng), targets
+        moves = self._moves(images, rng)
+        return self._moved(images, *moves), self._moved(targets[:, None], *moves, padding=self.task.padding)[:, 0]
+
+    def _moves(self, images: Tensor, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Draw which row and column of each padded image comes where: (n, height) and (n, width)."""
         n, _, height, width = images.shape
-        device = images.device
-        padded = torch.nn.functional.pad(images, [self.crop] * 4)
         shift = rng.integers(0, 2 * self.crop + 1, (2, n))
         columns = np.broadcast_to(np.arange(width), (n, width))
         if self.flip:
             columns = np.where(rng.random((n, 1)) < 0.5, columns[:, ::-1], columns)
-        rows = torch.from_numpy(shift[0][:, None] + np.arange(height)).to(device)
-        cols = torch.from_numpy(shift[1][:, None] + columns).to(device)
-        sample = torch.arange(n, device=device)[:, None, None]
-        return padded[sample, :, rows[:, :, None], cols[:, None, :]].permute(0, 3, 1, 2)
+        return shift[0][:, None] + np.arange(height), shift[1][:, None] + columns
+
+    def _moved(self, images: Tensor, rows: NDArray[np.int64], columns: NDArray[np.int64], padding: float = 0) -> Tensor:
+        padded = torch.nn.functional.pad(images, [self.crop] * 4, value=padding)
+        down, across = (torch.from_numpy(index).to(images.device) for index in (rows, columns))
+        sample = torch.arange(len(images), device=images.device)[:, None, None]
+        return padded[sample, :, down[:, :, None], across[:, None, :]].permute(0, 3, 1, 2)
 
 
 class Batches:
@@ -410,7 +427,7 @@ class Split:
         mean, std = _moments(loaded.looked_at)
         crop = loaded.looked_at.shape[-1] // 8 if raw.crop is None else raw.crop
         for key in ("flip", "crop", "resized_crop"):
-            if getattr(self, key) and (why := _unaugmented(task, loaded.looked_at)):
+            if getattr(self, key) and (why := _unaugmented(task, loaded.looked_at, key)):
                 raise InputError(f"data.{key} = {getattr(self, key)}: {why}; leave it out")
         crop = 0 if self.resized_crop else crop
         return Dataset(
@@ -491,11 +508,12 @@ def _fitted(task: Task, targets: Tensor, names: Sequence[str]) -> Task:
         raise InputError(f"task.{error}") from error
 
 
-def _unaugmented(task: Task, images: Pixels) -> str:
-    """Say why examples cannot be shifted and flipped; "" where they can."""
+def _unaugmented(task: Task, images: Pixels, key: str) -> str:
+    """Say why examples cannot be augmented in the way that a key names; "" where they can."""
     if images.ndim != 4:
         return "only images are augmented, and these are none"
-    return f"targets of {task.name} would have to move with the pixels" if task.maps else ""
+    maps = task.maps and key == "resized_crop"
+    return f"targets of {task.name} would have to move with the pixels; retrain.resized_crop does that" if maps else ""
 
 
 def _looked_at(count: int, seed: int = 0) -> NDArray[np.int64]:

@@ -347,7 +347,8 @@ class Supernet(Differentiable):
         """Return this replica's share of the next weight step's images and labels, and the number of images of all shares."""
         images, labels = self._training[self.step]
         rng = np.random.default_rng([self.seed, _AUGMENT, self.step])
-        return self.data.normalise(self.data.augment(images, rng)), labels, self._batches.batch
+        images, labels = self.data.augment_both(images, labels, rng)
+        return self.data.normalise(images), labels, self._batches.batch
 
     def _schedule(self, one_hot: bool) -> None:
         done = (self.step - self._begun) / max(1, self.steps)

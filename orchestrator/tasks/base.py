@@ -99,6 +99,7 @@ class Task(ABC):
         outputs: Shape of a network's output for one example.
         maps: Whether a target is a map of the pixels of its image.
         soft: Whether targets may be shares of classes, so that label smoothing, mixup, CutMix and distillation mean something.
+        padding: Target of the pixels beyond an image that is shifted, where targets are maps.
         named: Kind of thing that `names` are: classes, labels or targets.
         meaning: What an output is, for who takes a network elsewhere.
 
@@ -108,6 +109,7 @@ class Task(ABC):
 
     soft: ClassVar[bool] = False
     maps: ClassVar[bool] = False
+    padding: float = 0
     named: ClassVar[str] = "targets"
     meaning: ClassVar[str] = "outputs"
     metric: Metric

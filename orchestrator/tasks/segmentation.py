@@ -49,7 +49,8 @@ def _whole(values: Array) -> Array:
 class Segmentation(Task):
     """A class for each pixel, by cross-entropy over a map of scores for each class.
 
-    Images are neither shifted nor flipped, as their targets would have to move with them.
+    Where images are shifted and flipped (`data.crop`, `data.flip`), their targets move with them; pixels from beyond an image
+    do not count.
 
     Args:
         metric: `miou`, the mean of the classes' intersections over unions; `dice`, the mean of their Dice coefficients; or
@@ -69,7 +70,7 @@ class Segmentation(Task):
         ignore: int = 255,
     ) -> None:
         super().__init__(metric)
-        self.class_weights, self.ignore = class_weights, ignore
+        self.class_weights, self.ignore, self.padding = class_weights, ignore, ignore
         self.weights: Tensor | None = None
         self._guessing = 100.0
         class_weights_of(class_weights)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torchvision.transforms import v2
+from torchvision.tv_tensors import Image, Mask
 
 from orchestrator.data.dataset import Dataset
 from orchestrator.training.parts import Parts
@@ -55,15 +56,17 @@ class Augmentation:
 
         Args:
             images: Images, (n, channels, height, width) uint8.
-            labels: Labels, (n,) int64.
+            labels: Labels, (n,) int64, or what another task has; maps of the pixels, (n, height, width), move with the images.
             rng: Source of chance of shifts and flips.
 
         Returns:
             Images, float32, and labels, which after mixup or cutmix are shares of classes, (n, classes).
         """
         if not self.parts.resized_crop:
-            images = self.data.augment(images, rng)
-        if self.whole is not None:
+            images, labels = self.data.augment_both(images, labels, rng)
+        if self.whole is not None and self.data.task.maps:
+            images, labels = _each_with_map(self.whole, images, labels)
+        elif self.whole is not None:
             images = _each(self.whole, images)
         x = self.data.normalise(images)
         if self.erase is not None:
@@ -75,6 +78,14 @@ class Augmentation:
 
 def _each(transform: Transform, images: Tensor) -> Tensor:
     return torch.stack([transform(image) for image in images])
+
+
+def _each_with_map(transform: v2.Transform, images: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Transform each image, and move the map of its pixels likewise, by nearest neighbours."""
+    pairs = [transform(Image(image), Mask(of)) for image, of in zip(images, maps, strict=True)]
+    return torch.stack([image.as_subclass(Tensor) for image, _ in pairs]), torch.stack(
+        [m.as_subclass(Tensor) for _, m in pairs]
+    )
 
 
 def cutout(images: Tensor, length: int) -> Tensor:

@@ -14,6 +14,10 @@ from orchestrator.training.parts import Parts
 _OF_IMAGES = ("cutout", "resized_crop", "jitter", "randaugment", "erasing", "cutmix")
 
 
+_WITH_MAPS = ("resized_crop", "jitter")
+"""Parts that move a map of the pixels with the image, or need not."""
+
+
 def check_fit(parts: Parts, space: SearchSpace, data: Dataset, named: Callable[[str], str]) -> None:
     """Raise InputError for a part that the images or the networks of a space cannot have.
 
@@ -31,7 +35,7 @@ def check_fit(parts: Parts, space: SearchSpace, data: Dataset, named: Callable[[
                 "retrain.recipe=plain"
             )
     for part in _OF_IMAGES if not data.has_images or task.maps else ():
-        if getattr(parts, part):
+        if getattr(parts, part) and not (data.has_images and part in _WITH_MAPS):
             why = f"targets of {task.name} would have to change with the images" if task.maps else f"these are {data.words}"
             none = "[]" if part == "jitter" else "0"
             raise InputError(

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from orchestrator.tasks.classification import Classification
 from orchestrator.tasks.multi_label import MultiLabel
 from orchestrator.tasks.regression import Regression
 from orchestrator.tasks.segmentation import Segmentation
+from orchestrator.training.augmentation import Augmentation
+from orchestrator.training.parts import Parts
 
 RNG = np.random.default_rng(0)
 LABELS = np.repeat([0, 1, 2], [150, 40, 10])
@@ -233,12 +236,35 @@ def maps():
 def net(image, classes):
     return nn.Sequential(Choice("a", {"one": lambda: nn.Linear(3, 4), "two": lambda: nn.Linear(3, 4)}), nn.Linear(4, classes))
 
+def pixels(image, classes):
+    return Choice("a", {"one": lambda: nn.Conv2d(3, classes, 1), "three": lambda: nn.Conv2d(3, classes, 3, padding=1)})
+
 class Bare(Task):
     def __init__(self):
         pass
 """
+
+
+@pytest.mark.parametrize("parts", [Parts(), Parts(resized_crop=0.3, jitter=(0.0, 0.0, 0.0, 0.0))], ids=["shifts", "crops"])
+def test_maps_of_pixels_move_with_their_images(parts: Parts) -> None:
+    images = RNG.integers(0, 2, (60, 1, 2, 2)).repeat(6, axis=2).repeat(6, axis=3).astype(np.uint8)
+    raw = to_raw((images, images[:, 0].astype(int)), "m:f", lambda: None, layout="channels-first", task=Segmentation())
+    data = Split(flip=True, crop=3).apply(raw, Segmentation())
+    whole = replace(data, mean=(0.0,), std=(1 / 255,))  # so that normalised images are the values themselves
+    torch.manual_seed(0)
+    x, maps = Augmentation(parts, whole)(data.train.images, data.train.labels, np.random.default_rng(0))
+    inside = maps != 255
+    assert not x[:, 0].equal(data.train.images[:, 0].float()) and maps.shape == data.train.labels.shape
+    if parts.resized_crop:  # pixels are means there, and nearest neighbours here
+        agreeing = (x[:, 0].round() == maps).float().mean()
+        assert inside.all() and agreeing > 0.9
+    else:
+        assert (~inside).any() and (x[:, 0][inside] == maps[inside]).all()
+
+
 TABLE = ["data.name=people:numbers", "space.name=people:net", "task=regression"]
 PHOTOS = ["data.name=people:photos", "task=regression", "space.name=digits-tiny"]
+MAPS = ["data.name=people:maps", "task=segmentation", "space.name=people:pixels"]
 REFUSED = [
     (["task=regresion"], "did you mean 'regression'"),
     (["task.metric=acuracy"], "task.metric = 'acuracy'"),
@@ -249,7 +275,8 @@ REFUSED = [
     (["task=people:Bare"], "lacks evidence"),
     (["data.name=people:numbers", "task=regression"], "space.name=module:function"),
     (["data.name=people:maps", "task=segmentation"], "a map of the pixels for each class"),
-    (["data.name=people:maps", "task=segmentation", "data.flip=true"], "data.flip = True: targets of segmentation"),
+    ([*MAPS, "data.flip=true", "retrain.randaugment=9"], "retrain.randaugment=0"),
+    ([*MAPS, "retrain.label_smoothing=0.1"], "retrain.label_smoothing=0"),
     ([*TABLE, "data.crop=2"], "data.crop = 2: only images are augmented"),
     ([*TABLE, "proxy.size=4"], "proxy.size: only images can be smaller"),
     ([*TABLE, "proxy.without=a"], "proxy.without: regression has no classes"),
