@@ -6,8 +6,11 @@ import copy
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from analysis.records import RESERVED
 from orchestrator.config.settings import Proxy
@@ -29,6 +32,8 @@ from orchestrator.tasks import Metric, Task
 
 CLASSIFY = "classification"
 """The task where none is named."""
+_LOOKED_AT = 32
+"""Examples that a user's network is run on, to look at its outputs."""
 GOALS = ("at_most", "target", "dear")
 """Keys of every objective besides those of its class."""
 _SUPPLIED: dict[Callable[..., Any], tuple[str, ...]] = {
@@ -349,8 +354,21 @@ class Problem:
 
     @property
     def warnings(self) -> list[str]:
-        """Warnings about the reliability of some objectives' figures."""
-        return [objective.warning for objective in self.objectives if objective.warning]
+        """Warnings about the reliability of some objectives' figures, and about a user's network."""
+        return [*(objective.warning for objective in self.objectives if objective.warning), *self._doubts]
+
+    @cached_property
+    def _doubts(self) -> list[str]:
+        """What is odd with the outputs of a user's network on a few examples; what fails there is said before a search."""
+        if not isinstance(self.space, OwnSpace):
+            return []
+        try:
+            network = self.space.network((0,) * len(self.space.choices)).eval()
+            with torch.no_grad():
+                said = self.task.doubt(network(self.data.normalise(self.data.train.images[:_LOOKED_AT])))
+        except Exception:  # of the user's code
+            return []
+        return [f"{self.space.name} {said}"] if said else []
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,8 @@ _WEIGHTS, _TRAIN, _AUGMENT, _VALID, _DROPOUT, _PROBE, _FIXED, _ALONE, _CROP, _SA
 _AVERAGES = ("running_mean", "running_var", "num_batches_tracked")
 _REACH = 0.01
 """Length of the finite difference in DARTS's second order (its footnote 2)."""
+NO_FINITE_GRADIENT = "the loss or its derivative was not finite"
+"""Reason of a mixture whose numbers say nothing, though it can be run."""
 MOST_SKIPPED = 100
 """Steps that may be left out one after another, as their numbers are not finite or a network raises, before a search ends."""
 
@@ -158,6 +160,7 @@ class Supernet(Differentiable):
         self._chance = torch.Generator(device)
         self.step = 0
         self._skipped = self._in_a_row = self._without_gradient = 0
+        self.no_gradient = ""  # why the last mixture without one had none
         self._last_skipped: Mixture | None = None
 
     @classmethod
@@ -470,8 +473,9 @@ class Supernet(Differentiable):
         try:
             loss, cotangents = self._unrolled(mixture, valid) if unrolled else self._cotangents(mixture, *valid)[:2]
             if not all(map(math.isfinite, [loss, *itertools.chain(*cotangents)])):
-                raise NetworkFailed("the loss or its derivative was not finite")
+                raise NetworkFailed(NO_FINITE_GRADIENT)
         except NetworkFailed as error:
+            self.no_gradient = str(error)
             if not self._without_gradient:
                 log.warning("no gradient of a mixture at weight step %d: %s", self.step, error)
             self._without_gradient += 1
@@ -488,7 +492,7 @@ class Supernet(Differentiable):
 
         The weights end as they began, bit by bit.
         """
-        parameters = list(self.model.parameters())
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
         before = [p.detach().clone() for p in parameters]
         self._schedule(one_hot=True)
         (group,) = self._optimizer.param_groups

@@ -12,7 +12,7 @@ from torch import Tensor
 from orchestrator.config.plan import SearchPlan
 from orchestrator.errors import InputError, attributed_to, first_line
 from orchestrator.evaluators.base import Differentiable
-from orchestrator.evaluators.supernet import Supernet
+from orchestrator.evaluators.supernet import NO_FINITE_GRADIENT, Supernet
 from orchestrator.search.rounds import mixtures_of
 from orchestrator.spaces.base import SearchSpace
 from orchestrator.spaces.parts.own import OwnSpace
@@ -43,6 +43,7 @@ def try_network(plan: SearchPlan) -> None:
                 data.task.loss(_checked(network(x), count, data.task.outputs), y).backward()  # type: ignore[no-untyped-call]
             with _named(f"{words} in evaluation mode", plan), torch.no_grad():
                 _checked(network.eval()(x), count, data.task.outputs)
+                _checked(network(x[:1]), 1, data.task.outputs)  # as it is timed, and as the last one of a part may be
         if plan.shares_weights:
             _try_mixtures(plan, count)
 
@@ -59,7 +60,9 @@ def _each_option(space: SearchSpace) -> Iterator[tuple[str, Architecture]]:
 def _checked(scores: Any, images: int, outputs: tuple[int, ...]) -> Tensor:
     shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
     if shape != (images, *outputs):
-        raise ValueError(f"the network returns {shape} for {images} images; it must return {(images, *outputs)}")
+        raise ValueError(
+            f"the network returns {shape} for {images} image{'s' * (images > 1)}; it must return {(images, *outputs)}"
+        )
     assert isinstance(scores, Tensor)
     return scores
 
@@ -81,7 +84,9 @@ def _try_mixtures(plan: SearchPlan, count: int) -> None:
         evaluator.train([_everything(mixture) for mixture in mixtures[:1]])
     if relaxed is not None and isinstance(searcher, GradientSearcher) and isinstance(evaluator, Differentiable):
         with _named(f"the gradients that {name} asks for", plan):
-            evaluator.differentiate(relaxed, 0, searcher.unrolled)
+            found = evaluator.differentiate(relaxed, 0, searcher.unrolled)
+            if found is None and evaluator.no_gradient != NO_FINITE_GRADIENT:
+                raise ValueError(evaluator.no_gradient)
     evaluator.rest()
 
 

@@ -184,6 +184,10 @@ class Task(ABC):
             label_smoothing: Share of a label that is spread over all classes; 0 where the task is not `soft`.
         """
 
+    def doubt(self, outputs: Tensor) -> str:
+        """Say what is odd with outputs of an untrained network, (examples, *outputs); "" for nothing."""
+        return ""
+
     @abstractmethod
     def evidence(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return what the metric needs of each example, (examples, values), to be stacked over batches.

@@ -123,6 +123,11 @@ class Classification(Task):
         weights = None if self.weights is None else self.weights.to(outputs)
         return nn.functional.cross_entropy(outputs, targets, weight=weights, reduction="sum", label_smoothing=label_smoothing)
 
+    def doubt(self, outputs: Tensor) -> str:
+        if bool((outputs >= 0).all()) and bool(((outputs.sum(dim=1) - 1).abs() < 1e-4).all()):
+            return "returns probabilities; leave out its softmax, as the loss takes scores and has one of its own"
+        return ""
+
     def evidence(self, outputs: Tensor, targets: Tensor) -> Tensor:
         found = torch.stack([targets, outputs.argmax(dim=1)], dim=1)
         return torch.cat([found, outputs.double().softmax(dim=1)], dim=1) if self.metric.name == "auc" else found

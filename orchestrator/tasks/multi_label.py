@@ -127,6 +127,11 @@ class MultiLabel(Task):
         summed = nn.functional.binary_cross_entropy_with_logits(outputs, targets, pos_weight=weight, reduction="sum")
         return summed / targets.shape[1]
 
+    def doubt(self, outputs: Tensor) -> str:
+        if bool(((outputs >= 0) & (outputs <= 1)).all()) and len(outputs) > 1:
+            return "returns numbers from 0 to 1; leave out its sigmoid, as the loss takes scores and has one of its own"
+        return ""
+
     def evidence(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return torch.cat([outputs.float(), targets], dim=1)
 

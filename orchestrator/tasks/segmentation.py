@@ -129,6 +129,11 @@ class Segmentation(Task):
         losses = nn.functional.cross_entropy(outputs, targets, weight=weights, ignore_index=self.ignore, reduction="none")
         return losses.mean(dim=(1, 2)).sum()
 
+    def doubt(self, outputs: Tensor) -> str:
+        if bool((outputs >= 0).all()) and bool(((outputs.sum(dim=1) - 1).abs() < 1e-4).all()):
+            return "returns probabilities; leave out its softmax, as the loss takes scores and has one of its own"
+        return ""
+
     def evidence(self, outputs: Tensor, targets: Tensor) -> Tensor:
         counted, predicted = targets != self.ignore, outputs.argmax(dim=1)
         classes = torch.arange(self.outputs[0], device=outputs.device)[:, None, None]

@@ -290,6 +290,16 @@ class _Entry:
         return ConditionalOperation(Operation(self.name, self.input, self.output, self.parameters, self.macs), self.conditions)
 
 
+def _with_one_input(run: Callable[[Choice, Input], Tensor], place: Choice, *inputs: Any, **named: Any) -> Tensor:
+    """Run a choice, which takes one thing."""
+    if len(inputs) != 1 or named:
+        raise ValueError(
+            f"Choice {place.name!r} is called with {len(inputs) + len(named)} inputs, and takes one tensor; give it a tuple of "
+            "tensors, or put what takes several, as attention, into a module of yours that takes one"
+        )
+    return run(place, inputs[0])
+
+
 class _Run:
     """Hooks on a network's operations, and what they recorded during one forward pass.
 
@@ -328,7 +338,7 @@ class _Run:
                 plain = all(type(m).__module__.startswith(_PLAIN) for m in place.modules())
                 alone = all(owners[id(p)] == 1 for p in place.parameters())  # none of its parameters are used elsewhere, too
                 run = self._repeated if plain and alone else self._choose
-                place.forward = partial(run, place)  # type: ignore[method-assign]
+                place.forward = partial(_with_one_input, run, place)  # type: ignore[method-assign]
 
     def use(self, parameter: nn.Parameter) -> None:
         """Note that whatever is running reads a parameter."""

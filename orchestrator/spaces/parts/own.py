@@ -86,6 +86,7 @@ class OwnSpace(SearchSpace):
         with from_factory(factory):
             self.choices = read_choices(lambda: self.build())
             self._check_names()
+            self._check_building()
             network = self.network((0,) * len(self.choices)).eval()
             with torch.no_grad():
                 scores = network(zeros(2, image))
@@ -111,6 +112,18 @@ class OwnSpace(SearchSpace):
             for name in (choice.name, *choice.options):
                 if not name or any(sign in name for sign in "=|"):
                     raise ValueError(f"{name!r} cannot name a choice or an option; it needs letters, none of them = or |")
+
+    def _check_building(self) -> None:
+        """Raise ValueError for a network that is another one each time, and for one that is compiled already."""
+        with keeping(None), torch.random.fork_rng(devices=[]):
+            first, second = (self.factory(image=self.image, classes=self.classes, **self._settings) for _ in range(2))
+        shapes = [[(name, tuple(p.shape)) for name, p in network.named_parameters()] for network in (first, second)]
+        if shapes[0] != shapes[1]:
+            raise ValueError("it builds another network each time it is called; make what it draws at random a setting")
+        if scripted := [name for name, module in first.named_modules() if isinstance(module, torch.jit.ScriptModule)]:
+            raise ValueError(
+                f"its module {scripted[0] or type(first).__name__!r} is scripted; use it as it was before torch.jit"
+            )
 
     @cached_property
     def operation_costs(self) -> OperationCosts:

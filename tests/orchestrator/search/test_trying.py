@@ -77,6 +77,26 @@ def build(image, classes):
         "random-search",
         ["all first options in training mode", "returns dict", r"must return \(4, 10\)"],
     ),
+    "no axis of images for a single one": (
+        f"""
+def build(image, classes):
+    return net(Choice("block", {SAME}), classes, out=lambda module, x: x.squeeze())
+""",
+        "random-search",
+        ["all first options in evaluation mode", r"returns \(10,\) for 1 image;"],
+    ),
+    "nothing to differentiate": (
+        """
+def build(image, classes):
+    return Net(Choice("block", {"a": lambda: conv(1, 1), "b": lambda: nn.Conv2d(1, 1, 1)}), nn.Identity(),
+               nn.Sequential(nn.Flatten(), nn.Linear(64, classes)), out=lambda module, x: x).apply(cut)
+def cut(module):
+    if isinstance(module, nn.Flatten):
+        module.forward = lambda x: torch.from_numpy(x.detach().numpy()).flatten(1)
+""",
+        "darts",
+        ["the gradients that darts asks for", "does not require grad"],
+    ),
     "an option without a gradient": (
         """
 class Sign(nn.Module):
@@ -102,6 +122,82 @@ def test_what_cannot_run_is_refused_with_option_and_shapes(case: str, tmp_path: 
             rehearse(plan(tmp_path, monkeypatch, code, searcher={"name": searcher}))
         for part in parts:
             assert re.search(part, str(raised.value)), str(raised.value)
+
+
+UNBUILT = {
+    "attention in a choice": (
+        """
+def build(image, classes):
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.choice = Choice("heads", {f"h{h}": lambda h=h: nn.MultiheadAttention(8, h, batch_first=True) for h in (1, 2)})
+            self.head = nn.Linear(8, classes)
+        def forward(self, x):
+            return self.head(self.choice(x[:, 0], x[:, 0], x[:, 0])[0][:, 0])
+    return Own()
+""",
+        "Choice 'heads' is called with 3 inputs",
+    ),
+    "another network each time": (
+        """
+import itertools
+widths = itertools.count(3)
+def build(image, classes):
+    width = next(widths)
+    return Net(conv(1, width), Choice("block", {"a": lambda: conv(width, 4), "b": lambda: nn.Conv2d(width, 4, 1)}),
+               nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, classes)))
+""",
+        "builds another network each time",
+    ),
+    "a scripted module": (
+        f"""
+def build(image, classes):
+    made = net(Choice("block", {SAME}), classes)
+    made.stem = nn.Sequential(made.stem, torch.jit.script(nn.ReLU()))
+    return made
+""",
+        "its module 'stem.1' is scripted",
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script")
+@pytest.mark.parametrize("case", UNBUILT)
+def test_networks_that_no_space_can_be_made_of_are_refused(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, message = UNBUILT[case]
+    with pytest.raises(InputError, match=message):
+        plan(tmp_path, monkeypatch, code)
+
+
+ODD = {
+    "softmax": ("lambda module, x: x.softmax(1)", "returns probabilities; leave out its softmax"),
+    "log-softmax": ("lambda module, x: x.log_softmax(1)", ""),
+    "scores": ("lambda module, x: x", ""),
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_probabilities_in_place_of_scores_bring_a_warning(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, message = ODD[case]
+    code = f'def build(image, classes):\n    return net(Choice("block", {SAME}), classes, out={out})\n'
+    warned = "; ".join(plan(tmp_path, monkeypatch, code).problem.warnings)
+    assert message in warned and bool(message) == bool(warned)
+
+
+def test_frozen_weights_do_not_keep_second_order_gradients_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = f"""
+def build(image, classes):
+    made = net(Choice("block", {SAME}), classes)
+    made.stem.requires_grad_(False)
+    return made
+"""
+    search = plan(tmp_path, monkeypatch, code, searcher={"name": "darts", "order": 2})
+    rehearse(search)
+    evaluator = search.in_process().build_evaluator(probes=[])
+    searcher = search.build_searcher()
+    evaluator.build(searcher.stage, 4)
+    assert evaluator.differentiate(searcher.relax(), 0, True) is not None  # type: ignore[attr-defined]
 
 
 TAKEN = {
