@@ -103,9 +103,9 @@ def _alternatives(
         overlap = error == test.value and better[test.high] >= row[test.low]
         unsure = ", though their intervals overlap" if overlap else ""
         times = _listed([_times(better[c], row[c], name_of(titles[c])) for c in costs])
-        lines.append(
-            f"Network {best} is the most accurate: {_difference(row[error] - better[error], titles)}, at {times}{unsure}."
-        )
+        name = name_of(next(iter(titles.values())))
+        first = "is the most accurate" if name.endswith("error") else f"has the least {name}"
+        lines.append(f"Network {best} {first}: {_difference(row[error] - better[error], titles)}, at {times}{unsure}.")
     least: dict[int, list[str]] = {}
     for cost in costs:
         least.setdefault(min(rows, key=lambda n, c=cost: float(rows[n][c])), []).append(cost)  # type: ignore[misc]

@@ -41,10 +41,12 @@ def lead(front: pd.DataFrame, summary: Mapping[str, Any]) -> list[str]:
     retrained = members.hypervolume(front, summary)
     if retrained is None:
         return [f"The front: hypervolume {summary['hypervolume']:.3f}"]
+    name = name_of(next(iter(summary["objectives"].values())))
+    names = "errors" if name == "error" else name
     known, order = members.retrained(front), members.agreement(front, next(iter(summary["objectives"])))
     tau = f"; tau of the search's order with the true one {order.value:+.2f}" if order.known else ""
     return [
-        f"The front: hypervolume {retrained:.3f} after retraining, {summary['hypervolume']:.3f} by the errors of the search",
+        f"The front: hypervolume {retrained:.3f} after retraining, {summary['hypervolume']:.3f} by the {names} of the search",
         f"{len(known)} networks were {members.protocol(front)}, with {CONFIDENCE:.0%} intervals; "
         f"{len(members.on_front(front))} of them stay non-dominated{tau}",
     ]

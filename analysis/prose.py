@@ -118,27 +118,30 @@ def failures(run: Run) -> list[tuple[str, str, str]]:
 def table_note(run: Run) -> str:
     """Explain the table of the front."""
     trained, summary = members.retrained(run.members), run.summary
-    note = ""
+    name, note = front_table.name_of(summary["objectives"][run.error]), ""
+    intervals = "which follow from the number of test images (Wilson)"
+    if name != "error":
+        intervals = "by a percentile bootstrap over the test examples"
     if len(trained):
         note = (
             f"{len(trained)} of {len(run.front)} members of the search's front were {members.protocol(run.members)}, which the "
-            "search never used. The front was made anew from them, by test error and the other objectives. Test errors have "
-            f"{CONFIDENCE:.0%} intervals, which follow from the number of test images (Wilson). "
+            f"search never used. The front was made anew from them, by test {name} and the other objectives. "
+            f"{'Test errors have' if name == 'error' else f'The test {name} has'} {CONFIDENCE:.0%} intervals, {intervals}. "
         )
         if (trained[STANDING] == members.BEATEN).any():
             note += "A beaten network, in grey, is no better in anything than the one that is named. "
     note += (
-        "The error in the search is an estimate with shared weights on the validation set, which the search used for its "
-        "decisions. It ranks networks; it is not the error that they reach when trained alone."
+        f"The {name} in the search is an estimate with shared weights on the validation set, which the search used for its "
+        f"decisions. It ranks networks; it is not the {name} that they reach when trained alone."
         if summary["weights"] == "shared"
-        else "In the search each network was trained from scratch. That error is on the validation set, which the search used "
-        "for decisions."
+        else f"In the search each network was trained from scratch. That {name} is on the validation set, which the search "
+        "used for decisions."
     )
     counts = measurements(run.front)
     if len(counts):
         note += (
             f" It is a posterior mean with a {CONFIDENCE:.0%} interval, from {_range(counts)} of each network and those of "
-            "similar ones. The test error after full training is another quantity, and need not lie in it."
+            f"similar ones. The test {name} after full training is another quantity, and need not lie in it."
         )
     if summary["spreads"]:
         when = "again after the search, alone" if summary.get("timed_again") else "while the search ran"
@@ -172,8 +175,8 @@ def protocol(summary: dict[str, Any]) -> list[str]:
         *derived,
         f"Hypervolume: share of the box between 0 and the reference point ({reference}), computed by pymoo.",
         "The front is taken among architectures measured on the full validation set; samples on one batch only guide.",
-        f"Images: {data['train']:,} for weights, {data['valid']:,} for architecture decisions{proxy}, "
-        f"{data['test']:,} for testing.",
+        f"{summary.get('examples', 'images').capitalize()}: {data['train']:,} for weights, {data['valid']:,} for architecture "
+        f"decisions{proxy}, {data['test']:,} for testing.",
         f"Seed {summary['seed']}; {where}, {threads}.",
         f"{hardware['cpu']}, {hardware['cores']} cores; {hardware['system']}.",
         *([f"Machines that took part{bits}: {'; '.join(machines)}."] if machines else []),

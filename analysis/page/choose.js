@@ -102,7 +102,7 @@ const Choose = (() => {
       button.addEventListener("click", () => sort(column, header.ariaSort === "ascending"));
       header.replaceChildren(button);
     });
-    const main = headers.findIndex((header) => /error/.test(header.textContent));
+    const main = headers.findIndex((header) => !/^(#|standing)$/.test(header.textContent.trim()));
     rows().forEach((row) => {
       row.cells[main]?.classList.add("main");
       row.addEventListener("click", () => choose(row.dataset.id));

@@ -9,6 +9,7 @@ from hw_profiles.measure import in_torch
 from orchestrator.errors import InputError
 from orchestrator.objectives.base import Metrics, Objective, Probe
 from orchestrator.spaces.base import SearchSpace
+from orchestrator.spaces.parts.inputs import repeated
 from searchers.base import Architecture
 
 
@@ -40,7 +41,7 @@ class Energy(Objective, Probe):
 
     def measure_on_device(self, network: nn.Module, image: Tensor) -> Metrics:
         """Measure `network` (see `Probe`). Raises InputError where there is no counter."""
-        run = in_torch(network, (image.expand(self.batch, -1, -1, -1).contiguous(),))
+        run = in_torch(network, (repeated(image, self.batch),))
         meter = self._meter(image.device.type)
         try:
             return {self.column: 1e3 * energy.per_pass(run, meter, self.seconds)}

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from hw_profiles.measure import measure_latency
 from orchestrator.objectives.base import Metrics, Objective, Probe
 from orchestrator.spaces.base import SearchSpace
+from orchestrator.spaces.parts.inputs import repeated
 from searchers.base import Architecture
 
 
@@ -33,7 +34,7 @@ class Latency(Objective, Probe):
         self.title = f"latency (ms, batch {batch}, {threads} thread{'s' * (threads > 1)})"
 
     def measure_on_device(self, network: nn.Module, image: Tensor) -> Metrics:
-        example = image.expand(self.batch, -1, -1, -1).contiguous()
+        example = repeated(image, self.batch)
         measured = measure_latency(network, example, threads=self.threads, seconds=self.seconds)
         return {self.column: measured.median_ms, self.spread: measured.iqr_ms}
 

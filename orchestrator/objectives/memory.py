@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from hw_profiles.memory import peak_memory
 from orchestrator.objectives.base import Metrics, Objective, Probe
 from orchestrator.spaces.base import SearchSpace
+from orchestrator.spaces.parts.inputs import repeated
 from searchers.base import Architecture
 
 
@@ -31,7 +32,7 @@ class Memory(Objective, Probe):
         self.title = f"peak memory (MB, {'training' if training else 'inference'}, batch {batch})"
 
     def measure_on_device(self, network: nn.Module, image: Tensor) -> Metrics:
-        example = image.expand(self.batch, -1, -1, -1).contiguous()
+        example = repeated(image, self.batch)
         return {self.column: peak_memory(network, example, training=self.training) / 1e6}
 
     def cost(self, architecture: Architecture, metrics: Metrics) -> float:

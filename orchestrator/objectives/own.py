@@ -16,6 +16,7 @@ from orchestrator.objectives.base import Metrics, Objective
 from orchestrator.objectives.measured import Direction, MeasuredObjective, NoMeasurement, number
 from orchestrator.registry import import_from, keywords
 from orchestrator.spaces.base import SearchSpace
+from orchestrator.spaces.parts.inputs import repeated
 from searchers.base import Architecture
 
 GIVEN = ("network", "example", "architecture", "arch", "space")
@@ -169,7 +170,7 @@ class NetworkFunction(MeasuredObjective):
             module = copy.deepcopy(network())
             given["network"] = (module if self.resources is None else module.cpu()).eval()
         if "example" in self._asks:
-            example = image.expand(self.batch, -1, -1, -1).contiguous()
+            example = repeated(image, self.batch)
             given["example"] = example if self.resources is None else example.cpu()
         if self.resources is None:
             with torch.no_grad():

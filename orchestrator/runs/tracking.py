@@ -39,7 +39,7 @@ PATIENCE = 30.0
 SEARCH, SWEEP, PART, TRAINING = "search", "sweep", "search-of-a-sweep", "training"
 """Kinds of runs, as their tags say."""
 _FILES = ("report.html", records.FRONT, records.SUMMARY, EXPERIMENT, "result.json")
-_NUMBERS = ("hypervolume", "hypervolume_retrained", records.TEST_ERROR, "train_loss", "parameters", "macs")
+_NUMBERS = ("hypervolume", "hypervolume_retrained", "train_loss", "parameters", "macs")
 
 
 def check(settings: Logging) -> None:
@@ -148,11 +148,12 @@ class Tracked:
         found: dict[str, Any] = {}
         for name in (records.SUMMARY, "result.json"):
             found |= _read(self.directory / name)
-        values = {name: float(found[name]) for name in _NUMBERS if isinstance(found.get(name), int | float)}
+        tested = records.tested_by(found).value
+        values = {name: float(found[name]) for name in (*_NUMBERS, tested) if isinstance(found.get(name), int | float)}
         values = {name: value for name, value in values.items() if math.isfinite(value)}
         path = self.directory / records.FRONT
         front = pd.read_csv(path) if path.exists() else pd.DataFrame()
-        shown = [records.MEMBER, "arch", records.STANDING, records.TEST_ERROR, *found.get("objectives", ())]
+        shown = [records.MEMBER, "arch", records.STANDING, records.tested_by(front).value, *found.get("objectives", ())]
         front = front[[column for column in shown if column in front]]
         files = [self.directory / name for name in _FILES if (self.directory / name).exists()]
         self._tell(lambda logger: logger.results(values, front, files))

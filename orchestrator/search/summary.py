@@ -24,6 +24,7 @@ from orchestrator.search import sums
 from orchestrator.search.archive import Archive
 from orchestrator.search.budget import Leg, Spending
 from orchestrator.search.recorder import Recorder, writing
+from orchestrator.spaces.parts.inputs import noun
 from searchers import Architecture
 
 
@@ -85,6 +86,7 @@ def write_results(
         **_ranking(plan, recorder, table),
         "spent": _spent(plan, table, spending, evaluator),
         "data": images_of(plan),
+        "examples": f"{noun(problem.space.image)}s",
         "seed": plan.seed,
         **({"raised_after": [{"epochs": g.epochs, "rounds": g.rounds} for g in legs[1:]]} if len(legs) > 1 else {}),
         "workers": asdict(plan.workers),

@@ -35,6 +35,11 @@ def zeros(count: int, shape: tuple[int, ...], device: str | None = None) -> Tens
     return torch.zeros(count, *shape, dtype=torch.int64 if isinstance(shape, Tokens) else torch.float32, device=device)
 
 
+def repeated(example: Tensor, count: int) -> Tensor:
+    """Return a batch of `count` times the one example of a batch, (1, *shape)."""
+    return example.expand(count, *example.shape[1:]).contiguous()
+
+
 def laid_out(x: Tensor, layout: torch.memory_format) -> Tensor:
     """Return inputs in a memory layout, which only images have."""
     return x.contiguous(memory_format=layout) if x.dim() == 4 else x

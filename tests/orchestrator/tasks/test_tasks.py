@@ -12,15 +12,20 @@ import pytest
 import torch
 from PIL import Image
 from sklearn import metrics
+from torch import nn
 
 from analysis import members
 from orchestrator.config.overrides import read
 from orchestrator.config.plan import SearchPlan
+from orchestrator.config.problem import goals_of
 from orchestrator.data.dataset import Split
 from orchestrator.data.functions import to_raw
 from orchestrator.errors import InputError
+from orchestrator.evaluators.base import run_probes
 from orchestrator.judge.belief import Observation
 from orchestrator.search.retraining import check
+from orchestrator.spaces import Choice
+from orchestrator.spaces.parts.own import OwnSpace
 from orchestrator.tasks import Task
 from orchestrator.tasks.classification import Classification
 from orchestrator.tasks.multi_label import MultiLabel
@@ -132,6 +137,22 @@ def test_other_examples_than_images_are_normalised_and_left_alone(kind: Any) -> 
     else:
         over = [d for d in range(x.dim()) if d != 1]
         assert x.mean(over).abs().max() < 1e-2 and (x.std(over) - 1).abs().max() < 0.1
+
+
+@pytest.mark.parametrize("kind", ["signals", "table", "tokens"])
+def test_other_examples_than_images_are_run_on_the_device(kind: Any) -> None:
+    def build(image: Any, classes: int) -> nn.Module:
+        first = nn.Embedding(image.vocabulary, 4) if kind == "tokens" else nn.Flatten()
+        inside = 4 * image[0] if kind == "tokens" else int(np.prod(image))
+        options = {"a": lambda: nn.Linear(inside, classes), "b": lambda: nn.Linear(inside, classes, bias=False)}
+        return nn.Sequential(first, nn.Flatten(), Choice("head", options))
+
+    data = Split().apply(to_raw((KINDS[kind], np.arange(40) % 2), "m:f", lambda: None, kind=kind))
+    space = OwnSpace(build, {}, data.image, 2)
+    goals = goals_of({"error": {}, "memory": {"batch": 3}, "latency": {"batch": 2}})
+    probes: list[Any] = [goals[name].build(space) for name in ("memory", "latency")]
+    (measured,) = run_probes(space, data, probes, [(0,)], "cpu", 0)
+    assert isinstance(measured, dict) and all(probe.cost((0,), measured) > 0 for probe in probes), measured
 
 
 WRONG_DATA = [
