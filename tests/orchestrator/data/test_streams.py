@@ -115,7 +115,8 @@ def test_what_does_not_fit_is_streamed_and_said_to_be(
 
 SEARCH: dict[str, Any] = {
     "training": {"batch": 6, "valid_batch": 8, "valid_images": 16, "statistics": "recalibrated", "recalibration": 2},
-    "budget": {"epochs": 4, "interval": 2, "validate": 4},
+    "searcher": {"name": "random-search", "samples": 2},
+    "budget": {"epochs": 4, "interval": 3, "validate": 2},
 }
 
 
