@@ -163,7 +163,7 @@ def test_a_read_only_folder(tmp_path: Path) -> None:
         (["space.cells=0"], ["[space]", "cells = 0"]),
         (["space.name=dart"], ["unknown space 'dart'", "'darts'"]),
         (["space.name=nowhere:build"], ["cannot import it"]),
-        (["space.name=nsga-net-macro"], ["searcher.name = 'tnd-nas' mixes", "random-search"]),
+        (["searcher.name=darts", "space.name=nsga-net-macro"], ["searcher.name = 'darts' mixes", "random-search"]),
         (["training.batch=none"], ["training.batch = 'none'"]),
         (["data.name=folder", "data.path=/nowhere"], ["data.path = '/nowhere' is not a folder"]),
         (["data.name=folder"], ["data.path has no value", "data.path=..."]),
