@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 import paretoray as pr
@@ -240,7 +241,8 @@ def test_an_evaluator_whose_accuracies_are_no_numbers_is_named(plugin: Any, tmp_
 def test_titles_and_columns_of_objectives_are_no_markup(plugin: Any, tmp_path: Path) -> None:
     name = plugin(('column, title = "cost", "cost (count)"', 'column, title = "a, <b>&$x_eur", "$\\\\frac$ [red] <script>"'))
     result = run(tmp_path, f"objectives={{error={{}}, '{name}:Cost'={{}}}}")
-    assert result.exit_code == 0 and "a, <b>&$x_eur" in result.output, result.output
+    assert result.exit_code == 0 and "$\\frac$ [red] <script>" in result.output, result.output
+    assert "a, <b>&$x_eur" in pd.read_csv(tmp_path / "run/front.csv")
     assert call("report", tmp_path / "run").exit_code == 0
     page = (tmp_path / "run/report.html").read_text()
     assert "$\\frac$ [red] &lt;script&gt;" in page and "[red] <script>" not in page

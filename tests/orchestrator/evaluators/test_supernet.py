@@ -389,7 +389,10 @@ def test_the_second_order_is_the_gradient_through_one_weight_step(digits: Datase
     supernet.data = type(
         "Double",
         (),
-        {"normalise": lambda self, x: digits.normalise(x).double(), "augment": lambda self, x, rng: digits.augment(x, rng)},
+        {
+            "normalise": lambda self, x: digits.normalise(x).double(),
+            "augment_both": lambda self, x, y, rng: digits.augment_both(x, y, rng),
+        },
     )()  # type: ignore[assignment]
     before = weights(supernet)
     value, cotangents = supernet.differentiate(mixture, 3, unrolled=True)

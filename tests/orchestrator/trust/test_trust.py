@@ -28,6 +28,7 @@ from orchestrator.runs import retraining
 from orchestrator.runs import run as runs
 from orchestrator.runs.directory import open_run
 from orchestrator.runs.report import write_report
+from orchestrator.search import sums
 from orchestrator.search.checkpoint import Checkpoints
 from orchestrator.search.control import stop_file
 from orchestrator.search.retraining import Member
@@ -187,6 +188,7 @@ def test_dropped_options_are_not_drawn_and_members_that_have_them_are_left_out(s
     dropped = next(o for o in range(5) if o not in weights.options[0])
     stranger = weights.space.format((dropped, *(kept[0] for kept in weights.options[1:])))
     pd.concat([front, front.head(1).assign(arch=stranger)]).to_csv(run / records.FRONT, index=False)
+    sums.note(run, records.FRONT)
     result = call(run, *TABLE, "--networks", 10)
     assert result.exit_code == 0 and "have options that were dropped later" in result.output, result.output
     found = pd.read_csv(run / records.TRUST)
@@ -358,10 +360,10 @@ def test_wrong_input_is_told_before_anything_starts(arguments: list[str], words:
 
 def test_runs_without_final_shared_weights_are_refused(run: Path, tmp_path: Path) -> None:
     assert_refused(call(tmp_path / "nowhere"), "is not a run directory")
-    summary = json.loads((run / records.SUMMARY).read_text())
-    (run / records.SUMMARY).write_text(json.dumps(summary | {"finished": False}))
+    summary = (run / records.SUMMARY).read_text()
+    (run / records.SUMMARY).write_text(json.dumps(json.loads(summary) | {"finished": False}))
     assert_refused(call(run, *TABLE), f"paretoray resume {run}")
-    (run / records.SUMMARY).write_text(json.dumps(summary))
+    (run / records.SUMMARY).write_text(summary)
     checkpoint = run / "checkpoints" / "latest.pt"
     good = checkpoint.read_bytes()
     (run / "checkpoints" / "previous.pt").unlink(missing_ok=True)
@@ -382,6 +384,7 @@ def test_runs_without_final_shared_weights_are_refused(run: Path, tmp_path: Path
     assert_refused(call(run, *TABLE), "holds several searches", "searches/0-0")
     (run / "sweep.toml").unlink()
     (run / records.RETRAINED).unlink()
+    sums.note(run, records.RETRAINED)
     assert_refused(call(run, "--retrain", 0), "write --retrain 8")
 
 
