@@ -185,7 +185,7 @@ class Task(ABC):
         """
 
     def doubt(self, outputs: Tensor) -> str:
-        """Say what is odd with outputs of an untrained network, (examples, *outputs); "" for nothing."""
+        """Say what is odd with outputs of an untrained network, `(examples, *outputs)`; "" for nothing."""
         return ""
 
     @abstractmethod

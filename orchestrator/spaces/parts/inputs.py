@@ -36,7 +36,7 @@ def zeros(count: int, shape: tuple[int, ...], device: str | None = None) -> Tens
 
 
 def repeated(example: Tensor, count: int) -> Tensor:
-    """Return a batch of `count` times the one example of a batch, (1, *shape)."""
+    """Return a batch of `count` times the one example of a batch, `(1, *shape)`."""
     return example.expand(count, *example.shape[1:]).contiguous()
 
 
