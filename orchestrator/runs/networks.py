@@ -73,7 +73,7 @@ class TrainedNetwork(nn.Module):
         self.task = Classification().restored(origin.classes, {}) if task is None else task
         self.network, self.member, self.arch = network, member, str(row["arch"])
         self.classes, self.preprocess = origin.classes, origin.preprocessing
-        self.costs = {k: v for k, v in row.items() if isinstance(v, (int, float)) and k != records.MEMBER}
+        self.costs = {k: float(v) for k, v in row.items() if isinstance(v, (int, float)) and k != records.MEMBER}
         self.origin, self.space, self.weights = origin, space, weights
         self.eval()
 
