@@ -359,7 +359,7 @@ class Problem:
 
     @cached_property
     def _doubts(self) -> list[str]:
-        """What is odd with the outputs of a user's network on a few examples; what fails there is said before a search."""
+        """Say what is odd with the outputs of a user's network on a few examples; what fails there is said before a search."""
         if not isinstance(self.space, OwnSpace):
             return []
         try:

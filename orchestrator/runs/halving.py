@@ -170,7 +170,7 @@ def _read(path: Path) -> list[Comparison]:
 
 @dataclass(frozen=True)
 class Found:
-    """What a search has found so far.
+    """Findings of a search so far.
 
     Args:
         costs: (networks, objectives); those that keep the limits.

@@ -9,21 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from orchestrator.spaces.elastic.axes import Axis, counts_of
+from orchestrator.spaces.parts.trace import Mark
 
 PASSING = ("Relu", "Hardswish", "Silu", "Gelu", "Hardtanh", "LeakyRelu", "Elu", "Mark", "Clone", "Alias", "Contiguous")
 """Operations that a shortcut may meet on its way through a block; ResNet's goes through the block's last activation."""
-
-
-class _Mark(torch.autograd.Function):
-    """Identity that leaves a node in autograd's graph."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        return x.clone()  # not a view, which nothing behind it might overwrite in place
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> Tensor:
-        return upstream[0]
 
 
 def depth_axes(model: nn.Module, example: Tensor, fractions: Sequence[float]) -> list[Axis]:
@@ -68,7 +57,7 @@ def _residual(model: nn.Module, example: Tensor) -> set[nn.Module]:
 
     def enter(module: nn.Module, given: Any) -> Any:
         if len(given) == 1 and isinstance(given[0], Tensor):
-            marked: Tensor = _Mark.apply(given[0])
+            marked: Tensor = Mark.apply(given[0])
             marks[module] = marked.grad_fn, marked.shape
             return (marked,)
         return None

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from orchestrator.spaces.base import SearchSpace
 
 
-class _Mark(torch.autograd.Function):
+class Mark(torch.autograd.Function):
     """Identity that leaves a node in autograd's graph, even behind a choice that is an identity itself."""
 
     @staticmethod
@@ -47,7 +47,7 @@ def dataflow(space: SearchSpace, architecture: Architecture) -> Graph:
         times[place.name] = times.get(place.name, 0) + 1
         box = place.name if times[place.name] == 1 else f"{place.name} ({times[place.name]})"
         boxes[box], kinds[box] = f"{place.name}\n{option}", option
-        marked: Tensor = _Mark.apply(output)
+        marked: Tensor = Mark.apply(output)
         names[marked.grad_fn] = box
         return marked
 
@@ -56,12 +56,12 @@ def dataflow(space: SearchSpace, architecture: Architecture) -> Graph:
             place.register_forward_hook(hook)
     start = zeros(1, space.image)
     if start.is_floating_point():
-        start = _Mark.apply(start.requires_grad_())
+        start = Mark.apply(start.requires_grad_())
         names[start.grad_fn] = "in"
     else:  # nothing is differentiated by tokens: what they are looked up as stands for them
 
         def looked_up(place: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-            marked: Tensor = _Mark.apply(output)
+            marked: Tensor = Mark.apply(output)
             names[marked.grad_fn] = "in"
             return marked
 

@@ -42,10 +42,9 @@ def test_a_tune_trial_with_one_actor_gives_the_records_of_one_process(digits: Da
     assert list(directory.glob("tune/search-*/trial-*/result.json"))
 
 
-def test_a_killed_actor_costs_no_more_than_the_last_checkpoint(
-    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "ray" / "checkpoints").mkdir(parents=True)
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> list[Replicas]:
+    """Replicas of the test's searches, in the order in which they are started."""
     kept: list[Replicas] = []
 
     class Watched(Replicas):
@@ -54,6 +53,11 @@ def test_a_killed_actor_costs_no_more_than_the_last_checkpoint(
             kept.append(self)
 
     monkeypatch.setattr(trials, "Replicas", Watched)
+    return kept
+
+
+def test_a_killed_actor_costs_no_more_than_the_last_checkpoint(digits: Dataset, tmp_path: Path, kept: list[Replicas]) -> None:
+    (tmp_path / "ray" / "checkpoints").mkdir(parents=True)
     rounds = 0
 
     def kill_once(happened: Round) -> None:
@@ -69,7 +73,7 @@ def test_a_killed_actor_costs_no_more_than_the_last_checkpoint(
 
 
 def test_finalists_climb_over_proxies_on_two_workers_one_of_which_dies(
-    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: list[Replicas]
 ) -> None:
     for name, value in (("config.plan.FEWEST_STEPS", 1), ("config.plan.FINALISTS", 8), ("judge.process.ITERATIONS", 8)):
         monkeypatch.setattr(f"orchestrator.{name}", value)
@@ -81,14 +85,6 @@ def test_finalists_climb_over_proxies_on_two_workers_one_of_which_dies(
         budget={"epochs": 150, "interval": 8, "landmarks": 0.3, "finalists": 0.4, "validate": 4, "checkpoint": 1e-6},
         workers={"ray": True, "count": 2},
     )
-    kept: list[Replicas] = []
-
-    class Watched(Replicas):
-        def __init__(self, *arguments: Any) -> None:
-            super().__init__(*arguments)
-            kept.append(self)
-
-    monkeypatch.setattr(trials, "Replicas", Watched)
     alone = 0
 
     def kill_once(happened: Round) -> None:
