@@ -72,6 +72,7 @@ def test_a_killed_actor_costs_no_more_than_the_last_checkpoint(digits: Dataset, 
     assert timeless(tmp_path / "ray") == in_process(tiny_plan(digits), tmp_path / "here")
 
 
+@pytest.mark.faults
 def test_finalists_climb_over_proxies_on_two_workers_one_of_which_dies(
     digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: list[Replicas]
 ) -> None:

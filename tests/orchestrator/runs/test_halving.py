@@ -94,7 +94,7 @@ def test_a_halved_sweep_is_the_same_after_interruptions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_report: None
 ) -> None:
     whole = halved(tmp_path / "whole", monkeypatch)
-    broken = halved(tmp_path / "broken", monkeypatch, stop_after=4)
+    broken = halved(tmp_path / "broken", monkeypatch, stop_after=9)
     assert (whole / HALVING).read_text() == (broken / HALVING).read_text()
     folders = sweep.folders(whole)
     summary = json.loads((whole / records.SUMMARY).read_text())
