@@ -1,16 +1,16 @@
 """Cost for TND-NAS to reach the hypervolume of NSGA-Net, which trains each of its candidates from scratch.
 
     python benchmarks/tnd_nas_against_nsga_net.py [--seeds 3] [--evaluations 100] [--epochs 15] [--lengths 5,10,20,40]
-        [--reference 20] [section.key=value ...]
+        [--members 10] [--reference 20] [section.key=value ...]
 
 The built-in experiment with its data and space, or others by overrides; one process and one thread per search. Both are judged
 by the same: networks trained from scratch for so many epochs, and (error on the validation set, parameters) of those in the
 box up to the reference error and 1.1 times the largest network's parameters. NSGA-Net's candidates are such networks. TND-NAS
-searches with shared weights, at several lengths in epochs; the ten best of what it measured at the end of its stages, rank by
-rank and spread out, are then trained, and that is part of its cost.
+searches with shared weights, at several lengths in epochs; the members of the front that it returns are then trained, and that
+is part of its cost.
 
-Images: those of weight steps, and those that were only evaluated; seconds: of the search, without
-start-up.
+Images: those of weight steps, of networks trained alone within the search as of others, and those that were only evaluated;
+seconds: of the search, without start-up.
 """
 
 from __future__ import annotations
@@ -26,12 +26,11 @@ from typing import Any
 import numpy as np
 from in_process import plan_of, search
 
-from analysis.pareto import hypervolume, ranked, spread_out
+from analysis.pareto import hypervolume
 from orchestrator.evaluators.from_scratch import FromScratch
 
 BASE = ["retrain.members=0", "objectives={error={}, parameters={}}"]
 COSTS = ["error_percent", "parameters"]
-MEMBERS = 10
 
 
 def nsga_net(seed: int, evaluations: int, epochs: int, batch: int, folder: Path, overrides: list[str]) -> dict[str, Any]:
@@ -49,31 +48,22 @@ def nsga_net(seed: int, evaluations: int, epochs: int, batch: int, folder: Path,
     }
 
 
-def tnd_nas(seed: int, length: float, epochs: int, batch: int, folder: Path, overrides: list[str]) -> dict[str, Any]:
-    """Run TND-NAS and train its ten best; return their costs, and images and seconds of the search and of the training."""
+def tnd_nas(
+    seed: int, length: float, epochs: int, batch: int, members: int, folder: Path, overrides: list[str]
+) -> dict[str, Any]:
+    """Run TND-NAS and train its front; return the costs of that, and images and seconds of the search and of the training."""
     method = ["searcher.name=tnd-nas", f"budget.epochs={length}", f"training.batch={batch}", f"seed={seed}"]
-    result = search([*BASE, *overrides, *method], folder / f"tnd-nas-{seed}-{length:g}")
-    rows, data, space = result.evaluations, result.problem.data, result.problem.space
-    measured = rows[rows["kind"] == "validation"].drop_duplicates("arch", keep="last").reset_index(drop=True)
-    members: list[int] = []
-    for rank in ranked(measured[COSTS].to_numpy()):
-        spread = spread_out(measured[COSTS].to_numpy()[rank], min(MEMBERS - len(members), len(rank)))
-        members += [rank[i] for i in spread]
-        if len(members) == MEMBERS:
-            break
-    front = measured.iloc[members]
+    result = search([*BASE, f"front.members={members}", *overrides, *method], folder / f"tnd-nas-{seed}-{length:g}")
+    spent, data, space = result.summary["spent"], result.problem.data, result.problem.space
     judge = FromScratch(space, data, epochs=epochs, batch=batch, seed=seed)
     began = time.perf_counter()
-    errors = [100 - m["accuracy"] for m in judge.measure([space.parse(a) for a in front["arch"]])]
+    errors = [100 - m["accuracy"] for m in judge.measure([space.parse(a) for a in result.front["arch"]])]
     trained = time.perf_counter() - began
-    valid_batch = min(256, len(data.valid))
-    searched = batch * int(rows["step"].max()) + valid_batch * int((rows["kind"] == "sample").sum())
-    searched += len(data.valid) * int((rows["kind"] == "validation").sum())
     each = epochs * len(data.train) + min(3, epochs) * len(data.valid)
     return {
-        "costs": np.column_stack([errors, front["parameters"]]),
-        "searched": (searched, float(rows["seconds"].max())),
-        "trained": (each * len(front), trained),
+        "costs": np.column_stack([errors, result.front["parameters"]]),
+        "searched": (spent["images_trained_on"] + spent["images_judged_on"], spent["seconds"]),
+        "trained": (each * len(errors), trained),
     }
 
 
@@ -85,6 +75,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--lengths", default="5,10,20,40")
+    parser.add_argument("--members", type=int, default=10)
     parser.add_argument("--reference", type=float, default=20.0)
     parser.add_argument("overrides", nargs="*", metavar="section.key=value")
     arguments = parser.parse_args()
@@ -95,7 +86,9 @@ def main() -> None:
         folder = Path(temporary)
         seeds = range(arguments.seeds)
         rivals = [pool.submit(nsga_net, s, arguments.evaluations, *same, folder, arguments.overrides) for s in seeds]
-        ours = [[pool.submit(tnd_nas, s, n, *same, folder, arguments.overrides) for n in lengths] for s in seeds]
+        ours = [
+            [pool.submit(tnd_nas, s, n, *same, arguments.members, folder, arguments.overrides) for n in lengths] for s in seeds
+        ]
         space = plan_of([*BASE, *arguments.overrides]).problem.space
         reference = [arguments.reference, 1.1 * space.parameters(space.largest())]
         print(f"reference point: {reference[0]:g} % validation error, {reference[1]:,.0f} parameters")
