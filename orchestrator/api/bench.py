@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from orchestrator.evaluators.columns import Mode
 from orchestrator.evaluators.tabular import TabularBenchmark
 from orchestrator.registry import Component
 from orchestrator.runs.directory import fresh
+from orchestrator.runs.mirror import mirrored
+from orchestrator.runs.staging import placed_or_opened
 from searchers import Searcher
 
 SearcherLike = str | type[Searcher] | Component
@@ -84,7 +87,7 @@ def bench(
         images: Images that each whole search may train its weights on.
         workers: What whole searches run on; on a table `count` runs at a time, by default one in this process.
         seeds: Number of seeds.
-        out: The benchmark's folder; by default below `runs/`.
+        out: The benchmark's folder, or its URL in a store; by default below `runs/`.
 
     Raises:
         InputError: For what cannot be compared, before anything starts.
@@ -94,15 +97,15 @@ def bench(
         >>> pr.bench(["random-search", "nsga2"], budget=50, seeds=2).summary                   # doctest: +SKIP
     """
     named = searchers if isinstance(searchers, Mapping) else {s if isinstance(s, str) else s.__name__: s for s in searchers}
-    directory = Path(out) if out is not None else fresh(Path("runs") / f"bench-{time.strftime('%Y%m%d-%H%M%S')}")
+    directory = placed_or_opened(out) if out is not None else fresh(Path("runs") / f"bench-{time.strftime('%Y%m%d-%H%M%S')}")
     paths = [Path(table)] if isinstance(table, (str, Path)) else list(table or ())
     if problem is None:
         entries = {name: entry_of(searcher) for name, searcher in named.items()}
         made = make_space(space, {}, (3, 32, 32), 10)
         rows = TabularBenchmark.read(paths or [Path("digits-tiny")], made, objectives, modes=modes)
         count = workers.count if workers else 1
-        summary = tables.run(rows, entries, budget, seeds, directory, count, lambda done, of: None)
-        return Benchmark(directory, summary)
+        with mirrored(directory, warnings.warn):
+            return Benchmark(directory, tables.run(rows, entries, budget, seeds, directory, count, lambda done, of: None))
     cost = searches.Cost(seconds, images)
     retrain = Retraining(members=0) if paths else Retraining()
     plans = {
@@ -118,7 +121,8 @@ def bench(
         for name, searcher in named.items()
     }
     truth = searches.Truth(paths, objectives, modes) if paths else None
-    return Benchmark(directory, searches.run(plans, seeds, cost, directory, truth, Console(quiet=True)))
+    with mirrored(directory, warnings.warn):
+        return Benchmark(directory, searches.run(plans, seeds, cost, directory, truth, Console(quiet=True)))
 
 
 def entry_of(searcher: SearcherLike) -> Component:

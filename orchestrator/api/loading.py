@@ -9,6 +9,7 @@ from orchestrator.api.result import Result
 from orchestrator.config.problem import Problem
 from orchestrator.export.command import Export, export_member, parse_formats
 from orchestrator.runs.networks import TrainedNetwork, load_member
+from orchestrator.runs.staging import opened
 
 
 def load(run: str | Path | Result, member: int, problem: Problem | None = None, *, trust: bool = False) -> TrainedNetwork:
@@ -17,7 +18,7 @@ def load(run: str | Path | Result, member: int, problem: Problem | None = None, 
     The images of the run need not be there any more.
 
     Args:
-        run: A run directory, or a result.
+        run: A run directory, its URL in a store, or a result.
         member: Number of the member, as on the report, in `front.csv` and on the console.
         problem: The problem, where its space was given as an object that no file can name.
         trust: Whether to import the code that the run names, though somebody else made it.
@@ -38,7 +39,7 @@ def load(run: str | Path | Result, member: int, problem: Problem | None = None, 
     """
     if isinstance(run, Result):
         return load_member(run.directory, member, problem or run.problem)
-    return load_member(Path(run), member, problem, trust=trust)
+    return load_member(opened(run), member, problem, trust=trust)
 
 
 def export(
@@ -53,7 +54,7 @@ def export(
     """Write a member of a front into a folder, as files that need no paretoray.
 
     Args:
-        run: A run directory, or a result.
+        run: A run directory, its URL in a store, or a result.
         member: Number of the member.
         out: The folder, which must be empty or not exist.
         formats: Some of "network", "onnx", "pt2", "torchscript" and "int8"; by default the first three.
@@ -70,6 +71,6 @@ def export(
         >>> import paretoray as pr                                     # doctest: +SKIP
         >>> pr.export("runs/photos", 3, "cats").written["onnx"].facts  # doctest: +SKIP
     """
-    directory = run.directory if isinstance(run, Result) else Path(run)
+    directory = run.directory if isinstance(run, Result) else opened(run)
     known = problem or (run.problem if isinstance(run, Result) else None)
     return export_member(directory, member, Path(out), parse_formats(formats), problem=known, trust=trust)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -14,9 +15,11 @@ from analysis import members, records
 from orchestrator.config.plan import SearchPlan
 from orchestrator.errors import InputError
 from orchestrator.runs.directory import is_finished
+from orchestrator.runs.mirror import mirrored
 from orchestrator.runs.networks import load_member, read_rows, weights_file
 from orchestrator.runs.report import write_report
 from orchestrator.runs.retraining import read_retrained
+from orchestrator.runs.staging import opened
 
 UNITS = {"percent": "%", "ms": "ms", "mj": "mJ", "mib": "MiB", "mb": "MB"}
 """Units as the ends of column names have them."""
@@ -47,7 +50,7 @@ class Result:
         """Open the directory of a run, finished or not.
 
         Args:
-            directory: The run directory.
+            directory: The run directory, or its URL in a store, of which a local copy is made.
             trust: Whether to import the code that it names, though somebody else made it.
 
         Raises:
@@ -55,7 +58,8 @@ class Result:
         """
         from orchestrator.runs.directory import open_run
 
-        return cls(SearchPlan.of(open_run(Path(directory), trust=trust)), Path(directory).resolve())
+        path = opened(directory)
+        return cls(SearchPlan.of(open_run(path, trust=trust)), path.resolve())
 
     def __repr__(self) -> str:
         return f"<Result of {self.directory}: {'finished' if self.finished else 'not finished'}>"
@@ -137,7 +141,8 @@ class Result:
 
     def report(self) -> Path:
         """Write report.html anew, and return its path. Raises InputError before there are results."""
-        return write_report(self.plan, self.directory)
+        with mirrored(self.directory, warnings.warn, required=False):
+            return write_report(self.plan, self.directory)
 
     def _existing(self, name: str) -> Path:
         path = self.directory / name

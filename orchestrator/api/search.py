@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -21,8 +22,10 @@ from orchestrator.registry import Component, check_subclass
 from orchestrator.runs import extension
 from orchestrator.runs.directory import check_out, fresh, open_run, reopen
 from orchestrator.runs.display import Display
+from orchestrator.runs.mirror import settle
 from orchestrator.runs.proxy import settled
 from orchestrator.runs.run import check, go, is_done
+from orchestrator.runs.staging import opened, placed
 from orchestrator.runs.watcher import Watcher
 from searchers import Searcher
 
@@ -61,7 +64,8 @@ def search(
         seed: Seed of all randomness but the split of the data.
         start_from: Networks that the search begins with, for a method that can learn from any: notations, or the path of a run
             directory, whose front is taken, or of a table with a column `arch`.
-        out: The run directory, which must not exist; by default below `runs/`, named after the searcher, the data and the time.
+        out: The run directory, or its URL in a store, as "s3://bucket/run". It must not exist; by default it is below `runs/`,
+            named after the searcher, the data and the time.
         callbacks: Told of every evaluation, front and stage.
         progress: Show a progress bar, on a terminal or in a notebook.
 
@@ -93,9 +97,11 @@ def search(
     plan, _ = settled(plan)
     experiment = plan.experiment
     name = re.sub(r"[^\w.-]", "-", f"{experiment.searcher.name}-{experiment.data.name}")
-    if out is not None:
-        check_out(Path(out))
-    directory = Path(out) if out is not None else fresh(Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
+    if out is None:
+        directory = fresh(Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
+    else:
+        directory = placed(out)
+        check_out(directory)
     return _go(plan, directory.resolve(), callbacks, progress, new=True)
 
 
@@ -149,7 +155,7 @@ def resume(
     """Continue a run from its last checkpoint; a finished one is returned as it is, unless it gets a larger budget.
 
     Args:
-        directory: The run directory.
+        directory: The run directory, or its URL in a store.
         problem: The problem, where data or space were given as objects that no file can name.
         changes: New settings by key, as `{"budget.epochs": 150, "retrain.members": 8}`: of the budget, retraining, workers, and
             the number of the front's members; and further objectives, as `{"objectives.latency": {}}`, which are measured for
@@ -163,12 +169,13 @@ def resume(
             cannot change any more, and a budget that is spent.
         RunError: For a damaged checkpoint, or one of another experiment.
     """
-    path = Path(directory).resolve()
+    path = opened(directory).resolve()
     if changes:
         plan = extension.apply(path, _sections(changes), problem, trust=trust)
     else:
         plan = SearchPlan.of(open_run(path, trust=trust)) if problem is None else reopen(path, problem)
     if is_done(plan, path):
+        settle(path, warnings.warn)
         return Result(plan, path)
     return _go(plan, path, callbacks, progress)
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import click
 from rich.console import Console, RenderableType
@@ -70,6 +72,9 @@ class Command(click.Command):
 
         as_json = context.params.pop("as_json", False)
         with _explaining_errors(context.command_path), ending_like_ctrl_c():
+            for parameter in self.params:
+                if isinstance(parameter.type, Place) and parameter.name is not None:
+                    context.params[parameter.name] = parameter.type.found(context.params[parameter.name])
             if as_json:
                 with _printing_to_stderr():
                     answer = super().invoke(context)
@@ -109,6 +114,45 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple, set, frozenset)):
         return [plain(item) for item in (sorted(value) if isinstance(value, (set, frozenset)) else value)]
     return str(value)
+
+
+class Place(click.Path):
+    """Parameter that is a path or the URL of a run in a store; commands get the path of a local copy.
+
+    Args:
+        kind: "run" for one that exists, "new" for one that does not, "either" for one that may, "page" for one that is only
+            looked at, without its weights.
+    """
+
+    def __init__(self, kind: Literal["run", "new", "either", "page"] = "run") -> None:
+        super().__init__(path_type=Path)
+        self.kind = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Keep a URL as it is, as a path would lose a slash of it."""
+        return value if _URL.match(str(value)) else super().convert(value, param, ctx)
+
+    def found(self, value: Any) -> Any:
+        """Return the path of each place, which is fetched or made room for first. Raises InputError and RunError."""
+        if isinstance(value, tuple):
+            return tuple(map(self.found, value))
+        if not isinstance(value, str):
+            return value
+        from orchestrator.runs import staging
+
+        if self.kind == "new":
+            return staging.placed(value)
+        if self.kind == "either":
+            return staging.placed_or_opened(value, told)
+        return staging.opened(value, weights=self.kind == "run", say=told)
+
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+
+
+def told(text: str) -> None:
+    """Print a warning on standard error."""
+    click.echo(f"warning: {text}", err=True)
 
 
 @contextmanager

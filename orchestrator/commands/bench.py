@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator.commands.base import Answer, Command, interruptible
+from orchestrator.commands.base import Answer, Command, Place, interruptible, told
 from orchestrator.commands.candidates import Settings, names, searchers, tables
 
 PLAYED = "random-search,nsga2,pymoo-algorithm:algorithm=SMSEMOA,aging-evolution,local-search,tnd-nas,surrogate-search"
@@ -50,7 +50,9 @@ PLAYED = "random-search,nsga2,pymoo-algorithm:algorithm=SMSEMOA,aging-evolution,
 @click.option("--images", type=float, help="Compare whole searches: images for each to train its weights on.")
 @click.option("--seeds", type=int, help="Repetitions of each searcher.  [default: 20, or 3 of whole searches]")
 @click.option("--workers", type=int, help="With a table: runs at a time, each on a CPU; by default as many as there are CPUs.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder; the default is runs/bench and the time of day.")
+@click.option(
+    "--out", type=Place("either"), help="Folder, or its URL in a store; the default is runs/bench and the time of day."
+)
 def bench(settings: tuple[str, ...], **given: Any) -> Answer:
     """Compare searchers at equal cost.
 
@@ -70,11 +72,14 @@ def bench(settings: tuple[str, ...], **given: Any) -> Answer:
     """
     from orchestrator.bench import command as bench
     from orchestrator.runs.directory import fresh
+    from orchestrator.runs.mirror import mirrored
+    from orchestrator.runs.staging import shown
 
     console = Console()
     given["searchers"] = ",".join(given["searchers"]) or PLAYED
     directory = given.pop("out") or fresh(Path("runs") / f"bench-{time.strftime('%Y%m%d-%H%M%S')}")
-    with interruptible(f"interrupted; what is finished is kept, and the same command with --out {directory} goes on"):
+    again = f"interrupted; what is finished is kept, and the same command with --out {shown(directory)} goes on"
+    with interruptible(again), mirrored(directory, told):
         compared = bench.main(console, settings, directory, **given)
     table = Table()
     for head in compared.heads:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import click
 
-from orchestrator.commands.base import Answer, Command, interruptible, trusting
+from orchestrator.commands.base import Answer, Command, Place, interruptible, trusting
 from orchestrator.commands.candidates import formats, runs
 
 
 @click.command(cls=Command)
-@click.argument("directory", type=click.Path(path_type=Path), metavar="RUN", shell_complete=runs)
+@click.argument("directory", type=Place(), metavar="RUN", shell_complete=runs)
 @click.option("--member", type=int, help="Number of the network, as on the report and in front.csv.")
 @click.option("--knee", is_flag=True, help="The knee of the front, which the report recommends.")
 @click.option(

@@ -27,10 +27,11 @@ def go(plan: Any, directory: Path, new: bool = False, searches: Any = ()) -> Ans
     from orchestrator.runs import run
     from orchestrator.runs.display import Display
     from orchestrator.runs.process import heeding_ctrl_c
+    from orchestrator.runs.staging import shown
     from orchestrator.search.control import stop_file
 
     console = Console()
-    how = f"interrupted; continue with: paretoray resume {shlex.quote(str(directory))}"
+    how = f"interrupted; continue with: paretoray resume {shlex.quote(shown(directory))}"
     with interruptible(how), heeding_ctrl_c(stop_file(directory), console.print):
         run.go(plan, directory, Display(console), new=new, searches=searches)
     return answer(plan, directory)
@@ -40,6 +41,7 @@ def answer(plan: Any, directory: Path) -> Answer:
     """Answer with the front of a run that is finished."""
     from analysis import choosing, front_table, members, records
     from orchestrator.runs.retraining import read_retrained
+    from orchestrator.runs.staging import shown
 
     summary = json.loads((directory / records.SUMMARY).read_text())
     searched = records.read_front(directory / records.FRONT, list(summary["objectives"]))
@@ -48,7 +50,7 @@ def answer(plan: Any, directory: Path) -> Answer:
     warnings = members.noisy(front, summary)
     report, recommended = directory / "report.html", choosing.knee_of(front, summary)
     facts = {
-        "run": directory,
+        "run": shown(directory),
         "report": report,
         "finished": summary["finished"],
         "objectives": summary["objectives"],
@@ -79,7 +81,7 @@ def answer(plan: Any, directory: Path) -> Answer:
     text += [f"{row.cells[0][0]:>3}  {row.arch}" for row in rows]
     if len(members.retrained(front)):
         export = shlex.join(
-            ["paretoray", "export", str(directory), "--member", str(recommended), "--out", f"network-{recommended}"]
+            ["paretoray", "export", shown(directory), "--member", str(recommended), "--out", f"network-{recommended}"]
         )
         text.append(f"the knee of the front is {recommended}; take it with you: {export}")
     if failures:
@@ -89,4 +91,5 @@ def answer(plan: Any, directory: Path) -> Answer:
     for arch, reason in summary.get(records.RETRAINING_FAILED, {}).items():
         text.append(f"warning: {arch} could not be trained from scratch: {reason}")
     text += [f"warning: {warning}" for warning in warnings]
-    return Answer(facts, [*text, f"report: {report}"])
+    stored = [f"in the store: {shown(directory)}"] if shown(directory) != str(directory) else []
+    return Answer(facts, [*text, f"report: {report}", *stored])

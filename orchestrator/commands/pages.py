@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from orchestrator.commands.base import Answer, Command, trusting
+from orchestrator.commands.base import Answer, Command, Place, told, trusting
 from orchestrator.commands.candidates import runs
 
 
 @click.command(cls=Command)
-@click.argument("directories", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DIR ...", shell_complete=runs)
+@click.argument("directories", nargs=-1, required=True, type=Place("page"), metavar="DIR ...", shell_complete=runs)
 @click.option(
-    "--with", "references", multiple=True, type=click.Path(path_type=Path), metavar="DIR", shell_complete=runs,
+    "--with", "references", multiple=True, type=Place("page"), metavar="DIR", shell_complete=runs,
     help="Another run, or a network of `paretoray train`, to be shown beside the front; may be given more than once.",
 )  # fmt: skip
 @trusting
@@ -26,17 +26,20 @@ def report(directories: tuple[Path, ...], references: tuple[Path, ...], trusted:
     """
     from orchestrator.config.plan import SearchPlan
     from orchestrator.runs.directory import open_run
+    from orchestrator.runs.mirror import mirrored
     from orchestrator.runs.report import write_report
+    from orchestrator.runs.staging import shown
 
     reports = []
     for directory in directories:
         plan = SearchPlan.of(open_run(directory, trust=trusted))
-        reports.append({"run": directory, "report": write_report(plan, directory, references, trust=trusted)})
+        with mirrored(directory, told, required=False):
+            reports.append({"run": shown(directory), "report": write_report(plan, directory, references, trust=trusted)})
     return Answer({"reports": reports}, [str(report["report"]) for report in reports])
 
 
 @click.command(cls=Command, answers=False)
-@click.argument("directory", type=click.Path(path_type=Path), metavar="RUN|DIR", shell_complete=runs)
+@click.argument("directory", type=Place("page"), metavar="RUN|DIR", shell_complete=runs)
 @click.option("--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="Port; 0 takes a free one.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on, of loopback.")
 def watch(directory: Path, port: int, host: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from orchestrator.commands.base import Answer, Command, trusting
+from orchestrator.commands.base import Answer, Command, Place, told, trusting
 from orchestrator.commands.candidates import Settings, names, runs
 from orchestrator.commands.front import answer, go
 from orchestrator.errors import InputError
@@ -16,7 +16,7 @@ CHANGES = Settings("budget", "retrain", "front", "workers", "logging", "objectiv
 
 
 @click.command(cls=Command)
-@click.argument("directory", type=click.Path(path_type=Path), shell_complete=runs)
+@click.argument("directory", type=Place(), shell_complete=runs)
 @click.argument("settings", nargs=-1, metavar="[section.key=value ...]", shell_complete=CHANGES)
 @trusting
 def resume(directory: Path, settings: tuple[str, ...], trusted: bool) -> Answer:
@@ -35,21 +35,24 @@ def resume(directory: Path, settings: tuple[str, ...], trusted: bool) -> Answer:
     from orchestrator.config.plan import SearchPlan
     from orchestrator.runs import extension, run
     from orchestrator.runs.directory import open_run
+    from orchestrator.runs.mirror import settle
+    from orchestrator.runs.staging import shown
 
     if settings:
         plan = extension.apply(directory, overrides.changes(settings), trust=trusted)
     else:
         plan = SearchPlan.of(open_run(directory, trust=trusted))
     if run.is_done(plan, directory):
+        settle(directory, told)
         known = answer(plan, directory)
-        said = [f"{directory} is finished: {directory / 'report.html'}", extension.how_to_go_on(plan, directory)]
+        said = [f"{shown(directory)} is finished: {directory / 'report.html'}", extension.how_to_go_on(plan, directory)]
         return Answer({**known.facts, "started": False}, said)
     run.check(plan)
     return go(plan, directory)
 
 
 @click.command(cls=Command)
-@click.argument("directory", type=click.Path(path_type=Path), metavar="RUN", shell_complete=runs)
+@click.argument("directory", type=Place(), metavar="RUN", shell_complete=runs)
 @click.argument("settings", nargs=-1, metavar="[key=value ...]", shell_complete=Settings("retrain", bare="retrain"))
 @click.option("--members", type=int, help="Number of networks of the front that are trained, spread over it.")
 @click.option(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.commands.base import Answer, Command
+from orchestrator.commands.base import Answer, Command, Place
 from orchestrator.commands.candidates import Settings
 from orchestrator.commands.front import go
 
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @click.argument("settings", nargs=-1, metavar="[RUN.toml] [section.key=value ...]", shell_complete=Settings(files=True))
-@click.option("--out", type=click.Path(path_type=Path), help="Run directory; the default is runs/ and the time of day.")
+@click.option(
+    "--out", type=Place("new"), help="Run directory, or its URL in a store; the default is runs/ and the time of day."
+)
 @click.option(
     "--sweep",
     "varied",

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from orchestrator.commands.base import PLAIN, Answer, Command, interruptible
+from orchestrator.commands.base import PLAIN, Answer, Command, Place, interruptible, told
 from orchestrator.commands.candidates import Settings, names
 
 
@@ -20,7 +20,9 @@ from orchestrator.commands.candidates import Settings, names
     metavar="[section.key=value ...]",
     shell_complete=Settings("data", "space", "retrain", "seed", "workers"),
 )
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the weights and the result.")
+@click.option(
+    "--out", type=Place("either"), required=True, help="Folder, or its URL in a store, for the weights and the result."
+)
 def train(space: str, architecture: str, settings: tuple[str, ...], out: Path) -> Answer:
     """Train one network from scratch and test it.
 
@@ -38,6 +40,7 @@ def train(space: str, architecture: str, settings: tuple[str, ...], out: Path) -
     from analysis.front_table import number
     from analysis.records import CONFIDENCE, tested
     from orchestrator.runs.display import Display
+    from orchestrator.runs.mirror import mirrored
     from orchestrator.runs.process import heeding_ctrl_c
     from orchestrator.runs.training import Training, interval
     from orchestrator.search.control import stop_file
@@ -53,7 +56,11 @@ def train(space: str, architecture: str, settings: tuple[str, ...], out: Path) -
             **PLAIN,
         )
 
-    with interruptible("interrupted; the same command goes on"), heeding_ctrl_c(stop_file(out), console.print):
+    with (
+        interruptible("interrupted; the same command goes on"),
+        heeding_ctrl_c(stop_file(out), console.print),
+        mirrored(out, told),
+    ):
         result = training.run(out, Display(console), announce)
     metric, images = training.plan.problem.task.metric, result["test_images"]
     test, unit = tested(metric.column), f" {metric.unit}".rstrip()

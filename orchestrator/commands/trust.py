@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from orchestrator.commands.base import Answer, Command, interruptible, trusting
+from orchestrator.commands.base import Answer, Command, Place, interruptible, told, trusting
 from orchestrator.commands.candidates import Settings, runs, tables
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command)
-@click.argument("directory", type=click.Path(path_type=Path), metavar="DIR", shell_complete=runs)
+@click.argument("directory", type=Place(), metavar="DIR", shell_complete=runs)
 @click.option(
     "--table", "tables", multiple=True, type=click.Path(path_type=Path), shell_complete=tables,
     help="Trained networks: Parquet, CSV or JSON with a column arch, or a shipped table's name; several are joined by arch.",
@@ -55,10 +55,14 @@ def trust(directory: Path, **given: Any) -> Answer:
     """
     from analysis.proxies import judged_of
     from analysis.trust_section import findings, warnings
+    from orchestrator.runs.mirror import mirrored
     from orchestrator.trust import command as trust
 
     console = Console()
-    with interruptible("interrupted; what was measured and trained is kept, and the same command goes on"):
+    with (
+        interruptible("interrupted; what was measured and trained is kept, and the same command goes on"),
+        mirrored(directory, told),
+    ):
         quality = trust.main(console, directory, **given)
     table = Table("what", "value", "what it means")
     for row in findings(quality):
@@ -88,7 +92,7 @@ def _compared(judged: Iterable[Judged]) -> Table:
 @click.option("--levels", "of_levels", type=int, default=5, show_default=True, help="Cost levels.")
 @click.option("--each", type=int, default=4, show_default=True, help="Good networks of each level.")
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Folder; by default RUN/proxies, or runs/proxies and the time of day."
+    "--out", type=Place("either"), help="Folder, or its URL; by default RUN/proxies, or runs/proxies and the time of day."
 )
 @trusting
 def proxies(
@@ -108,13 +112,17 @@ def proxies(
     """
     from orchestrator.config.overrides import arguments
     from orchestrator.runs.directory import fresh
+    from orchestrator.runs.mirror import mirrored
+    from orchestrator.runs.staging import opened, shown
     from orchestrator.trust import proxies as study
 
     path, overrides = arguments(settings)
+    path = None if path is None else opened(path, say=told)
     run, plan = study.experiment(path, overrides, trust=trusted)
     directory = out or (run / "proxies" if run else fresh(Path("runs") / f"proxies-{time.strftime('%Y%m%d-%H%M%S')}"))
     console = Console()
-    with interruptible(f"interrupted; what was trained is kept, and the same command with --out {directory} goes on"):
+    again = f"interrupted; what was trained is kept, and the same command with --out {shown(directory)} goes on"
+    with interruptible(again), mirrored(out or run or directory, told):
         judged, summary = study.main(console, plan, directory, named, of_levels=of_levels, each=each, run=run)
     picture = directory / study.PICTURE
     facts = {"directory": directory, "table": directory / study.TABLE, "picture": picture, **summary}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import re
 import shutil
 import tomllib
 from collections.abc import Callable
@@ -43,18 +42,8 @@ def fresh(directory: Path) -> Path:
     raise AssertionError
 
 
-def check_local(directory: Path) -> None:
-    """Raise InputError for the address of an object store, which a path would make a folder of."""
-    if (scheme := re.match(r"([a-z][a-z0-9+.-]+):/", str(directory))) is not None:
-        raise InputError(
-            f"--out {directory}: results are written to a file system, and {scheme[1]}: is none; write a folder, and copy it "
-            "when the run is finished, or mount the store as a folder"
-        )
-
-
 def check_out(directory: Path) -> None:
     """Raise InputError where a new run cannot have `directory`: it is taken, or may not be made."""
-    check_local(directory)
     try:
         taken = directory.exists() and (
             not directory.is_dir() or (any(directory.iterdir()) and not _was_never_completed(directory))

@@ -21,6 +21,7 @@ from orchestrator.errors import InputError
 from orchestrator.registry import keywords, similar
 from orchestrator.runs import origin, sweep
 from orchestrator.runs.directory import EXPERIMENT, open_run, with_devices
+from orchestrator.runs.staging import shown
 from orchestrator.search import retraining
 from orchestrator.search.checkpoint import alone_in
 from orchestrator.search.coordinator import check_change
@@ -104,7 +105,7 @@ def _with_objectives(experiment: Experiment, given: Any) -> dict[str, Goal]:
 
 def how_to_go_on(plan: SearchPlan, directory: Path) -> str:
     """Say what a finished run can go on with."""
-    command = f"paretoray resume {shlex.quote(str(directory))}"
+    command = f"paretoray resume {shlex.quote(shown(directory))}"
     if plan.searcher_class.extend is Searcher.extend:
         name = plan.experiment.searcher.name
         more = f"{command} retrain.members={plan.retraining.members + 3}"

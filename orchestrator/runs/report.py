@@ -25,6 +25,7 @@ from orchestrator.objectives import predicted as predictions
 from orchestrator.objectives.predicted import ProfiledCost
 from orchestrator.runs.directory import EXPERIMENT, open_run
 from orchestrator.runs.retraining import read_retrained
+from orchestrator.runs.staging import shown
 from orchestrator.spaces.base import SearchSpace
 
 log = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ def read_run(plan: SearchPlan, directory: Path, found: Found | None = None) -> R
         RunError: Where its tables are damaged.
     """
     if found is None and not (directory / records.SUMMARY).exists():
-        raise InputError(f"{directory} has no results yet; finish it with: paretoray resume {directory}")
+        raise InputError(f"{directory} has no results yet; finish it with: paretoray resume {shown(directory)}")
     space, experiment = plan.problem.space, plan.experiment
     with _damage_told(directory):
         complete = found is None
@@ -132,8 +133,10 @@ def _damage_told(directory: Path) -> Iterator[None]:
 
 
 def _place(directory: Path) -> str:
-    """Return the path to type for a run: from the present directory where that is above it, otherwise from the root."""
+    """Return what to type for a run: its URL in a store, or the path from the present directory where that is above it."""
     whole = directory.resolve()
+    if shown(whole) != str(whole):
+        return shown(whole)
     return str(whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else whole)
 
 

@@ -22,6 +22,7 @@ from orchestrator.objectives.own import NetworkFunction
 from orchestrator.runs import sweep, tracking
 from orchestrator.runs.directory import create, is_finished, reopen, share_spent, timing_is_due
 from orchestrator.runs.halving import Halving, found_by
+from orchestrator.runs.mirror import mirrored
 from orchestrator.runs.pricing import is_priced, price_front
 from orchestrator.runs.report import write_report
 from orchestrator.runs.retraining import front_members, retrain_front
@@ -93,6 +94,7 @@ def go(
     told = watcher
     with (
         suppress(_Paused),
+        mirrored(directory, lambda text: told.warning(text)),
         attributed_to(plan.plugins),
         cluster(plan.workers, count, plan.retraining.workers, resources, lambda text: told.waiting(text))
         if connected

@@ -87,14 +87,6 @@ def test_files_of_others_are_never_cleared(tmp_path: Path) -> None:
     assert (directory / "searches" / "mine.txt").read_text() == "mine"
 
 
-@pytest.mark.parametrize("out", ["s3://bucket/run", "gs://bucket/run"])
-def test_an_object_store_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=r"results are written to a file system, and (s3|gs): is none; write a folder"):
-        check_out(Path(out))
-    assert not list(tmp_path.iterdir())
-
-
 def test_two_processes_cannot_make_the_same_directory(tmp_path: Path) -> None:
     experiment = sweep.plan(write_toml(tmp_path), [], [], 1)[0][1]
     (tmp_path / "run").mkdir()
