@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from orchestrator.errors import InputError, RunError, in_a_line
+from orchestrator.errors import InputError, RunError, first_line
 from orchestrator.registry import similar
 
 KNOWN = ("s3", "gs", "abfs", "file", "hdfs", "sftp", "smb", "webdav", "oss", "oci", "tos")
@@ -79,8 +79,7 @@ class Store:
         except ImportError as error:
             raise InputError(f"{self.url} needs a package that is missing: {error}") from error
         with self._failing("open"):
-            # Instances are shared, and listings kept, by default; a run lives longer than either is right.
-            self._fs = cls(skip_instance_cache=True, use_listings_cache=False)
+            self._fs = cls(use_listings_cache=False)  # which would not notice what others write
         self._root = str(cls._strip_protocol(self.url)).rstrip("/")
         protocols = {cls.protocol} if isinstance(cls.protocol, str) else {*cls.protocol}
         self._whole = bool(protocols & WHOLE)
@@ -93,8 +92,8 @@ class Store:
                 found = self._fs.find(self._root, detail=True)
             except FileNotFoundError:
                 return {}
-        names = ((str(path).removeprefix(self._root).lstrip("/"), details) for path, details in found.items())
-        return {name: _version(details) for name, details in names if _is_safe(name)}
+        names = {str(path).removeprefix(f"{self._root}/"): details for path, details in found.items()}
+        return {name: _version(details) for name, details in names.items() if _is_safe(name)}
 
     def read(self, name: str) -> bytes | None:
         """Read a file; None where there is none."""
@@ -106,13 +105,14 @@ class Store:
 
     def write(self, name: str, content: bytes) -> None:
         """Replace a small file."""
-        with self._failing(f"write {name} to"):
-            self._fs.pipe_file(self._path(name), content)
+        with self._failing(f"write {name} to"), self._replacing(name) as path:
+            self._fs.pipe_file(path, content)
 
     def create(self, name: str, content: bytes) -> bool:
         """Write a small file that does not exist; tells whether that was so."""
         with self._failing(f"write {name} to"):
             try:
+                self._make_folder(name)
                 self._fs.pipe_file(self._path(name), content, mode="create")
             except FileExistsError:
                 return False
@@ -120,13 +120,8 @@ class Store:
 
     def put(self, local: Path, name: str) -> None:
         """Copy a file of this machine there, as a whole or not at all."""
-        with self._failing(f"write {name} to"):
-            if self._whole:
-                self._fs.put_file(str(local), self._path(name))
-                return
-            self._fs.makedirs(self._fs._parent(self._path(name)), exist_ok=True)
-            self._fs.put_file(str(local), self._path(f"{name}.part"))
-            self._fs.mv(self._path(f"{name}.part"), self._path(name))
+        with self._failing(f"write {name} to"), self._replacing(name) as path:
+            self._fs.put_file(str(local), path)
 
     def get(self, name: str, local: Path) -> None:
         """Copy a file from there."""
@@ -138,6 +133,21 @@ class Store:
         with self._failing(f"delete {name} of"), suppress(FileNotFoundError):
             self._fs.rm_file(self._path(name))
 
+    @contextmanager
+    def _replacing(self, name: str) -> Iterator[str]:
+        """Yield the path to write a file to so that nobody sees a part of it."""
+        path = self._path(name)
+        if self._whole:
+            yield path
+            return
+        self._make_folder(name)
+        yield f"{path}.part"
+        self._fs.mv(f"{path}.part", path)
+
+    def _make_folder(self, name: str) -> None:
+        if not self._whole:  # which have no folders
+            self._fs.makedirs(self._fs._parent(self._path(name)), exist_ok=True)
+
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
 
@@ -147,7 +157,7 @@ class Store:
         try:
             yield
         except Exception as error:
-            raise StoreError(f"cannot {what} {self.url}: {in_a_line(error)}") from error
+            raise StoreError(f"cannot {what} {self.url}: {type(error).__name__}: {first_line(error)}") from error
 
 
 def _version(details: dict[str, Any]) -> str:
