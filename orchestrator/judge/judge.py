@@ -25,7 +25,9 @@ from orchestrator.judge.selection import (
     least_visited,
     levels,
     likely,
+    outgrown,
     promise,
+    sizes_of,
     teaching,
 )
 from orchestrator.objectives.base import Metrics
@@ -84,6 +86,9 @@ class Judge:
         images = [min(settings.get("valid_images", count), count) for count in valid]
         self._task = plan.trained.task
         self.evidence = Evidence(min(settings.get("valid_batch", images[0]), valid[0]), images, self._task.chance)
+        # What is measured is the error after the whole training only where networks are trained by themselves at the target.
+        whole = not plan.shares_weights and len(plan.places) == 1 and not plan.proxy
+        self._unfinished = not whole or settings.get("epochs", math.inf) < plan.retraining.parts.epochs
         self._space = space
         self._encoding: Encoding | None = None
         self._formed = 0  # measurements that the belief rests on
@@ -354,15 +359,19 @@ class Judge:
         return sorted((known[source][0], self._pool[network]) for source, network in chosen)
 
     def _draws(self, among: Sequence[int] | None = None) -> Floats | None:
-        """Draw possible errors of the shortlist, or some of it, by all measurements so far, (draws, networks)."""
+        """Draw possible errors of the shortlist, or some of it, once trained to the end, by all measurements so far.
+
+        (draws, networks).
+        """
         count = len(self.evidence.measurements)
         if self._formed != count or self._belief is None:
             self._form(count)
         if self._belief is None:
             return None
         rng = np.random.default_rng([self.plan.seed, _DRAWS, count])
-        pool = self._pool if among is None else [self._pool[i] for i in among]
-        return self._belief.draws(pool, DRAWS, rng)
+        chosen = list(range(len(self._pool))) if among is None else list(among)
+        draws = self._belief.draws([self._pool[i] for i in chosen], DRAWS, rng)
+        return outgrown(draws, sizes_of(self._costs)[chosen], rng) if self._unfinished else draws
 
     def front(self) -> list[Verdict]:
         """Return the members of the front, of those networks that were measured on more than a batch; empty where nothing can

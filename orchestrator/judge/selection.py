@@ -13,6 +13,8 @@ from orchestrator.judge.process import Floats
 
 DIRECTIONS = 128
 """Directions over which the hypervolume is averaged."""
+SLOPE = 1.0
+"""Fall of the error with the logarithm of the costs that may come of more training, each in deviations over the networks."""
 MARGIN = 0.1
 """Distance of the reference point beyond a front's worst costs, as a share of their range."""
 
@@ -59,6 +61,30 @@ def best_of_others(errors: Floats, costs: Floats, chosen: Sequence[int], count: 
     left = [firsts[number] for number in sorted(set(firsts) - taken)]
     places = np.linspace(0, len(left) - 1, min(count, len(left))).round().astype(int)
     return [left[i] for i in places]
+
+
+def sizes_of(costs: Floats) -> Floats:
+    """Return how large networks are by each cost: its logarithm, of mean 0 and deviation 1 over them, (networks, costs).
+
+    A cost that is not positive throughout, such as a score, is taken as it is.
+    """
+    logs = [np.log(column) if (column > 0).all() else column for column in costs.T]
+    return np.column_stack([(column - column.mean()) / max(float(column.std()), 1e-12) for column in logs])
+
+
+def outgrown(draws: Floats, sizes: Floats, rng: np.random.Generator) -> Floats:
+    """Let larger networks gain more from the training that is still to come, by another unknown amount in each draw.
+
+    A short training, shared weights or a small proxy favours networks that learn quickly, which are small. How much the error
+    falls with the size is half normal, so that networks stay where they were measured in the first place.
+
+    Args:
+        draws: Errors of all networks in each draw, (draws, networks).
+        sizes: Of the networks by each cost, (networks, costs), as `sizes_of` returns them.
+        rng: Source of the amounts.
+    """
+    slopes = np.abs(rng.standard_normal((len(draws), sizes.shape[1]))) * SLOPE / sizes.shape[1]
+    return draws - slopes @ sizes.T * draws.std(axis=1, keepdims=True)
 
 
 def choose(

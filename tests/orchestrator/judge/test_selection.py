@@ -3,7 +3,16 @@
 import numpy as np
 
 from analysis.pareto import non_dominated
-from orchestrator.judge.selection import best_of_levels, best_of_others, choose, least_visited, levels, likely
+from orchestrator.judge.selection import (
+    best_of_levels,
+    best_of_others,
+    choose,
+    least_visited,
+    levels,
+    likely,
+    outgrown,
+    sizes_of,
+)
 
 COSTS = np.array([[1.0], [1.0], [2.0], [2.0], [4.0], [4.0]])
 ERRORS = np.array([40.0, 50.0, 30.0, 45.0, 20.0, 41.0])
@@ -52,6 +61,26 @@ def test_uncertainty_keeps_members_that_a_lucky_estimate_would_hide() -> None:
     draws[:, 0] = np.linspace(15, 60, 40)
     chosen = choose(draws, COSTS, 6)
     assert {0, 1, 2, 4} <= set(chosen)
+
+
+def test_networks_that_a_short_training_puts_behind_smaller_ones_are_members_all_the_same() -> None:
+    rng = np.random.default_rng(0)
+    costs = np.repeat(np.geomspace(1, 1000, 8), 4)[:, None]
+    errors = np.tile([40.0, 42.0, 45.0, 60.0], 8) + 0.1 * np.arange(32)
+    draws = errors + 0.2 * rng.standard_normal((64, 32))
+    assert set(levels(costs)[choose(draws, costs, 8)]) <= {0, 1}, "the cheapest are the best as they were measured"
+    tilted = outgrown(draws, sizes_of(costs), np.random.default_rng(1))
+    members = choose(tilted, costs, 8)
+    assert {0, 7} <= set(levels(costs)[members]) and len(set(levels(costs)[members])) >= 6
+    assert all(i % 4 == 0 for i in members), "within a level nothing changes"
+    assert (np.diff(tilted[:, ::4] - draws[:, ::4], axis=1) <= 0).all(), "none grows worse with its size"
+
+
+def test_the_size_of_a_network_is_relative_and_a_constant_cost_says_nothing() -> None:
+    costs = np.column_stack([np.geomspace(1e3, 1e6, 5), np.full(5, 3.0), np.linspace(-2, 2, 5)])
+    sizes = sizes_of(costs)
+    assert np.allclose(sizes[:, 0], sizes[:, 2]) and not sizes[:, 1].any()
+    assert np.allclose(sizes.std(axis=0), [1, 0, 1])
 
 
 def test_those_that_are_taken_are_not_chosen_again() -> None:
