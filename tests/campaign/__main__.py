@@ -24,6 +24,7 @@ from pathlib import Path
 import torch
 
 from tests.campaign import flips, inputs, kills
+from tests.campaign.process import command, import_what_is_imported_late
 from tests.campaign.searches import draw_nothing, kinds
 from tests.campaign.tally import Tally
 
@@ -32,7 +33,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=40, help="runs that are killed at random")
     parser.add_argument(
-        "--operations", type=int, default=0, help="kill every kind of run at every so many file operations; 0: none"
+        "--operations",
+        type=int,
+        default=0,
+        help="kill every kind of run at every so many file operations, each kind from another one on; 0: none",
     )
     parser.add_argument("--disks", type=int, default=6)
     parser.add_argument("--flips", type=int, default=60)
@@ -49,6 +53,8 @@ def main() -> int:
         (folder / "whole").mkdir()
         undisturbed = kills.Undisturbed(folder / "whole")
         names = list(kinds())
+        first = command("search", *kinds()["surrogate-search"], "--out", folder / "first")
+        import_what_is_imported_late(first, folder / "first.log")
 
         @functools.cache
         def base(kind: str, finished: bool) -> Path:
@@ -70,16 +76,16 @@ def main() -> int:
         def give(i: int, at: Path) -> None:
             inputs.one(i, at / "input", lambda finished: base("random-search", finished), chance, tally)
 
-        if arguments.operations:
-            for kind in names:
-                (folder / "every").mkdir()
-                kills.kill_at_every_operation(kind, folder / "every", undisturbed, arguments.operations, tally)
-                shutil.rmtree(folder / "every")
         wanted = {kill: arguments.kills, fill: arguments.disks, flip: arguments.flips, give: arguments.inputs}
         done = dict.fromkeys(wanted, 0)
-        end = time.monotonic() + 60 * arguments.minutes
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with contextlib.suppress(KeyboardInterrupt):  # the counts so far are told
+            if arguments.operations:
+                for number, kind in enumerate(names):
+                    (folder / "every").mkdir()
+                    kills.kill_at_operations(kind, folder / "every", undisturbed, number, arguments.operations, tally)
+                    shutil.rmtree(folder / "every")
+            end = time.monotonic() + 60 * arguments.minutes
             while time.monotonic() < end and any(done[k] < wanted[k] for k in wanted):
                 # What has the smallest share of its number behind it comes next.
                 work = min((k for k in wanted if done[k] < wanted[k]), key=lambda k: done[k] / wanted[k])

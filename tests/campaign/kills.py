@@ -74,13 +74,16 @@ def kill_and_resume(kind: str, folder: Path, undisturbed: Undisturbed, chance: r
         tally.survived += 1
 
 
-def kill_at_every_operation(kind: str, folder: Path, undisturbed: Undisturbed, stride: int, tally: Tally) -> None:
-    """Kill runs of a kind at each of their file operations in turn, or every so many, and let each go on to its end."""
+def kill_at_operations(kind: str, folder: Path, undisturbed: Undisturbed, first: int, stride: int, tally: Tally) -> None:
+    """Kill runs of a kind at every so many of their file operations in turn, and let each go on to its end.
+
+    Kinds of run do nearly the same operations, so that all of them are tried where each kind has another `first`.
+    """
     expected, _ = undisturbed.of(kind)
     begin = command("search", *kinds()[kind], "budget.checkpoint=1e-6", "--out", folder / "counted")
     counted = run(begin, folder / "counted.log", within=folder / "counted")
     assert counted.code == 0, counted.output
-    for at in range(1, operations(folder / "counted.log") + 1, stride):
+    for at in range(1 + first % stride, operations(folder / "counted.log") + 1, stride):
         directory, log = folder / f"at-{at}", folder / f"at-{at}.log"
         begin = command("search", *kinds()[kind], "budget.checkpoint=1e-6", "--out", directory)
         tally.kills += run(begin, log, within=directory, operation=at).code == -9

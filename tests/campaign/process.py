@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import importlib
 import os
 import re
 import signal
@@ -117,6 +119,25 @@ def _become(work: Callable[[], object], log: Path, within: Path | None, operatio
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(code)
+
+
+def import_what_is_imported_late(work: Callable[[], object], log: Path) -> None:
+    """Do `work` in a child, and import here whatever it imported, so that no child after it has to."""
+    names = log.with_suffix(".modules")
+
+    def note() -> None:
+        with contextlib.suppress(SystemExit):
+            work()
+        names.write_text("\n".join(sorted(sys.modules)))
+
+    done = run(note, log)
+    if done.code:
+        raise SystemExit(f"the first search fails: {done.output}")
+    for name in names.read_text().split():
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # a collection in a child would copy the pages of all these modules
 
 
 def operations(log: Path) -> int:
