@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -66,7 +67,8 @@ class Evidence:
     def enough(self, count: int) -> bool:
         """Tell whether a belief on the first `count` measurements is of the source that the last of all belongs to."""
         source = self.measurements[-1].source
-        return sum(m.source == source for m in self.measurements[:count]) >= FEWEST
+        same = (m for m in itertools.islice(self.measurements, count) if m.source == source)
+        return sum(1 for _ in itertools.islice(same, FEWEST)) == FEWEST
 
     def trained_alone(self, count: int | None = None) -> int:
         """Count the measurements of networks that were trained alone beside shared weights, among the first `count`."""

@@ -39,7 +39,8 @@ from searchers.parts.gaussian_process import Encoding
 GROWTH = 1.3
 """Growth in the number of measurements after which the belief is formed anew while searching."""
 SHORTLIST = 1000
-"""Networks, the most promising of each cost level, among which the front is looked for once the search has ended."""
+"""Networks, the most promising of each cost level, among which the front is looked for once the search has ended; beside them
+come as many of those that were measured on more than a batch."""
 DRAWS = 64
 """Possible truths that decisions are averaged over."""
 GENERATIONS, CHILDREN = 4, 1000
@@ -94,6 +95,7 @@ class Judge:
         self._formed = 0  # measurements that the belief rests on
         self._belief: Belief | None = None
         self._beliefs: dict[Key, Belief] = {}  # of each source
+        self._expected: dict[Architecture, tuple[float, float]] = {}  # error and deviation by the belief
         self._settled: int | None = None  # measurements when the search itself had ended
         self._stage: Stage | None = None
         self._pool: list[Architecture] = []
@@ -182,6 +184,16 @@ class Judge:
         beliefs = believe(self._encoding, list(sources.values()), scored, [place for place, *_ in sources])
         self._beliefs = dict(zip(sources, beliefs, strict=True))
         self._belief = beliefs[-1] if beliefs else None
+        self._expected = {}
+
+    def _expect(self, pool: Sequence[Architecture]) -> tuple[Floats, Floats]:
+        """Return mean and deviation of the error of each network, as the belief does, which is asked of each network once."""
+        assert self._belief is not None
+        new = [a for a in pool if a not in self._expected]
+        if new:
+            self._expected.update(zip(new, zip(*self._belief(new), strict=True), strict=True))
+        mean, deviation = np.array([self._expected[a] for a in pool], dtype=float).reshape(-1, 2).T
+        return mean, deviation
 
     def settle(self, stage: Stage) -> None:
         """End a stage of the search: from here on, decide among a shortlist, which earlier stages' networks may be on, too."""
@@ -200,12 +212,16 @@ class Judge:
         self._pool, self._costs = [], np.zeros((0, len(self.plan.problem.objectives) - 1))
         if self._belief is None or not pool:
             return
-        mean, deviation = self._belief(pool)
-        kept = best_of_levels(mean - deviation, costs, SHORTLIST)
+        mean, deviation = self._expect(pool)
+        self._expected = {}
+        hopes = mean - deviation
+        kept = best_of_levels(hopes, costs, SHORTLIST)
         before = self.evidence.measurements[: self._settled]
         measured = {self._key(m.architecture) for m in before if m.kind != records.SAMPLE}
-        kept += [i for i in set(range(len(pool))) - set(kept) if self._key(pool[i]) in measured]
-        kept.sort()
+        further = [i for i in sorted(set(range(len(pool))) - set(kept)) if self._key(pool[i]) in measured]
+        if len(further) > SHORTLIST:  # all errors are drawn together, which takes a cube of time
+            further = [further[i] for i in best_of_levels(hopes[further], costs[further], SHORTLIST)]
+        kept = sorted(kept + further)
         self._pool, self._costs = [pool[i] for i in kept], costs[kept]
         names = self.plan.front.scores
         if names:
@@ -253,7 +269,7 @@ class Judge:
                 self._prices.setdefault(architecture, self._price(architecture))
             pool = [a for a in pool if self._prices[a] is not None]
             costs = np.array([self._prices[a] for a in pool], dtype=float)
-            mean, deviation = self._belief(pool)
+            mean, deviation = self._expect(pool)
             parents = np.array([pool[i] for i in best_of_levels(mean - deviation, costs, CHILDREN // 10)])
             for child in bred(parents, CHILDREN, self._space.sizes, rng):
                 architecture = tuple(map(int, child))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -278,7 +278,7 @@ class Assessor:
         costs = []
         for goal, objective in zip(self.problem.goals, self.problem.objectives, strict=True):
             cost = objective.cost(architecture, metrics)
-            check_cost(cost, goal.name, self.problem.space.format(architecture))
+            check_cost(cost, goal.name, lambda: self.problem.space.format(architecture))
             costs.append(float(cost))
         return tuple(costs)
 
@@ -288,7 +288,7 @@ class Assessor:
 
     def state_dict(self) -> dict[str, Any]:
         """Return plain data for a checkpoint; samples are read back from the records."""
-        probed = [[list(a), m] for a, m in self._on_device.items() if not isinstance(m, Failure)]
+        probed = [[list(a), m] for a, m in self._on_device.items() if m and not isinstance(m, Failure)]
         return {"probed": probed, "failed": [[list(a), reason] for a, reason in self.failures.items()]}
 
     def load_state_dict(self, state: dict[str, Any], stage: Stage, legs: Sequence[tuple[int, Alone]]) -> list[Evaluation]:
@@ -329,10 +329,16 @@ class Assessor:
             self.judge.begin_leg(alone)
 
 
-def check_cost(cost: object, objective: str, arch: str) -> None:
-    """Raise NetworkFailed that names the objective unless the cost that it gives a network is a finite number."""
+def check_cost(cost: object, objective: str, arch: Callable[[], str]) -> None:
+    """Raise NetworkFailed that names the objective unless the cost that it gives a network is a finite number.
+
+    Args:
+        cost: The cost.
+        objective: Name of the objective.
+        arch: Returns the notation of the network, which is asked for only where it is needed.
+    """
     if not is_finite(cost):
-        raise NetworkFailed(f"objective {objective} gives {cost!r} for {arch}; a cost must be a finite number")
+        raise NetworkFailed(f"objective {objective} gives {cost!r} for {arch()}; a cost must be a finite number")
 
 
 def _check_metrics(evaluator: Evaluator, measured: Any, networks: int, task: Task) -> None:

@@ -42,7 +42,7 @@ def measure_later(plan: SearchPlan, arch: str, error: float, folder: Path) -> Me
         cost = attempt(lambda o=objective, k=known: o.cost(architecture, k))  # type: ignore[misc]
         if isinstance(cost, Failure):
             return cost
-        checked = attempt(lambda c=cost, n=goal.name: check_cost(c, n, arch))  # type: ignore[misc]
+        checked = attempt(lambda c=cost, n=goal.name: check_cost(c, n, lambda: arch))  # type: ignore[misc]
         if isinstance(checked, Failure):
             return checked
         costs[objective.column] = float(cost)

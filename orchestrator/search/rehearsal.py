@@ -30,7 +30,7 @@ def rehearse(plan: SearchPlan) -> None:
         for goal, objective in zip(plan.problem.goals, plan.problem.objectives, strict=True):
             if plugin_packages([objective.code]) and not isinstance(objective, Probe):
                 metrics = plan.problem.quality(plan.problem.task.guessing)
-                check_cost(objective.cost(network, metrics), goal.name, plan.problem.space.format(network))
+                check_cost(objective.cost(network, metrics), goal.name, lambda: plan.problem.space.format(network))
     except RunError as error:
         raise InputError(str(error)) from error
 

@@ -146,7 +146,7 @@ class SearchSpace(ABC):
         left = self.graph(live) if live is not None else {}
         return {title: graph.marked(left.get(title)) for title, graph in graphs.items()}
 
-    @property
+    @cached_property
     def sizes(self) -> tuple[int, ...]:
         """Number of options of each choice."""
         return tuple(len(choice.options) for choice in self.choices)

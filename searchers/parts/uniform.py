@@ -10,6 +10,7 @@ import torch
 
 from searchers.base import Architecture, Evaluation, Mixture, Searcher, Stage
 from searchers.parts.categorical import Categorical
+from searchers.parts.packing import pack, unpack
 
 TRIES = 20
 """Attempts to propose a new network before uniform sampling takes over."""
@@ -153,7 +154,7 @@ class UniformPaths(Searcher):
             "generation": [list(a) for a in self._generation],
             "queue": [list(a) for a in self._queue],
             "arrived": [e.to_data() for e in self._arrived],
-            "told": [e.to_data() for e in self.told],
+            "told": pack(self.told),
             "generator": self._generator.get_state(),
         }
 
@@ -163,6 +164,6 @@ class UniformPaths(Searcher):
             self._plan_rounds(rounds)
         self._round = state["round"]
         self._generation, self._queue = ([tuple(a) for a in state[k]] for k in ("generation", "queue"))
-        self._arrived, self.told = ([Evaluation.from_data(e) for e in state[k]] for k in ("arrived", "told"))
+        self._arrived, self.told = [Evaluation.from_data(e) for e in state["arrived"]], unpack(state["told"])
         self._known = {self._canonical(a) for a in (*self._generation, *(e.architecture for e in self.told))}
         self._generator.set_state(state["generator"])
