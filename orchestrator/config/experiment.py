@@ -259,7 +259,7 @@ def evaluator_class(training: Component) -> type[Evaluator]:
 
 def training_component(name: Any, given: Mapping[str, Any]) -> Component:
     """Find an evaluator by name, entry point or `module:Class`, and check its settings. Raises InputError."""
-    if name in EVALUATORS:
+    if isinstance(name, str) and name in EVALUATORS:
         factory: Callable[..., Any] = EVALUATORS[name]
     elif isinstance(name, str) and (":" in name or name in known("evaluator")):
         factory = find("evaluator", name, Evaluator)

@@ -148,3 +148,11 @@ def test_the_notation_of_a_single_choice_is_no_setting(tmp_path: Path, monkeypat
     result = call("describe", "one_choice:build", "wdith=8", *shape[:2])
     assert result.exit_code == 2 and "'wdith=8' is not an architecture" in result.output
     assert "unknown key space.chanels" in call("describe", "darts", "chanels=8").output
+
+
+@pytest.mark.parametrize("section", ["space", "searcher", "data", "training", "task"])
+@pytest.mark.parametrize("name", [{"a": 1}, ["x"], [[]], 1.5, True])
+def test_a_name_that_is_no_word_is_refused(section: str, name: Any) -> None:
+    given = {**TINY, section: {**TINY.get(section, {}), "name": name}}
+    with pytest.raises(InputError, match=rf"{section}\.name"):
+        Experiment.from_dict(given)
