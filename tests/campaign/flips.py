@@ -12,9 +12,8 @@ from tests.campaign.process import command, run
 from tests.campaign.searches import kinds, records_of
 from tests.campaign.tally import Tally
 
-UNREAD = ("run.log", "progress.json", ".lock", "report.html", ".dot", ".png", "experiment.toml")
-"""Ends of names of files that no run reads back, and of the one that its user may change: only what a checkpoint knows of it is
-compared, so that a flipped bit in other settings, as those of retraining, counts as such a change."""
+UNREAD = ("run.log", "progress.json", ".lock", "report.html", ".dot", ".png")
+"""Ends of names of files that no run reads back."""
 
 
 def interrupted(kind: str, folder: Path, undisturbed: Undisturbed, chance: random.Random) -> Path:

@@ -13,11 +13,15 @@ from analysis import records
 from orchestrator import registry
 
 COMMON = [
-    "data.name=digits", "data.limit=200", "space.name=digits-tiny", "objectives={error={},parameters={}}", "training.batch=32",
-    "budget.epochs=6", "budget.interval=2", "budget.validate=4", "workers.ray=false", "workers.count=1", "retrain.members=2",
-    "retrain.epochs=2", "retrain.batch=32", "logging.tensorboard=false",
+    "data.name=digits", "data.limit=100", "space.name=digits-tiny", "objectives={error={},parameters={}}", "training.batch=32",
+    "budget.epochs=4", "budget.interval=2", "budget.validate=2", "workers.ray=false", "workers.count=1", "retrain.members=2",
+    "retrain.epochs=1", "retrain.batch=32", "logging.tensorboard=false",
 ]  # fmt: skip
-OWN = {"surrogate-search": ["searcher.start=8", "searcher.samples=4"], "nsga2": ["searcher.population=8"]}
+OWN = {
+    "surrogate-search": ["searcher.start=8", "searcher.samples=4"],
+    "nsga2": ["searcher.population=8"],
+    "tnd-nas": ["budget.epochs=6"],  # its stages need a round each
+}
 SWEEP = ["--seeds", "3", "sweep.halving=2", "sweep.first=0.25", "searcher.warmup=0.0"]
 
 
