@@ -205,5 +205,8 @@ def interruptible(message: str) -> Iterator[None]:
 
 
 trusting = click.option(
-    "--trust", "trusted", is_flag=True, help="Import the code that a run directory names, though somebody else made it."
+    "--trust",
+    "trusted",
+    is_flag=True,
+    help="Take a run directory as it stands, though somebody else made it, or it was edited: import the code that it names.",
 )

@@ -20,7 +20,7 @@ from orchestrator.config.plan import SearchPlan
 from orchestrator.config.problem import Goal, Problem, Sources
 from orchestrator.errors import InputError
 from orchestrator.registry import similar
-from orchestrator.runs import origin
+from orchestrator.runs import edits, origin
 from orchestrator.search import sums
 from orchestrator.search.checkpoint import alone_in
 
@@ -81,7 +81,9 @@ def create(experiment: Experiment, directory: Path, lay_out: Callable[[], object
             lay_out()
             whole = with_devices(experiment, directory)
             text = whole.to_toml()
-            origin.sign(directory, tomllib.loads(text))
+            written = tomllib.loads(text)
+            origin.sign(directory, written)
+            edits.note(directory, written)
             write_text(directory / EXPERIMENT, text)
     except OSError as error:
         raise InputError(f"cannot write to --out {directory}: {error.strerror}; choose another folder") from error
@@ -125,7 +127,8 @@ def open_run(directory: Path, sources: Sources | None = None, *, trust: bool = F
     Args:
         directory: The run directory.
         sources: As for `Experiment.from_dict`.
-        trust: Whether it may import what it names, though somebody else made it, from now on.
+        trust: Whether to take it as it stands from now on: it may import what it names, though somebody else made it, and
+            may have been edited.
 
     Raises:
         InputError: Where it is no run directory, may not be trusted, or cannot be read.
@@ -133,8 +136,11 @@ def open_run(directory: Path, sources: Sources | None = None, *, trust: bool = F
     check_is_run(directory)
     if trust:
         origin.trust(directory)
+        for path in (directory / EXPERIMENT, *directory.glob(f"searches/*/{EXPERIMENT}")):
+            edits.accept(path)
     else:
         origin.check(directory, directory / EXPERIMENT)
+        edits.check(directory / EXPERIMENT)
     return read(directory / EXPERIMENT, [], sources)
 
 

@@ -3,6 +3,7 @@ further objectives, which are measured for the front that there is."""
 
 from __future__ import annotations
 
+import copy
 import shlex
 import tomllib
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from orchestrator.config.problem import Goal, Problem, goals_of
 from orchestrator.config.settings import Budget, Front, Logging, Retraining, Workers, with_changes
 from orchestrator.errors import InputError
 from orchestrator.registry import keywords, similar
-from orchestrator.runs import origin, sweep
+from orchestrator.runs import edits, origin, sweep
 from orchestrator.runs.directory import EXPERIMENT, open_run, with_devices
 from orchestrator.runs.staging import shown
 from orchestrator.search import retraining
@@ -153,7 +154,8 @@ def apply(directory: Path, changes: Mapping[str, Any], problem: Problem | None =
 def _write(folder: Path, changes: Mapping[str, Any], experiment: Experiment) -> None:
     """Replace experiment.toml with one that has the new values; all others stay as they are written there."""
     path = folder / EXPERIMENT
-    given = tomllib.loads(path.read_text())
+    old = tomllib.loads(path.read_text())
+    given = copy.deepcopy(old)
     checked = {section: SECTIONS[section] for section in changes if section != "objectives"}
     if "objectives" in changes:
         given["objectives"] = experiment.to_dict()["objectives"]
@@ -167,4 +169,8 @@ def _write(folder: Path, changes: Mapping[str, Any], experiment: Experiment) -> 
         given[section] = {key: value for key, value in given[section].items() if value is not None}
     if "objectives" in changes or "logging" in changes:
         origin.sign(folder, given)  # which was trusted before, and says now what its user has named
-    write_text(path, tomli_w.dumps(given))
+    text = tomli_w.dumps(given)
+    new = tomllib.loads(text)
+    edits.note(folder, old, new)  # whichever a process leaves that dies in between
+    write_text(path, text)
+    edits.note(folder, new)

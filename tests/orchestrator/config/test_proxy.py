@@ -179,7 +179,7 @@ def test_a_search_trains_at_the_proxy_and_prices_at_the_target(tmp_path: Path) -
 
     moved = (tmp_path / "run/experiment.toml").read_text().replace("size = 4", "size = 8")
     (tmp_path / "run/experiment.toml").write_text(moved)
-    assert_refused(call("resume", tmp_path / "run"), "another proxy", "'size': 4", "'size': 8", code=1)
+    assert_refused(call("resume", tmp_path / "run", "--trust"), "another proxy", "'size': 4", "'size': 8", code=1)
 
 
 class Pixels(pr.Objective, pr.Probe):

@@ -24,7 +24,7 @@ from orchestrator.data.dataset import Dataset
 from orchestrator.errors import Interrupted, RunError
 from orchestrator.evaluators.supernet import Supernet
 from orchestrator.evaluators.tabular import SHIPPED
-from orchestrator.runs import retraining
+from orchestrator.runs import edits, retraining
 from orchestrator.runs import run as runs
 from orchestrator.runs.directory import open_run
 from orchestrator.runs.report import write_report
@@ -377,6 +377,7 @@ def test_runs_without_final_shared_weights_are_refused(run: Path, tmp_path: Path
     checkpoint.write_bytes(good)
     toml = (run / "experiment.toml").read_text()
     (run / "experiment.toml").write_text(toml.replace("channels = 8", "channels = 4"))
+    (run / "checkpoints" / edits.NOTE).unlink()
     assert_refused(call(run, *TABLE), "made with another space")
     (run / "experiment.toml").write_text(toml)
     (run / "sweep.toml").write_text("searches = [{seed = 0}]\n")
