@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
+import ray._private.node
 import ray._private.ray_constants
 import torch
 from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
@@ -68,7 +69,7 @@ def cluster(
         check_fit(workers, local_resources(), trainers)
         each = math.ceil(workers.count / workers.most_on_one) * workers.cpus
         room = max(each, trainers * workers.cpus, min(searches * each, int(local_resources()["CPU"])))
-        with _keeping_sigterm(), _on_loopback():
+        with _keeping_sigterm(), _on_loopback(), _without_helpers():
             ray.init(address="local", num_cpus=room, resources=dict(held or {}), include_dashboard=False, **QUIET)
     else:
         _connect(workers.address, QUIET)
@@ -188,6 +189,25 @@ def _on_loopback() -> Iterator[None]:
         yield
     finally:
         constants.ENABLE_RAY_CLUSTER = before
+
+
+@contextmanager
+def _without_helpers() -> Iterator[None]:
+    """Have Ray leave out what a private cluster has no use for: the API server, the autoscaler, the reader of workers' logs.
+
+    Ray 2.60 has no setting for any of them, and waits for the first, also without a dashboard: half of the time that it takes
+    to come up on a machine that is busy. A version that starts them in another way has them still.
+    """
+    node = ray._private.node.Node
+    left_out = [name for name in ("start_api_server", "start_monitor", "start_log_monitor") if hasattr(node, name)]
+    before = {name: getattr(node, name) for name in left_out}
+    for name in left_out:
+        setattr(node, name, lambda self, *arguments, **settings: None)
+    try:
+        yield
+    finally:
+        for name, start in before.items():
+            setattr(node, name, start)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Workers that do not fit, tokens, and what listens."""
+"""Workers that do not fit, tokens, what is started, and what listens."""
 
 import json
 import os
@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import ray
 
-from orchestrator.cluster.connection import cluster
+from orchestrator.cluster.connection import _without_helpers, cluster
 from orchestrator.config.settings import Workers
 from orchestrator.errors import InputError
 from tests.nodes import nodes
@@ -33,8 +34,9 @@ with cluster(plan.workers):
     room = Room(plan.workers)
     replicas = Replicas(plan, room.reserve(), room.sharing)
     me = psutil.Process()
-    sockets = [c for p in (me, *me.children(recursive=True)) for c in p.net_connections() if c.status == "LISTEN"]
-    print(json.dumps([c.laddr.ip for c in sockets]))
+    family = (me, *me.children(recursive=True))
+    sockets = [c for p in family for c in p.net_connections() if c.status == "LISTEN"]
+    print(json.dumps([[c.laddr.ip for c in sockets], [" ".join(p.cmdline()) for p in family]]))
     replicas.close()
 """
 
@@ -43,9 +45,24 @@ with cluster(plan.workers):
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere others' sockets cannot be listed without rights")
 def test_a_private_cluster_and_its_replicas_listen_on_loopback_only(tmp_path: Path) -> None:
     run = subprocess.run([sys.executable, "-c", LISTENERS], env=os.environ | {"HOME": str(tmp_path)}, capture_output=True)
-    addresses = json.loads(run.stdout.splitlines()[-1])
+    addresses, commands = json.loads(run.stdout.splitlines()[-1])
     assert len(addresses) > 5, run.stderr.decode()
     assert {address.removeprefix("::ffff:") for address in addresses} <= {"127.0.0.1", "::1"}
+    assert any("gcs_server" in command for command in commands)
+    assert not [command for command in commands if "dashboard.py" in command or "monitor.py" in command]
+
+
+def test_what_is_left_out_of_a_private_cluster_is_back_for_others() -> None:
+    class Node(ray._private.node.Node):
+        def __init__(self) -> None:  # without any process
+            pass
+
+    start = Node.start_api_server
+    with _without_helpers():
+        Node().start_api_server(include_dashboard=False, raise_on_failure=True)
+        Node().start_monitor()
+        Node().start_log_monitor()
+    assert Node.start_api_server is start
 
 
 @pytest.mark.faults
