@@ -6,7 +6,7 @@ import copy
 import io
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,14 +19,21 @@ def has_onnx() -> bool:
     return find_spec("onnx") is not None
 
 
-def onnx_bytes(network: nn.Module, inputs: Sequence[Tensor]) -> bytes:
-    """Return a network in ONNX, for inputs of this size."""
+def onnx_bytes(network: nn.Module, inputs: Sequence[Tensor], named: Mapping[str, Tensor] | None = None) -> bytes:
+    """Return a network in ONNX, for inputs of this size.
+
+    Args:
+        network: The network.
+        inputs: Its arguments.
+        named: Its keywords, which name inputs of the file.
+    """
     file = io.BytesIO()
-    names = [f"input{i}" for i in range(len(inputs))]
+    names = [*(f"input{i}" for i in range(len(inputs))), *(named or {})]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracing exporter is deprecated, but ten times as fast as its successor
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        torch.onnx.export(network.eval(), tuple(inputs), file, input_names=names, dynamo=False)  # type: ignore[arg-type]
+        kwargs = dict(named or {})
+        torch.onnx.export(network.eval(), tuple(inputs), file, kwargs=kwargs, input_names=names, dynamo=False)  # type: ignore[arg-type]
     return file.getvalue()
 
 
@@ -34,18 +41,19 @@ def _on_cpu(network: nn.Module) -> nn.Module:
     return copy.deepcopy(network).cpu()
 
 
-def _onnx(network: nn.Module, example: Tensor, path: Path) -> None:
-    path.write_bytes(onnx_bytes(_on_cpu(network), [example]))
+def _onnx(network: nn.Module, inputs: Sequence[Tensor], named: Mapping[str, Tensor], path: Path) -> None:
+    path.write_bytes(onnx_bytes(_on_cpu(network), inputs, named))
 
 
-def _pt2(network: nn.Module, example: Tensor, path: Path) -> None:
+def _pt2(network: nn.Module, inputs: Sequence[Tensor], named: Mapping[str, Tensor], path: Path) -> None:
     with torch.no_grad():
-        torch.export.save(torch.export.export(_on_cpu(network).eval(), (example,)), path)
+        torch.export.save(torch.export.export(_on_cpu(network).eval(), tuple(inputs), dict(named)), path)
 
 
-def _weights(network: nn.Module, example: Tensor, path: Path) -> None:
+def _weights(network: nn.Module, inputs: Sequence[Tensor], named: Mapping[str, Tensor], path: Path) -> None:
     torch.save({key: value.cpu() for key, value in network.state_dict().items()}, path)
 
 
-WRITERS: dict[str, Callable[[nn.Module, Tensor, Path], None]] = {"onnx": _onnx, "pt2": _pt2, "weights": _weights}
-"""Functions that write a network, given an example of its input, by the name of the format."""
+Writer = Callable[[nn.Module, Sequence[Tensor], Mapping[str, Tensor], Path], None]
+WRITERS: dict[str, Writer] = {"onnx": _onnx, "pt2": _pt2, "weights": _weights}
+"""Functions that write a network, given examples of its arguments and keywords, by the name of the format."""

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from hw_profiles.files import onnx_bytes
 
@@ -38,14 +39,12 @@ class Latency:
     runs: int
 
 
-def measure_latency(
-    network: nn.Module, example: Tensor, *, threads: int = 1, seconds: float = 0.02, warmup: int = 3
-) -> Latency:
+def measure_latency(network: nn.Module, example: Any, *, threads: int = 1, seconds: float = 0.02, warmup: int = 3) -> Latency:
     """Time `network(example)` in inference mode on the example's device; on CUDA each pass is synchronised.
 
     Args:
         network: The network; its mode is restored afterwards.
-        example: (batch, channels, height, width).
+        example: (batch, channels, height, width), or what else the network takes.
         threads: Intra-op threads of torch on the CPU.
         seconds: Minimum total duration of the timed passes.
         warmup: Passes before timing starts.
@@ -83,16 +82,16 @@ def timed(run: Run, seconds: float) -> list[float]:
     return times
 
 
-def in_torch(module: nn.Module, inputs: Sequence[Tensor]) -> Run:
+def in_torch(module: nn.Module, inputs: Sequence[Any]) -> Run:
     """Prepare a pass through a module in torch.
 
     Args:
         module: The module; it is put into evaluation mode.
-        inputs: Its input tensors, on the device where it is to run.
+        inputs: Its input tensors, or what else it takes, on the device where it is to run.
     """
     module.eval()
     argument = inputs[0] if len(inputs) == 1 else tuple(inputs)
-    cuda = inputs[0].is_cuda
+    cuda = tree_leaves(argument)[0].is_cuda
 
     @torch.inference_mode()
     def run() -> None:

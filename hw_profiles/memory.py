@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 
-def peak_memory(network: nn.Module, example: Tensor, *, training: bool = False) -> int:
+def peak_memory(network: nn.Module, example: Any, *, training: bool = False) -> int:
     """Measure the peak memory of a pass in bytes: weights, input and activations.
 
     On CUDA it is read from the allocator (`torch.cuda.max_memory_allocated`), without the workspace that libraries keep
@@ -19,26 +20,26 @@ def peak_memory(network: nn.Module, example: Tensor, *, training: bool = False) 
 
     Args:
         network: The network; its mode is restored and its gradients are cleared.
-        example: (batch, channels, height, width).
+        example: (batch, channels, height, width), or what else the network takes, in which torch finds the tensors.
         training: Measure a forward and a backward pass, with saved activations and gradients, instead of inference.
     """
     mode = network.training
     network.train(training)
     try:
-        return _on_cuda(network, example, training) if example.is_cuda else _on_cpu(network, example, training)
+        return _on_cuda(network, example, training) if tree_leaves(example)[0].is_cuda else _on_cpu(network, example, training)
     finally:
         network.train(mode)
         network.zero_grad(set_to_none=True)
 
 
-def _pass(network: nn.Module, example: Tensor, training: bool) -> None:
+def _pass(network: nn.Module, example: Any, training: bool) -> None:
     with torch.inference_mode(not training):
         y = network(example)
         if training:
             y.sum().backward()
 
 
-def _on_cuda(network: nn.Module, example: Tensor, training: bool) -> int:
+def _on_cuda(network: nn.Module, example: Any, training: bool) -> int:
     _pass(network, example, training)  # workspaces that libraries allocate once do not count
     network.zero_grad(set_to_none=True)
     torch.cuda.synchronize()
@@ -50,15 +51,15 @@ def _on_cuda(network: nn.Module, example: Tensor, training: bool) -> int:
     return int(torch.cuda.max_memory_allocated()) - before + static
 
 
-def _on_cpu(network: nn.Module, example: Tensor, training: bool) -> int:
+def _on_cpu(network: nn.Module, example: Any, training: bool) -> int:
     with _Storages(_held(network, example)) as storages:
         _pass(network, example, training)
     return int(storages.peak)
 
 
-def _held(network: nn.Module, example: Tensor) -> int:
+def _held(network: nn.Module, example: Any) -> int:
     """Bytes of weights, buffers and input; storages that are shared count once."""
-    tensors = [*network.parameters(), *network.buffers(), example]
+    tensors = [*network.parameters(), *network.buffers(), *tree_leaves(example)]
     return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
 
 

@@ -125,10 +125,10 @@ class Profile:
         return (self.space, self.settings, self.image) == (space, settings, tuple(image))
 
 
-def describe(space: str, settings: dict[str, Any], image: tuple[int, int, int]) -> str:
+def describe(space: str, settings: dict[str, Any], image: tuple[int, ...]) -> str:
     """Describe a space, its settings and (channels, height, width) of its images in words."""
     shaped = "".join(f", {key} = {value}" for key, value in settings.items())
-    return f"{space}{shaped}, images of {image[0]}x{image[1]}x{image[2]}"
+    return f"{space}{shaped}, images of {'x'.join(map(str, image))}"
 
 
 def part(name: str, input: tuple[int, ...], output: tuple[int, ...]) -> str:

@@ -40,6 +40,7 @@ def data(source: str, settings: tuple[str, ...], out: Path | None) -> Answer:
     text += [f"{'warning':<11} {doubt}" for doubt in doubts]
     facts = {**inspection.facts(images), "warnings": doubts}
     if out is not None:
-        facts["examples"] = inspection.draw(images, out)
-        text.append(f"{'examples':<11} {facts['examples']}")
+        drawn = inspection.draw(images, out)
+        facts["examples"] = drawn[0] if len(drawn) == 1 else drawn
+        text.append(f"{'examples':<11} {', '.join(map(str, drawn))}")
     return Answer(facts, text)

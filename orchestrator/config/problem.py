@@ -27,6 +27,7 @@ from orchestrator.objectives.predicted import ProfiledCost
 from orchestrator.registry import UNNAMED, Component, check_magnitude, check_subclass, find, name_of
 from orchestrator.spaces.base import SearchSpace
 from orchestrator.spaces.elastic.space import Elastic
+from orchestrator.spaces.parts.inputs import sized
 from orchestrator.spaces.parts.own import OwnSpace
 from orchestrator.tasks import Metric, Task
 
@@ -265,8 +266,8 @@ class Problem:
         assert isinstance(resolved, SearchSpace)
         if (resolved.image, resolved.classes) != (images.image, images.task.outputs[0]):
             raise InputError(
-                f"the space is for images of {'x'.join(map(str, resolved.image))} and {resolved.classes} classes; the data has "
-                f"{'x'.join(map(str, images.image))} and {images.task.outputs[0]}"
+                f"the space is for images of {sized(resolved.image)} and {resolved.classes} classes; the data has "
+                f"{sized(images.image)} and {images.task.outputs[0]}"
             )
         if images.task.outputs[1:] and not isinstance(resolved, OwnSpace):
             raise InputError(

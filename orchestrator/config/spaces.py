@@ -16,7 +16,7 @@ from orchestrator.registry import UNNAMED, Component, build, check_subclass, fin
 from orchestrator.spaces.base import Published, SearchSpace
 from orchestrator.spaces.elastic.space import Elastic, ElasticSpace
 from orchestrator.spaces.parts.choice import keeping
-from orchestrator.spaces.parts.inputs import in_words
+from orchestrator.spaces.parts.inputs import in_words, noun
 from orchestrator.spaces.parts.own import OwnSpace, from_factory
 from searchers.base import Architecture
 
@@ -61,7 +61,7 @@ def build_space(source: Component, image: tuple[int, ...], classes: int) -> Sear
         own = build(own_space, {}, f"space.name = {source.name}", source.factory, dict(source.settings), image, classes)
         assert isinstance(own, SearchSpace)
         return own
-    if len(image) != 3 and not plugin_packages([source.factory]):
+    if noun(image) != "image" and not plugin_packages([source.factory]):
         raise InputError(
             f"space.name = {source.name!r} has networks for images, and the data are {in_words(image)}; write "
             "space.name=module:function with a network of your own for them (docs/own-space.md)"
@@ -90,7 +90,7 @@ def shrunk(space: SearchSpace, proxy: Proxy, classes: int) -> SearchSpace:
     Raises:
         InputError: For a proxy that is larger than the space, or smaller than it can be, with the nearest value that works.
     """
-    if len(space.image) != 3:
+    if noun(space.image) != "image":
         if proxy.size is not None:
             raise InputError(f"proxy.size: only images can be smaller, and these are {in_words(space.image)}; leave it out")
         own = dict(space.extent)

@@ -3,7 +3,7 @@
 A part lives as one tensor on the device, or as a stream where it is too large. Examples are mostly images, of 8 bits, which
 are augmented on the device, per sample, by a single gather (torchvision's transforms draw once per batch; DataLoader workers
 cost more than small networks do). Signals and rows of tables are floating-point numbers, tokens whole ones; nothing is drawn at
-random about these.
+random about these, nor about examples of several inputs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from orchestrator.data.stream import Stream, pooled
 from orchestrator.errors import InputError
 from orchestrator.machine import memory
 from orchestrator.registry import Component, nearest
-from orchestrator.spaces.parts.inputs import Tokens, in_words
+from orchestrator.spaces.parts.inputs import Examples, Inputs, Shapes, Tokens, in_words, joined, mapped, noun
 from orchestrator.tasks import Task
 from orchestrator.tasks.classification import Classification
 
@@ -70,7 +70,7 @@ class Raw:
 
     Args:
         images: Images, (n, channels, height, width) uint8, or what reads them; signals, (n, channels, length) float32; rows of
-            a table, (n, columns) float32; tokens, (n, length) int64.
+            a table, (n, columns) float32; tokens, (n, length) int64; or `Inputs` of several of these.
         labels: Labels, (n,) in 0..classes-1, or what another task takes.
         test: Images and labels of the official test part, or None to set a share of the images apart.
         classes: Names, in the order of the labels; those of the targets for a task without classes.
@@ -79,19 +79,19 @@ class Raw:
         valid: Images and labels of an official validation part, or None to set a share of the images apart.
         notes: How the data was understood, by title.
         warnings: What may be wrong with it.
-        vocabulary: Number of different tokens, for tokens.
+        vocabulary: Number of different tokens, for tokens; of several inputs one for each.
     """
 
-    images: Pixels | Unread
+    images: Pixels | Inputs | Unread
     labels: Labels
-    test: tuple[Pixels | Unread, Labels] | None
+    test: tuple[Pixels | Inputs | Unread, Labels] | None
     classes: tuple[str, ...]
     flip: bool
     crop: int | None
-    valid: tuple[Pixels | Unread, Labels] | None = None
+    valid: tuple[Pixels | Inputs | Unread, Labels] | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
-    vocabulary: int | None = None
+    vocabulary: int | tuple[int | None, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Part:
         labels: Labels, (n,) int64, or what another task takes.
     """
 
-    images: Tensor | Stream
+    images: Examples | Stream
     labels: Tensor
 
     def __len__(self) -> int:
@@ -130,8 +130,37 @@ class Part:
         if isinstance(self.images, Stream):
             assert isinstance(other.images, Stream)
             return Part(self.images.joined(other.images), labels)
-        assert isinstance(other.images, Tensor)
-        return Part(torch.cat([self.images, other.images]), labels)
+        assert not isinstance(other.images, Stream)
+        return Part(joined([self.images, other.images]), labels)
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What examples become before a network sees them.
+
+    Args:
+        mean: Per channel of images, in 0..1, or of signals, or per column, in their own unit; none of tokens.
+        std: Deviation, likewise.
+        vocabulary: Number of different tokens; None for what is normalised.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    vocabulary: int | None = None
+
+    def apply(self, images: Tensor) -> Tensor:
+        """Convert to float32 with mean 0 and deviation 1 per channel or column; tokens stay what they are."""
+        if self.vocabulary is not None:
+            return images
+        over = [1] * (images.dim() - 2)
+        mean = images.new_tensor(self.mean, dtype=torch.float32).view(-1, *over)
+        std = images.new_tensor(self.std, dtype=torch.float32).view(-1, *over)
+        return ((images.float() / 255 if images.dtype == torch.uint8 else images) - mean) / std
+
+    def shape(self, images: Tensor) -> tuple[int, ...]:
+        """Return the shape of one of these examples."""
+        shape = tuple(images.shape[1:])
+        return shape if self.vocabulary is None else Tokens(shape, self.vocabulary)
 
 
 @dataclass(frozen=True)
@@ -154,6 +183,7 @@ class Dataset:
         task: What networks are trained for; it is fitted to the train part unless it is already.
         vocabulary: Number of different tokens, for tokens.
         resized_crop: Smallest share of an image's area that a random crop of a training image shows; 0 for no such crops.
+        inputs: Normalisation of each of several inputs, in the place of `mean`, `std` and `vocabulary`; () for a single one.
     """
 
     train: Part
@@ -171,6 +201,7 @@ class Dataset:
     task: Task = field(default_factory=Classification, compare=False)
     vocabulary: int | None = None
     resized_crop: float = 0.0
+    inputs: tuple[Scaling, ...] = ()
 
     def __post_init__(self) -> None:
         if not hasattr(self.task, "outputs"):
@@ -178,19 +209,42 @@ class Dataset:
 
     @property
     def image(self) -> tuple[int, ...]:
-        """Shape of an example: (channels, height, width) of images, (channels, length) of signals, (columns,), or `Tokens`."""
-        shape = tuple(self.train.images.shape[1:])
+        """Shape of an example: (channels, height, width) of images, (channels, length) of signals, (columns,), or `Tokens`; of
+        several inputs their `Shapes`."""
+        images = self.train.images
+        if isinstance(images, Inputs):
+            shapes = [scaling.shape(part) for scaling, part in zip(self.inputs, images.parts, strict=True)]
+            return Shapes(shapes if images.names is None else dict(zip(images.names, shapes, strict=True)))
+        shape = tuple(images.shape[1:])
         return shape if self.vocabulary is None else Tokens(shape, self.vocabulary)
 
     @property
     def has_images(self) -> bool:
-        """Tell whether examples are images, rather than signals, rows of a table or tokens."""
-        return len(self.image) == 3
+        """Tell whether examples are images, rather than signals, rows of a table, tokens or several inputs."""
+        return noun(self.image) == "image"
 
     @property
     def words(self) -> str:
         """Return the kind of an example."""
         return in_words(self.image)
+
+    def alone(self) -> dict[str, Dataset]:
+        """Return the data of each of several inputs by its name, to be looked at; of a single input under no name."""
+        if not isinstance(self.train.images, Inputs):
+            return {"": self}
+        found = {}
+        for number, title in enumerate(self.train.images.titles):
+            parts = [
+                part.images.parts[number] for part in (self.train, self.valid, self.test) if isinstance(part.images, Inputs)
+            ]
+            train, valid, test = (
+                Part(images, part.labels) for images, part in zip(parts, (self.train, self.valid, self.test), strict=True)
+            )
+            own = self.inputs[number]
+            found[title] = replace(
+                self, train=train, valid=valid, test=test, mean=own.mean, std=own.std, vocabulary=own.vocabulary, inputs=()
+            )
+        return found
 
     def remaining(self, without: Sequence[str]) -> list[int]:
         """List the classes that are left without those of these names.
@@ -232,11 +286,12 @@ class Dataset:
             train = _share_of(train, share, self.task, classes)
         if shape is not None:
             train, valid, test = (Part(_resized(part.images, shape), part.labels) for part in (train, valid, test))
-        mean, std = _moments_of(train)
-        task = _fitted(self.task, train.labels, classes)
-        return replace(
-            self, train=train, valid=valid, test=test, classes=classes, mean=mean, std=std, crop=crop, source=None, task=task
-        )
+        task, scaled = _fitted(self.task, train.labels, classes), _scaled(_seen(train), self._vocabulary)
+        return replace(self, train=train, valid=valid, test=test, classes=classes, crop=crop, source=None, task=task, **scaled)
+
+    @property
+    def _vocabulary(self) -> int | tuple[int | None, ...] | None:
+        return tuple(scaling.vocabulary for scaling in self.inputs) if self.inputs else self.vocabulary
 
     def _resizing(self, size: int) -> tuple[tuple[int, int] | None, int]:
         """Return the shape of smaller images, None for their own, and their shift. Raises InputError for other examples."""
@@ -251,16 +306,17 @@ class Dataset:
         shape = round(height * size / own), round(width * size / own)
         return shape, round(self.crop * min(shape) / own)
 
-    def normalise(self, images: Tensor) -> Tensor:
-        """Convert to float32 with mean 0 and deviation 1 per channel or column of the train part; tokens stay what they are."""
-        if self.vocabulary is not None:
-            return images
-        over = [1] * (images.dim() - 2)
-        mean = images.new_tensor(self.mean, dtype=torch.float32).view(-1, *over)
-        std = images.new_tensor(self.std, dtype=torch.float32).view(-1, *over)
-        return ((images.float() / 255 if images.dtype == torch.uint8 else images) - mean) / std
+    def normalise(self, images: Any) -> Any:
+        """Convert to float32 with mean 0 and deviation 1 per channel or column of the train part; tokens stay what they are.
 
-    def augment(self, images: Tensor, rng: np.random.Generator) -> Tensor:
+        Args:
+            images: A tensor of examples, or `Inputs`; the same is returned.
+        """
+        if isinstance(images, Inputs):
+            return images.like(scaling.apply(part) for scaling, part in zip(self.inputs, images.parts, strict=True))
+        return Scaling(self.mean, self.std, self.vocabulary).apply(images)
+
+    def augment(self, images: Any, rng: np.random.Generator) -> Any:
         """Shift each image by up to `crop` pixels, padded with zeros, and flip it at random where flips are allowed.
 
         Examples that are no images stay as they are, and so do images whose targets are maps of their pixels, which move with
@@ -268,7 +324,7 @@ class Dataset:
         """
         return images if not self.has_images or self.task.maps else self._moved(images, *self._moves(images, rng))
 
-    def augment_both(self, images: Tensor, targets: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    def augment_both(self, images: Any, targets: Tensor, rng: np.random.Generator) -> tuple[Any, Tensor]:
         """Do what `augment` does to images and, where targets are maps of their pixels, to these likewise.
 
         Args:
@@ -424,8 +480,7 @@ class Split:
         valid = rng.permutation(np.concatenate(deciding))
         train = np.sort(np.concatenate(everything))
         loaded = self._loaded(images[train], valid_images[valid], test[0])
-        mean, std = _moments(loaded.looked_at)
-        crop = loaded.looked_at.shape[-1] // 8 if raw.crop is None else raw.crop
+        crop = loaded.looked_at.shape[-1] // 8 if raw.crop is None else raw.crop  # type: ignore[union-attr]
         for key in ("flip", "crop", "resized_crop"):
             if getattr(self, key) and (why := _unaugmented(task, loaded.looked_at, key)):
                 raise InputError(f"data.{key} = {getattr(self, key)}: {why}; leave it out")
@@ -435,21 +490,19 @@ class Split:
             _part(loaded.parts[1], valid_labels[valid]),
             _part(loaded.parts[2], test[1]),
             raw.classes,
-            mean,
-            std,
-            raw.flip if self.flip is None else self.flip,
-            crop if self.crop is None else self.crop,
+            flip=raw.flip if self.flip is None else self.flip,
+            crop=crop if self.crop is None else self.crop,
             notes={**raw.notes, **loaded.notes},
             warnings=raw.warnings,
             scales=loaded.scales,
             task=_fitted(task, torch.from_numpy(np.ascontiguousarray(labels[train])), raw.classes),
-            vocabulary=raw.vocabulary,
             resized_crop=self.resized_crop,
+            **_scaled(loaded.looked_at, raw.vocabulary),
         )
 
     def _loaded(self, *parts: Any) -> _Loaded:
         """Read the images of all parts, unless they are read already or to be streamed."""
-        if isinstance(parts[0], np.ndarray):
+        if isinstance(parts[0], (np.ndarray, Inputs)):
             if self.stream is True or self.resized_crop:
                 key = f"data.resized_crop = {self.resized_crop}" if self.resized_crop else "data.stream = true"
                 raise InputError(
@@ -488,8 +541,8 @@ class _Loaded:
         scales: Scales of images of more than 8 bits.
     """
 
-    parts: Sequence[Pixels | Stream]
-    looked_at: Pixels
+    parts: Sequence[Pixels | Inputs | Stream]
+    looked_at: Pixels | Inputs
     notes: dict[str, str]
     scales: Scales
 
@@ -508,8 +561,10 @@ def _fitted(task: Task, targets: Tensor, names: Sequence[str]) -> Task:
         raise InputError(f"task.{error}") from error
 
 
-def _unaugmented(task: Task, images: Pixels, key: str) -> str:
+def _unaugmented(task: Task, images: Pixels | Inputs, key: str) -> str:
     """Say why examples cannot be augmented in the way that a key names; "" where they can."""
+    if isinstance(images, Inputs):
+        return "examples of several inputs are not augmented, as one input would no longer fit the other"
     if images.ndim != 4:
         return "only images are augmented, and these are none"
     maps = task.maps and key == "resized_crop"
@@ -521,9 +576,19 @@ def _looked_at(count: int, seed: int = 0) -> NDArray[np.int64]:
     return np.sort(np.random.default_rng([_LOOKED_AT, seed]).permutation(count)[:LOOKED_AT])
 
 
-def _moments_of(part: Part) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return `_moments` of a part, of a stream those of the images that are looked at."""
-    return _moments((part.images[_looked_at(len(part))] if isinstance(part.images, Stream) else part.images).numpy())
+def _seen(part: Part) -> Any:
+    """Return the examples of a part in arrays, of a stream those that are looked at."""
+    return mapped(Tensor.numpy, part.images[_looked_at(len(part))] if isinstance(part.images, Stream) else part.images)
+
+
+def _scaled(examples: Pixels | Inputs, vocabulary: int | tuple[int | None, ...] | None) -> dict[str, Any]:
+    """Return the fields of a `Dataset` that say how its examples are normalised, by those of the train part."""
+    if not isinstance(examples, Inputs):
+        mean, std = _moments(examples)
+        return {"mean": mean, "std": std, "vocabulary": vocabulary}
+    each = vocabulary if isinstance(vocabulary, tuple) else (None,) * len(examples.parts)
+    inputs = tuple(Scaling(*_moments(part), size) for part, size in zip(examples.parts, each, strict=True))
+    return {"mean": (), "std": (), "inputs": inputs}
 
 
 def _moments(images: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -570,15 +635,17 @@ def _rounded(number: float) -> int:
     return math.floor(number + 0.5)
 
 
-def _resized(images: Tensor | Stream, shape: tuple[int, int]) -> Tensor | Stream:
+def _resized(images: Examples | Stream, shape: tuple[int, int]) -> Tensor | Stream:
     if isinstance(images, Stream):
         return images.smaller(shape)
+    assert isinstance(images, Tensor)  # `_resizing` refuses anything else
     return torch.cat([pooled(piece, shape) for piece in images.split(4096)])  # type: ignore[no-untyped-call]
 
 
-def _part(images: Pixels | Stream, labels: Labels) -> Part:
+def _part(images: Pixels | Inputs | Stream, labels: Labels) -> Part:
     targets = torch.from_numpy(np.ascontiguousarray(labels))
-    return Part(images if isinstance(images, Stream) else torch.from_numpy(np.ascontiguousarray(images)), targets)
+    held = images if isinstance(images, Stream) else mapped(lambda x: torch.from_numpy(np.ascontiguousarray(x)), images)
+    return Part(held, targets)
 
 
 def _by_class(labels: Labels, classes: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:

@@ -72,7 +72,7 @@ class Feed:
     ) -> None:
         self.part, self.order, self.share = part, order, share
         self.count = None if isinstance(order, Batches) else len(order)
-        self._held: dict[int, tuple[Tensor, Tensor]] = {}
+        self._held: dict[int, tuple[Any, Tensor]] = {}
         if isinstance(part.images, Stream):
             self._decoding = _Decoding(part.images, order, share, crop, tuple(seed))
             each = math.prod(part.images.shape[1:])
@@ -84,9 +84,9 @@ class Feed:
         self._next: int | None = None
         self._last: int | None = None
 
-    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return the images, uint8 as they are stored, and the labels of this share of a batch."""
-        if isinstance(self.part.images, Tensor):
+    def __getitem__(self, step: int) -> tuple[Any, Tensor]:
+        """Return the images, uint8 as they are stored, or `Inputs`, and the labels of this share of a batch."""
+        if not isinstance(self.part.images, Stream):
             indices = torch.from_numpy(self._indices(step)).to(self.part.labels.device)
             return self.part.images[indices], self.part.labels[indices]
         if step not in self._held:
@@ -98,7 +98,7 @@ class Feed:
                 self.close()
         return self._held[step]
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[Any, Tensor]]:
         """Return the batches of a sequence, once."""
         assert self.count is not None
         return (self[step] for step in range(self.count))

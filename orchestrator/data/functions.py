@@ -6,7 +6,7 @@ import re
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,11 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+from torch.utils import _pytree
 
 from orchestrator.data.dataset import Labels, Pixels, Raw
 from orchestrator.data.folders import part_of
 from orchestrator.data.images import Form, Scale, decode, finish
 from orchestrator.errors import InputError, Interrupted, RunError, plugin_packages
+from orchestrator.spaces.parts.inputs import Inputs
 from orchestrator.tasks import Task
 from orchestrator.tasks.classification import Classification
 
@@ -34,10 +36,6 @@ LABELS = ("labels", "label", "targets", "target", "y", "class", "classes")
 """Keys under which labels are found."""
 NAMES = ("target_names", "class_names", "label_names")
 """Keys under which the names of classes are found, as in scikit-learn's bunches."""
-SEVERAL = (
-    "several inputs for one example; join them to one row of numbers, write data.kind=table, and take it apart in your "
-    "network's forward"
-)
 _SHAPES = {"signals": "(n, channels, length)", "table": "(n, columns)", "tokens": "(n, length)"}
 WANTED = "return uint8 images (n, channels, height, width) and integer labels (n,), or a data set of (image, label)"
 MOST_TOKENS = 2**24
@@ -79,18 +77,32 @@ class UserFunction:
         name: How the experiment names it.
         factory: The function.
         layout: The order of channels, where the user says it.
-        kind: The kind of examples, likewise.
+        kind: The kind of examples, likewise; of several inputs that of all, or of each by its name.
         task: What networks are trained for.
+        inputs: Keys that the inputs of the networks have among what is returned, where the user says it.
+        input: The one of several inputs that is meant; "" for all of an example.
     """
 
     name: str
     factory: Callable[..., Any]
     layout: Layout | None
-    kind: Kind | None
+    kind: Kind | Mapping[str, Kind] | None
     task: Task
+    inputs: Sequence[str] | None = None
+    input: str = ""
 
     def wrong(self, what: str) -> InputError:
-        return InputError(f"data.name = {self.name!r} {what}")
+        return InputError(f"data.name = {self.name!r} {f'(input {self.input!r}) ' if self.input else ''}{what}")
+
+    def alone(self, title: str) -> UserFunction:
+        """Return this for one of several inputs."""
+        kind = self.kind.get(title) if isinstance(self.kind, Mapping) else self.kind
+        return replace(self, kind=kind, input=title)
+
+    @property
+    def key(self) -> str:
+        """The setting that says the kind of examples."""
+        return f"data.kind.{self.input}" if self.input else "data.kind"
 
 
 @dataclass(frozen=True)
@@ -98,13 +110,13 @@ class Given:
     """Images and labels as they were found.
 
     Args:
-        images: Images in one array of any type, or a list of Pillow's.
+        images: Images in one array of any type, or a list of Pillow's; `Inputs` of these.
         labels: Labels of any type.
         classes: Names of the labels 0, 1, ..., or of the columns of targets, where they are known.
         columns: Names of the columns of a data frame, which is a table.
     """
 
-    images: NDArray[Any] | list[Image.Image]
+    images: Any
     labels: NDArray[Any]
     classes: Sequence[str] | None = None
     columns: Sequence[str] | None = None
@@ -115,24 +127,27 @@ def to_raw(
     name: str,
     factory: Callable[..., Any],
     layout: Layout | None = None,
-    kind: Kind | None = None,
+    kind: Kind | Mapping[str, Kind] | None = None,
     task: Task | None = None,
+    inputs: Sequence[str] | None = None,
 ) -> Raw:
     """Convert what a user's function returned.
 
     Args:
         returned: Images and labels as a pair or in a dict; a map-style dataset or a list of items; a pair of either, for
-            training and testing; or a dict of them by the usual names of parts.
+            training and testing; or a dict of them by the usual names of parts. Examples of several inputs are a dict or a
+            tuple of arrays.
         name: How the experiment names the function, for messages.
         factory: The function, to know its own files from others in a traceback.
         layout: The order of channels; None to find it out from the shape.
         kind: The kind of examples; None for images, or for a table where they are rows of floating-point numbers.
         task: What networks are trained for; None for classification.
+        inputs: Keys of what is returned that networks take; None for the one that is named as examples are.
 
     Raises:
         InputError: For anything else, with what to return instead.
     """
-    source = UserFunction(name, factory, layout, kind, Classification() if task is None else task)
+    source = UserFunction(name, factory, layout, kind, Classification() if task is None else task, inputs)
     with theirs(name, factory, ": what it returned"):
         found = parts_of(returned, source)
         parts = {part: _part(value, source) for part, value in found.items()}
@@ -140,17 +155,74 @@ def to_raw(
     if "valid" in parts and "test" not in parts:
         parts["test"] = parts.pop("valid")
         notes["parts"] = "there is no test part, so the validation part is the final test"
-    kind = _kind(parts, source)
-    pixels = pixels_of(parts, source, notes) if kind == "images" else _numbers(parts, kind, source, notes)
-    labels, classes = _targets(parts, pixels, source, notes)
-    whole = {part: (pixels[part], labels[part]) for part in parts}
-    warnings = (*_unsteady(found["train"], source), *_unlike_images(pixels["train"], kind, source))
-    images = kind == "images" and not source.task.maps
+    converted = _converted_each(parts, source, notes)
+    labels, classes = _targets(parts, converted.parts, source, notes)
+    whole = {part: (converted.parts[part], labels[part]) for part in parts}
+    warnings = (*_unsteady(found["train"], source), *converted.warnings)
+    shifted = converted.kind == "images" and not source.task.maps
     return Raw(
-        *whole["train"], whole.get("test"), classes, flip=False, crop=max(1, pixels["train"].shape[-1] // 8) if images else 0,
-        valid=whole.get("valid"), notes=notes, warnings=warnings,
-        vocabulary=1 + max(int(tokens.max()) for tokens in pixels.values()) if kind == "tokens" else None,
+        *whole["train"], whole.get("test"), classes, flip=False,
+        crop=max(1, converted.parts["train"].shape[-1] // 8) if shifted else 0,
+        valid=whole.get("valid"), notes=notes, warnings=warnings, vocabulary=converted.vocabulary,
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Converted:
+    """Examples as networks are given them, before they are normalised.
+
+    Args:
+        parts: Arrays of each part, or `Inputs` of arrays.
+        kind: Their kind; None for several inputs.
+        vocabulary: Number of different tokens, of several inputs one for each.
+        warnings: What looks like a misunderstanding.
+    """
+
+    parts: dict[str, Any]
+    kind: Kind | None
+    vocabulary: Any
+    warnings: tuple[str, ...]
+
+
+def _converted(parts: Mapping[str, Given], source: UserFunction, notes: dict[str, str]) -> _Converted:
+    """Check and convert the examples of all parts, or one of their inputs."""
+    if isinstance(source.kind, Mapping):
+        raise source.wrong(
+            f"returned examples of one input, and data.kind names {', '.join(source.kind)}; write data.kind=KIND"
+        )
+    kind = _kind(parts, source)
+    arrays = pixels_of(parts, source, notes) if kind == "images" else _numbers(parts, kind, source, notes)
+    vocabulary = 1 + max(int(tokens.max()) for tokens in arrays.values()) if kind == "tokens" else None
+    return _Converted(arrays, kind, vocabulary, tuple(_unlike_images(arrays["train"], kind, source)))
+
+
+def _converted_each(parts: Mapping[str, Given], source: UserFunction, notes: dict[str, str]) -> _Converted:
+    """Check and convert the examples of all parts, of several inputs each by itself."""
+    several = parts["train"].images
+    for name, part in parts.items():
+        found = part.images.titles if isinstance(part.images, Inputs) else ()
+        if found != (several.titles if isinstance(several, Inputs) else ()):
+            raise source.wrong(f"returned examples of other inputs to train on than as {name}; return the same for all parts")
+    if not isinstance(several, Inputs):
+        if source.inputs is not None and len(source.inputs) > 1:
+            raise source.wrong("returned no dict, and data.inputs names its keys; leave it out, or return a dict")
+        return _converted(parts, source, notes)
+    if isinstance(source.kind, Mapping) and (unknown := [key for key in source.kind if key not in several.titles]):
+        raise source.wrong(f"returned the inputs {', '.join(several.titles)}, and no {unknown[0]!r}, which data.kind names")
+    each: list[_Converted] = []
+    for number, title in enumerate(several.titles):
+        said: dict[str, str] = {}
+        alone = {name: Given(_as_column(part.images.parts[number]), part.labels) for name, part in parts.items()}
+        each.append(_converted(alone, source.alone(title), said))
+        notes |= {f"{title}, {note}": text for note, text in said.items()}
+    arrays = {name: several.like(one.parts[name] for one in each) for name in parts}
+    warnings = tuple(warning for one in each for warning in one.warnings)
+    return _Converted(arrays, None, tuple(one.vocabulary for one in each), warnings)
+
+
+def _as_column(values: Any) -> Any:
+    """Return a number for each example as a column of a table."""
+    return values[:, None] if isinstance(values, np.ndarray) and values.ndim == 1 else values
 
 
 def parts_of(returned: Any, source: UserFunction) -> dict[str, Any]:
@@ -160,13 +232,13 @@ def parts_of(returned: Any, source: UserFunction) -> dict[str, Any]:
     if isinstance(returned, Mapping) or (hasattr(returned, "files") and hasattr(returned, "keys")):  # np.load of several
         return _named_parts({str(key): returned[key] for key in returned}, source)
     if isinstance(returned, tuple) and len(returned) == 2 and not _are_images_and_labels(*returned):
-        if isinstance(returned[0], (tuple, Mapping)) and isinstance(returned[1], (np.ndarray, Tensor)):
-            raise source.wrong(f"returned {SEVERAL}")
+        if isinstance(returned[0], (tuple, Mapping)) and _are_targets(returned[1]):
+            return {"train": returned}
         return {"train": returned[0], "test": returned[1]}
     if isinstance(returned, tuple) and len(returned) > 2:
         raise source.wrong(
-            f"returned {len(returned)} things, of which nothing says what they are; return images and labels, or a dict "
-            "with the keys train, valid and test"
+            f"returned {len(returned)} things, of which nothing says what they are; return images and labels, a dict "
+            "with the keys train, valid and test, or ((one, other), labels) for networks of several inputs"
         )
     return {"train": returned}
 
@@ -183,11 +255,16 @@ def _named_parts(given: dict[str, Any], source: UserFunction) -> dict[str, Any]:
     else:
         for key, value in given.items():
             words = re.split(r"[\W_]+", key.lower())
-            part = next((part_of(word) for word in words if part_of(word)), None)
-            kinds = ("images" if word in IMAGES else "labels" for word in words if word in (*IMAGES, *LABELS))
-            if part and (kind := next(kinds, None)):
-                parts.setdefault(part, {})[kind] = value
-        if not parts and key_of(given, IMAGES) and key_of(given, LABELS):
+            word = next((word for word in words if part_of(word)), None)
+            if word is None:
+                continue
+            stem = "_".join(other for other in words if other not in (word, ""))
+            kinds = ("images" if other in IMAGES else "labels" for other in words if other in (*IMAGES, *LABELS))
+            part = parts.setdefault(str(part_of(word)), {})
+            part[stem if stem in (*IMAGES, *LABELS) or (kind := next(kinds, stem)) in part else kind] = value
+        if not any(map(_has_targets, parts.values())):
+            parts = {}
+        if not parts and _has_targets(given) and _input_keys(given, source) is not None:
             return {"train": given}
     if "train" not in parts:
         raise source.wrong(
@@ -213,6 +290,59 @@ def _are_images_and_labels(images: Any, labels: Any) -> bool:
     return isinstance(first, (np.ndarray, Tensor, Image.Image, list, str, Path)) and not isinstance(label, (tuple, Mapping))
 
 
+def _are_targets(values: Any) -> bool:
+    """Tell targets from a part of the data."""
+    return isinstance(values, (np.ndarray, Tensor, list)) or (hasattr(values, "iloc") and not hasattr(values, "columns"))
+
+
+def _has_targets(given: Any) -> bool:
+    return isinstance(given, Mapping) and key_of(given, LABELS) is not None
+
+
+def _input_keys(given: Mapping[Any, Any], source: UserFunction) -> Any:
+    """Return the key under which examples are found beside their targets, a tuple of keys of several inputs, or None.
+
+    Raises:
+        InputError: Where another key may be an input, too, and data.inputs does not say.
+    """
+    if source.inputs is not None:
+        for key in source.inputs:
+            if key not in given:
+                raise source.wrong(f"returned the keys {', '.join(map(str, given))}, and no {key!r}, which data.inputs names")
+        return source.inputs[0] if len(source.inputs) == 1 else tuple(source.inputs)
+    main, targets = key_of(given, IMAGES), key_of(given, LABELS)
+    if "DESCR" in given:  # scikit-learn's bunches have the same data in several shapes, and describe it
+        return main
+    named = [key for key in given if str(key).lower() not in NAMES and key not in (main, targets)]
+    others = [key for key in named if _may_be_input(given[key])]
+    if main is None:
+        return tuple(others) if len(others) > 1 else None
+    if others:
+        raise source.wrong(
+            f"returned the keys {', '.join(map(str, given))}: {' and '.join(map(repr, others))} may be an input of the network "
+            f"besides {main!r}; write data.inputs={main},{','.join(map(str, others))} if so, and data.inputs={main} otherwise"
+        )
+    return main
+
+
+def _may_be_input(value: Any) -> bool:
+    """Tell whether a value holds several numbers, or pixels."""
+    if isinstance(value, Image.Image):
+        return True
+    if not isinstance(value, (np.ndarray, Tensor, list)):
+        return False
+    try:
+        array = array_of(value)
+    except ValueError:  # lists of different lengths
+        return False
+    return array.ndim > 0 and array.size > 0 and array.dtype.kind in "biuf"
+
+
+def picked(item: Any, place: Any) -> Any:
+    """Return what is at a place of an item: under a key or a number, or a dict of what is under several keys."""
+    return {key: item[key] for key in place} if isinstance(place, tuple) else item[place]
+
+
 def _is_frame(values: Any) -> bool:
     """Tell whether values are a data frame of pandas, or of a library that is like it."""
     return hasattr(values, "columns") and hasattr(values, "iloc")
@@ -220,12 +350,13 @@ def _is_frame(values: Any) -> bool:
 
 def _part(given: Any, source: UserFunction) -> Given:
     if isinstance(given, Mapping):
-        images, labels = key_of(given, IMAGES), key_of(given, LABELS)
+        labels = key_of(given, LABELS)
+        images = None if labels is None else _input_keys(given, source)
         if images is None or labels is None:
             raise source.wrong(f"returned a dict with the keys {', '.join(map(str, given))}; use images and labels")
         named = key_of(given, NAMES)
         names = None if named is None else [str(name) for name in given[named]]
-        return _part_of(given[images], given[labels], source, names)
+        return _part_of(picked(given, images), given[labels], source, names)
     if _is_frame(given):
         label = key_of(given, LABELS)
         if label is None:
@@ -252,6 +383,14 @@ def _part_of(images: Any, labels: Any, source: UserFunction, names: Sequence[str
     if _is_frame(labels) and names is None:
         names = [str(column) for column in labels]
     found = labels.to_numpy() if hasattr(labels, "to_numpy") else labels_of(labels)
+    if isinstance(images, Mapping) and source.inputs is not None:
+        if unknown := [key for key in source.inputs if key not in images]:
+            raise source.wrong(f"returned the inputs {', '.join(images)}, and no {unknown[0]!r}, which data.inputs names")
+        images = picked(images, source.inputs[0] if len(source.inputs) == 1 else tuple(source.inputs))
+    if isinstance(images, (Mapping, tuple)):
+        if len(images) < 2:
+            raise source.wrong("returned a dict or a tuple of one input; return its array")
+        return Given(Inputs(images).map(lambda x: _part_of(x, labels, source, names).images), found, names)
     if not _is_frame(images):
         return Given(images_of(images, source), found, names)
     columns = [str(column) for column in images]
@@ -313,7 +452,7 @@ def _opened(path: str | Path, source: UserFunction) -> Image.Image:
     """Read an image's file. Raises InputError with its name."""
     if source.kind is not None:
         raise source.wrong(
-            f"returned texts, as {str(path)[:60]!r}; data.kind = {source.kind} takes numbers, so encode them there"
+            f"returned texts, as {str(path)[:60]!r}; {source.key} = {source.kind} takes numbers, so encode them there"
         )
     try:
         with Image.open(path) as image:
@@ -345,7 +484,7 @@ def _items(given: Any, source: UserFunction) -> Given:
         if place is None:
             place = places_in(item, source)
         try:
-            image, label = item[place[0]], item[place[1]]
+            image, label = picked(item, place[0]), item[place[1]]
         except (KeyError, IndexError, TypeError) as error:
             raise source.wrong(f"returned items of different kinds; number {number} is {_described(item)}") from error
         if label is None:
@@ -355,23 +494,42 @@ def _items(given: Any, source: UserFunction) -> Given:
         images.append(image)
         labels.append(np.asarray(label)[()] if isinstance(label, Tensor) else label)
     if isinstance(images[0], (tuple, Mapping)):
-        raise source.wrong(f"returned items with {SEVERAL}")
+        return Given(_inputs_of(images, source), labels_of(labels), class_names(given))
     if not isinstance(images[0], (np.ndarray, Tensor, Image.Image, list, str, Path)):
         raise source.wrong(f"returned items whose image is {_described(images[0])}; wanted is an array or a Pillow image")
     return Given(images_of(images, source), labels_of(labels), class_names(given))
 
 
+def _inputs_of(examples: Sequence[Any], source: UserFunction) -> Inputs:
+    """Put the inputs of examples, each a dict or a tuple, into an array for each input."""
+    first = Inputs(examples[0])
+    for number, example in enumerate(examples):
+        if not isinstance(example, (Mapping, tuple)) or Inputs(example).titles != first.titles:
+            raise source.wrong(f"returned items of different inputs; number {number} has not those of the first one")
+    columns = (list(column) for column in zip(*(Inputs(example).parts for example in examples), strict=True))
+    return first.like(images_of(column, source.alone(title)) for title, column in zip(first.titles, columns, strict=True))
+
+
 def places_in(item: Any, source: UserFunction) -> tuple[Any, Any]:
-    """Return where in an item the image and its label are."""
+    """Return where in an item the image and its label are; of several inputs the tuple of their keys."""
     if isinstance(item, Mapping):
-        places = key_of(item, IMAGES), key_of(item, LABELS)
+        label = key_of(item, LABELS)
+        places = None if label is None else _input_keys(item, source), label
         if None in places:
             raise source.wrong(f"returned items with the keys {', '.join(map(str, item))}; call two of them image and label")
         return places
+    if source.inputs is not None:
+        raise source.wrong("returned items that are no dicts, and data.inputs names their keys; leave it out")
     if isinstance(item, (tuple, list)) and len(item) == 2:
         return 0, 1
     if isinstance(item, (tuple, list)) and len(item) > 2:
         whole = [i for i, value in enumerate(item) if i and _is_whole(value)]
+        others = [i for i, value in enumerate(item) if i and i not in whole and _may_be_input(value)]
+        if len(whole) == 1 and others:
+            raise source.wrong(
+                f"returned items of {len(item)} things, of which number {others[0]} may be an input of the network; return "
+                "((first, second), label) if so, and (image, label) otherwise"
+            )
         if len(whole) == 1:
             return 0, whole[0]
         raise source.wrong(
@@ -412,12 +570,17 @@ def _unsteady(train: Any, source: UserFunction) -> Iterator[str]:
     with theirs(source.name, source.factory, ": its item 0"):
         twice = [train[0] for _ in range(2)]
     place = places_in(twice[0], source)[0]
-    first, second = (np.asarray(item[place]) for item in twice)
-    if first.shape != second.shape or not np.array_equal(first, second):
+    if not same(*(picked(item, place) for item in twice)):
         yield (
             f"{source.name} gives another image when item 0 is read again: each item is read once, so random transforms act "
             "only then; leave them to data.flip and data.crop"
         )
+
+
+def same(one: Any, other: Any) -> bool:
+    """Tell whether two examples are equal, in every input."""
+    pairs = zip(_pytree.tree_leaves(one), _pytree.tree_leaves(other), strict=False)
+    return all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in pairs)
 
 
 _AS_IT_IS = Form()
@@ -456,7 +619,7 @@ def pixels_of(parts: Mapping[str, Given], source: UserFunction, notes: dict[str,
 def _array_of(part: Given, source: UserFunction) -> NDArray[Any]:
     if isinstance(part.images, list):
         raise source.wrong("returned arrays for one part and Pillow images for another; return arrays for both")
-    return part.images
+    return np.asarray(part.images)
 
 
 def _plain(images: NDArray[Any], source: UserFunction) -> NDArray[Any]:
@@ -500,6 +663,7 @@ def _kind(parts: Mapping[str, Given], source: UserFunction) -> Kind:
     """Tell the kind of examples: what the user says, a table for rows of floating-point numbers, otherwise images."""
     train = parts["train"].images
     if source.kind is not None:
+        assert not isinstance(source.kind, Mapping)  # `_converted` has one input
         return source.kind
     if parts["train"].columns is not None:
         return "table"
@@ -509,7 +673,7 @@ def _kind(parts: Mapping[str, Given], source: UserFunction) -> Kind:
         return "table"
     raise source.wrong(
         f"returned whole numbers of shape {train.shape}, which may be rows of a table or sequences of tokens; write "
-        "data.kind=table or data.kind=tokens"
+        f"{source.key}=table or {source.key}=tokens"
     )
 
 
@@ -520,7 +684,7 @@ def _unlike_images(train: NDArray[Any], kind: Kind, source: UserFunction) -> Ite
         if max(height, width) >= 4 * min(height, width):
             yield (
                 f"{source.name}: arrays of {height}x{width} are taken for grey images, which have 8 bits and are shifted at "
-                "random; if they are signals of channels x length, write data.kind=signals"
+                f"random; if they are signals of channels x length, write {source.key}=signals"
             )
 
 
@@ -531,12 +695,14 @@ def _numbers(parts: Mapping[str, Given], kind: Kind, source: UserFunction, notes
     for name, part in parts.items():
         if isinstance(part.images, list):
             raise source.wrong(
-                f"returned Pillow images, and data.kind = {kind}; return an array {shape}, or leave out data.kind"
+                f"returned Pillow images, and {source.key} = {kind}; return an array {shape}, or leave out {source.key}"
             )
         values = part.images
         if values.ndim != dimensions or not values.size:
             hint = "; a single channel is (n, 1, length)" if kind == "signals" and values.ndim == 2 else ""
-            raise source.wrong(f"returned an array of shape {values.shape} as {name}; data.kind = {kind} takes {shape}{hint}")
+            raise source.wrong(
+                f"returned an array of shape {values.shape} as {name}; {source.key} = {kind} takes {shape}{hint}"
+            )
         if (not np.issubdtype(values.dtype, np.number) and values.dtype != np.bool_) or np.iscomplexobj(values):
             raise source.wrong(f"returned {kind} of type {values.dtype}; wanted are numbers, so encode texts as numbers")
         if not np.isfinite(values).all():
@@ -576,12 +742,16 @@ def _channels_before(signals: NDArray[Any], source: UserFunction) -> NDArray[Any
 
 
 def _targets(
-    parts: Mapping[str, Given], pixels: Mapping[str, Pixels], source: UserFunction, notes: dict[str, str]
+    parts: Mapping[str, Given], pixels: Mapping[str, Any], source: UserFunction, notes: dict[str, str]
 ) -> tuple[dict[str, Labels], tuple[str, ...]]:
     """Have the task check and convert the targets of all parts, and name what it tells apart."""
     for part in parts.values():
-        if part.labels.ndim and len(part.labels) != len(part.images):
-            raise source.wrong(f"returned {len(part.images)} images and {len(part.labels)} labels")
+        several = dict(zip(part.images.titles, part.images.parts, strict=True)) if isinstance(part.images, Inputs) else {}
+        for title, images in several.items() or [("", part.images)]:
+            if part.labels.ndim and len(part.labels) != len(images):
+                few = not title and 1 < len(images) < min(5, len(part.labels))
+                hint = "; networks of several inputs take a tuple or a dict of arrays" if few else ""
+                raise source.alone(title).wrong(f"returned {len(images)} images and {len(part.labels)} labels{hint}")
     try:
         labels, names, said = source.task.read({name: part.labels for name, part in parts.items()}, parts["train"].classes)
     except ValueError as error:
@@ -589,7 +759,8 @@ def _targets(
     if said:
         notes["labels"] = said
     for name in parts:
-        shape = labels[name].shape
-        if source.task.maps and shape[1:] != pixels[name].shape[2:]:
+        shape, images = labels[name].shape, pixels[name]
+        sizes = [each.shape[2:] for each in (images.parts if isinstance(images, Inputs) else (images,))]
+        if source.task.maps and shape[1:] not in sizes:
             raise source.wrong(f"returned targets of shape {shape} as {name}; they need the height and width of the images")
     return labels, names

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from analysis import examples
 from orchestrator.data import loaders
 from orchestrator.data.dataset import Dataset, Part
+from orchestrator.data.stream import Stream
 from orchestrator.errors import InputError
 from orchestrator.registry import Component, similar
-from orchestrator.spaces.parts.inputs import noun
+from orchestrator.spaces.parts.inputs import Inputs, noun, tensors_of
 from orchestrator.tasks.classification import Classification
 
 _LOOKED_AT = 1000
@@ -47,9 +48,16 @@ def source_of(name: str, overrides: Sequence[str]) -> Component:
     given: dict[str, Any] = {}
     for override in overrides:
         key, equals, text = override.partition("=")
-        if not equals or "." in key.removeprefix("data."):
+        setting, _, inner = key.removeprefix("data.").partition(".")
+        if not equals or (inner and setting != "kind"):
             raise InputError(f"{override!r} is not of the form data.key=value, as in data.size=32")
-        given[key.removeprefix("data.")] = _value(text)
+        if inner:  # the kind of one of several inputs
+            kinds = given.setdefault(setting, {})
+            if not isinstance(kinds, dict):
+                raise InputError(f"data.{setting} is given for all inputs and for {inner!r}; leave one of them out")
+            kinds[inner] = _value(text)
+        else:
+            given[setting] = _value(text)
     path = Path(name).expanduser()
     if name in loaders.LOADERS and not path.is_dir():
         return loaders.component(name, given)
@@ -64,7 +72,7 @@ def _value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        return text
+        return text.split(",") if "," in text and text[0] not in "[{\"'" else text
 
 
 def _parts(data: Dataset) -> dict[str, Part]:
@@ -86,8 +94,10 @@ def facts(data: Dataset) -> dict[str, Any]:
     }
 
 
-def shape(data: Dataset) -> dict[str, int]:
-    """Return the sides of an example by name."""
+def shape(data: Dataset) -> dict[str, Any]:
+    """Return the sides of an example by name, of several inputs those of each."""
+    if data.inputs:
+        return {title: shape(one) for title, one in data.alone().items()}
     keys = {"image": ("channels", "height", "width"), "signal": ("channels", "length"), "row": ("columns",)}
     return dict(zip(keys.get(noun(data.image), ("length",)), data.image, strict=True))
 
@@ -145,7 +155,8 @@ def _ranges(data: Dataset) -> list[str]:
 
 def doubts_about(data: Dataset) -> list[str]:
     """Say what looks wrong with data, each in a sentence: what was left out, images that say nothing, classes, duplicates."""
-    return [*data.warnings, *_looks(data), *_names(data), *_balance(data), *_duplicates(data)]
+    looks = [f"{title}: {doubt}" if title else doubt for title, one in data.alone().items() for doubt in _looks(one)]
+    return [*data.warnings, *looks, *_names(data), *_balance(data), *_duplicates(data)]
 
 
 def _names(data: Dataset) -> list[str]:
@@ -163,7 +174,9 @@ def _names(data: Dataset) -> list[str]:
 def _looks(data: Dataset) -> list[str]:
     count = len(data.train)
     spread = torch.from_numpy(np.linspace(0, count - 1, min(count, _LOOKED_AT)).astype(np.int64))
-    examples = data.train.images[spread if data.has_images else slice(None)].numpy()
+    held = data.train.images
+    assert not isinstance(held, Inputs)  # `doubts_about` looks at each input alone
+    examples = held[spread if data.has_images else slice(None)].numpy()
     if data.vocabulary is not None:
         return ["all sequences are the same"] if len(examples) > 1 and (examples == examples[0]).all() else []
     if not data.has_images:
@@ -239,8 +252,10 @@ def _duplicates(data: Dataset) -> list[str]:
     classes: dict[bytes, set[int]] = defaultdict(set)
     of_test = []
     for name, part in _parts(data).items():
-        for image, label in zip(part.images[:].numpy(), part.labels.tolist() if classified else [0] * len(part), strict=True):
-            key = hashlib.blake2b(image.tobytes(), digest_size=16).digest()
+        assert not isinstance(part.images, Stream)
+        rows = zip(*(tensor.numpy() for tensor in tensors_of(part.images)), strict=True)
+        for row, label in zip(rows, part.labels.tolist() if classified else [0] * len(part), strict=True):
+            key = hashlib.blake2b(b"".join(values.tobytes() for values in row), digest_size=16).digest()
             parts[key].add(name)
             classes[key].add(label)
             if name == "test":
@@ -259,18 +274,27 @@ def _duplicates(data: Dataset) -> list[str]:
     return found
 
 
-def draw(data: Dataset, out: Path) -> Path:
+def draw(data: Dataset, out: Path) -> list[Path]:
     """Draw examples of every class or range of a target, from each part; of a table its columns.
 
     Returns:
-        The picture's path: `out`, or examples.png in that folder.
+        The picture's path: `out`, or examples.png in that folder; of several inputs one for each, with its name at the end.
     """
     path = out if out.suffix.lower() == ".png" else out / "examples.png"
     path.parent.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for title, one in data.alone().items():
+        word = re.sub(r"[^\w-]", "_", title)
+        paths.append(path.with_stem(f"{path.stem}-{word}") if title else path)
+        _draw(one, paths[-1])
+    return paths
+
+
+def _draw(data: Dataset, path: Path) -> None:
     parts = _parts(data)
-    if len(data.image) == 1 and data.vocabulary is None:
-        examples.draw_columns({name: part.images[:].numpy() for name, part in parts.items()}, path)
-        return path
+    if noun(data.image) == "row":
+        examples.draw_columns({name: _array(part.images[:]) for name, part in parts.items()}, path)
+        return
     groups, names = _groups(data)
     groups = {name: _few(*of, len(names)) for name, of in groups.items()}
     shown = {name: (_shown(data, part, groups[name][0]), groups[name][1]) for name, part in parts.items()}
@@ -278,7 +302,11 @@ def draw(data: Dataset, out: Path) -> Path:
         examples.draw(shown, names, path, data.task.named)
     else:
         examples.draw_lines(shown, names, path)
-    return path
+
+
+def _array(images: Any) -> NDArray[Any]:
+    """Return examples of one input as an array."""
+    return np.asarray(images.numpy())
 
 
 def _groups(data: Dataset) -> tuple[dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]], tuple[str, ...]]:
@@ -305,6 +333,6 @@ def _few(numbers: NDArray[np.int64], groups: NDArray[np.int64], count: int) -> t
 
 def _shown(data: Dataset, part: Part, numbers: NDArray[np.int64]) -> NDArray[Any]:
     """Return examples to be drawn; images beside the map of their classes, where targets are maps."""
-    images = part.images[torch.from_numpy(numbers)].numpy()
+    images = _array(part.images[torch.from_numpy(numbers)])
     maps = part.labels.numpy()[numbers]
     return examples.beside(images, maps) if data.task.maps and data.has_images and maps.ndim == 3 else images

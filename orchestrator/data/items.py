@@ -60,7 +60,7 @@ class Returned:
         """Return the image and the label of an item. Raises InputError."""
         item = self.item(part, number)
         try:
-            image, label = item[place[0]], item[place[1]]
+            image, label = functions.picked(item, place[0]), item[place[1]]
         except (KeyError, IndexError, TypeError) as error:
             raise self.source.wrong(f"returned items of different kinds; number {number} is another one") from error
         if label is None:
@@ -318,7 +318,7 @@ class _LabelsOnly(TorchDataset[Any]):
 def _unsteady(returned: Returned, first: Any, place: tuple[Any, Any], streamed: bool) -> Iterator[str]:
     """Warn of items that differ when they are read again."""
     again = returned.values("train", 0, place)[0]
-    if not np.array_equal(np.asarray(first), np.asarray(again)):
+    if not functions.same(first, again):
         when = "so random transforms act in all parts, those for validation and for the test, too" if streamed else (
             "and each item is read once, so random transforms act only then"
         )  # fmt: skip
@@ -342,8 +342,8 @@ def read_lazily(
         reading: Further arguments of `functions.to_raw`.
     """
     task = reading.get("task")
-    kind, layout = reading.get("kind"), reading.get("layout")
-    source = UserFunction(name, factory, layout, kind, Classification() if task is None else task)
+    kind, layout, inputs = reading.get("kind"), reading.get("layout"), reading.get("inputs")
+    source = UserFunction(name, factory, layout, kind, Classification() if task is None else task, inputs)
     with functions.theirs(name, factory, ": what it returned"):
         raw = to_raw(functions.parts_of(returned, source), source, settings, split)
     return functions.to_raw(returned, name, factory, **reading) if raw is None else raw

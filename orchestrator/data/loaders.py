@@ -21,8 +21,9 @@ from orchestrator.registry import UNNAMED, Component, import_from, keywords, nea
 from orchestrator.tasks import Task
 from orchestrator.tasks.classification import Classification
 
-READING = ("layout", "kind")
-"""The keys that say how to read what a function returns: the order of channels, and the kind of examples."""
+READING = ("layout", "kind", "inputs")
+"""The keys that say how to read what a function returns: the order of channels, the kind of examples, and which of its keys
+networks take."""
 
 
 def digits() -> Raw:
@@ -276,6 +277,8 @@ def load(source: Component, task: Task | None = None) -> Dataset:
         with functions.theirs(source.name, source.factory):
             returned = source.factory(**own)
         reading = {key: source.settings.get(key) for key in READING if key in shared}
+        if isinstance(reading.get("inputs"), str):
+            reading["inputs"] = [reading["inputs"]]
         given = isinstance(returned, Raw)
         raw = returned if given else read_lazily(returned, source.name, source.factory, own, split, **reading, task=task)
     return replace(split.apply(raw, task), source=source)
@@ -288,5 +291,9 @@ def _shared(loader: Callable[..., Any]) -> set[str]:
     return keys if ours else keys | (set(READING) - set(inspect.signature(loader).parameters))
 
 
-def _reading(layout: functions.Layout | None = None, kind: functions.Kind | None = None) -> None:
+def _reading(
+    layout: functions.Layout | None = None,
+    kind: functions.Kind | Mapping[str, functions.Kind] | None = None,
+    inputs: str | list[str] | None = None,
+) -> None:
     """Declare the types of the keys that say how to read what a function returns."""

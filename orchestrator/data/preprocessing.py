@@ -6,17 +6,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageColor, ImageOps
-from torch import Tensor
 
 from orchestrator.data.dataset import Dataset
-from orchestrator.spaces.parts.inputs import Tokens
+from orchestrator.spaces.parts.inputs import Inputs, Shapes, Tokens
 
 
 def pixels(
@@ -125,6 +124,8 @@ class Preprocessing:
         std: Deviation, likewise.
         fit: As `background` and `scales`, see `pixels`.
         vocabulary: Number of different tokens, for tokens, which are left as they are.
+        inputs: Name of each of several inputs, None for those that are told by their order, and its own preprocessing, which
+            all of the above is taken from.
 
     Example:
         >>> preprocess = Preprocessing((1, 2, 2), mean=(0.5,), std=(0.5,))
@@ -139,14 +140,22 @@ class Preprocessing:
     background: tuple[int, int, int] | None = None
     scales: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     vocabulary: int | None = None
+    inputs: tuple[tuple[str | None, Preprocessing], ...] = ()
 
     def __post_init__(self) -> None:
         if self.vocabulary is not None:
             object.__setattr__(self, "shape", Tokens(self.shape, self.vocabulary))
+        if self.inputs:
+            shapes = [one.shape for _, one in self.inputs]
+            names = [name for name, _ in self.inputs if name is not None]
+            object.__setattr__(self, "shape", Shapes(dict(zip(names, shapes, strict=True)) if names else shapes))
 
     @classmethod
     def of(cls, data: Dataset) -> Preprocessing:
         """Return that of a search's own images."""
+        if data.inputs:
+            names = data.image.names or [None] * len(data.inputs) if isinstance(data.image, Shapes) else ()
+            return cls((), (), (), inputs=tuple((n, cls.of(one)) for n, one in zip(names, data.alone().values(), strict=True)))
         settings = data.source.settings if data.source is not None else {}
         colour = settings.get("background")
         background = None if colour is None else ImageColor.getrgb(str(colour))[:3]
@@ -154,16 +163,33 @@ class Preprocessing:
             data.image, data.mean, data.std, str(settings.get("fit", "squash")), background, data.scales, data.vocabulary
         )
 
-    def __call__(self, image: Any) -> Tensor:
-        """Return a float tensor of `shape`.
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any]) -> Preprocessing:
+        """Read what `dataclasses.asdict` and JSON make of one. Raises KeyError or TypeError for anything else."""
+        found: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        found["scales"] = {kind: tuple(ends) for kind, ends in values["scales"].items()}
+        found["inputs"] = tuple((name, cls.from_plain(one)) for name, one in values.get("inputs", ()))
+        return cls(**found)
+
+    def of_shape(self, shape: tuple[int, ...]) -> Preprocessing:
+        """Return the same for examples of another shape."""
+        if not self.inputs or not isinstance(shape, Shapes) or len(shape) != len(self.inputs):
+            return replace(self, shape=shape)
+        each = zip(shape.names or [None] * len(shape), shape, self.inputs, strict=True)
+        return replace(self, inputs=tuple((name, one.of_shape(own)) for name, own, (_, one) in each))
+
+    def __call__(self, image: Any) -> Any:
+        """Return a float tensor of `shape`; of several inputs `Inputs`, of which `[None]` makes a batch of one example.
 
         Args:
             image: A Pillow image of any size; or a uint8 array or tensor, (height, width), (height, width, channels) or
-                (channels, height, width). Of other examples an array of `shape`.
+                (channels, height, width). Of other examples an array of `shape`. Several inputs are a dict or a tuple of these.
 
         Raises:
             ValueError: For what is no such image.
         """
+        if self.inputs:
+            return self._each(image)
         if self.vocabulary is not None:
             return torch.from_numpy(tokens(image, self.shape, self.vocabulary))
         if len(self.shape) != 3:
@@ -172,3 +198,14 @@ class Preprocessing:
         mean, std = (np.array(value, np.float32)[:, None, None] for value in (self.mean, self.std))
         values = pixels(image, (channels, height, width), self.fit, self.background, self.scales)
         return torch.from_numpy((values.astype(np.float32) / np.float32(255) - mean) / std)
+
+    def _each(self, example: Any) -> Inputs:
+        """Preprocess every one of several inputs."""
+        given = Inputs(example) if isinstance(example, (Mapping, tuple)) else None
+        names = tuple(name for name, _ in self.inputs if name is not None) or None
+        if given is not None and names is not None and given.names is not None and set(given.names) >= set(names):
+            given = Inputs({name: example[name] for name in names})
+        if given is None or given.names != names or len(given.parts) != len(self.inputs):
+            wanted = f"a dict of {', '.join(names)}" if names else f"a tuple of {len(self.inputs)}"
+            raise ValueError(f"an example of type {type(example).__name__}; it must be {wanted}")
+        return given.like(one(part) for (_, one), part in zip(self.inputs, given.parts, strict=True))

@@ -23,7 +23,7 @@ from orchestrator.evaluators.base import Differentiable, Failure, Measured, T, a
 from orchestrator.objectives.base import Metrics, Probe
 from orchestrator.spaces.base import SearchSpace
 from orchestrator.spaces.parts.choice import SkipDropout, Weights, extract
-from orchestrator.spaces.parts.inputs import laid_out
+from orchestrator.spaces.parts.inputs import Examples, laid_out
 from orchestrator.training.optimisation import restore
 from orchestrator.training.parts import Parts
 from orchestrator.training.scoring import gathered, quality
@@ -276,7 +276,7 @@ class Supernet(Differentiable):
         self._in_a_row, self._last_skipped = 0, None
         return loss
 
-    def _sandwiched(self, x: Tensor, y: Tensor, mixture: Mixture, images: int) -> Tensor:
+    def _sandwiched(self, x: Examples, y: Tensor, mixture: Mixture, images: int) -> Tensor:
         """Add up the gradients of the largest network on labels, and of others on its scores; return the loss of the largest.
 
         Scores of a task that are no shares of classes cannot be learned so: there, all networks learn from labels.
@@ -346,7 +346,7 @@ class Supernet(Differentiable):
     def skipped_steps(self) -> int:
         return self._skipped
 
-    def _training_batch(self) -> tuple[Tensor, Tensor, int]:
+    def _training_batch(self) -> tuple[Examples, Tensor, int]:
         """Return this replica's share of the next weight step's images and labels, and the number of images of all shares."""
         images, labels = self._training[self.step]
         rng = np.random.default_rng([self.seed, _AUGMENT, self.step])
@@ -366,11 +366,11 @@ class Supernet(Differentiable):
             skip.rate = 0.0 if one_hot or not self.stage.skips else start * fall
         self._chance.manual_seed(_number(self.seed, _DROPOUT, self.step, self.rank))
 
-    def _loss(self, x: Tensor, y: Tensor, weights: Weights, images: int) -> Tensor:
+    def _loss(self, x: Examples, y: Tensor, weights: Weights, images: int) -> Tensor:
         """Return this replica's part of the mean loss over `images` images."""
         return self.task.loss(self._scores(x, weights), y) / images
 
-    def _scores(self, x: Tensor, weights: Weights) -> Tensor:
+    def _scores(self, x: Examples, weights: Weights) -> Tensor:
         """Return the outputs, (images, classes) or as the task has it, in single precision or better."""
         with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.amp):
             scores = self.model(laid_out(x, self.layout), weights)
@@ -420,7 +420,7 @@ class Supernet(Differentiable):
         return self._measure(architectures, [self._deciding[batch]])
 
     @torch.no_grad()
-    def _measure(self, architectures: Sequence[Architecture], batches: Iterable[tuple[Tensor, Tensor]]) -> list[Measured]:
+    def _measure(self, architectures: Sequence[Architecture], batches: Iterable[tuple[Any, Tensor]]) -> list[Measured]:
         """Return the task's metric of each on images and labels, batch by batch."""
         self.model.eval()
         metric, normalise = self.task.metric, self.data.normalise
@@ -528,7 +528,7 @@ class Supernet(Differentiable):
         return gradients
 
     def _cotangents(
-        self, mixture: Mixture, x: Tensor, y: Tensor, images: int, parameters: Sequence[nn.Parameter] = ()
+        self, mixture: Mixture, x: Examples, y: Tensor, images: int, parameters: Sequence[nn.Parameter] = ()
     ) -> tuple[float, Cotangents, list[Tensor]]:
         """Return the loss over all replicas' shares, d loss / d weight, and d loss / d parameter for `parameters`.
 

@@ -497,9 +497,10 @@ class TrainingFree:
         for name in names:
             if name not in SCORES:
                 raise InputError(f"there is no training-free score {name!r}{nearest(name, SCORES)}")
-        if names and data.vocabulary is not None:
+        if names and (data.vocabulary is not None or data.inputs):
+            why = "several inputs do not allow" if data.inputs else "tokens do not allow"
             raise InputError(
-                f"training-free score {names[0]!r}: it differentiates by the input, which tokens do not allow; leave it out of "
+                f"training-free score {names[0]!r}: it differentiates by the input, which {why}; leave it out of "
                 "[objectives] and front.scores"
             )
         if len(data.train) < 4 or batch < 2:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from analysis import front_table, records
-from orchestrator.export.formats import Written
+from orchestrator.data.preprocessing import Preprocessing
+from orchestrator.export.body import literal
+from orchestrator.export.formats import Written, input_names
 from orchestrator.machine import processor
 from orchestrator.runs.directory import EXPERIMENT
 from orchestrator.runs.networks import TrainedNetwork
-from orchestrator.spaces.parts.inputs import Tokens, in_words, noun
+from orchestrator.spaces.parts.inputs import Shapes, Tokens, arguments, in_words, noun, zeros
 from orchestrator.tasks.classification import Classification
 
 LICENCES = {  # of data whose authors state one
@@ -33,19 +36,19 @@ _USE = {
 import network
 
 model = network.load()
-outputs = model(network.preprocess({example})[None])
+outputs = model({call})
 print({reading})""",
     "onnx": """\
 import onnxruntime, preprocess
 
 session = onnxruntime.InferenceSession("network.onnx")
-(outputs,) = session.run(None, {{"{input}": preprocess.preprocess({example})[None]}})
+(outputs,) = session.run(None, {call})
 print({reading})""",
     "pt2": """\
 import torch, preprocess
 
 model = torch.export.load("network.pt2").module()
-outputs = model(torch.from_numpy(preprocess.preprocess({example})[None]))
+outputs = model({call})
 print({reading})""",
 }
 """Ways to use each format, to be completed by `_used`."""
@@ -66,15 +69,21 @@ def description(network: TrainedNetwork) -> list[str]:
     settings = ", ".join(f"{key} = {value}" for key, value in network.origin.settings.items())
     architecture, shape = network.space.parse(network.arch), network.preprocess.shape
     parameters, macs = network.space.parameters(architecture), network.space.macs(architecture)
-    kind = "int64" if isinstance(shape, Tokens) else "float32"
     outputs = (len(network.classes), *(shape[1:] if network.task.maps else ()))
     return [
         f"Architecture: {network.arch}",
         f"Space: {network.origin.space}{f' with {settings}' if settings else ''}",
-        f"Input: (batch, {', '.join(map(str, shape))}) {kind}, from `preprocess`",
+        f"Input: {_shaped(shape)}, from `preprocess`",
         f"Output: (batch, {', '.join(map(str, outputs))}) {network.task.meaning}",
         f"Size: {parameters:,} parameters, {macs:,} multiplications (MACs) for one {noun(shape)}",
     ]
+
+
+def _shaped(shape: tuple[int, ...]) -> str:
+    """Write the shape and the type of a batch."""
+    if isinstance(shape, Shapes):
+        return " and ".join(f"{title} {_shaped(each)}" for title, each in zip(shape.titles, shape, strict=True))
+    return f"(batch, {', '.join(map(str, shape))}) {'int64' if isinstance(shape, Tokens) else 'float32'}"
 
 
 def costs(network: TrainedNetwork, titles: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -202,14 +211,50 @@ def _kind(network: TrainedNetwork) -> str:
 
 def _used(name: str, network: TrainedNetwork) -> str:
     """Write how a format is used, as a block of Python."""
-    images, task = noun(network.preprocess.shape) == "image", network.task
+    shape, task = network.preprocess.shape, network.task
     module = "network" if name == "network" else "preprocess"
     reading = "outputs" if task.formula is None else f"{module}.predict(outputs)[0]"
     if isinstance(task, Classification):
         reading = f"{module}.CLASSES[int(outputs.argmax())]"
-    example = 'Image.open("image.png")' if images else f'np.load("{noun(network.preprocess.shape)}.npy")'
-    text = _USE[name].format(example=example, input=examples_of(network), reading=reading)
-    return "\n".join(["```python", "from PIL import Image" if images else "import numpy as np", text, "```"])
+    example = _example(shape)
+    read = f"{module}.preprocess({example})"
+    if isinstance(shape, Shapes):
+        text = _USE[name].format(call=_call(name, network, "example"), reading=reading)
+        text = re.sub(r"^(?=\(?outputs)", f"example = {read}\n", text, count=1, flags=re.MULTILINE)
+    else:
+        text = _USE[name].format(call=_call(name, network, read), reading=reading)
+    imports = [line for word, line in (("np.", "import numpy as np"), ("Image.", "from PIL import Image")) if word in example]
+    return "\n".join(["```python", *imports, text, "```"])
+
+
+def _example(shape: tuple[int, ...], name: str = "") -> str:
+    """Write how an example is read."""
+    if isinstance(shape, Shapes):
+        parts = [_example(each, title) for title, each in zip(shape.titles, shape, strict=True)]
+        pairs = (f"{literal(title)}: {part}" for title, part in zip(shape.titles, parts, strict=True))
+        return f"({', '.join(parts)})" if shape.names is None else f"{{{', '.join(pairs)}}}"
+    name = name or noun(shape)
+    return f'Image.open("{name}.png")' if noun(shape) == "image" else f'np.load("{name}.npy")'
+
+
+def _call(name: str, network: TrainedNetwork, example: str) -> str:
+    """Write the argument of a network in a format that makes a batch of a preprocessed example."""
+    shape, names = network.preprocess.shape, input_names(network.preprocess.shape)
+    each = "torch.from_numpy(x[None])" if name == "pt2" else "x[None]"
+    if not isinstance(shape, Shapes):
+        batch = each.replace("x", example, 1) if name != "pt2" else f"torch.from_numpy({example}[None])"
+        return f'{{"{names[0]}": {batch}}}' if name == "onnx" else batch
+    if shape.names is not None:
+        batch = f"{{name: {each} for name, x in {example}.items()}}"
+    elif name == "onnx":
+        batch = f'{{f"input{{i}}": {each} for i, x in enumerate({example})}}'
+    else:
+        batch = f"({each} for x in {example})"
+    if name == "onnx":
+        return batch
+    args, kwargs = arguments(network.network, zeros(1, shape))
+    alone = not kwargs and len(args) == 1
+    return (f"tuple{batch}" if shape.names is None else batch) if alone else f"{'**' if kwargs else '*'}{batch}"
 
 
 def tried(found: Written, network: TrainedNetwork, titles: Mapping[str, str]) -> str:
@@ -237,7 +282,26 @@ def _outputs(network: TrainedNetwork) -> str:
 
 
 def _preprocessing(network: TrainedNetwork) -> list[str]:
-    shape, preprocess, task = network.preprocess.shape, network.preprocess, network.task
+    preprocess, task = network.preprocess, network.task
+    learned = [f"- {key} of the training targets: {json.dumps(value, default=repr)}" for key, value in task.learned.items()]
+    each = [(f"{title}: ", one) for title, (_, one) in zip(_titles(preprocess), preprocess.inputs, strict=True)]
+    return [
+        *(line for title, one in each or [("", preprocess)] for line in _prepared(title, one)),
+        f"- {task.named}, in the order of the {_outputs(network)}: {', '.join(map(_cell, network.classes))}",
+        *learned,
+        *_predictions(network),
+        "",
+        "The same is in the metadata of the files as `preprocessing.json`.",
+    ]
+
+
+def _titles(preprocess: Preprocessing) -> Sequence[str]:
+    return preprocess.shape.titles if isinstance(preprocess.shape, Shapes) else ()
+
+
+def _prepared(title: str, preprocess: Preprocessing) -> list[str]:
+    """Say what becomes of one input, after its title."""
+    shape = preprocess.shape
     if isinstance(shape, Tokens):
         said = f"A sequence of {shape[0]} tokens from 0 to {shape.vocabulary - 1}, as they are."
     elif noun(shape) != "image":
@@ -253,17 +317,8 @@ def _preprocessing(network: TrainedNetwork) -> list[str]:
             f"{height} pixels (bilinear; {fit}), divided by 255, and normalised: minus the mean, over the deviation."
         )
     moments = [f"- mean: {json.dumps(preprocess.mean)}", f"- deviation: {json.dumps(preprocess.std)}"]
-    learned = [f"- {key} of the training targets: {json.dumps(value, default=repr)}" for key, value in task.learned.items()]
-    return [
-        said,
-        "",
-        *([] if isinstance(shape, Tokens) else moments),
-        f"- {task.named}, in the order of the {_outputs(network)}: {', '.join(map(_cell, network.classes))}",
-        *learned,
-        *_predictions(network),
-        "",
-        "The same is in the metadata of the files as `preprocessing.json`.",
-    ]
+    end = [""] if title and not isinstance(shape, Tokens) else []
+    return [f"{title}{said}", "", *([] if isinstance(shape, Tokens) else moments), *end]
 
 
 def _predictions(network: TrainedNetwork) -> list[str]:

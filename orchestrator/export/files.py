@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from orchestrator.data import preprocessing
+from orchestrator.data.preprocessing import Preprocessing
 from orchestrator.export.body import literal
 from orchestrator.export.layout import WIDTH, lay_out
 from orchestrator.runs.networks import TrainedNetwork
@@ -57,36 +58,69 @@ def preprocess_file(network: TrainedNetwork, facts: Sequence[str]) -> str:
     return "\n".join(parts) + f"\n\n\n{_functions(network, torch=False)}"
 
 
+def _inputs(network: TrainedNetwork) -> list[tuple[str, Preprocessing]]:
+    """List the preprocessing of each input with what the names of its constants and of its function end with."""
+    preprocess = network.preprocess
+    if not preprocess.inputs:
+        return [("", preprocess)]
+    titles = (str(number) if name is None else re.sub(r"\W", "_", name) for number, (name, _) in enumerate(preprocess.inputs))
+    return [(f"_{title}", one) for title, (_, one) in zip(titles, preprocess.inputs, strict=True)]
+
+
 def _of_images(network: TrainedNetwork) -> bool:
-    return noun(network.preprocess.shape) == "image"
+    return any(noun(one.shape) == "image" for _, one in _inputs(network))
 
 
-def _functions(network: TrainedNetwork, *, torch: bool) -> str:
-    """Write `preprocess`, what it calls, and `predict` where a line says what that is."""
-    shape = network.preprocess.shape
+def _preprocess(end: str, one: Preprocessing, *, torch: bool) -> str:
+    """Write the function that preprocesses examples, or one of their inputs."""
+    shape, ours = one.shape, end.upper()
     kind = "int64" if isinstance(shape, Tokens) else "float32"
-    returned = "Tensor" if torch else f"NDArray[np.{kind}]"
+    image = noun(shape) == "image"
     if isinstance(shape, Tokens):
-        does, lines = "Check a sequence of tokens", ["tokens(example, SHAPE, VOCABULARY)"]
-    elif not _of_images(network):
-        does, lines = f"Normalise a {noun(shape)} as those of the training were", ["numbers(example, SHAPE, MEAN, STD)"]
+        does, lines = "Check a sequence of tokens", [f"tokens(example, SHAPE{ours}, VOCABULARY{ours})"]
+    elif not image:
+        does = f"Normalise a {noun(shape)} as those of the training were"
+        lines = [f"numbers(example, SHAPE{ours}, MEAN{ours}, STD{ours})"]
     else:
         does = "Turn, resize and normalise an image as the training images were"
         lines = [
-            "mean, std = (np.array(value, np.float32)[:, None, None] for value in (MEAN, STD))",
-            "values = pixels(image, SHAPE, FIT, BACKGROUND, SCALES)",
+            f"mean, std = (np.array(value, np.float32)[:, None, None] for value in (MEAN{ours}, STD{ours}))",
+            f"values = pixels(image, SHAPE{ours}, FIT{ours}, BACKGROUND{ours}, SCALES{ours})",
             "(values.astype(np.float32) / np.float32(255) - mean) / std",
         ]
-    readers: dict[str, Callable[..., Any]] = {"sequence": preprocessing.tokens, "image": preprocessing.pixels}
-    called = readers.get(noun(shape), preprocessing.numbers)
     *before, value = lines
     written = [
-        f"def preprocess({'image' if _of_images(network) else 'example'}: Any) -> {returned}:",
+        f"def preprocess{end}({'image' if image else 'example'}: Any) -> {'Tensor' if torch else f'NDArray[np.{kind}]'}:",
         f'    """{does}; stack several to a batch."""',
         *(f"    {line}" for line in before),
         f"    return torch.from_numpy({value})" if torch else f"    return {value}",
     ]
-    text = f"{inspect.getsource(called)}\n\n" + "\n".join(written) + "\n"
+    return "\n".join(written) + "\n"
+
+
+def _preprocess_each(network: TrainedNetwork, *, torch: bool) -> str:
+    """Write the function that preprocesses all of several inputs."""
+    names = [name for name, _ in network.preprocess.inputs]
+    named = names[0] is not None
+    array = "Tensor" if torch else "NDArray[Any]"
+    keys = names if named else range(len(names))
+    parts = [f"preprocess{end}(example[{literal(key)}])" for key, (end, _) in zip(keys, _inputs(network), strict=True)]
+    pairs = ", ".join(f"{literal(name)}: {part}" for name, part in zip(names, parts, strict=True))
+    returned = f"dict[str, {array}]" if named else f"tuple[{array}, ...]"
+    written = [
+        f"def preprocess(example: Any) -> {returned}:",
+        '    """Preprocess every input of an example; stack those of several to a batch."""',
+        *lay_out(f"return {{{pairs}}}" if named else f"return ({', '.join(parts)})", 4),
+    ]
+    return "\n".join(written) + "\n"
+
+
+def _functions(network: TrainedNetwork, *, torch: bool) -> str:
+    """Write `preprocess`, what it calls, and `predict` where a line says what that is."""
+    readers: dict[str, Callable[..., Any]] = {"sequence": preprocessing.tokens, "image": preprocessing.pixels}
+    called = dict.fromkeys(readers.get(noun(one.shape), preprocessing.numbers) for _, one in _inputs(network))
+    parts = [*map(inspect.getsource, called), *(_preprocess(end, one, torch=torch) for end, one in _inputs(network))]
+    text = "\n\n".join([*parts, *([_preprocess_each(network, torch=torch)] if network.preprocess.inputs else [])])
     if (formula := network.task.formula) is None:
         return text
     formula = formula.replace("constant(", "outputs.new_tensor(" if torch else "np.float32(")
@@ -110,32 +144,37 @@ def _head(network: TrainedNetwork, facts: Sequence[str], title: str = "Network")
 
 
 def _constants(network: TrainedNetwork) -> list[str]:
-    preprocess, task = network.preprocess, network.task
+    listed = [
+        (f"{name}{end.upper()}", value, meaning) for end, one in _inputs(network) for name, value, meaning in _values(one)
+    ]
+    names = (network.task.named.upper(), tuple(network.classes), "in the order of the outputs")
+    lines: list[str] = []
+    for name, value, meaning in (*listed, names):
+        broken = lay_out(f"{name} = {literal(value)}")
+        lines += [*broken[:-1], f"{broken[-1]}  # {meaning}"] if len(broken[-1]) + len(meaning) < WIDTH - 4 else broken
+    return lines
+
+
+def _values(preprocess: Preprocessing) -> list[tuple[str, Any, str]]:
+    """List the constants of the preprocessing of one input: name, value, meaning."""
     shape = preprocess.shape
-    names = (task.named.upper(), tuple(network.classes), "in the order of the outputs")
     if isinstance(shape, Tokens):
-        values = [
+        return [
             ("SHAPE", tuple(shape), "length of a sequence"),
             ("VOCABULARY", shape.vocabulary, "number of different tokens"),
         ]
-    elif not _of_images(network):
+    if noun(shape) != "image":
         parts = "channels and length of a signal" if len(shape) == 2 else "columns of a row"
-        values = [
+        return [
             ("SHAPE", shape, parts),
             ("MEAN", preprocess.mean, f"of each {'channel' if len(shape) == 2 else 'column'} of the training examples"),
             ("STD", preprocess.std, "their standard deviation"),
         ]
-    else:
-        values = [
-            ("SHAPE", shape, "channels, height and width of an image"),
-            ("MEAN", preprocess.mean, "of each channel of the training images, in 0..1"),
-            ("STD", preprocess.std, "their standard deviation"),
-            ("FIT", preprocess.fit, "what becomes of an image of other proportions"),
-            ("BACKGROUND", preprocess.background, "colour behind transparent pixels; None leaves them as they are stored"),
-            ("SCALES", dict(preprocess.scales), "values that become 0 and 255 in grey images of more than 8 bits"),
-        ]
-    lines: list[str] = []
-    for name, value, meaning in (*values, names):
-        broken = lay_out(f"{name} = {literal(value)}")
-        lines += [*broken[:-1], f"{broken[-1]}  # {meaning}"] if len(broken[-1]) + len(meaning) < WIDTH - 4 else broken
-    return lines
+    return [
+        ("SHAPE", shape, "channels, height and width of an image"),
+        ("MEAN", preprocess.mean, "of each channel of the training images, in 0..1"),
+        ("STD", preprocess.std, "their standard deviation"),
+        ("FIT", preprocess.fit, "what becomes of an image of other proportions"),
+        ("BACKGROUND", preprocess.background, "colour behind transparent pixels; None leaves them as they are stored"),
+        ("SCALES", dict(preprocess.scales), "values that become 0 and 255 in grey images of more than 8 bits"),
+    ]

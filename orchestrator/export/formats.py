@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from analysis import records
 from hw_profiles.measure import runtime_session, timed
@@ -27,7 +28,7 @@ from orchestrator.export.files import network_file
 from orchestrator.export.source import network_source
 from orchestrator.export.tracing import Untraceable
 from orchestrator.runs.networks import TrainedNetwork
-from orchestrator.spaces.parts.inputs import Tokens, noun
+from orchestrator.spaces.parts.inputs import Examples, Inputs, Shapes, Tokens, arguments, filled, mapped, noun, tensors_of
 from orchestrator.training.scoring import gathered
 
 FORMATS = ("network", "onnx", "pt2", "torchscript", "int8")
@@ -46,8 +47,8 @@ METADATA = "preprocessing.json"
 _SECONDS = 0.5
 
 
-Run = Callable[[NDArray[Any]], NDArray[np.float32]]
-"""An exported network, from examples to outputs."""
+Run = Callable[[Any], NDArray[np.float32]]
+"""An exported network, from examples, an array or `Inputs` of arrays, to outputs."""
 
 
 class NotWritten(Exception):
@@ -93,7 +94,7 @@ class Exporter:
         self.network, self.directory, self._facts, self._data = network, directory, facts, data
         self._program: tuple[torch.export.ExportedProgram, bool] | None = None
         self._examples = _random(3, network.preprocess.shape)
-        self.input = input_name(network.preprocess.shape)
+        self._inputs = input_names(network.preprocess.shape)
 
     def write(self, name: str) -> Written:
         """Write one of `FORMATS`. Raises NotWritten where it cannot express the network."""
@@ -136,7 +137,9 @@ class Exporter:
     def _torchscript(self) -> Written:
         path = self.directory / "network.torchscript"
         try:
-            traced = torch.jit.trace(self.network.network, self._examples, check_trace=False)  # type: ignore[no-untyped-call]
+            args, kwargs = self._arguments(self._examples)
+            given: dict[str, Any] = {"example_kwarg_inputs": kwargs} if kwargs else {"example_inputs": args}
+            traced = torch.jit.trace(self.network.network, check_trace=False, **given)  # type: ignore[no-untyped-call]
         except Exception as error:  # whatever a user's code raises
             raise NotWritten(_first_line(error)) from error
         torch.jit.save(traced, str(path), _extra_files={METADATA: self._metadata()})
@@ -146,9 +149,9 @@ class Exporter:
     def _onnx(self) -> Written:
         path = self.directory / "network.onnx"
         dynamic = self._write_onnx(path)
-        run = _session(path, self.input)
-        difference = self._difference(lambda x: torch.from_numpy(run(x.numpy())), dynamic)
-        return Written((path.name,), difference, self._said(dynamic) | _latency(run, self._examples[:1].numpy()))
+        run = _session(path, self._inputs)
+        difference = self._difference(lambda x: torch.from_numpy(run(_arrays(x))), dynamic, as_it_is=True)
+        return Written((path.name,), difference, self._said(dynamic) | _latency(run, _arrays(self._examples[:1])))
 
     def _int8(self) -> Written:
         from onnxruntime import quantization
@@ -157,7 +160,8 @@ class Exporter:
         try:
             data = self._data()
         except InputError as error:
-            raise NotWritten(f"the {self.input} that it is to be tried on cannot be read: {error}") from error
+            kind = f"{noun(self.network.preprocess.shape)}s"
+            raise NotWritten(f"the {kind} that it is to be tried on cannot be read: {error}") from error
         whole, prepared = self.directory / ".float.onnx", self.directory / ".prepared.onnx"
         path = self.directory / "network.int8.onnx"
         dynamic = self._write_onnx(whole)
@@ -165,10 +169,10 @@ class Exporter:
             quant_pre_process(str(whole), str(prepared), skip_symbolic_shape=True)
             spread = np.arange(0, len(data.train), max(1, len(data.train) // CALIBRATION))[:CALIBRATION]
             examples = data.normalise(data.train.images[torch.from_numpy(spread)])
-            reader = _Reader(examples, self.input)
+            reader = _Reader(examples, self._inputs)
             # Weights of 7 bits: processors without VNNI add pairs of products in 16 bits, which those of 8 bits overflow.
             quantization.quantize_static(str(prepared), str(path), reader, per_channel=True, reduce_range=True)
-            run, exact = _session(path, self.input), _session(whole, self.input)
+            run, exact = _session(path, self._inputs), _session(whole, self._inputs)
             costs = [_tested(session, data, data.test, dynamic) for session in (exact, run)]
         finally:
             for left in (whole, prepared):
@@ -176,7 +180,7 @@ class Exporter:
         column = records.tested(data.task.metric.column).value
         facts = {column: costs[1], f"float_{column}": costs[0], records.TEST_IMAGES: len(data.test)}
         facts["bytes"] = path.stat().st_size
-        return Written((path.name,), None, facts | self._said(dynamic) | _latency(run, self._examples[:1].numpy()))
+        return Written((path.name,), None, facts | self._said(dynamic) | _latency(run, _arrays(self._examples[:1])))
 
     def _write_onnx(self, path: Path) -> bool:
         import onnx
@@ -184,7 +188,7 @@ class Exporter:
         program, dynamic = self._exported()
         try:
             written = torch.onnx.export(
-                program, input_names=[self.input], output_names=["scores"], dynamo=True, verbose=False, optimize=True
+                program, input_names=self._inputs, output_names=["scores"], dynamo=True, verbose=False, optimize=True
             )
         except Exception as error:  # of the exporter, which has its own for each of its steps
             raise NotWritten(_missing_operation(error)) from error
@@ -201,24 +205,35 @@ class Exporter:
     def _exported(self) -> tuple[torch.export.ExportedProgram, bool]:
         """Export with torch: for any number of images, or for one where that is all that the network takes."""
         if self._program is None:
-            shapes = ({0: torch.export.Dim("batch")},)
+            args, kwargs = self._arguments(self._examples)
+            shapes: Any = tree_map(lambda _: {0: torch.export.Dim("batch")}, kwargs or args)
             try:
-                self._program = torch.export.export(self.network.network, (self._examples,), dynamic_shapes=shapes), True
+                self._program = torch.export.export(self.network.network, args, kwargs, dynamic_shapes=shapes), True
             except Exception:  # whatever a user's code raises
                 try:
-                    self._program = torch.export.export(self.network.network, (self._examples[:1],)), False
+                    self._program = torch.export.export(self.network.network, *self._arguments(self._examples[:1])), False
                 except Exception as error:
                     raise NotWritten(f"torch.export cannot express it: {_first_line(error)}") from error
         return self._program
 
+    def _arguments(self, examples: Examples) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return arguments(self.network.network, examples)
+
     def _said(self, dynamic: bool) -> dict[str, Any]:
         return {} if dynamic else {"batch": f"one {noun(self.network.preprocess.shape)} at a time"}
 
-    def _difference(self, loaded: Callable[[Tensor], Tensor], dynamic: bool = True) -> float:
-        """Return the largest difference to the network, for one image and, where it takes several, three."""
+    def _difference(self, loaded: Callable[..., Tensor], dynamic: bool = True, *, as_it_is: bool = False) -> float:
+        """Return the largest difference to the network, for one image and, where it takes several, three.
+
+        Args:
+            loaded: What was read back, to be called as the network is.
+            dynamic: Whether it takes several images.
+            as_it_is: Whether it takes several inputs together instead.
+        """
         found = 0.0
         for images in (self._examples[:1], self._examples) if dynamic else (self._examples[:1],):
-            wanted, scores = self.network(images), loaded(images)
+            args, kwargs = ((images,), {}) if as_it_is else self._arguments(images)
+            wanted, scores = self.network(images), loaded(*args, **kwargs)
             if scores.shape != wanted.shape:
                 raise NotWritten(f"it returns {tuple(scores.shape)} for {len(images)} images, not {tuple(wanted.shape)}")
             largest = float((scores - wanted).abs().max())
@@ -241,29 +256,39 @@ class Exporter:
         )
 
 
-def input_name(shape: tuple[int, ...]) -> str:
-    """Name the input of an ONNX file: images, signals, rows, sequences or examples."""
-    return f"{noun(shape)}s"
+def input_names(shape: tuple[int, ...]) -> list[str]:
+    """Name the inputs of an ONNX file: images, signals, rows, sequences or examples; several by their own names."""
+    if isinstance(shape, Shapes):
+        return list(shape.names or (f"input{number}" for number in range(len(shape))))
+    return [f"{noun(shape)}s"]
 
 
-def _random(count: int, shape: tuple[int, ...]) -> Tensor:
+def _random(count: int, shape: tuple[int, ...]) -> Examples:
     """Draw examples to try a network on: tokens out of the vocabulary, or normal numbers."""
     generator = torch.Generator().manual_seed(0)
-    if isinstance(shape, Tokens):
-        return torch.randint(shape.vocabulary, (count, *shape), generator=generator)
-    return torch.randn(count, *shape, generator=generator)
+
+    def of(each: tuple[int, ...]) -> Tensor:
+        if isinstance(each, Tokens):
+            return torch.randint(each.vocabulary, (count, *each), generator=generator)
+        return torch.randn(count, *each, generator=generator)
+
+    return filled(shape, of)
+
+
+def _arrays(examples: Examples) -> Any:
+    return mapped(Tensor.numpy, examples)
 
 
 class _Reader:
     """Examples one by one, as ONNX Runtime's calibration asks for them."""
 
-    def __init__(self, examples: Tensor, name: str) -> None:
-        self._batches: Iterator[Tensor] = iter(examples.split(1))  # type: ignore[no-untyped-call]
-        self._name = name
+    def __init__(self, examples: Examples, names: Sequence[str]) -> None:
+        self._batches: Iterator[Examples] = (examples[i : i + 1] for i in range(len(examples)))
+        self._names = names
 
     def get_next(self) -> dict[str, NDArray[Any]] | None:
         batch = next(self._batches, None)
-        return None if batch is None else {self._name: batch.numpy()}
+        return None if batch is None else {n: x.numpy() for n, x in zip(self._names, tensors_of(batch), strict=True)}
 
 
 def _loaded(source: Path) -> nn.Module:
@@ -276,12 +301,17 @@ def _loaded(source: Path) -> nn.Module:
     return loaded
 
 
-def _session(path: Path, name: str) -> Run:
+def _session(path: Path, names: Sequence[str]) -> Run:
     session = runtime_session(path.read_bytes(), threads=1)
-    return lambda examples: session.run(None, {name: examples})[0]
+
+    def run(examples: Any) -> Any:
+        parts = examples.parts if isinstance(examples, Inputs) else (examples,)
+        return session.run(None, dict(zip(names, parts, strict=True)))[0]
+
+    return run
 
 
-def _latency(run: Run, example: NDArray[Any]) -> dict[str, float]:
+def _latency(run: Run, example: Any) -> dict[str, float]:
     for _ in range(3):
         run(example)
     times = 1e3 * np.array(timed(lambda: run(example), _SECONDS))
@@ -293,7 +323,7 @@ def _tested(run: Run, data: Dataset, part: Part, dynamic: bool) -> float:
     """Return what the task minimises, on all of a part."""
     size = 256 if dynamic else 1
     with closing(Feed(part, in_order(len(part), size))) as feed:
-        outputs = ((torch.from_numpy(run(data.normalise(x).numpy())), y) for x, y in feed)
+        outputs = ((torch.from_numpy(run(_arrays(data.normalise(x)))), y) for x, y in feed)
         return data.task.metric.cost_of(gathered(outputs, data.task))
 
 

@@ -16,7 +16,7 @@ from orchestrator.export.body import Body, literal, parameter_name
 from orchestrator.export.layout import WIDTH, lay_out
 from orchestrator.export.parts import Container, Custom, Describer, Leaf, Part, name_repeats
 from orchestrator.export.tracing import BATCH, record_calls
-from orchestrator.spaces.parts.inputs import zeros
+from orchestrator.spaces.parts.inputs import arguments, zeros
 
 
 def network_source(network: nn.Module, image: tuple[int, ...]) -> tuple[str, dict[str, Tensor]]:
@@ -34,7 +34,7 @@ def network_source(network: nn.Module, image: tuple[int, ...]) -> tuple[str, dic
     Raises:
         Untraceable: Where no such source can be written.
     """
-    calls = record_calls(network, zeros(BATCH, image))
+    calls = record_calls(network, *arguments(network, zeros(BATCH, image)))
     writer = _Writer(Describer(network, calls), [calls[child][0].result for child in network.children() if child in calls])
     return writer.source, writer.state(network)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import operator
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -53,8 +53,8 @@ class Call:
     result: Any
 
 
-def record_calls(network: nn.Module, example: Tensor) -> dict[nn.Module, list[Call]]:
-    """Run a network once, and list the calls of each of its modules."""
+def record_calls(network: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[nn.Module, list[Call]]:
+    """Run a network once with these arguments, and list the calls of each of its modules."""
     calls: dict[nn.Module, list[Call]] = {}
 
     def noted(original: Callable[..., Any], module: nn.Module, *args: Any, **kwargs: Any) -> Any:
@@ -63,7 +63,7 @@ def record_calls(network: nn.Module, example: Tensor) -> dict[nn.Module, list[Ca
         return result
 
     with torch.no_grad(), _calling(noted):
-        network(example)
+        network(*args, **kwargs)
     return calls
 
 

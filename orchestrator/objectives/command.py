@@ -21,7 +21,7 @@ from hw_profiles import files
 from orchestrator.errors import InputError
 from orchestrator.objectives.measured import Direction, MeasuredObjective, NoMeasurement
 from orchestrator.spaces.base import SearchSpace
-from orchestrator.spaces.parts.inputs import repeated
+from orchestrator.spaces.parts.inputs import arguments, repeated
 from searchers.base import Architecture
 
 PLACEHOLDERS = {"arch": "", "onnx": "network.onnx", "pt2": "network.pt2", "weights": "weights.pt"}
@@ -89,8 +89,8 @@ class Command(MeasuredObjective):
             values = {"arch": self.space.format(architecture)}
             values |= {key: str(Path(folder, file)) for key, file in PLACEHOLDERS.items() if file}
             for key in self.used & files.WRITERS.keys():
-                example = repeated(image.detach().cpu(), self.batch)
-                files.WRITERS[key](network(), example, Path(values[key]))
+                args, named = arguments(network(), repeated(image.detach().cpu(), self.batch))
+                files.WRITERS[key](network(), args, named, Path(values[key]))
             return self._run([part.format_map(values) for part in self.arguments])
 
     def _run(self, arguments: list[str]) -> object:

@@ -14,6 +14,7 @@ from orchestrator.objectives.base import Metrics, Objective
 from orchestrator.registry import nearest, similar
 from orchestrator.spaces.base import SearchSpace
 from orchestrator.spaces.parts.costs import AdditiveCost, Operation
+from orchestrator.spaces.parts.inputs import in_words, noun
 from searchers.base import Architecture
 
 
@@ -147,6 +148,11 @@ def resolve(name: str, file: str | None = None) -> tuple[str, dict[str, str]]:
 
 def profile_for(path: Path, space: SearchSpace, cost: str) -> Profile:
     """Find the profile of `cost` for the networks of `space` in a device file. Raises InputError."""
+    if noun(space.image) != "image":
+        raise InputError(
+            f"objectives.{cost}@{path.stem}: profiles of devices are of networks for images, and the data are "
+            f"{in_words(space.image)}; measure with objectives.latency instead, or with a command on the device"
+        )
     listed = read(path)
     matching = [p for p in listed if p.matches(space.name, space.settings, space.image)]
     wanted = profiles.describe(space.name, space.settings, space.image)

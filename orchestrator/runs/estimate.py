@@ -19,7 +19,7 @@ from orchestrator.errors import InputError, attributed_to
 from orchestrator.evaluators.base import Differentiable, Evaluator
 from orchestrator.machine import threads
 from orchestrator.runs.run import check
-from orchestrator.spaces.parts.inputs import noun
+from orchestrator.spaces.parts.inputs import noun, sized
 from searchers import GradientSearcher, Mixture
 
 
@@ -62,7 +62,7 @@ def estimate(plan: SearchPlan) -> Estimate:
     words = {
         "data": f"{problem.sources.data.name}: {images['train']} {noun(data.image)}s for weights, {images['validation']} for "
         f"architectures, {images['test']} for the final test; {len(data.classes)} {problem.task.named} of "
-        f"{'x'.join(map(str, data.image))}",
+        f"{sized(data.image)}",
         **{title: data.notes[title] for title in ("parts", "memory") if title in data.notes},
         "space": f"{problem.sources.space.name}: {size(problem.space)} architectures",
         **({"proxy": "; then ".join(place.words for place in plan.places)} if plan.proxy else {}),

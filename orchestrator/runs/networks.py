@@ -24,6 +24,7 @@ from orchestrator.runs.origin import check as check_trusted
 from orchestrator.runs.origin import trust as trust_run
 from orchestrator.search.weights import Origin, anew, network_settings, read
 from orchestrator.spaces.base import SearchSpace
+from orchestrator.spaces.parts.inputs import Inputs, Shapes
 from orchestrator.tasks import Task
 from orchestrator.tasks.classification import Classification
 
@@ -77,18 +78,24 @@ class TrainedNetwork(nn.Module):
         self.origin, self.space, self.weights = origin, space, weights
         self.eval()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return a score for each class, (batch, classes), of preprocessed images, (batch, channels, height, width)."""
-        return self.network(x)  # type: ignore[no-any-return]
+    def forward(self, *x: Any, **named: Any) -> Tensor:
+        """Return a score for each class, (batch, classes), of preprocessed images, (batch, channels, height, width).
+
+        Several inputs are a dict or a tuple of them, as `preprocess` returns, or arguments as the network itself takes them.
+        """
+        if len(x) == 1 and not named and isinstance(self.preprocess.shape, Shapes) and isinstance(x[0], (Mapping, tuple)):
+            x = (Inputs(x[0]),)
+        return self.network(*x, **named)  # type: ignore[no-any-return]
 
     @torch.no_grad()
-    def predict(self, x: Tensor) -> Tensor:
+    def predict(self, *x: Any, **named: Any) -> Tensor:
         """Return predictions in the terms of the targets: numbers of classes, values in their own unit, maps of classes.
 
         Args:
             x: Preprocessed examples, as `forward` takes them.
+            named: Inputs by their names, likewise.
         """
-        return self.task.predict(self(x))
+        return self.task.predict(self(*x, **named))
 
     def __repr__(self) -> str:
         return f"<network {self.member}, {self.origin.network}>"
@@ -149,7 +156,7 @@ def load_member(directory: Path, member: int, problem: Problem | None = None, *,
         problem = problem or SearchPlan.of(open_run(directory)).problem
         origin = _told_by_the_data(path, arch, problem)
     space, component = _space(directory, origin) if problem is None else (problem.space, problem.sources.space)
-    preprocessing = replace(origin.preprocessing, shape=space.image)
+    preprocessing = origin.preprocessing.of_shape(space.image)
     task = _task(directory, origin) if problem is None else problem.task
     expected = replace(
         Origin(arch, component.name, network_settings(component), preprocessing, origin.classes).plain,

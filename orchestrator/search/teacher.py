@@ -13,6 +13,7 @@ from orchestrator.errors import InputError
 from orchestrator.registry import known
 from orchestrator.search.weights import Origin, read
 from orchestrator.spaces.base import SearchSpace
+from orchestrator.spaces.parts.inputs import sized
 
 SETTING = "retrain.teacher"
 
@@ -32,7 +33,7 @@ def load_teacher(path: Path, problem: Problem) -> nn.Module:
         raise InputError(f"{SETTING} = {str(path)!r}: the file does not say which network it belongs to; train it again")
     here = Preprocessing.of(problem.data)
     if (origin.classes, origin.preprocessing.shape, origin.task) != (problem.data.classes, here.shape, problem.task.name):
-        theirs = f"images of {'x'.join(map(str, origin.preprocessing.shape))} and {len(origin.classes)} classes"
+        theirs = f"images of {sized(origin.preprocessing.shape)} and {len(origin.classes)} classes"
         raise InputError(
             f"{SETTING} = {str(path)!r} was trained on {theirs}; these are {'x'.join(map(str, here.shape))} and "
             f"{len(problem.data.classes)} classes, which have to be the same"

@@ -18,6 +18,7 @@ from orchestrator.config.problem import Problem
 from orchestrator.data.preprocessing import Preprocessing
 from orchestrator.errors import InputError
 from orchestrator.registry import Component
+from orchestrator.spaces.parts.inputs import sized
 
 _KEY = "paretoray"
 """Entry of the metadata that torch keeps with a `state_dict`."""
@@ -61,7 +62,7 @@ class Origin:
     def network(self) -> str:
         """The network in words."""
         settings = ", ".join(f"{key} = {value}" for key, value in self.settings.items())
-        image = "x".join(map(str, self.preprocessing.shape))
+        image = sized(self.preprocessing.shape)
         return f"{self.arch} of {self.space} ({settings or 'no settings'}; images of {image}, {len(self.classes)} classes)"
 
     def to_json(self) -> str:
@@ -72,10 +73,8 @@ class Origin:
     def from_json(cls, text: str) -> Origin:
         """Read what `to_json` writes. Raises ValueError, KeyError or TypeError for anything else."""
         values = json.loads(text)
-        prepared: dict[str, Any] = values.pop("preprocessing")
-        prepared |= {key: tuple(value) for key, value in prepared.items() if isinstance(value, list)}
-        prepared["scales"] = {kind: tuple(ends) for kind, ends in prepared["scales"].items()}
-        return cls(**{**values, "classes": tuple(values["classes"])}, preprocessing=Preprocessing(**prepared))
+        prepared = Preprocessing.from_plain(values.pop("preprocessing"))
+        return cls(**{**values, "classes": tuple(values["classes"])}, preprocessing=prepared)
 
 
 def network_settings(space: Component) -> dict[str, Any]:

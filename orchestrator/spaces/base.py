@@ -207,7 +207,7 @@ class SearchSpace(ABC):
             mixed = MixedNetwork(self.build(), self._order)
         return extract(mixed.network, architecture)
 
-    def running(self, architecture: Architecture) -> tuple[Callable[[Tensor], Any], list[tuple[str, nn.Module]]]:
+    def running(self, architecture: Architecture) -> tuple[Callable[[Any], Any], list[tuple[str, nn.Module]]]:
         """Return a network as it runs, in evaluation mode, and its operations with their names."""
         with keeping({choice.name: (o,) for choice, o in zip(self.choices, architecture, strict=True)}):
             network = MixedNetwork(self.build(), self._order).eval()

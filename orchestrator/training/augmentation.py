@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,11 +52,11 @@ class Augmentation:
             found.append(v2.RandAugment(magnitude=parts.randaugment))
         return found
 
-    def __call__(self, images: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    def __call__(self, images: Any, labels: Tensor, rng: np.random.Generator) -> tuple[Any, Tensor]:
         """Augment and normalise a batch.
 
         Args:
-            images: Images, (n, channels, height, width) uint8.
+            images: Images, (n, channels, height, width) uint8, or other examples, of which only images are augmented.
             labels: Labels, (n,) int64, or what another task has; maps of the pixels, (n, height, width), move with the images.
             rng: Source of chance of shifts and flips.
 

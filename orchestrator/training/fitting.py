@@ -9,6 +9,7 @@ from torch import nn
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import InputError
 from orchestrator.spaces.base import SearchSpace
+from orchestrator.spaces.parts.inputs import Shapes, Tokens
 from orchestrator.training.parts import Parts
 
 _OF_IMAGES = ("cutout", "resized_crop", "jitter", "randaugment", "erasing", "cutmix")
@@ -34,6 +35,8 @@ def check_fit(parts: Parts, space: SearchSpace, data: Dataset, named: Callable[[
                 f"{named(part)}: it mixes classes, and targets of {task.name} are none; write retrain.{part}=0, or "
                 "retrain.recipe=plain"
             )
+    if parts.mixup and isinstance(data.image, (Shapes, Tokens)):
+        raise InputError(f"{named('mixup')}: there is no mean of {data.words}; write retrain.mixup=0, or retrain.recipe=plain")
     for part in _OF_IMAGES if not data.has_images or task.maps else ():
         if getattr(parts, part) and not (data.has_images and part in _WITH_MAPS):
             why = f"targets of {task.name} would have to change with the images" if task.maps else f"these are {data.words}"

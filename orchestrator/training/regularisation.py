@@ -90,7 +90,7 @@ class Regularised(nn.Module):
             assert self._map is not None
             self.head = AuxiliaryHead(self._map.shape[1], tuple(self._map.shape[2:]), classes)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x: Any) -> tuple[Tensor, Tensor | None]:
         """Return the scores, (batch, classes), and those of the auxiliary classifier."""
         scores = self.network(x)
         if self.head is None:

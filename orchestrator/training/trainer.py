@@ -135,7 +135,7 @@ class Training:
         if keeper is not None:
             keeper.restore(self)
         module = wrap(self.model)
-        called: Callable[[Tensor], tuple[Tensor, Tensor | None]] = self._compiled(module) if self.parts.compile else module
+        called: Callable[[Any], tuple[Tensor, Tensor | None]] = self._compiled(module) if self.parts.compile else module
         while self.step < self.total:
             epoch, position = divmod(self.step, self.batches.per_epoch)
             if position == 0:
@@ -153,7 +153,7 @@ class Training:
         self.finish()
         return float(self.loss_sum) / self.batches.per_epoch
 
-    def _compiled(self, module: nn.Module) -> Callable[[Tensor], tuple[Tensor, Tensor | None]]:
+    def _compiled(self, module: nn.Module) -> Callable[[Any], tuple[Tensor, Tensor | None]]:
         """Compile the forward pass, once, as all batches have one shape."""
         # torch keeps compiled code on disk, and does not tell ATEN_CPU_CAPABILITY's settings apart.
         torch.compiler.config.cache_key_tag = torch.backends.cpu.get_cpu_capability()
@@ -172,7 +172,7 @@ class Training:
         """What tells this process's chance from that of the first one."""
         return [self.rank] if self.rank else []
 
-    def _advance(self, called: Callable[[Tensor], tuple[Tensor, Tensor | None]]) -> None:
+    def _advance(self, called: Callable[[Any], tuple[Tensor, Tensor | None]]) -> None:
         """Take one weight step, on this process's share of the batch."""
         rng = np.random.default_rng([*self.chance, 1, self.step, *self._own])
         x, labels = self.augmentation(*self.feed[self.step], rng)
@@ -196,7 +196,7 @@ class Training:
         """Return the mean loss of the examples of a batch, in single precision."""
         return self.data.task.loss(scores.float(), labels, self.parts.label_smoothing) / len(labels)
 
-    def _distilled(self, loss: Tensor, scores: Tensor, x: Tensor) -> Tensor:
+    def _distilled(self, loss: Tensor, scores: Tensor, x: Any) -> Tensor:
         """Mix in the divergence from the teacher's softened scores (Hinton, Vinyals and Dean, arXiv 1503.02531, section 2)."""
         share, temperature = self.parts.distill, self.parts.temperature
         if not share:

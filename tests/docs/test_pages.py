@@ -161,6 +161,7 @@ def test_the_page_on_tasks(tmp_path: Path) -> None:
     assert 75 < value < 346  # of the progressions of the 442 patients, the lowest and the highest quarter's ends
     columns = {
         "diabetes": "rmse", "strokes": "balanced_error_percent", "sequences": "error_percent", "quantile": "pinball",
+        "readings": "error_percent", "halves": "error_percent",
         "properties": "one_minus_f1_percent", "photos": "one_minus_miou_percent",
     }  # fmt: skip
     for name, column in columns.items():
@@ -169,4 +170,5 @@ def test_the_page_on_tasks(tmp_path: Path) -> None:
         trained = front[front[f"test_{column}"].notna()].iloc[0]
         low, high = (trained[f"test_{stem}_{end}{unit}"] for end in ("low", "high"))
         assert low < trained[f"test_{column}"] < high, name
+    assert {path.name for path in (tmp_path / "halves").iterdir()} > {"network.onnx", "network.torchscript"}
     assert pd.read_csv(tmp_path / "runs/diabetes/front.csv")["test_rmse"].min() < 70  # 77 for the mean of all

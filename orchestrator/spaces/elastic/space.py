@@ -25,7 +25,7 @@ from orchestrator.spaces.elastic.kernels import kernel_axes
 from orchestrator.spaces.elastic.network import ElasticNetwork
 from orchestrator.spaces.elastic.widths import width_axes
 from orchestrator.spaces.parts.costs import OperationCosts
-from orchestrator.spaces.parts.inputs import zeros
+from orchestrator.spaces.parts.inputs import Shapes, in_words, zeros
 from orchestrator.spaces.parts.own import OwnSpace, keep_scores
 from searchers.base import Architecture, Statistics
 
@@ -145,6 +145,11 @@ class ElasticSpace(OwnSpace):
     def __init__(self, factory: Callable[..., Any], settings: dict[str, Any], image: tuple[int, ...], classes: int) -> None:
         self.factory, self._settings = factory, settings
         self.image, self.classes = cast(tuple[int, int, int], image), classes
+        if isinstance(image, Shapes):
+            raise InputError(
+                f"elastic: the data are {in_words(image)}, and models of one input can shrink; leave all but one out by "
+                "data.inputs, or write the space as a function with choices (docs/own-space.md)"
+            )
         self.source: Elastic = factory(image=image, classes=classes, **settings)
         self.model = copy.deepcopy(self.source.model)
         self.fixed: dict[str, str] = {}
@@ -181,6 +186,7 @@ class ElasticSpace(OwnSpace):
         """Find all that may shrink, in the order of the modules. Raises InputError where something asked for cannot."""
         source, kind = self.source, type(self.model).__name__
         example = zeros(1, self.image)
+        assert isinstance(example, Tensor)
         deep = depth_axes(self.model, example, source.depth) if source.depth else []
         if source.depth and not deep:
             raise InputError(
@@ -294,7 +300,7 @@ class ElasticSpace(OwnSpace):
     def build(self) -> nn.Module:
         return ElasticNetwork(self.model, self.blueprint).train()
 
-    def running(self, architecture: Architecture) -> tuple[Callable[[Tensor], Any], list[tuple[str, nn.Module]]]:
+    def running(self, architecture: Architecture) -> tuple[Callable[[Any], Any], list[tuple[str, nn.Module]]]:
         network = self.network(architecture).eval()
         return network, [(title_of(module), module) for module in network.modules() if single(module)]
 

@@ -293,7 +293,7 @@ class MixedNetwork(nn.Module):
             place.index = {name: order[name] for name in place.decisions}
         self._places = list(decided(network))
 
-    def forward(self, x: Tensor, weights: Weights) -> Tensor:
+    def forward(self, x: Any, weights: Weights) -> Tensor:
         for place in self._places:
             place.weights = weights
         return self.network(x)  # type: ignore[no-any-return]

@@ -17,7 +17,7 @@ from orchestrator.errors import InputError
 from orchestrator.spaces.base import SearchSpace, read_choices
 from orchestrator.spaces.parts.choice import Choice, decided, keeping
 from orchestrator.spaces.parts.costs import OperationCosts, cost_operations
-from orchestrator.spaces.parts.inputs import zeros
+from orchestrator.spaces.parts.inputs import Shapes, take_several, zeros
 from orchestrator.spaces.parts.notation import Reader
 from orchestrator.spaces.parts.trace import dataflow
 from searchers.base import Architecture
@@ -68,7 +68,8 @@ class OwnSpace(SearchSpace):
     Args:
         factory: Returns a module with `Choice`s in it.
         settings: Further keywords of the factory.
-        image: Shape of an image, (channels, height, width), or of another example.
+        image: Shape of an image, (channels, height, width), or of another example; `Shapes` of several inputs, which the
+            network takes as arguments, or as keywords by their names.
         classes: Number of classes, or of whatever the task has a number for.
 
     Raises:
@@ -158,6 +159,8 @@ class OwnSpace(SearchSpace):
         network = self.factory(image=self.image, classes=self.classes, **self._settings)
         if isinstance(network, nn.Module):  # whoever reads its choices says so if not
             keep_scores(network, self.classes)
+            if isinstance(self.image, Shapes):
+                take_several(network)
         return network
 
     def format(self, architecture: Architecture) -> str:

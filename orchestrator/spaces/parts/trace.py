@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from analysis.graphs import Graph
 from orchestrator.spaces.parts.choice import Choice, MixedNetwork, Weights, keeping
-from orchestrator.spaces.parts.inputs import zeros
+from orchestrator.spaces.parts.inputs import mapped, tensors_of, zeros
 from searchers.base import Architecture
 
 if TYPE_CHECKING:
@@ -54,16 +54,20 @@ def dataflow(space: SearchSpace, architecture: Architecture) -> Graph:
     for place in network.modules():
         if isinstance(place, Choice):
             place.register_forward_hook(hook)
-    start = zeros(1, space.image)
-    if start.is_floating_point():
-        start = Mark.apply(start.requires_grad_())
-        names[start.grad_fn] = "in"
-    else:  # nothing is differentiated by tokens: what they are looked up as stands for them
+
+    def marked(x: Tensor) -> Tensor:
+        if not x.is_floating_point():
+            return x
+        found: Tensor = Mark.apply(x if x.requires_grad else x.requires_grad_())
+        names[found.grad_fn] = "in"
+        return found
+
+    start = mapped(marked, zeros(1, space.image))
+    # Nothing is differentiated by tokens: what they are looked up as stands for them.
+    if not all(x.is_floating_point() for x in tensors_of(start)):
 
         def looked_up(place: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-            marked: Tensor = Mark.apply(output)
-            names[marked.grad_fn] = "in"
-            return marked
+            return marked(output)
 
         for table in (module for module in network.modules() if isinstance(module, nn.Embedding)):
             table.register_forward_hook(looked_up)
