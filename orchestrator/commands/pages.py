@@ -52,11 +52,13 @@ def watch(directory: Path, port: int, host: str) -> None:
     paretoray watch runs/photos
     paretoray watch runs --port 8000
     """
+    from orchestrator.runs.staging import followed, shown
     from orchestrator.runs.watch import Watch
 
     watching = Watch(directory, host, port)
-    click.echo(f"{directory} is shown at {watching.address} (Ctrl-C ends this)")
+    click.echo(f"{shown(directory)} is shown at {watching.address} (Ctrl-C ends this)")
     try:
-        watching.serve()
+        with followed(directory, told):
+            watching.serve()
     except KeyboardInterrupt:
         click.echo("no longer shown")

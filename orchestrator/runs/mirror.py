@@ -265,7 +265,9 @@ def mirrored(directory: Path, say: Say, *, required: bool = True) -> Iterator[No
     with ExitStack() as held:
         busy = None
         try:
-            held.enter_context(stage.alone(WRITING, wait=False))
+            with stage.alone():  # by itself, whoever fetches seems to write
+                held.enter_context(stage.alone(WRITING, wait=False))
+            stage.reload()
             mirror.acquire()
         except RunError as error:
             if required:

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import secrets
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -30,6 +31,8 @@ OWNER = "checkpoints/owner.json"
 MARKS = ("experiment.toml", "bench.json", "result.json", "proxies.json")
 """Files that tell folders of ours from others: of a run, a benchmark, a training, a study of proxies."""
 STATE = "store.json"
+FOLLOWING = 15.0
+"""Seconds between two looks at a run in a store that is watched."""
 WRITING = "writing"
 """Name of the lock of the process that writes to the store."""
 
@@ -87,6 +90,10 @@ class Stage:
         """Return the copy that a run directory is; None for one that is no copy."""
         state = _state_of(directory)
         return cls(directory.resolve().parent, state) if state else None
+
+    def reload(self) -> None:
+        """Read again what is known, which another process of this machine may have changed."""
+        self.state = _read(self.folder) or self.state
 
     def save(self) -> None:
         """Write down what is known."""
@@ -252,7 +259,8 @@ def _fetched(url: str, weights: bool, say: Say) -> Path | None:
             locks.enter_context(stage.alone(WRITING, wait=False))
         except RunError:
             return stage.directory  # a process of this machine writes to it
-        state = stage.state = _read(stage.folder) or stage.state  # another process may have fetched it meanwhile
+        stage.reload()
+        state = stage.state
         stage.save()
         kept = stage.directory.is_dir()
         try:
@@ -298,6 +306,35 @@ def placed_or_opened(out: str | Path, say: Say = warnings.warn) -> Path:
     if not is_url(out) or local_path(out) is not None:
         return local_path(out) or Path(out)
     return _fetched(as_url(out), True, say) or placed(out)
+
+
+@contextmanager
+def followed(directory: Path, say: Say) -> Iterator[None]:
+    """Fetch what is new meanwhile, weights aside, where a directory is the local copy of a run in a store.
+
+    Args:
+        directory: The run directory.
+        say: Told of a store that fails.
+    """
+    ended, state = threading.Event(), _state_of(directory)
+
+    def follow(url: str) -> None:
+        failing = False
+        while not ended.wait(FOLLOWING):
+            try:
+                opened(url, weights=False, say=say)
+                failing = False
+            except (InputError, RunError) as error:
+                if not failing:
+                    say(f"{error}; it is tried again from time to time")
+                failing = True
+
+    if state is not None:
+        threading.Thread(target=follow, args=(state.url,), name="followed", daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
 
 
 def shown(directory: Path) -> str:

@@ -21,7 +21,7 @@ from orchestrator.runs import mirror, staging
 from orchestrator.runs import run as running
 from orchestrator.runs.directory import EXPERIMENT, check_out, create, open_run
 from orchestrator.runs.mirror import Mirror, mirrored, settle
-from orchestrator.runs.staging import OWNER, Stage, opened, placed, placed_or_opened, shown
+from orchestrator.runs.staging import OWNER, Stage, followed, opened, placed, placed_or_opened, shown
 from orchestrator.runs.store import Store, StoreError
 from orchestrator.runs.watcher import Watcher
 from tests.helpers import assert_refused, call, run, timeless, tiny, write_toml
@@ -294,6 +294,28 @@ def test_a_report_needs_no_weights_and_a_resume_gets_them_then(url: str, states:
     assert not list(opened(url, weights=False).rglob("*.pt"))
     holding(opened(url, weights=False)).finish(())
     assert content(opened(url)) == content(states[1][-1])
+
+
+def test_a_run_that_is_watched_is_fetched_again_and_again(
+    url: str, states: Any, elsewhere: Any, failing: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, course = states
+    upload(url, course[:2])
+    first, said = opened(url), list[str]()
+    held = holding(first)
+    elsewhere("second")
+    second = opened(url, weights=False)
+    monkeypatch.setattr(staging, "FOLLOWING", 0.01)
+    with followed(second, said.append):
+        bring(course[2], first)
+        held.finish(())
+        deadline = time.monotonic() + 20
+        while (second / "evaluations.csv").read_bytes() != (course[2] / "evaluations.csv").read_bytes():
+            assert time.monotonic() < deadline
+        failing["at"] = 0
+        while not said:
+            assert time.monotonic() < deadline
+    assert "503 Slow Down" in said[0] and "tried again" in said[0]
 
 
 def test_names_that_lead_out_of_the_folder_are_not_fetched(url: str, states: Any, elsewhere: Any, tmp_path: Path) -> None:
