@@ -273,6 +273,32 @@ def test_a_run_needs_no_shared_disk_and_says_what_it_cannot_do_then(disks: tuple
 
 
 @pytest.mark.faults
+@pytest.mark.usefixtures("cluster")
+def test_a_run_in_a_store_needs_no_shared_disk(disks: tuple[Nodes, Path], tmp_path: Path) -> None:
+    cluster, disk = disks
+    files = pytest.importorskip("s3fs").S3FileSystem
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    credentials = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_ENDPOINT_URL": f"http://{host}:{port}"}
+    cluster.environment |= {**credentials, "PARETORAY_STAGING": str(disk / "copies")}
+    store = files(key="a", secret="b", endpoint_url=f"http://{host}:{port}", use_listings_cache=False)
+    store.mkdir("runs")
+    sections = {"budget": {"epochs": 10}, "retrain": {"members": 2, "epochs": 2}}
+    path = write_toml(tmp_path, workers={"ray": True, "address": cluster.address, "count": 3}, **sections)
+    try:
+        command = cluster.command("search", path, "--out", "s3://runs/one")
+        assert command.wait(240) == 0, command.output
+        assert "cannot see" in command.output and "in the store: s3://runs/one" in command.output
+        store.get("runs/one", str(tmp_path / "run"), recursive=True)
+    finally:
+        server.stop()
+    assert len(pd.read_csv(tmp_path / "run" / "retrained.csv")) == 2
+    assert not list((tmp_path / "run").rglob("tune")) and not (tmp_path / "run" / "checkpoints" / "owner.json").exists()
+    assert timeless(tmp_path / "run") == undisturbed(tmp_path / "shared", budget={"epochs": 10})
+
+
+@pytest.mark.faults
 def test_a_node_without_the_code_of_a_searcher_is_named_at_once(disks: tuple[Nodes, Path], tmp_path: Path) -> None:
     cluster, disk = disks
     (disk / "my_methods.py").write_text("from searchers.random_search import RandomSearch as R\n\n\nclass Mine(R):\n    pass\n")
