@@ -84,7 +84,7 @@ def outgrown(draws: Floats, sizes: Floats, rng: np.random.Generator) -> Floats:
         rng: Source of the amounts.
     """
     slopes = np.abs(rng.standard_normal((len(draws), sizes.shape[1]))) * SLOPE / sizes.shape[1]
-    return draws - slopes @ sizes.T * draws.std(axis=1, keepdims=True)
+    return np.asarray(draws - slopes @ sizes.T * draws.std(axis=1, keepdims=True))
 
 
 def choose(
