@@ -1,10 +1,11 @@
-"""A seeded campaign of faults against runs without Ray: kills, full disks, flipped bits and wrong inputs, counted.
+"""A seeded campaign of faults against runs: kills, full disks, flipped bits and wrong inputs, counted.
 
-    python -m tests.campaign [--kills 40] [--operations 0] [--disks 6] [--flips 60] [--inputs 160] [--minutes 6] [--seed 0]
+    python -m tests.campaign [--kills 40] [--operations 0] [--ray 2] [--disks 6] [--flips 60] [--inputs 160]
+                             [--minutes 6] [--seed 0]
 
 Every kind of disturbance takes turns until its number is reached, or the minutes are over, whichever is first. Ends with the
 counts, and with 1 where a run did not go on to equal records, or a wrong input had a traceback, a hang or a silent wrong end.
-What the reports' pictures do is left out. Kills with Ray and of nodes are in tests/orchestrator.
+What the reports' pictures do is left out. Kills of nodes are in tests/orchestrator.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ from pathlib import Path
 
 import torch
 
-from tests.campaign import flips, inputs, kills
+from tests.campaign import flips, inputs, kills, rays
 from tests.campaign.process import command, import_what_is_imported_late
 from tests.campaign.searches import draw_nothing, kinds
 from tests.campaign.tally import Tally
+from tests.nodes import Nodes, nodes
 
 
 def main() -> int:
@@ -38,6 +40,7 @@ def main() -> int:
         default=0,
         help="kill every kind of run at every so many file operations, each kind from another one on; 0: none",
     )
+    parser.add_argument("--ray", type=int, default=2, help="runs on a shared Ray cluster, whose driver or workers are killed")
     parser.add_argument("--disks", type=int, default=6)
     parser.add_argument("--flips", type=int, default=60)
     parser.add_argument("--inputs", type=int, default=160)
@@ -47,7 +50,7 @@ def main() -> int:
     torch.set_num_threads(1)
     draw_nothing()
     chance, tally = random.Random(arguments.seed), Tally()
-    with tempfile.TemporaryDirectory(prefix="paretoray-campaign-") as name:
+    with tempfile.TemporaryDirectory(prefix="paretoray-campaign-") as name, contextlib.ExitStack() as ends:
         folder = Path(name)
         os.environ["XDG_STATE_HOME"] = str(folder / "state")
         (folder / "whole").mkdir()
@@ -55,6 +58,11 @@ def main() -> int:
         names = list(kinds())
         first = command("search", *kinds()["surrogate-search"], "--out", folder / "first")
         import_what_is_imported_late(first, folder / "first.log")
+
+        @functools.cache
+        def cluster() -> Nodes:
+            os.environ["RAY_AUTH_MODE"] = "disabled"
+            return ends.enter_context(nodes(folder / "ray", count=1, cpus=2))
 
         @functools.cache
         def base(kind: str, finished: bool) -> Path:
@@ -66,6 +74,9 @@ def main() -> int:
         def kill(i: int, at: Path) -> None:
             kills.kill_and_resume(names[i % len(names)], at, undisturbed, chance, tally)
 
+        def kill_ray(i: int, at: Path) -> None:
+            rays.kill_with_ray(names[i % len(names)], at, cluster(), undisturbed, chance, tally)
+
         def fill(i: int, at: Path) -> None:
             kills.fill_the_disk(names[i % len(names)], at, undisturbed, chance, tally)
 
@@ -76,7 +87,13 @@ def main() -> int:
         def give(i: int, at: Path) -> None:
             inputs.one(i, at / "input", lambda finished: base("random-search", finished), chance, tally)
 
-        wanted = {kill: arguments.kills, fill: arguments.disks, flip: arguments.flips, give: arguments.inputs}
+        wanted = {
+            kill: arguments.kills,
+            kill_ray: arguments.ray,
+            fill: arguments.disks,
+            flip: arguments.flips,
+            give: arguments.inputs,
+        }
         done = dict.fromkeys(wanted, 0)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with contextlib.suppress(KeyboardInterrupt):  # the counts so far are told

@@ -58,6 +58,7 @@ def run(
     within: Path | None = None,
     operation: int | None = None,
     after: float | None = None,
+    meanwhile: Callable[[float], object] = lambda seconds: None,
 ) -> Outcome:
     """Do `work` in a child of this process, which has everything imported already.
 
@@ -67,6 +68,7 @@ def run(
         within: Folder in which file operations are counted.
         operation: Number of the operation at which it is killed; the one that it was about to do is not done.
         after: Seconds after which it is killed.
+        meanwhile: Called again and again while it runs, with the seconds so far.
     """
     began = time.monotonic()
     child = os.fork()
@@ -81,6 +83,7 @@ def run(
             os.kill(child, signal.SIGKILL)
             _, status = os.waitpid(child, 0)
             break
+        meanwhile(time.monotonic() - began)
         time.sleep(0.005)
     seconds = time.monotonic() - began
     return Outcome(os.waitstatus_to_exitcode(status), log.read_text(errors="replace") if log.exists() else "", seconds)

@@ -16,6 +16,8 @@ class Tally:
     Attributes:
         kills: Processes that were killed.
         survived: Runs that were killed and went on to equal records.
+        with_ray: Drivers and workers that were killed with Ray.
+        survived_with_ray: Runs whose were, and that went on to equal records.
         disks: Runs on a disk that was too small.
         flips: Bits that were flipped.
         told: Flipped bits that were told, or that made no difference to the records.
@@ -28,6 +30,8 @@ class Tally:
 
     kills: int = 0
     survived: int = 0
+    with_ray: int = 0
+    survived_with_ray: int = 0
     disks: int = 0
     flips: int = 0
     told: Counter[str] = field(default_factory=Counter)
@@ -64,6 +68,7 @@ class Tally:
         """Return the counts, for people."""
         said = [
             f"kills: {self.kills}, runs that went on to equal records: {self.survived}",
+            f"kills with Ray: {self.with_ray}, runs that went on to equal records: {self.survived_with_ray}",
             f"full disks: {self.disks}",
             f"flipped bits: {self.flips}; " + ", ".join(f"{count} {how}" for how, count in self.told.most_common()),
         ]
