@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis import members, pareto
 from analysis.front_table import measure, name_of, test_error, test_title, unit_of, with_unit
-from analysis.records import MEMBER, tested, tested_by
+from analysis.records import MEMBER, tested, tested_by, trained
 from analysis.run import Run
 
 
@@ -80,7 +80,7 @@ def advice(run: Run) -> list[str]:
         lines.append("It is the knee of the front, where less of one cost begins to take the most of another.")
         lines += _alternatives(rows, number, error, costs, titles)
     if error == run.error:
-        lines.append(f"None was trained from scratch yet, so errors only rank networks. {how_to_retrain(run)}")
+        lines.append(f"None was {trained(run.summary)} yet, so errors only rank networks. {how_to_retrain(run)}")
     return lines
 
 

@@ -47,7 +47,7 @@ def lead(front: pd.DataFrame, summary: Mapping[str, Any]) -> list[str]:
     tau = f"; tau of the search's order with the true one {order.value:+.2f}" if order.known else ""
     return [
         f"The front: hypervolume {retrained:.3f} after retraining, {summary['hypervolume']:.3f} by the {names} of the search",
-        f"{len(known)} networks were {members.protocol(front)}, with {CONFIDENCE:.0%} intervals; "
+        f"{len(known)} networks were {members.protocol(front, summary)}, with {CONFIDENCE:.0%} intervals; "
         f"{len(members.on_front(front))} of them stay non-dominated{tau}",
     ]
 

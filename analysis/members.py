@@ -254,8 +254,13 @@ def words(row: pd.Series) -> str:
     return ", ".join(said)
 
 
-def protocol(members: pd.DataFrame) -> str:
-    """Say how the retrained members were trained and tested, as a clause."""
+def protocol(members: pd.DataFrame, summary: Mapping[str, Any]) -> str:
+    """Say how the retrained members were trained and tested, as a clause.
+
+    Args:
+        members: Rows as `table` returns them.
+        summary: Content of summary.json.
+    """
     known = retrained(members)
 
     def listed(column: str, unit: str) -> str:
@@ -263,6 +268,6 @@ def protocol(members: pd.DataFrame) -> str:
         return f"{' or '.join(f'{value:,}' for value in values)} {unit}{'s' * (values != [1])}"
 
     return (
-        f"trained from scratch for {listed(records.EPOCHS, 'epoch')} with {listed(records.SEEDS, 'seed')} and tested on "
+        f"{records.trained(summary)} for {listed(records.EPOCHS, 'epoch')} with {listed(records.SEEDS, 'seed')} and tested on "
         f"{listed(records.TEST_IMAGES, 'image')}"
     )

@@ -17,7 +17,7 @@ from analysis import choosing, drawing, front_plots, front_table, members, plots
 from analysis.curves import hypervolume_curve
 from analysis.pareto import attained, violations
 from analysis.plots import Picture
-from analysis.records import CONFIDENCE, MEMBER, SAMPLE, front_of, margins, samples_of, tested
+from analysis.records import CONFIDENCE, MEMBER, SAMPLE, front_of, margins, samples_of, tested, training
 from analysis.run import Run
 
 _PANELS = 28
@@ -33,7 +33,7 @@ def fronts(run: Run) -> list[Picture]:
     if len(trained):
         figure = _pairs(run, trained, lambda ax, x, y: front_plots.draw_retrained(ax, trained, x, y, titles), after=True)
         caption = (
-            f"Members after training from scratch by test error ({CONFIDENCE:.0%} intervals); lower left is better. Stars: "
+            f"Members after {training(run.summary)} by test error ({CONFIDENCE:.0%} intervals); lower left is better. Stars: "
             "the front made anew; the line joins those that are non-dominated in that pair. Grey crosses: beaten by another. "
             "Numbers are those of the table, and the ring is the knee."
         )

@@ -17,6 +17,7 @@ from analysis.records import (
     measurements,
     reasons,
     tested,
+    training,
 )
 from analysis.run import Run
 
@@ -110,7 +111,7 @@ def failures(run: Run) -> list[tuple[str, str, str]]:
     retrained: Mapping[str, str] = run.summary.get(RETRAINING_FAILED, {})
     numbers = {str(arch): str(number) for arch, number in zip(run.front["arch"], run.front[MEMBER], strict=True)}
     return rows + [
-        (f"training from scratch at the end: {reason}", "1", f"network {numbers.get(arch, '?')}: {arch}")
+        (f"{training(run.summary)} at the end: {reason}", "1", f"network {numbers.get(arch, '?')}: {arch}")
         for arch, reason in retrained.items()
     ]
 
@@ -124,8 +125,9 @@ def table_note(run: Run) -> str:
         intervals = "by a percentile bootstrap over the test examples"
     if len(trained):
         note = (
-            f"{len(trained)} of {len(run.front)} members of the search's front were {members.protocol(run.members)}, which the "
-            f"search never used. The front was made anew from them, by test {name} and the other objectives. "
+            f"{len(trained)} of {len(run.front)} members of the search's front were "
+            f"{members.protocol(run.members, summary)}, which the search never used. The front was made anew from them, by "
+            f"test {name} and the other objectives. "
             f"{'Test errors have' if name == 'error' else f'The test {name} has'} {CONFIDENCE:.0%} intervals, {intervals}. "
         )
         if (trained[STANDING] == members.BEATEN).any():

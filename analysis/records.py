@@ -132,7 +132,21 @@ RESERVED = (
 """Columns of the tables of a run other than those of its objectives."""
 
 RETRAINING_FAILED = "retraining_failed"
-"""Key of summary.json: the reason for each member of the front whose training from scratch failed."""
+"""Key of summary.json: the reason for each member of the front whose training from scratch, or fine-tuning, failed."""
+FINE_TUNED = "fine_tuned"
+"""Key of summary.json: true where members of the front are fine-tuned from the weights that they inherit."""
+
+
+def trained(summary: Mapping[str, Any]) -> str:
+    """Say how members of a front are trained, as a participle."""
+    return "fine-tuned from inherited weights" if summary.get(FINE_TUNED) else "trained from scratch"
+
+
+def training(summary: Mapping[str, Any]) -> str:
+    """Name the training of members of a front."""
+    return "fine-tuning" if summary.get(FINE_TUNED) else "training from scratch"
+
+
 REASON = "reason"
 FAILURE_COLUMNS = ("seed", "step", "stage", "kind", "arch", REASON, "seconds")
 """Columns of failures.csv, which has a row for each network that could not be trained, measured or run. Such networks are in no

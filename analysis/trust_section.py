@@ -14,7 +14,7 @@ from analysis import plots
 from analysis.front_table import name_of
 from analysis.plots import Picture
 from analysis.proxies import judged_of, picture, shown
-from analysis.records import mean_of_seeds, samples_of, tested_by
+from analysis.records import mean_of_seeds, samples_of, tested_by, training
 from analysis.trust import (
     ACCURACY,
     ALL,
@@ -124,11 +124,11 @@ def section(
     if known.skips.skip.any():
         shares = _Shares(evaluations, front, policy, summary["derived"], known)
         rows += shares.findings()
-        flags += shares.flags([name_of(title) for title in summary["objectives"].values()])
+        flags += shares.flags([name_of(title) for title in summary["objectives"].values()], training(summary))
         pictures.append(shares.picture(searches))
     rows += _picked(summary)
     if shared:
-        rows += _front(retrained)
+        rows += _front(retrained, training(summary))
     lead = "How often the search repeated itself, and whether it drifted to skip connections."
     if shared:
         lead = (
@@ -470,13 +470,13 @@ class _Shares:
             rows.append(Finding("skips in the method's final networks", f"{self.derived:.0%}", chance))
         return rows
 
-    def flags(self, objectives: Sequence[str]) -> list[str]:
+    def flags(self, objectives: Sequence[str], trained_by: str) -> list[str]:
         groups = {"the last tenth of the samples": self.ends[1] if len(self.samples) else np.nan}
         groups["the method's final networks"] = self.derived
         flags = [
             f"{share:.0%} of the choices in {name} are skips, {share / self.chance:.1f} times as many as by chance. Searches "
             f"with shared weights can collapse to skips; so can one that has to save {' and '.join(objectives[1:])}. Compare "
-            "the errors of such networks after training from scratch."
+            f"the errors of such networks after {trained_by}."
             for name, share in groups.items()
             if share >= max(COLLAPSED, 2 * self.chance)
         ]
@@ -502,7 +502,7 @@ def _mean(shares: np.ndarray) -> float:
     return float(known.mean()) if len(known) else float("nan")
 
 
-def _front(retrained: pd.DataFrame | None) -> list[Finding]:
+def _front(retrained: pd.DataFrame | None, trained_by: str) -> list[Finding]:
     """Compare the errors of the front's members during the search with their test errors after retraining."""
     if retrained is None or len(retrained := mean_of_seeds(retrained)) < 2:
         return []
@@ -512,7 +512,7 @@ def _front(retrained: pd.DataFrame | None) -> list[Finding]:
     value = {key: number if np.isfinite(number) else None for key, number in bounds}
     few = " Too few for an interval." if members.networks < ENOUGH else ""
     meaning = (
-        "Kendall's tau of the error during the search with the test error after training from scratch. The members were "
+        f"Kendall's tau of the error during the search with the test error after {trained_by}. The members were "
         f"selected by that error, so it says little about how well others are ranked.{few}"
     )
     return [Finding(f"tau, {members.networks} retrained members of the front", _interval(value), meaning, not few)]

@@ -176,7 +176,7 @@ def _folder(out: Path, text: str, seed: int) -> Path:
 def _epochs(plan: SearchPlan, text: str, cost: Cost, out: Path, heed: Heed) -> float:
     """Return the epochs of a search of that cost; for seconds by a trial run, once for each searcher."""
     if cost.images is not None:
-        return cost.images / len(plan.trained.data.train)
+        return cost.images / (len(plan.trained.data.train) * plan.networks_per_step)
     assert cost.seconds is not None
     path = out / "epochs.json"
     known: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
@@ -213,7 +213,7 @@ def _timed(plan: SearchPlan, guessed: float, seconds: float, folder: Path, heed:
                 "more, or lower budget.validate or data.valid"
             )
         # Not those of the budget: candidates that are trained alone get all of their epochs, however few the budget has.
-        epochs = spent["images_trained_on"] / len(plan.trained.data.train)
+        epochs = spent["images_trained_on"] / (len(plan.trained.data.train) * plan.networks_per_step)
         return float(epochs * (seconds - fixed) / max(spent["seconds"] - fixed, 1e-3))
     return guessed
 

@@ -89,7 +89,7 @@ def answer(plan: Any, directory: Path) -> Answer:
         text.append(f"{count} networks failed, and count for nothing ({records.FAILURES}):")
         text += [f"{count:>5}  {reason}" for reason, count, _ in failures[:5]]
     for arch, reason in summary.get(records.RETRAINING_FAILED, {}).items():
-        text.append(f"warning: {arch} could not be trained from scratch: {reason}")
+        text.append(f"warning: {arch} could not be {records.trained(summary)}: {reason}")
     text += [f"warning: {warning}" for warning in warnings]
     stored = [f"in the store: {shown(directory)}"] if shown(directory) != str(directory) else []
     return Answer(facts, [*text, f"report: {report}", *stored])

@@ -291,6 +291,12 @@ class SearchPlan:
         batch: int = self.experiment.training.settings.get("batch", images)
         return images // min(batch, images)
 
+    @property
+    def networks_per_step(self) -> int:
+        """Count the networks that a weight step of the search trains, several by the sandwich rule."""
+        training = self.experiment.training
+        return evaluator_class(training).networks_per_step(training.settings, self.trained.space)
+
     def _rung(self, place: int) -> Rung:
         at = self.problem.at(self.places[place])
         return Rung(place, self.steps_of_an_epoch(place), epoch_cost(at) / epoch_cost(self.trained) if place else 1.0)

@@ -168,6 +168,16 @@ class Evaluator(ABC):
         steps = epochs * (images // batch)
         return Schedule(max(1, math.ceil(steps / interval)), interval, batch)
 
+    @classmethod
+    def networks_per_step(cls, settings: Mapping[str, Any], space: SearchSpace) -> int:
+        """Count the networks that a weight step trains, each on all images of the batch; here, it is one.
+
+        Args:
+            settings: The user's settings.
+            space: The space.
+        """
+        return 1
+
     @abstractmethod
     def build(self, stage: Stage, steps: int) -> None:
         """Make fresh weights over the stage's surviving options; the learning rate falls to 0 over `steps` weight steps."""

@@ -133,7 +133,7 @@ class Supernet(Differentiable):
         if compile and space.pretrained:
             raise InputError("training.compile: each network of an elastic space has shapes of its own; leave it out")
         self.space, self.data, self.task, self.probes = space, data, data.task, list(probes)
-        self.sandwich = (2 if space.pretrained else 0) if sandwich is None else sandwich
+        self.sandwich = _sandwich(sandwich, space)
         self.affine = space.affine if affine is None else affine
         self._chosen, self.recalibration = statistics, recalibration
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -177,6 +177,11 @@ class Supernet(Differentiable):
         world: int = 1,
     ) -> Self:
         return cls(space, data, probes, **settings, seed=seed, device=device, rank=rank, world=world)
+
+    @classmethod
+    def networks_per_step(cls, settings: Mapping[str, Any], space: SearchSpace) -> int:
+        drawn = _sandwich(settings.get("sandwich"), space)
+        return drawn + 2 if drawn else 1  # the largest and the smallest one, too
 
     def measured_with(self, stage: Stage) -> Statistics:
         """Return the statistics of normalisation with which single networks are measured in a stage."""
@@ -663,6 +668,11 @@ def _normalisation(model: nn.Module, affine: bool, tracked: bool) -> list[_Batch
         if not tracked:
             norm.running_mean = norm.running_var = norm.num_batches_tracked = None
     return norms
+
+
+def _sandwich(chosen: int | None, space: SearchSpace) -> int:
+    """Return the number of networks between the largest and the smallest one that a step trains, 0 for no sandwich rule."""
+    return (2 if space.pretrained else 0) if chosen is None else chosen
 
 
 def _one_hot(mixture: Mixture) -> bool:

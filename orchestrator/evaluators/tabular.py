@@ -97,6 +97,8 @@ class TabularBenchmark(Differentiable):
             kind = "positive" if needed[which] == time else "finite"
             value = frame[needed[which]].iloc[at]
             shown = "" if pd.isna(value) else f" ({value})"
+            if isinstance(value, str) and re.search(r"\d[ ,.'\u2019\u00a0\u202f]\d{3}\b", value):
+                shown += "; write numbers without separators of thousands"
             raise InputError(f"{source}, row {at + 1}: {needed[which]} is missing, or not a {kind} number{shown}")
         times = values[:, -1].tolist() if time else [1.0] * len(values)
         values = values[:, : len(columns)]
@@ -426,7 +428,7 @@ def read_frame(path: Path) -> pd.DataFrame:
     return frame
 
 
-_THREES = re.compile(r"-?\d{1,3}(,\d{3})+")
+_THREES = {sign: re.compile(rf"-?[1-9]\d{{0,2}}({re.escape(sign)}\d{{3}})+") for sign in ",."}
 
 
 def _from_text(file: Path) -> pd.DataFrame:
@@ -445,11 +447,48 @@ def _from_text(file: Path) -> pd.DataFrame:
     if twice := sorted({name for name in written if written.count(name) > 1}):  # pandas would number them
         raise ValueError(f"it has two columns {twice[0]!r}; rename or delete one of them")
     frame = pd.read_csv(io.StringIO(text), sep=sep, dtype={"arch": str, "Arch": str}, skipinitialspace=True)
-    return frame if sep == "," else _with_points(frame, text, sep)
+    texts = pd.read_csv(io.StringIO(text), sep=sep, dtype=str, skipinitialspace=True)
+    return _with_commas(_with_points(frame, texts), texts)
 
 
-def _with_points(frame: pd.DataFrame, text: str, sep: str) -> pd.DataFrame:
-    """Read decimal commas, which there may be where another sign separates columns.
+def _with_points(frame: pd.DataFrame, raw: pd.DataFrame) -> pd.DataFrame:
+    """Read points between thousands, where a number has several of them, as 2.178.000.
+
+    A number with one of them may have three decimals as well. Decimals that end in 0 beside numbers without any tell: nothing
+    writes 2.170 and 980 but what puts a point between thousands.
+
+    Raises:
+        ValueError: For numbers that may have points between thousands, or three decimals.
+    """
+    found: dict[Any, pd.Series] = {}
+    doubtful: dict[Any, str] = {}
+    for column in (c for c in frame.columns if str(c).lower() != "arch"):
+        values = raw[column].dropna().str.strip()
+        pointed = values[values.str.contains(".", regex=False)]
+        if pointed.empty or not pointed.map(lambda value: _THREES["."].fullmatch(value) is not None).all():
+            continue
+        if pointed.str.count(r"\.").gt(1).any():
+            found[column] = pd.to_numeric(raw[column].str.replace(".", "", regex=False), errors="coerce")
+            continue
+        doubtful[column] = pointed.iloc[0]
+        ends = pointed[pointed.str.endswith("0")]
+        if len(pointed) < len(values) and len(ends):
+            whole = values[~values.index.isin(pointed.index)].iloc[0]
+            raise ValueError(
+                f"{column} has {ends.iloc[0]} beside {whole}, as numbers with points between thousands are written; write "
+                f"{ends.iloc[0].replace('.', '')}, or {whole}.000 if these are decimals"
+            )
+    for column, value in doubtful.items() if found else ():
+        other = next(iter(found))
+        raise ValueError(
+            f"{other} has points between thousands, so {value} of {column} may be {value.replace('.', '')}; write numbers "
+            "without separators of thousands"
+        )
+    return frame.assign(**{str(column): values for column, values in found.items()})
+
+
+def _with_commas(frame: pd.DataFrame, raw: pd.DataFrame) -> pd.DataFrame:
+    """Read decimal commas, which there may be where another sign separates columns, and commas between thousands.
 
     Raises:
         ValueError: For numbers that may have separators of thousands or decimals.
@@ -460,22 +499,22 @@ def _with_points(frame: pd.DataFrame, text: str, sep: str) -> pd.DataFrame:
         if pd.api.types.is_numeric_dtype(frame[column]):
             continue
         values = frame[column].astype(str).str.strip()
-        points = pd.to_numeric(values.str.removesuffix("%").str.strip().str.replace(",", ".", regex=False), errors="coerce")
+        decimals = pd.to_numeric(values.str.removesuffix("%").str.strip().str.replace(",", ".", regex=False), errors="coerce")
         grouped = values.str.contains(",", regex=False)
-        if grouped.any() and values[grouped].map(lambda value: _THREES.fullmatch(value) is not None).all():
+        if grouped.any() and values[grouped].map(lambda value: _THREES[","].fullmatch(value) is not None).all():
             if not values.str.count(",").gt(1).any():
                 raise ValueError(
                     f"{column} has {values[grouped].iloc[0]}, which may be a number of thousands or have decimals; write "
                     "numbers without separators of thousands, and decimals with a point"
                 )
             swapped[column] = pd.to_numeric(values.str.replace(",", "", regex=False), errors="coerce")
-        elif points.notna().all():
-            swapped[column] = points
+        elif decimals.notna().all():
+            swapped[column] = decimals
     if not any((found % 1 != 0).any() for found in swapped.values()):
         return frame.assign(**swapped)
-    raw = pd.read_csv(io.StringIO(text), sep=sep, dtype=str, skipinitialspace=True)
     for column in numbers:  # beside decimal commas a point separates thousands
-        if column not in swapped and raw[column].astype(str).str.contains(".", regex=False).any():
+        points = raw[column].astype(str).str.count(r"\.")
+        if column not in swapped and points.gt(0).any() and not points.gt(1).any():
             raise ValueError(
                 f"{column} has points and {next(iter(swapped))} has decimal commas; write numbers without separators of "
                 "thousands, and decimals in one way"

@@ -134,7 +134,7 @@ def card(
     lines = [
         f"# Network {network.member} of {directory.name}",
         "",
-        f"{_kind(network)}, found by a search over {network.origin.space} and then trained from scratch.",
+        f"{_kind(network)}, found by a search over {network.origin.space} and then {_how(network)[0]}.",
         "",
         "## Use",
         "",
@@ -191,8 +191,14 @@ def card(
 
 def _trained(network: TrainedNetwork) -> list[str]:
     row = network.costs
-    said = ((records.EPOCHS, "epochs of training from scratch"), (records.SEEDS, "seeds of this training"))
+    said = ((records.EPOCHS, f"epochs of {_how(network)[1]}"), (records.SEEDS, "seeds of this training"))
     return [f"| {title} | {row[key]:,.0f} |" for key, title in said if key in row]
+
+
+def _how(network: TrainedNetwork) -> tuple[str, str]:
+    """Say how a network was trained: a participle, and a name."""
+    summary = {records.FINE_TUNED: network.space.pretrained}
+    return records.trained(summary), records.training(summary)
 
 
 def examples_of(network: TrainedNetwork) -> str:

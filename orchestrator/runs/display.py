@@ -107,7 +107,7 @@ class Display(Watcher):
         self._members[arch] = fraction
         done = sum(f >= 1 for f in self._members.values())
         share = sum(self._members.values()) / members
-        self._show("retrain", {"retrained from scratch": f"{done} of {members}"}, share, final=fraction >= 1)
+        self._show("retrain", {"retrained": f"{done} of {members}"}, share, final=fraction >= 1)
 
     def measure(self, done: int, members: int) -> None:
         self._show("measure", {"measured after the search": f"{done} of {members}"}, done / members, final=done == members)

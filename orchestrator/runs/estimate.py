@@ -101,8 +101,9 @@ def _in_words(steps: Mapping[str, float]) -> str:
     if "rounds" in steps:
         step = 1000 * steps["seconds_per_weight_step"]
         return (
-            f"{steps['rounds']} rounds of {steps['weight_steps_per_round']} weight steps, each of about {step:.3g} ms on one "
-            f"worker like this machine, about {steps['samples']} samples"
+            f"{steps['rounds']} rounds of {steps['weight_steps_per_round']} weight steps, each of about {step:.3g} ms"
+            + (f", as it trains {steps['networks_per_step']} networks," if steps["networks_per_step"] > 1 else "")
+            + f" on one worker like this machine, about {steps['samples']} samples"
         )
     return f"{steps['networks']} networks, each trained for {steps['epochs']} epochs"
 
@@ -165,7 +166,7 @@ def _search_with_shared_weights(plan: SearchPlan, here: SearchPlan) -> tuple[dic
         seconds += searcher.expected_gradients(rounds * interval) * gradient
     evaluator.rest()
     steps: dict[str, float] = {"rounds": rounds, "weight_steps_per_round": interval, "samples": round(samples)}
-    return steps | {"seconds_per_weight_step": mean_step}, seconds
+    return steps | {"networks_per_step": plan.networks_per_step, "seconds_per_weight_step": mean_step}, seconds
 
 
 def _measuring(evaluator: Evaluator, architecture: tuple[int, ...], full: bool) -> Callable[[], Any]:

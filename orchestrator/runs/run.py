@@ -141,7 +141,7 @@ def _steps(plan: SearchPlan, directory: Path, watcher: Watcher, searched: bool, 
     if failed and all(member.failed for member in front_members(plan, directory)):
         raise RunError(
             f"the search is finished, and its report is written, but not one of {len(failed)} networks of the front "
-            f"could be trained from scratch, the last: {list(failed.values())[-1]}"
+            f"could be trained, the last: {list(failed.values())[-1]}"
         )
 
 

@@ -78,7 +78,7 @@ class Recording(Relay):
         self._members[arch] = fraction
         share = sum(self._members.values()) / members
         done = f"{sum(f >= 1 for f in self._members.values())} of {members}"
-        self._note("retraining", share, self._left(share), {"retrained from scratch": done}, ())
+        self._note("retraining", share, self._left(share), {"retrained": done}, ())
         self.watcher.retrain(arch, fraction, members)
 
     def _left(self, share: float) -> float | None:

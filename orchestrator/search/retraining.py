@@ -306,7 +306,7 @@ def try_member(plan: SearchPlan, member: Member, progress: Tell, worker: Worker 
             _keep(plan, member, *trained)
         saved.clear()
     elif worker.rank == 0:
-        log.warning("training %s from scratch failed: %s", member.arch, outcome.reason)
+        log.warning("training %s failed: %s", member.arch, outcome.reason)
         _write(member, {"arch": member.arch, FAILURE: outcome.reason, "settings": _settings(plan, member)})
 
 
@@ -377,7 +377,7 @@ def _keep(plan: SearchPlan, member: Member, network: nn.Module, result: dict[str
         with replacing(member.weights) as temporary:
             torch.save(signed(portable(network), Origin.of(plan.problem, member.arch)), temporary)
     _write(member, result)
-    log.info("trained %s from scratch: %s", member.arch, said)
+    log.info("%s %s: %s", "fine-tuned" if plan.problem.space.pretrained else "trained", member.arch, said)
 
 
 def _write(member: Member, result: dict[str, Any]) -> None:

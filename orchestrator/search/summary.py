@@ -72,6 +72,7 @@ def write_results(
         "hypervolume_of_samples": archive.hypervolume,
         "judged": bool(front),
         "weights": "shared" if plan.shares_weights else "own",
+        **({records.FINE_TUNED: True} if problem.space.pretrained else {}),
         **({"proxy": {"words": plan.proxy.words, **plan.proxy.to_dict()}} if plan.proxy else {}),
         **({"trained_alone": _trained_alone(plan, table)} if len(plan.places) > 1 else {}),
         "reference_point": dict(zip(columns, archive.reference, strict=True)),
@@ -181,8 +182,8 @@ def images_of(plan: SearchPlan) -> dict[str, int]:
 
 
 def images_trained_on(plan: SearchPlan, spending: Spending, evaluator: Evaluator) -> int:
-    """Count the images that weights were trained on, each as often as it was."""
-    return evaluator.step * plan.schedule.batch + spending.images_alone
+    """Count the images that weights were trained on, each as often as it was, by each network that a step trains."""
+    return evaluator.step * plan.schedule.batch * plan.networks_per_step + spending.images_alone
 
 
 def _spent(plan: SearchPlan, table: pd.DataFrame, spending: Spending, evaluator: Evaluator) -> dict[str, Any]:

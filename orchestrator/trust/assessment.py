@@ -21,7 +21,6 @@ from orchestrator.trust.weights import SharedWeights, Show
 from searchers import Architecture
 
 NETWORKS, TRAINED = 100, 8
-RETRAINED = "test accuracy (%) after training from scratch"
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from orchestrator.search.retraining import FAILURE, Member, check, settings_of
 from orchestrator.spaces.base import SearchSpace
 from orchestrator.tasks.base import Metric, merit, merit_column, merit_title
 from orchestrator.trust import proxies
-from orchestrator.trust.assessment import RETRAINED, TRAINED, Truth, assess, table_truth
+from orchestrator.trust.assessment import TRAINED, Truth, assess, table_truth
 from orchestrator.trust.weights import FOLDER, SharedWeights
 from searchers import Architecture
 
@@ -116,7 +116,10 @@ def main(
         console.print(
             f"{gone} of the front have options that were dropped later, so these weights know nothing of them", **plain
         )
-    if (earlier := _earlier(directory)) not in (None, truth.title if truth else RETRAINED):
+    metric = plan.problem.task.metric
+    label = "test accuracy (%)" if metric.name == "accuracy" else f"test {merit_title(metric)}"
+    title = f"{label} after {records.training({records.FINE_TUNED: plan.problem.space.pretrained})}"
+    if (earlier := _earlier(directory)) not in (None, truth.title if truth else title):
         console.print(f"this replaces what {records.TRUST} and the report say against {earlier}", **plain)
     stop = stop_file(directory)
     clustered = cluster(plan.workers, trainers=plan.retraining.workers) if jobs and plan.workers.ray else nullcontext()
@@ -125,7 +128,6 @@ def main(
         with Display(console) as display, threads(plan.workers.cpus):
             weights.accuracies([*random, *front], images, display.trust, stop.exists)
         if truth is None:
-            metric = plan.problem.task.metric
             values = _retrained(directory, space, metric)
             if jobs:
                 absolute = directory.resolve()  # trials change their working directory
@@ -139,9 +141,6 @@ def main(
                 values |= {space.parse(str(arch)): merit(metric, float(error)) for arch, error in errors}
             if len(values) < 2:
                 raise RunError("fewer than two networks could be trained, so nothing can be ranked; lower retrain.lr")
-            accurate = metric.name == "accuracy"
-            label = "test accuracy (%)" if accurate else f"test {merit_title(metric)}"
-            title = RETRAINED if accurate else f"{label} after training from scratch"
             truth = Truth(title, merit_column(metric), label, True, values, trained)
         judged = [a for a in [*random, *front] if a in truth.values]
         with Display(console) as display, threads(plan.workers.cpus):

@@ -66,9 +66,10 @@ def test_intervals_follow_from_the_number_of_test_images_and_the_spread_of_seeds
     # Student's quantile for two seeds is 6.31, and the standard error of their mean is 2.
     assert two["test_error_high_percent"] == pytest.approx(20 + np.hypot(high - 20, 6.314 * 2), abs=0.01)
     assert one["test_error_high_percent"] == pytest.approx(high)
-    assert members.protocol(judged(searched(), trainings(a=[1.0, 2.0], b=3.0))) == (
-        "trained from scratch for 20 epochs with 1 or 2 seeds and tested on 300 images"
-    )
+    for summary, how in (({}, "trained from scratch"), ({"fine_tuned": True}, "fine-tuned from inherited weights")):
+        assert members.protocol(judged(searched(), trainings(a=[1.0, 2.0], b=3.0)), summary) == (
+            f"{how} for 20 epochs with 1 or 2 seeds and tested on 300 images"
+        )
 
 
 @pytest.mark.parametrize(("latency", "standing"), [(2.9, "tie with 1"), (2.8, "")])

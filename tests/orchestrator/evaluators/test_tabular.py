@@ -203,6 +203,9 @@ FORMS: dict[str, Any] = {
     "excel.csv": lambda f: b"sep=;\r\n" + as_text(f, sep=";", decimal=","),
     "capital.csv": lambda f: as_text(f.rename(columns={"arch": "Arch"})),
     "signs.csv": lambda f: as_text(f.assign(val_accuracy=[f"{v} %".replace(".", ",") for v in f["val_accuracy"]]), sep=";"),
+    "german.csv": lambda f: as_text(
+        f.assign(params=[f"{10**6 + v:,}".replace(",", ".") for v in f["params"]]), sep=";", decimal=","
+    ),
     "millions.csv": lambda f: as_text(f.assign(params=[f"{10**6 + v:,}" for v in f["params"]]), sep="\t"),
 }
 
@@ -212,7 +215,7 @@ def test_tables_are_read_as_other_tools_write_them(name: str, tmp_path: Path) ->
     frame = fake_table()[["arch", "val_accuracy", "params"]].round({"val_accuracy": 4})
     (tmp_path / name).write_bytes(FORMS[name](frame))
     found = TabularBenchmark.read(tmp_path / name, DIGITS_TINY, ["val_accuracy", "params"])
-    more = np.array([0, 10**6 if name == "millions.csv" else 0])
+    more = np.array([0, 10**6 if name in ("millions.csv", "german.csv") else 0])
     known = TabularBenchmark(DIGITS_TINY, frame, ["val_accuracy", "params"])
     np.testing.assert_allclose([found.costs[a] for a in known.costs], np.array(list(known.costs.values())) + more)
 
@@ -239,6 +242,20 @@ def in_thousands(frame: pd.DataFrame, sign: str) -> list[str]:
             {"sep": ";"},
             "params has points and val_accuracy has decimal commas",
         ),
+        (lambda f: f.assign(params=in_thousands(f, ",")), {"sep": ","}, "params has .* thousands or have decimals"),
+        (
+            lambda f: f.assign(params=["2.170" if i else "980" for i in range(len(f))]),
+            {"sep": ","},
+            "params has 2.170 beside 980, as numbers with points between thousands are written; write 2170, or 980.000",
+        ),
+        (
+            lambda f: f.assign(
+                params=[f"2.{100 + i}.000" for i in range(len(f))], val_accuracy=[f"93.{100 + i}" for i in range(len(f))]
+            ),
+            {"sep": ","},
+            "params has points between thousands, so 93.100 of val_accuracy may be 93100",
+        ),
+        (lambda f: f.assign(params=in_thousands(f, "'")), {"sep": ","}, "a finite number .*without separators of thousands"),
         (lambda f: f.assign(**{"params ": 1.0}), {}, "two columns 'params'"),
         (lambda f: f.assign(val_accuracy=-f["val_accuracy"]), {}, "below 0 in all rows.*--minimize val_accuracy"),
         (lambda f: f, {"sep": "|"}, "separate columns by commas, semicolons or tabs"),

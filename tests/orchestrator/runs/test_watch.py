@@ -147,7 +147,7 @@ def test_progress_is_recorded_and_passed_on(tmp_path: Path) -> None:
         recording.retrain("a", 1.0, 2)
         told = read_status(tmp_path)
         assert told["part"] == "retraining" and told["fraction"] == 0.5
-        assert told["facts"]["retrained from scratch"] == "1 of 2" and told["facts"]["workers"] == "one process"
+        assert told["facts"]["retrained"] == "1 of 2" and told["facts"]["workers"] == "one process"
     assert passed == [Round(HALF), ("a", 1.0, 2)] and recording.detailed
     assert read_status(tmp_path)["state"] == "finished"
     for error, state in ((Interrupted(), "stopped"), (ValueError(), "failed")):

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 import paretoray as pr
+from analysis import front_table, members
 from orchestrator.config.experiment import find_searcher
 from orchestrator.config.plan import SearchPlan
 from orchestrator.data.dataset import Dataset
@@ -176,6 +177,10 @@ def test_a_front_is_fine_tuned_from_shared_weights_and_exported(tmp_path: Path, 
                for n, p in begun.named_parameters())  # fmt: skip
     stored = json.loads((tmp_path / "run" / "networks" / f"network-{member}.json").read_text())
     assert len(stored["settings"]["shared"]) == 16
+    spent = result.summary["spent"]  # a step trains the largest network, the smallest one, and two others
+    assert spent["images_trained_on"] == 4 * 32 * spent["weight_steps"]
+    told = front_table.lead(members.of_run(result.front, None, result.summary), result.summary)
+    assert any("fine-tuned from inherited weights for 1 epoch" in line for line in told)
     pr.export(tmp_path / "run", member, tmp_path / "out", formats=["network"], problem=problem)
     images = torch.randn(3, *digits.image)
     with torch.no_grad():
@@ -184,4 +189,5 @@ def test_a_front_is_fine_tuned_from_shared_weights_and_exported(tmp_path: Path, 
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 1e-5
+    assert "and then fine-tuned from inherited weights." in (tmp_path / "out" / "card.md").read_text()
     assert np.isfinite(tuned["test_error_percent"]).all()
