@@ -92,25 +92,25 @@ def measure(searcher: str, workers: int, evaluations: int, seconds: float, space
             ],
         )
     )
-    evaluator, began = Simulated(plan, seconds), time.perf_counter()
-    marks: list[tuple[int, float, float, float]] = [(0, 0.0, 0.0, memory())]
+    evaluator, began, before = Simulated(plan, seconds), time.perf_counter(), time.process_time()
+    marks: list[tuple[int, float, float, float, float]] = [(0, 0.0, 0.0, 0.0, memory())]
 
     def observe(happened: Round) -> None:
         done = happened.progress.evaluations
         if done * 5 // evaluations > marks[-1][0] * 5 // evaluations:
-            marks.append((done, time.perf_counter() - began, evaluator.worked, memory()))
+            marks.append((done, time.perf_counter() - began, time.process_time() - before, evaluator.worked, memory()))
 
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder) / "run"
         (directory / "checkpoints").mkdir(parents=True)
         Coordinator(plan, directory, evaluator).run(lambda: False, observe)
         checkpoint = (directory / "checkpoints" / "latest.pt").stat().st_size / 2**20
-    for (n, t, w, _), (done, now, worked, mb) in itertools.pairwise(marks):
-        each = 1e3 * (now - t) / (done - n)
-        share = 100 * (now - t) / (worked - w)
+    for (n, t, p, w, _), (done, now, cpu, worked, mb) in itertools.pairwise(marks):
+        each, busy = 1e3 * (now - t) / (done - n), 1e3 * (cpu - p) / (done - n)
+        share, least = 100 * (now - t) / (worked - w), 100 * (cpu - p) / (worked - w)
         print(
-            f"{searcher}, {workers} workers, {done:,} evaluations: {each:.2f} ms of coordinator each, {share:.1f} % of the "
-            f"workers' time, {mb:.0f} MB"
+            f"{searcher}, {workers} workers, {done:,} evaluations: {each:.2f} ms of coordinator each, {busy:.2f} of processor; "
+            f"{share:.1f} % of the workers' time, {least:.1f} % without what other work took; {mb:.0f} MB"
         )
     print(f"{searcher}, {workers} workers: last checkpoint {checkpoint:.1f} MB", flush=True)
 

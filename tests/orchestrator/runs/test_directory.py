@@ -50,11 +50,11 @@ def killed(work: Any, at: int) -> bool:
 
 @pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.faults)])
 def test_a_kill_at_any_file_operation_leaves_a_whole_run_or_none(tmp_path: Path, every: int) -> None:
-    path = write_toml(tmp_path)
+    searches = sweep.plan(write_toml(tmp_path), [], ["searcher.samples=2,3"], 1)  # once, as it writes nothing
     points = 0
     for at in range(1, 200, every):
         directory = tmp_path / f"run-{at}"
-        if not killed(lambda d=directory: make_sweep(d, path), at):
+        if not killed(lambda d=directory: sweep.create(d, searches), at):
             break
         points += 1
         if (directory / EXPERIMENT).exists():
@@ -67,7 +67,7 @@ def test_a_kill_at_any_file_operation_leaves_a_whole_run_or_none(tmp_path: Path,
         else:
             with pytest.raises(InputError, match=r"never completed.*search again|not a run directory"):
                 open_run(directory)
-            make_sweep(directory, path)  # the same folder is taken
+            sweep.create(directory, searches)  # the same folder is taken
             assert len(sweep.folders(directory)) == SEARCHES
     assert points > 20 / every
 
