@@ -8,6 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+class Damaged(ValueError):
+    """File of a run that is not as it was written. The message names the file, and what is wrong with it."""
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` to write to, which takes its place once that has succeeded.

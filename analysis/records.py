@@ -8,15 +8,17 @@ import io
 import itertools
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
-from analysis.files import replacing, write_text
+from analysis.files import Damaged, replacing, write_text
 from analysis.pareto import non_dominated, violations
+
+T = TypeVar("T")
 
 EVALUATIONS = "evaluations.csv"
 FRONT = "front.csv"
@@ -258,20 +260,28 @@ def read(path: Path, needed: Sequence[str] = ()) -> pd.DataFrame:
         needed: Columns that must be present; all but `arch` and `kind` must be numeric.
 
     Raises:
-        ValueError: For a damaged file, a missing column or a value that is no number; the message names the file.
+        Damaged: For a damaged file, a missing column or a value that is no number.
     """
     try:
         frame = pd.read_csv(path)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a readable CSV table: {error}") from error
+        raise Damaged(f"{path} is not a readable CSV table: {error}") from error
     missing = [column for column in needed if column not in frame.columns]
     if missing:
-        raise ValueError(f"{path} has no column {', '.join(missing)}; it has {', '.join(frame.columns)}")
+        raise Damaged(f"{path} has no column {', '.join(missing)}; it has {', '.join(frame.columns)}")
     numeric = frame[[c for c in needed if c != "arch" and c != "kind"]]
     bad = numeric.apply(pd.to_numeric, errors="coerce").isna().any(axis=1)
     if bad.any():
-        raise ValueError(f"{path}, line {int(bad.idxmax()) + 2}: a value is missing or not a number")
+        raise Damaged(f"{path}, line {int(bad.idxmax()) + 2}: a value is missing or not a number")
     return frame
+
+
+def parsed(path: Path, notations: Iterable[object], parse: Callable[[str], T]) -> list[T]:
+    """Read the notations of a table's networks. Raises Damaged for one that the space has not."""
+    try:
+        return [parse(str(notation)) for notation in notations]
+    except ValueError as error:
+        raise Damaged(f"{path} has a network that is not in the space: {error}") from error
 
 
 def read_front(path: Path, objectives: Sequence[str]) -> pd.DataFrame:
@@ -366,7 +376,7 @@ def objectives_of(path: Path) -> list[str]:
     try:
         return list(json.loads(path.read_text())["objectives"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is missing or damaged: {error!r}") from error
+        raise Damaged(f"{path} is missing or damaged: {error!r}") from error
 
 
 def spreads_of(summary: Mapping[str, Any]) -> dict[str, str]:

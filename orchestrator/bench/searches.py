@@ -326,7 +326,8 @@ def _inherited(folder: Path, problem: Problem, table: TabularBenchmark, console:
         random = shared.random(assessment.NETWORKS)
         if len(random) < 3:
             return None
-        front = [table.space.parse(str(a)) for a in records.read(folder / records.FRONT, ["arch"])["arch"]]
+        path = folder / records.FRONT
+        front = records.parsed(path, records.read(path, ["arch"])["arch"], table.space.parse)
         kept = [a for a in front if shared.has(a)]
         truth = assessment.table_truth(table, table.columns[0], [*random, *kept], random)
         path = folder / records.RANKING_QUALITY

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import click
 from rich.console import Console, RenderableType
 
+from analysis.files import Damaged
 from orchestrator.errors import Fault, InputError, Interrupted, RunError, first_line, out_of_memory, shortened, unexpected
 
 PLAIN: dict[str, Any] = {"soft_wrap": True, "highlight": False, "markup": False}
@@ -180,6 +181,8 @@ def _explaining_errors(command: str) -> Iterator[None]:
         _fail(str(fault), 1)
     except (RunError, OSError) as error:
         _fail(f"error: {shortened(str(error))}", 1)
+    except Damaged as error:
+        _fail(f"error: {shortened(str(error))}; put back a copy, or have it written again with: paretoray resume RUN", 1)
     except (click.ClickException, click.exceptions.Exit, click.Abort, Interrupted):
         raise
     except Exception as error:

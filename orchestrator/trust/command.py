@@ -78,7 +78,8 @@ def main(
     if len(random) < 3:
         raise InputError(f"only {len(random)} networks survive in these weights; there is nothing to rank")
     space = weights.space
-    listed = [space.parse(str(a)) for a in records.read(directory / records.FRONT, ["arch"])["arch"]]
+    found = records.read(directory / records.FRONT, ["arch"])["arch"]
+    listed = records.parsed(directory / records.FRONT, found, space.parse)
     front = [a for a in listed if weights.has(a)]
     truth, table, jobs, trained = None, None, [], 0
     if tables:
@@ -209,7 +210,8 @@ def _retrained(directory: Path, space: SearchSpace, metric: Metric) -> dict[Arch
         return {}
     test = records.tested(metric.column).value
     found = records.mean_of_seeds(records.read(path, ["arch", test]))
-    return {space.parse(str(a)): merit(metric, float(e)) for a, e in zip(found["arch"], found[test], strict=True)}
+    networks = records.parsed(path, found["arch"], space.parse)
+    return {a: merit(metric, float(e)) for a, e in zip(networks, found[test], strict=True)}
 
 
 def _result(directory: Path, arch: str) -> Path:

@@ -263,7 +263,8 @@ def _measured(plan: SearchPlan, run: Path) -> dict[Architecture, float]:
         table = table[table["proxy"] == str(plan.proxy)]
     judged = table[table["kind"] == records.VALIDATION]
     means = table.groupby("arch")[error].mean().to_dict() | judged.groupby("arch")[error].mean().to_dict()
-    return {plan.problem.space.parse(str(arch)): float(value) for arch, value in means.items()}
+    networks = records.parsed(run / records.EVALUATIONS, means, plan.problem.space.parse)
+    return dict(zip(networks, map(float, means.values()), strict=True))
 
 
 def _of_levels(
