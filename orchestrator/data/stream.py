@@ -95,12 +95,14 @@ class Encoded:
 
     def full(self, number: int) -> Tensor:
         store_number = int(self._every()[number])
-        with images.opened(self.store, store_number) as (image, encoded):
+        with images.named(self.store, store_number):
+            encoded = self.store.encoded(store_number)
             # torchvision decodes and resizes bytes about twice as fast as Pillow, which knows many more formats.
-            if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L"):
+            if images.is_plain_jpeg(encoded):
                 contents = torch.frombuffer(bytearray(encoded), dtype=torch.uint8)
                 found: Tensor = decode_image(contents, _MODES[self.shape[0]], apply_exif_orientation=True)
                 return found
+        with images.opened(self.store, store_number) as (image, encoded):
             decoded = images.decode(image, replace(self.form, size=None), encoded)
             return torch.from_numpy(np.array(self._of_bytes(decoded, store_number)))
 

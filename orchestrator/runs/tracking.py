@@ -234,7 +234,7 @@ class Tracking(Relay):
         rate = (p.images - images) / (p.seconds - seconds) if p.seconds > seconds else None
         values = {
             "hypervolume": p.hypervolume,
-            "best_error_percent": p.best_error,
+            **{f"best_{column}": p.best_error for column in self.columns[:1]},
             "evaluations": p.evaluations,
             "failed": p.failed,
             "images_per_second": rate,

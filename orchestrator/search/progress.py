@@ -26,7 +26,7 @@ class Progress:
         seconds: Seconds of search so far.
         machines: Kinds of machines that took part so far, each once.
         failed: Networks so far that could not be trained, measured or run.
-        images: Images so far that weights were trained on, each as often as it was.
+        images: Images so far that weights were trained on, each as often as it was, by each network that a step trains.
         train_loss: Mean loss of the latest weight steps of shared weights; None where there are none.
         quantity: Name of the error, which other tasks and metrics have in its place.
         unit: Its unit; "" for none.

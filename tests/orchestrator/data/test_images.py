@@ -198,6 +198,15 @@ def truncated(suffix: str) -> Callable[[Path], None]:
     return save
 
 
+def float_tiff() -> bytes:
+    """A TIFF of 2x2 pixels in colours of 32-bit floating-point numbers, which Pillow cannot write either."""
+    pixels, after = np.ones((2, 2, 3), dtype="<f4").tobytes(), 8 + 48
+    tags = [(256, 3, 1, 2), (257, 3, 1, 2), (258, 3, 3, after), (259, 3, 1, 1), (262, 3, 1, 2), (273, 4, 1, 8), (277, 3, 1, 3)]
+    tags += [(278, 3, 1, 2), (279, 4, 1, 48), (339, 3, 3, after + 6)]
+    listed = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(4)
+    return struct.pack("<2sHI", b"II", 42, after + 12) + pixels + struct.pack("<6H", 32, 32, 32, 3, 3, 3) + listed
+
+
 @pytest.mark.parametrize(
     ("name", "save", "message"),
     [
@@ -207,6 +216,11 @@ def truncated(suffix: str) -> Callable[[Path], None]:
         ("script.png", lambda p: p.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n"), "not a readable image"),
         ("bomb.png", lambda p: Image.new("1", (20_000, 5_000)).save(p), "too many pixels"),
         ("grey-alpha-16.png", lambda p: p.write_bytes(png(colours(65535)[..., :2], 4)), "16 bits is not supported"),
+        (
+            "colours.tif",
+            lambda p: p.write_bytes(float_tiff()),
+            "a TIFF of 3 floating-point numbers of 32 bits a pixel.*save it",
+        ),
         ("nan.tif", lambda p: Image.fromarray(np.full((8, 8), np.nan, dtype=np.float32)).save(p), "NaN or infinite"),
     ],
 )

@@ -20,10 +20,12 @@ import torch
 from PIL import Image
 
 from orchestrator.config.plan import SearchPlan
-from orchestrator.data import dataset, inspection, loaders
+from orchestrator.data import dataset, images, inspection, loaders
 from orchestrator.data.dataset import Batches, Dataset
 from orchestrator.data.feed import Feed
 from orchestrator.data.folders import Folder, Listing
+from orchestrator.data.images import Form, Paths
+from orchestrator.data.stream import Encoded
 from orchestrator.errors import InputError, RunError
 from orchestrator.runs.estimate import estimate
 from orchestrator.training.parts import Parts
@@ -110,7 +112,7 @@ def test_what_does_not_fit_is_streamed_and_said_to_be(
     assert data.train.streamed == streamed
     said = inspection.words(data)["memory"]
     assert said.startswith("streamed" if streamed else "39.2 KB, read into memory")
-    assert inspection.draw(data, tmp_path).exists() and not inspection.doubts_about(data)
+    assert all(path.exists() for path in inspection.draw(data, tmp_path)) and not inspection.doubts_about(data)
 
 
 SEARCH: dict[str, Any] = {
@@ -401,3 +403,63 @@ def test_a_streamed_data_set_is_made_again_in_another_process() -> None:
 def test_arrays_whose_scale_is_unknown_are_not_streamed() -> None:
     with pytest.raises(InputError, match=r"not uint8, nor fractions from 0 to 1; .* or write data\.stream=false"):
         give(form="normal", stream=True)
+
+
+PHOTO = np.random.default_rng(3).integers(0, 255, (6, 9, 3)).astype(np.uint8).repeat(8, axis=0).repeat(8, axis=1)
+
+
+def turned(orientation: int) -> bytes:
+    note = Image.Exif()
+    note[0x0112] = orientation
+    return jpeg(exif=note)
+
+
+def jpeg(mode: str = "RGB", **how: Any) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(PHOTO).convert(mode).save(file, "JPEG", quality=95, **how)
+    return file.getvalue()
+
+
+def png(mode: str = "RGBA") -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.dstack([PHOTO, PHOTO[..., 0]])).convert(mode).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("contents", "plain"),
+    [
+        *((turned(orientation), True) for orientation in range(1, 9)),
+        (jpeg(progressive=True), True), (jpeg("L"), True), (jpeg(comment=b"x" * 60_000), True),
+        (jpeg("CMYK"), False), (png(), False), (png("RGB"), False), (jpeg()[:2] + b"\xff" + jpeg()[2:], False),
+        (jpeg()[:2] + b"\xff\xd0" + jpeg()[2:], False),
+    ],
+)  # fmt: skip
+def test_files_are_cropped_as_pillow_reads_them(contents: bytes, plain: bool, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(contents)
+    source = Encoded(Paths([tmp_path / "a.jpg"]), Form(8, channels=3))
+    with images.opened(source.store, 0) as (image, encoded):
+        wanted = images.decode(image, Form(channels=3), encoded).pixels.transpose(2, 0, 1).astype(int)
+    assert images.is_plain_jpeg(contents) == plain
+    found = source.full(0).numpy()
+    assert found.shape == (3, *wanted.shape[1:]) and np.abs(found - wanted).max() <= 3  # decoders may round differently
+
+
+HEADER = jpeg().index(b"\xff\xc0") + 5
+WRONG = {
+    "cut.jpg": (jpeg()[:-400], "not a readable image"),
+    "noise.jpg": (jpeg()[:HEADER] + bytes(200), "not a readable image"),
+    "bomb.jpg": (
+        jpeg()[:HEADER] + b"\xff\xff\xff\xff" + jpeg()[HEADER + 4 :],
+        "too many pixels|not a readable image .*exceeds limit",
+    ),
+    "no.jpg": (b"\xff\xd8\xff", "not a readable image"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_files_that_cannot_be_cropped_are_refused_by_name(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(WRONG[name][0])
+    source = Encoded(Paths([tmp_path / name]), Form(8, channels=3))
+    with images.strictly(), pytest.raises(InputError, match=f"{name} .*({WRONG[name][1]})"):
+        source.full(0)
