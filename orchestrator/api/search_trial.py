@@ -51,8 +51,8 @@ def trainable(
     a dot or nested; `searcher.name` takes another method. About once a second it reports `hypervolume` (to be maximised),
     `best_error`, in percent or the unit of the task's metric (NaN before the first measurement), `evaluations`, `round`,
     `fraction` of the budget, and `finished`. Until then the first two are of samples; the last report has those of the front,
-    measured on the whole validation set. The checkpoint is a run directory: a trial that Tune starts again goes on from there, with the same
-    records as without the interruption, and `paretoray.Result.open` reads what the last one holds.
+    measured on the whole validation set. The checkpoint is a run directory: a trial that Tune starts again goes on from
+    there, with the same records as without the interruption, and `paretoray.Result.open` reads what the last one holds.
 
     Args:
         problem: Space, data and objectives, the same for all trials.

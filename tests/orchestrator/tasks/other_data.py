@@ -28,8 +28,8 @@ def halves() -> tuple[dict[str, np.ndarray], np.ndarray]:
 
 
 def perceptron(image: Any, classes: int) -> nn.Module:
-    """One hidden layer of two widths."""
-    options = {f"width{n}": lambda n=n: nn.Sequential(nn.Linear(image[0], n), nn.ReLU(), nn.Linear(n, classes)) for n in (4, 8)}
+    """A layer of two ranks, and one of three ways to bend its values, which cost nothing."""
+    options = {f"width{n}": lambda n=n: nn.Sequential(nn.Linear(image[0], n), nn.Linear(n, 8)) for n in (4, 8)}
     return nn.Sequential(
         Choice("first", options), Choice("last", {"skip": nn.Identity, "more": lambda: nn.Linear(classes, classes)})
     )
@@ -38,7 +38,8 @@ def perceptron(image: Any, classes: int) -> nn.Module:
 def pixels(image: Any, classes: int) -> nn.Module:
     """A convolution of two sizes, and a map of scores."""
     options = {f"conv{k}": lambda k=k: nn.Conv2d(image[0], 4, k, padding=k // 2) for k in (1, 3)}
-    return nn.Sequential(Choice("first", options), nn.ReLU(), nn.Conv2d(4, classes, 1))
+    bends = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU}
+    return nn.Sequential(Choice("first", options), Choice("bend", bends), nn.Linear(8, classes))
 
 
 class Branches(nn.Module):

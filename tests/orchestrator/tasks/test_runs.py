@@ -11,7 +11,7 @@ from analysis import records
 from orchestrator.cluster import trials
 from orchestrator.config.experiment import Experiment
 from orchestrator.config.plan import SearchPlan
-from orchestrator.runs.tracking import FOLDER
+from orchestrator.loggers.tensorboard import FOLDER
 from tests.helpers import TINY, call, run, timeless
 from tests.orchestrator.runs.test_tracking import scalars
 
@@ -58,8 +58,8 @@ def test_a_killed_search_goes_on_to_the_same_records(task: str, tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("cluster")
-@pytest.mark.parametrize("task", ["regression", "multi-label"])
-def test_a_worker_of_ray_gives_the_records_of_one_process(task: str, tmp_path: Path) -> None:
+def test_a_worker_of_ray_gives_the_records_of_one_process(tmp_path: Path) -> None:
+    task = "multi-label"  # of two inputs
     (tmp_path / "ray" / "checkpoints").mkdir(parents=True)
     assert trials.search(plan_of(task, workers={"ray": True, "count": 1}), tmp_path / "ray", lambda happened: None)
     run(plan_of(task), tmp_path / "here")
@@ -83,7 +83,7 @@ def test_a_sweep_is_merged_and_logged_by_the_tasks_metric(tmp_path: Path) -> Non
 def test_proxies_are_judged_by_the_tasks_metric(tmp_path: Path) -> None:
     path = file_of(tmp_path, "regression", retrain={"members": 0, "epochs": 1, "batch": 8, "lr": 0.05})
     out = tmp_path / "proxies"
-    done = call("proxies", path, "--proxy", "share=0.5", "--levels", 2, "--each", 2, "--out", out)
+    done = call("proxies", path, "--proxy", "share=0.5", "--levels", 2, "--each", 3, "--out", out)
     assert done.exit_code == 0, done.output
     rows = pd.read_csv(out / "proxies.csv")
     assert set(rows["proxy"]) == {"target", "share=0.5"} and (rows["rmse"] > 0).all()
