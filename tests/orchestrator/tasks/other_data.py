@@ -28,18 +28,16 @@ def halves() -> tuple[dict[str, np.ndarray], np.ndarray]:
 
 
 def perceptron(image: Any, classes: int) -> nn.Module:
-    """A layer of two ranks, and one of three ways to bend its values, which cost nothing."""
-    options = {f"width{n}": lambda n=n: nn.Sequential(nn.Linear(image[0], n), nn.Linear(n, 8)) for n in (4, 8)}
-    return nn.Sequential(
-        Choice("first", options), Choice("last", {"skip": nn.Identity, "more": lambda: nn.Linear(classes, classes)})
-    )
+    """A layer of two ranks, and three ways to bend its values, which have no parameters."""
+    ranks = {f"rank{n}": lambda n=n: nn.Sequential(nn.Linear(image[0], n), nn.Linear(n, 8)) for n in (2, 4)}
+    bends = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU}
+    return nn.Sequential(Choice("rank", ranks), Choice("bend", bends), nn.Linear(8, classes))
 
 
 def pixels(image: Any, classes: int) -> nn.Module:
     """A convolution of two sizes, and a map of scores."""
     options = {f"conv{k}": lambda k=k: nn.Conv2d(image[0], 4, k, padding=k // 2) for k in (1, 3)}
-    bends = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU}
-    return nn.Sequential(Choice("first", options), Choice("bend", bends), nn.Linear(8, classes))
+    return nn.Sequential(Choice("first", options), nn.ReLU(), nn.Conv2d(4, classes, 1))
 
 
 class Branches(nn.Module):
