@@ -164,3 +164,14 @@ def test_what_one_input_alone_allows_is_refused() -> None:
         TrainingFree(space, data, ["synflow"])
     smaller = data.smaller(share=0.5)
     assert len(smaller.train) == len(data.train) // 2 and smaller.inputs != data.inputs
+
+
+def test_images_that_are_not_shifted_are_mirrored_as_others_are() -> None:
+    data = Split(flip=True, crop=0).apply(to_raw((PHOTOS, LABELS), "m:f", lambda: None, layout="channels-first"))
+    mirrored = data.augment(data.train.images, np.random.default_rng(4))
+    rng = np.random.default_rng(4)
+    rng.integers(0, 1, (2, len(data.train)))  # shifts of nothing, which are drawn first
+    turned = rng.random(len(data.train)) < 0.5
+    assert 0 < turned.sum() < len(turned) and isinstance(data.train.images, torch.Tensor)
+    for image, before, turn in zip(mirrored, data.train.images, turned, strict=True):
+        assert torch.equal(image, before.flip(-1) if turn else before)
