@@ -141,12 +141,12 @@ class Stage:
             listing: As of the store.
             weights: Whether checkpoints and weights are needed.
         """
-        for name in [name for name in self.state.files if name not in listing]:
-            (self.directory / name).unlink(missing_ok=True)
-            del self.state.files[name]
-        for name, version in listing.items():
-            if name == OWNER or (name.endswith(".pt") and not weights):
-                continue
+        wanted = {name: v for name, v in listing.items() if name != OWNER and (weights or not name.endswith(".pt"))}
+        for name, (_, version) in list(self.state.files.items()):
+            if name not in wanted and version != listing.get(name):  # an old checkpoint must not be taken for a new one
+                (self.directory / name).unlink(missing_ok=True)
+                del self.state.files[name]
+        for name, version in wanted.items():
             path = self.directory / name
             if name in self.state.files and self.state.files[name][1] == version and stamp(path) == self.known(name):
                 continue

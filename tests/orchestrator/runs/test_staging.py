@@ -296,6 +296,22 @@ def test_a_report_needs_no_weights_and_a_resume_gets_them_then(url: str, states:
     assert content(opened(url)) == content(states[1][-1])
 
 
+def test_a_report_neither_keeps_nor_uploads_a_checkpoint_that_is_old(url: str, states: Any, elsewhere: Any) -> None:
+    _, course = states
+    upload(url, course[:2])
+    elsewhere("second")
+    opened(url)
+    elsewhere("first")
+    held = holding(opened(url))
+    bring(course[2], opened(url))
+    held.finish(())
+    elsewhere("second")
+    assert not list(opened(url, weights=False).rglob("*.pt"))
+    holding(opened(url, weights=False)).finish(())
+    assert Store(url).read("checkpoints/latest.pt") == (course[2] / "checkpoints" / "latest.pt").read_bytes()
+    assert content(opened(url)) == content(course[2])
+
+
 def test_a_run_that_is_watched_is_fetched_again_and_again(
     url: str, states: Any, elsewhere: Any, failing: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
