@@ -269,6 +269,10 @@ def _fetched(url: str, weights: bool, say: Say) -> Path | None:
             raise StoreError(f"{error}" + (f"; a local copy of earlier is in {stage.directory}" if kept else "")) from error
         if kept and state.dirty and (owner.get("token") == state.token or not stage.differs(listing)):
             return stage.directory  # nobody else has written since: what is here is newer
+        if kept and state.dirty and not {*listing} - {OWNER}:  # a store that was emptied, or lost what it had
+            state.files, state.new = {}, True
+            stage.save()
+            return stage.directory
         if not any(mark in listing for mark in MARKS):
             return None
         if kept and state.dirty and stage.changed() and (aside := stage.set_aside()):

@@ -205,6 +205,22 @@ def test_a_store_that_never_comes_back_fails_the_run_which_is_uploaded_later(
     assert failing["seen"] == settled
 
 
+def test_a_store_that_lost_an_unfinished_run_gets_all_of_it_again(url: str, states: Any) -> None:
+    _, course = states
+    directory = placed(url)
+    held = holding(directory)
+    bring(course[1], directory)
+    held.push()
+    fsspec.filesystem("memory").rm(url.removeprefix("memory:/"), recursive=True)
+    assert opened(url) == directory
+    settle(directory, print)
+    assert sorted(Store(url).listing()) == sorted(content(directory)) == sorted(content(course[1]))
+    fsspec.filesystem("memory").rm(url.removeprefix("memory:/"), recursive=True)
+    with pytest.raises(InputError, match="there is no run at"):  # finished, and deleted since
+        opened(url)
+    assert placed(url) == directory and not directory.exists()
+
+
 def test_two_machines_cannot_write_to_one_run(url: str, states: Any, elsewhere: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     _, course = states
     upload(url, course[:2])
