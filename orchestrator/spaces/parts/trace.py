@@ -21,10 +21,12 @@ class Mark(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
+        """Return a copy of `x`."""
         return x.clone()  # not a view, which nothing behind it might overwrite in place
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> Tensor:
+        """Return the gradient of the copy."""
         return upstream[0]
 
 
