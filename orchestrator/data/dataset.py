@@ -136,7 +136,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Scaling:
-    """What examples become before a network sees them.
+    """Preprocessing: what examples become before a network sees them.
 
     Args:
         mean: Per channel of images, in 0..1, or of signals, or per column, in their own unit; none of tokens.

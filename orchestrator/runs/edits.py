@@ -1,4 +1,4 @@
-"""Whether the experiment of a run is as the run wrote it: a flipped bit may make another valid one, which nobody asked for."""
+"""Check that the experiment of a run is as the run wrote it: a flipped bit may make another valid one, unasked."""
 
 from __future__ import annotations
 

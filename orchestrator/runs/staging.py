@@ -41,7 +41,7 @@ Say = Callable[[str], object]
 
 @dataclass
 class State:
-    """What is known of a run in a store and of its local copy.
+    """State of a run in a store, and of its local copy.
 
     Args:
         url: URL of the run.

@@ -1,4 +1,4 @@
-"""What the judge keeps in mind of searches that measure many networks."""
+"""Memory of the judge in searches that measure many networks."""
 
 from __future__ import annotations
 
