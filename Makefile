@@ -23,7 +23,7 @@ test: $(READY) lint
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 faults: $(READY)
-	$(BIN)/python -m pytest -m "faults or long"
+	$(BIN)/python -m pytest -m "faults or long" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 	$(BIN)/python -m tests.campaign
 
 portability: $(READY)
