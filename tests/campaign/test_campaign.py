@@ -31,7 +31,7 @@ def test_a_process_is_killed_at_an_operation_and_its_end_is_judged(tmp_path: Pat
 
 
 def test_a_few_kills_and_inputs_are_survived() -> None:
-    few = ["--kills", "1", "--disks", "0", "--flips", "0", "--inputs", "5", "--minutes", "3", "--seed", "3"]
+    few = ["--kills", "1", "--ray", "0", "--disks", "0", "--flips", "0", "--inputs", "5", "--minutes", "3", "--seed", "3"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "tests.campaign", *few],
