@@ -497,10 +497,9 @@ class TrainingFree:
         for name in names:
             if name not in SCORES:
                 raise InputError(f"there is no training-free score {name!r}{nearest(name, SCORES)}")
-        if names and (data.vocabulary is not None or data.inputs):
-            why = "several inputs do not allow" if data.inputs else "tokens do not allow"
+        if names and (why := unscored(data)):
             raise InputError(
-                f"training-free score {names[0]!r}: it differentiates by the input, which {why}; leave it out of "
+                f"training-free score {names[0]!r}: it differentiates by the input, which {why} do not allow; leave it out of "
                 "[objectives] and front.scores"
             )
         if len(data.train) < 4 or batch < 2:
@@ -527,6 +526,11 @@ class TrainingFree:
             torch.manual_seed(int(np.random.SeedSequence([self.seed, _WEIGHTS]).generate_state(1)[0]))
             network = self.space.network(architecture)
         return score_network(network.to(self.device), self._images, self.names, self.seed)
+
+
+def unscored(data: Dataset) -> str:
+    """Name the examples that do not allow scores, which differentiate by one input; "" where they do."""
+    return "several inputs" if data.inputs else "tokens" if data.vocabulary is not None else ""
 
 
 def once_each(

@@ -24,7 +24,7 @@ from orchestrator.data.dataset import Dataset
 from orchestrator.errors import InputError, Interrupted, RunError
 from orchestrator.evaluators.base import Failure
 from orchestrator.evaluators.supernet import Supernet, stage_of
-from orchestrator.evaluators.training_free import SCORES, TrainingFree
+from orchestrator.evaluators.training_free import SCORES, TrainingFree, unscored
 from orchestrator.runs import sweep
 from orchestrator.runs.directory import is_finished
 from orchestrator.search.checkpoint import Checkpoints
@@ -153,9 +153,14 @@ class SharedWeights:
     def scores(self, architectures: Sequence[Architecture], show: Show, stop: Callable[[], bool]) -> pd.DataFrame:
         """`parameters` and the training-free scores of each, by `arch`; what was computed before is read from the run's folder.
 
+        Of data that do not allow scores, `parameters` alone.
+
         Raises Interrupted as `accuracies` does.
         """
         names = {self.space.format(a): a for a in architectures}
+        if unscored(self.data):
+            counts = [self.space.parameters(a) for a in names.values()]
+            return pd.DataFrame({PARAMETERS: counts}, index=pd.Index(list(names), name="arch"))
         path = self.directory / FOLDER / "scores.csv"
         known = _scored(path)
         missing = [arch for arch in names if arch not in known.index]

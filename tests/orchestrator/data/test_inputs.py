@@ -12,7 +12,7 @@ from orchestrator.data.dataset import Dataset, Split
 from orchestrator.data.functions import to_raw
 from orchestrator.data.preprocessing import Preprocessing
 from orchestrator.errors import InputError
-from orchestrator.evaluators.training_free import TrainingFree
+from orchestrator.evaluators.training_free import TrainingFree, unscored
 from orchestrator.search.weights import Origin
 from orchestrator.spaces import Choice
 from orchestrator.spaces.parts.inputs import Inputs, Shapes, Tokens, arguments, zeros
@@ -162,6 +162,8 @@ def test_what_one_input_alone_allows_is_refused() -> None:
         data.smaller(size=4)
     with pytest.raises(InputError, match=r"'synflow': .* several inputs do not allow"):
         TrainingFree(space, data, ["synflow"])
+    assert unscored(data) == "several inputs"
+    assert unscored(dataset((TOKENS, LABELS), kind="tokens")) == "tokens" and not unscored(dataset((PHOTOS, LABELS)))
     smaller = data.smaller(share=0.5)
     assert len(smaller.train) == len(data.train) // 2 and smaller.inputs != data.inputs
 
