@@ -229,7 +229,11 @@ class Judge:
             self._scores = normal_scores(np.array([[m.get(n, math.nan) for n in names] for m in found]))
 
     def _candidates(self) -> tuple[list[Architecture], Floats]:
-        """Return different networks that keep the limits on costs, and their costs after the error."""
+        """Return different networks that keep the limits on costs, and their costs after the error.
+
+        What has operations that do not take part is no candidate, but the network without them, which is equally good and costs
+        less: it would be the best of a cost level where its operations do not belong.
+        """
         space = self._space
         found: dict[Hashable, Architecture] = {}
         for measurement in self.evidence.measurements[: self._settled]:
@@ -240,6 +244,11 @@ class Judge:
                     found.setdefault(self._key(architecture), architecture)
             elif self._belief is not None:
                 self._breed(found)
+        used = {key: space.pruned(architecture, constants=True) for key, architecture in found.items()}
+        for left in used.values():
+            if left is not None:  # otherwise the output would not depend on the example
+                found.setdefault(self._key(left), left)
+        found = {key: a for key, a in found.items() if used.get(key, a) == a}
         pool, costs = [], []
         failed = set(self._failed[: self._left_out])
         for key, architecture in found.items():

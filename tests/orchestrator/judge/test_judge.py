@@ -1,4 +1,4 @@
-"""Memory of the judge in searches that measure many networks."""
+"""Candidates of the judge, and its memory in searches that measure many networks."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ def test_the_shortlist_has_a_limit_however_many_were_measured(monkeypatch: pytes
 def test_all_that_were_measured_are_on_the_shortlist_where_they_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SHORTLIST", 20)
     judge = measured(20)
-    assert {judge._key(m.architecture) for m in judge.evidence.measurements} <= set(map(judge._key, judge._pool))
+    known = {m.architecture for m in judge.evidence.measurements}
+    whole = {a for a in known if judge.plan.problem.space.pruned(a, constants=True) == a}
+    assert whole and set(map(judge._key, whole)) <= set(map(judge._key, judge._pool))
 
 
 def test_the_belief_is_asked_of_each_network_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,3 +60,25 @@ def test_the_belief_is_asked_of_each_network_once(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(module, "LISTED", 0)  # so that candidates are bred, generation by generation
     measured(20)
     assert len(asked) == len(set(asked)) > 20
+
+
+def test_operations_that_take_no_part_make_no_candidate() -> None:
+    plan = SearchPlan.of(tiny(space={"name": "nas-bench-201", "channels": 4, "cells": 1}, **TRAINED_ALONE))
+    space = plan.problem.space
+
+    def price(architecture: Architecture) -> tuple[float, ...]:
+        return (float(space.parameters(architecture)),) * (len(plan.problem.objectives) - 1)
+
+    judge = Judge(plan, price, lambda architectures, names: [{} for _ in architectures])
+    none, skip, conv = (space.choices[0].options.index(name) for name in ("none", "skip_connect", "nor_conv_3x3"))
+    dead = [
+        (none, a, b, skip, none, none) for a in (none, conv) for b in (none, conv)
+    ]  # behind a node without input, or before none
+    dead += [(conv, none, none, skip, none, none), (none, conv, none, skip, none, none)]
+    whole = [(conv, conv, b, skip, conv, none) for b in (none, skip)] + [(conv, none, none, skip, conv, none)]
+    evaluations = [Evaluation(a, (30.0 + i, *price(a))) for i, a in enumerate(dict.fromkeys([*dead, *whole]))]
+    judge.observe(evaluations, kind=records.VALIDATION, stage=0, step=0)
+    judge.settle(Stage(0, tuple(tuple(range(size)) for size in space.sizes), 1))
+    assert judge._pool and all(space.pruned(a, constants=True) == a for a in judge._pool)
+    assert (none, none, none, skip, none, none) in judge._pool, "the network without them is"
+    assert {v.architecture for v in judge.front()} <= {(none, none, none, skip, none, none), *whole}
