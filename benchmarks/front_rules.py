@@ -72,6 +72,7 @@ def main() -> None:
         sources.append(observations(plan, rows[~rows["kind"].isin(SHARED)]) if len(rows) > len(shared) else [])
         belief = believe(Encoding(space.sizes, space.path_encoding), sources)[-1]
         known = [space.parse(arch) for arch in rows.loc[rows["kind"] != records.SAMPLE, "arch"].unique()]
+        known = [a for a in known if space.pruned(a, constants=True) == a]  # as the judge has it
         costs = np.array([table.costs[a][1:] for a in known])
         draws, (mean, _) = belief.draws(known, DRAWS, np.random.default_rng(0)), belief(known)
 
