@@ -150,7 +150,7 @@ class Judge:
     def smooth(self, evaluations: Sequence[Evaluation]) -> list[Evaluation]:
         """Replace errors that were just observed by what all measurements together make of them, for the searcher."""
         measured = [e for e in evaluations if not e.failed]
-        before = len(self.evidence.measurements) - len(measured)
+        before = len(self.evidence.measurements) - len({e.architecture for e in measured})  # each was noted once
         if not measured or not self.evidence.enough(before):
             return list(evaluations)
         # Another stage has weights of its own, and errors of another size.
