@@ -66,12 +66,7 @@ def kill_and_resume(kind: str, folder: Path, undisturbed: Undisturbed, chance: r
             return
     ended = run(work, log)
     what = f"{kind}, killed {', '.join(said)}, {every}"
-    if ended.code:
-        tally.fault(what, ended)
-    elif records_of(directory) != expected:
-        tally.fault(f"{what}: other records", ended)
-    else:
-        tally.survived += 1
+    tally.survived += tally.ends_well(what, ended, lambda: records_of(directory) == expected)
 
 
 def kill_at_operations(kind: str, folder: Path, undisturbed: Undisturbed, first: int, stride: int, tally: Tally) -> None:
@@ -88,12 +83,8 @@ def kill_at_operations(kind: str, folder: Path, undisturbed: Undisturbed, first:
         begin = command("search", *kinds()[kind], "budget.checkpoint=1e-6", "--out", directory)
         tally.kills += run(begin, log, within=directory, operation=at).code == -9
         ended = run(command("resume", directory) if (directory / EXPERIMENT).exists() else begin, log)
-        if ended.code:
-            tally.fault(f"{kind}, killed at operation {at}", ended)
-        elif records_of(directory) != expected:
-            tally.fault(f"{kind}, killed at operation {at}: other records", ended)
-        else:
-            tally.survived += 1
+        records = records_of(directory) if not ended.code else None
+        tally.survived += tally.ends_well(f"{kind}, killed at operation {at}", ended, lambda r=records: r == expected)
         shutil.rmtree(directory)
 
 

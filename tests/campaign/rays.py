@@ -80,12 +80,7 @@ def kill_with_ray(
             break
         time.sleep(1)  # until Ray has noticed that its driver is gone
     what = f"{kind} with Ray, killed: {', '.join(said)}"
-    if ended.code:
-        tally.fault(what, ended)
-    elif records_of(directory) != expected:
-        tally.fault(f"{what}: other records", ended)
-    else:
-        tally.survived_with_ray += 1
+    tally.survived_with_ray += tally.ends_well(what, ended, lambda: records_of(directory) == expected)
 
 
 def _title(pid: int) -> str:

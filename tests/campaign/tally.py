@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tests.campaign.process import Outcome
@@ -46,6 +47,19 @@ class Tally:
         kind = "hang" if ended.hung else "traceback" if ended.traceback else "exit code" if ended.code else "silence"
         self.faults.append((kind, what, ended.output))
         print(f"FAULT ({kind}, exit code {ended.code}): {what}\n{_last(ended.output)}", flush=True)
+
+    def ends_well(self, what: str, ended: Outcome, equal: Callable[[], bool]) -> bool:
+        """Tell whether a run that was killed came to its end with equal records, and take note of it where it did not.
+
+        Args:
+            what: The run, and what happened to it.
+            ended: Outcome of its last command.
+            equal: Tells whether its records are those of an undisturbed run; asked only where the command succeeded.
+        """
+        if not ended.code and equal():
+            return True
+        self.fault(what if ended.code else f"{what}: other records", ended)
+        return False
 
     def judge(self, kind: str, what: str, ended: Outcome, *, wrong: bool = False) -> None:
         """Count an input, and take note of it where it was neither taken nor refused clearly.

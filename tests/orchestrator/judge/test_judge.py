@@ -82,3 +82,23 @@ def test_operations_that_take_no_part_make_no_candidate() -> None:
     assert judge._pool and all(space.pruned(a, constants=True) == a for a in judge._pool)
     assert (none, none, none, skip, none, none) in judge._pool, "the network without them is"
     assert {v.architecture for v in judge.front()} <= {(none, none, none, skip, none, none), *whole}
+
+
+@pytest.mark.parametrize(("epochs", "unfinished"), [(2, True), (3, False)])
+def test_errors_after_the_whole_training_are_taken_as_they_are(epochs: int, unfinished: bool) -> None:
+    training = {"name": "from-scratch", "epochs": epochs}
+    plan = SearchPlan.of(tiny(**TRAINED_ALONE | {"training": training}, retrain={"epochs": 3}))
+    space, others = plan.problem.space, len(plan.problem.objectives) - 1
+
+    def price(architecture: Architecture) -> tuple[float, ...]:
+        return (float(space.parameters(architecture)),) * others
+
+    judge = Judge(plan, price, lambda architectures, names: [{} for _ in architectures])
+    some = itertools.islice(itertools.product(*map(range, space.sizes)), 0, 400, 10)
+    judge.observe([Evaluation(a, (50.0 + sum(a), *price(a))) for a in some], kind=records.VALIDATION, stage=0, step=0)
+    judge.settle(Stage(0, tuple(tuple(range(size)) for size in space.sizes), 1))
+    draws, dearest = judge._draws(), int(judge._costs[:, 0].argmax())
+    assert draws is not None and judge._belief is not None
+    mean, deviation = judge._belief([judge._pool[dearest]])
+    # Half a deviation is four standard errors of the mean of 64 draws.
+    assert (draws[:, dearest].mean() < mean[0] - deviation[0] / 2) == unfinished
