@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 LOG = "run.log"
@@ -12,11 +13,19 @@ PACKAGES = ("orchestrator", "searchers", "hw_profiles", "analysis")
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
+class _File(logging.FileHandler):
+    """Log that leaves out what a full disk does not take, where logging would print a traceback for each message."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
 @contextmanager
 def logging_to(directory: Path) -> Iterator[None]:
     """Append what the program's loggers say to the log of a run directory; a log that cannot be written is left out."""
     try:
-        handler: logging.Handler = logging.FileHandler(directory / LOG, encoding="utf-8")
+        handler: logging.Handler = _File(directory / LOG, encoding="utf-8")
     except OSError:
         handler = logging.NullHandler()
     handler.setFormatter(logging.Formatter(FORMAT))
@@ -31,7 +40,8 @@ def logging_to(directory: Path) -> Iterator[None]:
         for logger, level in zip(loggers, levels, strict=True):
             logger.removeHandler(handler)
             logger.setLevel(level)
-        handler.close()
+        with suppress(OSError):  # of what it still holds
+            handler.close()
 
 
 def show(verbosity: int) -> None:
