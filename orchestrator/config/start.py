@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+import fsspec
 import pandas as pd
 
 from analysis import records
 from orchestrator.config.spaces import find_architecture
-from orchestrator.errors import InputError
+from orchestrator.errors import InputError, first_line
 from orchestrator.evaluators.tabular import read_frame
 from orchestrator.spaces.base import SearchSpace
 from searchers import Architecture
@@ -27,16 +29,19 @@ def notations(source: Any) -> tuple[str, ...]:
 
     Args:
         source: Notations in a list, or a path: of a run directory, whose front is taken, or of a table with a column `arch`.
+            Either may be at a URL of a store, as s3://bucket/run.
 
     Raises:
         InputError: For a path where there is neither, for too many networks, and for what is no notation.
     """
-    if isinstance(source, (str, Path)):
+    if isinstance(source, str) and "://" in source:
+        listed = _fetched(source)
+    elif isinstance(source, (str, Path)):
         listed = _read(Path(source))
     elif isinstance(source, Sequence) and all(isinstance(item, str) and item for item in source):
         listed = list(source)
     else:
-        raise InputError(f"{KEY} = {str(source)[:80]!r}; write a list of notations, or the path of a run directory or table")
+        raise InputError(f"{KEY} = {str(source)[:80]!r}; write a list of notations, or the path or URL of a run or table")
     unique = tuple(dict.fromkeys(listed))
     if len(unique) > MOST:
         raise InputError(f"{KEY}: {len(unique):,} networks are too many to begin with; keep the best, at most {MOST:,}")
@@ -54,6 +59,25 @@ def _read(path: Path) -> list[str]:
             f"{KEY}: there is no run directory or table {path}; a notation is written in a list, as [{str(path)!r}]"
         )
     return [str(arch) for arch in read_frame(path)["arch"]]
+
+
+def _fetched(url: str) -> list[str]:
+    """Read the notations of a run or table in a store, of which one file is copied here for the time being."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            store, root = fsspec.url_to_fs(url)
+            name = f"{str(root).rstrip('/')}/{records.FRONT}"
+            if not store.isfile(name):
+                name = root
+            if not store.isfile(name):
+                raise InputError(f"{KEY}: there is no run with a front and no table at {url}")
+            local = Path(folder) / PurePosixPath(name).name
+            store.get_file(name, str(local))
+            return _read(local)
+        except InputError as error:
+            raise InputError(str(error).replace(folder, url)) from error
+        except Exception as error:  # the libraries of stores have no base of errors in common
+            raise InputError(f"{KEY}: cannot read {url}: {type(error).__name__}: {first_line(error)}") from error
 
 
 def architectures(space: SearchSpace, written: Sequence[str]) -> list[Architecture]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pandas as pd
 import pytest
 
@@ -24,6 +25,24 @@ def test_a_list_a_run_and_a_table_say_the_same(tmp_path: Path) -> None:
     frame.to_parquet(tmp_path / "table.parquet")
     for source in ([*FIRST, FIRST[0]], tmp_path / "run", str(tmp_path / "table.parquet")):
         assert notations(source) == tuple(FIRST)
+
+
+def test_a_run_and_a_table_are_read_from_a_store(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"arch": FIRST})
+    store, front = fsspec.filesystem("memory"), tmp_path / records.FRONT
+    frame.to_csv(front, index=False)
+    frame.to_parquet(tmp_path / "table.parquet")
+    store.put_file(str(front), f"/start/run/{records.FRONT}")
+    store.put_file(str(tmp_path / "table.parquet"), "/start/table.parquet")
+    store.pipe_file("/start/no.csv", b"network\na\n")
+    assert notations("memory://start/run") == notations("memory://start/table.parquet") == tuple(FIRST)
+    for source, message in [
+        ("memory://start/none", "there is no run with a front and no table at memory://start/none"),
+        ("memory://start/no.csv", "memory://start/no.csv"),
+        ("nowhere://start", "cannot read nowhere://start"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            notations(source)
 
 
 @pytest.mark.parametrize(
