@@ -13,6 +13,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from orchestrator.spaces.elastic.axes import Axis
 from orchestrator.spaces.elastic.heads import FewerHeads
+from orchestrator.spaces.parts.pointwise import take_strides_first
 from searchers.base import Architecture
 
 Kept = dict[str, list[tuple[int, Tensor]]]
@@ -97,6 +98,7 @@ class Blueprint:
             if module is not modules[path]:
                 parent, _, name = path.rpartition(".")
                 modules[parent]._modules[name] = module
+        take_strides_first(network)
         return network
 
     def network(self, architecture: Architecture, tensors: Mapping[str, Tensor], kept: Kept) -> nn.Module:

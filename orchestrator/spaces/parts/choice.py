@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from orchestrator.spaces.parts.pointwise import take_strides_first
 from searchers.base import Architecture
 
 Made = nn.Module | Callable[[], nn.Module]
@@ -289,6 +290,7 @@ class MixedNetwork(nn.Module):
     def __init__(self, network: nn.Module, order: Mapping[str, int]) -> None:
         super().__init__()
         self.network = network
+        take_strides_first(network)
         for place in decided(network):
             place.index = {name: order[name] for name in place.decisions}
         self._places = list(decided(network))
