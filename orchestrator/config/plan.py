@@ -24,6 +24,8 @@ FINALISTS, FEWEST_FINALISTS = 12, 4
 """The same of finalists."""
 FEWEST_STEPS = 1000
 """Weight steps below which training a network alone says less of it than shared weights do (docs/figures.md)."""
+OF_RETRAINING, FEWEST_OF_SHORT = 0.2, 150
+"""The share of retraining's steps that is enough where that is fewer, and how many are needed all the same."""
 
 
 @dataclass(frozen=True)
@@ -58,16 +60,17 @@ class Alone:
     teaching: float = 0.0
 
     @classmethod
-    def of(cls, budget: Budget, steps: int) -> Alone:
+    def of(cls, budget: Budget, steps: int, least: int = FEWEST_STEPS) -> Alone:
         """Divide the budget's shares: whole epochs each, about equally long, and none where they would be too few or too short.
 
         Args:
             budget: What the search may spend.
             steps: Weight steps of an epoch.
+            least: Weight steps that each network is trained for.
         """
 
         def divide(share: float, networks: int, fewest: int) -> tuple[int, int]:
-            each = max(math.ceil(FEWEST_STEPS / steps), round(share * budget.epochs / networks))
+            each = max(math.ceil(least / steps), round(share * budget.epochs / networks))
             count = int(share * budget.epochs / each + 1e-9)
             return (count, each) if count >= fewest else (0, 0)
 
@@ -165,15 +168,17 @@ class Rung:
         place: Its number among `SearchPlan.places`.
         steps: Weight steps of a pass over its images.
         cost: What such a pass costs, in passes of the search.
+        least: Weight steps that each network is trained for.
     """
 
     place: int
     steps: int
     cost: float
+    least: int = FEWEST_STEPS
 
     def source(self, budget: float, networks: int) -> Source:
         """Divide a budget, in passes of the search, among so many networks, or fewer that are trained for long enough."""
-        epochs = max(math.ceil(FEWEST_STEPS / self.steps), int(budget / networks / self.cost))
+        epochs = max(math.ceil(self.least / self.steps), int(budget / networks / self.cost))
         each = epochs * self.cost
         return Source(self.place, epochs, each, finalists=int(budget / each + 1e-9))
 
@@ -283,13 +288,22 @@ class SearchPlan:
             # What the search itself trains from scratch at the first place needs no training there again.
             return Alone.climbing(self.budget, [self._rung(i) for i in range(not self.shares_weights, len(self.places))])
         able = evaluator_class(self.experiment.training).train_alone is not Evaluator.train_alone
-        return Alone.of(self.budget, self.steps_of_an_epoch()) if able and self.shares_weights and self.front.judge else Alone()
+        if not (able and self.shares_weights and self.front.judge):
+            return Alone()
+        return Alone.of(self.budget, self.steps_of_an_epoch(), self._least_steps())
 
     def steps_of_an_epoch(self, place: int = 0) -> int:
         """Count the weight steps of one network in a pass over the train part at a place."""
         images = len(self.problem.at(self.places[place]).data.train)
         batch: int = self.experiment.training.settings.get("batch", images)
         return images // min(batch, images)
+
+    def _least_steps(self) -> int:
+        """Count the weight steps below which a network trained alone says too little of how it will do once it is retrained."""
+        data, parts = self.problem.data, self.retraining.parts
+        images = len(data.train) + len(data.valid)
+        whole = parts.epochs * (images // min(parts.batch, images))
+        return min(FEWEST_STEPS, max(FEWEST_OF_SHORT, round(OF_RETRAINING * whole)))
 
     @property
     def networks_per_step(self) -> int:
@@ -299,7 +313,8 @@ class SearchPlan:
 
     def _rung(self, place: int) -> Rung:
         at = self.problem.at(self.places[place])
-        return Rung(place, self.steps_of_an_epoch(place), epoch_cost(at) / epoch_cost(self.trained) if place else 1.0)
+        cost = epoch_cost(at) / epoch_cost(self.trained) if place else 1.0
+        return Rung(place, self.steps_of_an_epoch(place), cost, self._least_steps())
 
     @property
     def schedule(self) -> Schedule:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -226,6 +227,10 @@ def test_shares_are_left_to_the_search_where_they_buy_too_little(digits: Dataset
     landmarks, finalists = plan.alone.sources
     assert landmarks.epochs >= finalists.epochs / 3 > 0
     steps = len(digits.train) // 32
+    a_fifth = 200 * ((len(digits.train) + len(digits.valid)) // 32) // 5
+    for epochs, each in [(200, [math.ceil(a_fifth / steps)] * 2), (1, [math.ceil(150 / steps)] * 2), (10_000, [])]:
+        short = tiny_plan(digits, budget={"epochs": 2400}, retrain={"epochs": epochs, "batch": 32})
+        assert [source.epochs for source in short.alone.sources] == each
     assert plan.schedule.rounds == pytest.approx((20_000 - plan.alone.epochs) * steps / 2, abs=1)
     assert tiny_plan(digits, budget={"epochs": 20_000}, front={"judge": False}).alone == Alone()
     monkeypatch.delattr(FakeEvaluator, "train_alone")  # as an evaluator of somebody's own that cannot
