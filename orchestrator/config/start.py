@@ -66,18 +66,19 @@ def _fetched(url: str) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         try:
             store, root = fsspec.url_to_fs(url)
-            name = f"{str(root).rstrip('/')}/{records.FRONT}"
-            if not store.isfile(name):
-                name = root
-            if not store.isfile(name):
-                raise InputError(f"{KEY}: there is no run with a front and no table at {url}")
+            front = f"{str(root).rstrip('/')}/{records.FRONT}"
+            name = front if store.isfile(front) else root
             local = Path(folder) / PurePosixPath(name).name
-            store.get_file(name, str(local))
-            return _read(local)
-        except InputError as error:
-            raise InputError(str(error).replace(folder, url)) from error
+            if found := store.isfile(name):
+                store.get_file(name, str(local))
         except Exception as error:  # the libraries of stores have no base of errors in common
             raise InputError(f"{KEY}: cannot read {url}: {type(error).__name__}: {first_line(error)}") from error
+        if not found:
+            raise InputError(f"{KEY}: there is no run with a front and no table at {url}")
+        try:
+            return _read(local)
+        except InputError as error:
+            raise InputError(str(error).replace(str(local), url)) from error
 
 
 def architectures(space: SearchSpace, written: Sequence[str]) -> list[Architecture]:

@@ -38,7 +38,7 @@ def test_a_run_and_a_table_are_read_from_a_store(tmp_path: Path) -> None:
     assert notations("memory://start/run") == notations("memory://start/table.parquet") == tuple(FIRST)
     for source, message in [
         ("memory://start/none", "there is no run with a front and no table at memory://start/none"),
-        ("memory://start/no.csv", "memory://start/no.csv"),
+        ("memory://start/no.csv", "^memory://start/no.csv has no column"),
         ("nowhere://start", "cannot read nowhere://start"),
     ]:
         with pytest.raises(InputError, match=message):
