@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 
 class PointwiseConv2d(nn.Conv2d):
-    """nn.Conv2d with 1x1 filters and no padding that leaves out rows and columns before it multiplies, while it is trained.
+    """nn.Conv2d with 1x1 filters and no padding that leaves out rows and columns first where gradients are taken.
+
+    Elsewhere, and in an exported program, it is torch's own.
 
     Attributes:
         exported_as: Class of torch with the same arguments that stands for it in an exported network.
@@ -27,7 +29,7 @@ class PointwiseConv2d(nn.Conv2d):
     exported_as: ClassVar[type[nn.Module]] = nn.Conv2d
 
     def forward(self, x: Tensor) -> Tensor:
-        if not (self.training and x.device.type == "cpu" and torch.is_grad_enabled()):
+        if x.device.type != "cpu" or not torch.is_grad_enabled() or torch.compiler.is_exporting():
             return super().forward(x)
         down, right = self.stride
         return torch.conv2d(x[..., ::down, ::right], self.weight, self.bias, groups=self.groups)

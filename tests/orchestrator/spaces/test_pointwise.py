@@ -13,10 +13,11 @@ from orchestrator.spaces.parts.pointwise import PointwiseConv2d, take_strides_fi
 @pytest.mark.parametrize("channels", [1, 4, 6, 12, 16])
 @pytest.mark.parametrize("stride", [2, 3])
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
-def test_gradients_are_those_of_the_formula(channels: int, stride: int, layout: torch.memory_format) -> None:
+@pytest.mark.parametrize("training", [True, False])
+def test_gradients_are_those_of_the_formula(channels: int, stride: int, layout: torch.memory_format, training: bool) -> None:
     """With few channels and channels last, torch's own are wrong or abort the process."""
     torch.manual_seed(0)
-    conv = PointwiseConv2d(channels, 8, 1, stride)
+    conv = PointwiseConv2d(channels, 8, 1, stride).train(training)
     for _ in range(20):
         x = torch.randn(16, channels, 9, 9).to(memory_format=layout).requires_grad_()
         upstream = torch.randn(conv(x).shape)
@@ -26,7 +27,13 @@ def test_gradients_are_those_of_the_formula(channels: int, stride: int, layout: 
         expected = torch.zeros_like(x)
         expected[:, :, ::stride, ::stride] = torch.einsum("nohw,oc->nchw", upstream, conv.weight.detach()[:, :, 0, 0])
         assert torch.allclose(to_x, expected, atol=1e-5)
-        assert torch.allclose(conv(x), copy.deepcopy(conv).eval()(x.detach()), atol=1e-5)
+        with torch.no_grad():
+            assert torch.allclose(conv(x), nn.functional.conv2d(x, conv.weight, conv.bias, stride), atol=1e-5)
+
+
+def test_an_exported_program_has_an_ordinary_convolution() -> None:
+    program = torch.export.export(PointwiseConv2d(4, 8, 1, 2).eval(), (torch.zeros(2, 4, 6, 6),))
+    assert [str(node.target) for node in program.graph.nodes if node.op == "call_function"] == ["aten.conv2d.default"]
 
 
 def test_only_strided_1x1_convolutions_without_padding_are_turned_into_them() -> None:
