@@ -66,7 +66,7 @@ class Alone:
         Args:
             budget: What the search may spend.
             steps: Weight steps of an epoch.
-            least: Weight steps that each network is trained for.
+            least: Fewest weight steps that each network is trained for.
         """
 
         def divide(share: float, networks: int, fewest: int) -> tuple[int, int]:
@@ -168,7 +168,7 @@ class Rung:
         place: Its number among `SearchPlan.places`.
         steps: Weight steps of a pass over its images.
         cost: What such a pass costs, in passes of the search.
-        least: Weight steps that each network is trained for.
+        least: Fewest weight steps that each network is trained for.
     """
 
     place: int
