@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from analysis.records import (
     MEMBER,
     STANDING,
     TIED_WITH,
+    forecast_of,
     margins,
     spreads_of,
     tested_by,
@@ -45,10 +47,12 @@ def lead(front: pd.DataFrame, summary: Mapping[str, Any]) -> list[str]:
     names = "errors" if name == "error" else name
     known, order = members.retrained(front), members.agreement(front, next(iter(summary["objectives"])))
     tau = f"; tau of the search's order with the true one {order.value:+.2f}" if order.known else ""
+    foretold = members.foretold(front, next(iter(summary["objectives"])))
+    forecast = f"; {foretold[0]} of {foretold[1]} are as the search forecast, within its intervals" if foretold else ""
     return [
         f"The front: hypervolume {retrained:.3f} after retraining, {summary['hypervolume']:.3f} by the {names} of the search",
         f"{len(known)} networks were {members.protocol(front, summary)}, with {CONFIDENCE:.0%} intervals; "
-        f"{len(members.on_front(front))} of them stay non-dominated{tau}",
+        f"{len(members.on_front(front))} of them stay non-dominated{tau}{forecast}",
     ]
 
 
@@ -64,7 +68,9 @@ def heads(front: pd.DataFrame, summary: Mapping[str, Any], *, short: bool = Fals
     standing = ["standing"] if _has_standing(front) else []
     columns = tested_by(front)
     if columns.value not in front:
-        return ["#", *standing, error, *costs]
+        interval = "" if short else f" ({CONFIDENCE:.0%} interval)"
+        forecast = [f"{name_of(test_title(error))} forecast{interval}"] if _forecast(front, summary) in front else []
+        return ["#", *standing, error, *forecast, *costs]
     deviation = "\N{PLUS-MINUS SIGN}deviation of the seeds, " if columns.deviation in front else ""
     test = test_title(error) + ("" if short else f", {deviation}{CONFIDENCE:.0%} interval")
     return ["#", *standing, test, *costs, error if short else f"{error}, in the search"]
@@ -87,11 +93,23 @@ def rows(front: pd.DataFrame, summary: Mapping[str, Any]) -> list[Row]:
             cells.append((number(test.value, row[test.value]), said) if known else ("", ""))
         else:
             cells.append(searched)
+            if _forecast(front, summary) in front:
+                cells.append(forecast(row, error))
         cells += [(number(c, row[c]), _plus_minus(c, row[spreads[c]]) if c in spreads else "") for c in costs]
         if test.value in front:
             cells.append(searched)
         listed.append(Row(str(row["arch"]), cells, row.get(STANDING) in (members.BEATEN, members.OUTSIDE, members.FAILED)))
     return listed
+
+
+def forecast(row: pd.Series, error: str) -> tuple[str, str]:
+    """Format the test error that was forecast for a member, and its interval, both "" where none was; `error` is its column."""
+    value, low, high = (float(row.get(column, math.nan)) for column in forecast_of(error))
+    return ("", "") if math.isnan(value) else (number(error, value), _between(error, low, high))
+
+
+def _forecast(front: pd.DataFrame, summary: Mapping[str, Any]) -> str:
+    return forecast_of(next(iter(summary["objectives"])))[0]
 
 
 def _has_standing(front: pd.DataFrame) -> bool:
@@ -105,7 +123,12 @@ def _plus_minus(column: str, half: float) -> str:
 def interval(row: pd.Series) -> str:
     """Format the interval of a member's test error, in its unit."""
     test = tested_by(row.index)
-    ends = [f"{row[c]:.1f}" if test.value.endswith("_percent") else number(c, row[c]) for c in (test.low, test.high)]
+    return _between(test.value, row[test.low], row[test.high])
+
+
+def _between(column: str, low: float, high: float) -> str:
+    """Format the ends of an interval of an error, in the unit of its column."""
+    ends = [f"{end:.1f}" if column.endswith("_percent") else number(column, end) for end in (low, high)]
     return f"({ends[0]}\N{EN DASH}{ends[1]})"
 
 

@@ -87,6 +87,25 @@ def of_run(front: pd.DataFrame, retrained: pd.DataFrame | None, summary: Mapping
     return table(front, retrained, list(summary["objectives"]), records.spreads_of(summary), summary["limits"], failed)
 
 
+def foretold(members: pd.DataFrame, error: str) -> tuple[int, int] | None:
+    """Count the retrained members whose test error is in the interval that was forecast for it, and those that had a forecast.
+
+    Args:
+        members: Rows as `table` returns them.
+        error: Column of the first objective.
+
+    Returns:
+        None where nothing was forecast, or nothing retrained.
+    """
+    value, low, high = records.forecast_of(error)
+    if value not in members:
+        return None
+    known = retrained(members).dropna(subset=value)
+    if known.empty:
+        return None
+    return int(known[tested(error).value].between(known[low], known[high]).sum()), len(known)
+
+
 def ties(costs: Floats, spreads: Floats) -> list[int | None]:
     """Find points that are on a front by noise alone: another one is no worse but for differences within their spreads.
 

@@ -14,6 +14,7 @@ from analysis.records import (
     RETRAINING_FAILED,
     STANDING,
     TIED_WITH,
+    forecast_of,
     measurements,
     reasons,
     tested,
@@ -30,7 +31,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
     if len(trained):
         best = members.on_front(run.members)
         lowest = trained.nsmallest(1, tested(run.error).value).iloc[0]
-        order = members.agreement(run.members, run.error)
+        order, foretold = members.agreement(run.members, run.error), members.foretold(run.members, run.error)
         facts = [
             (
                 front_table.test_error(lowest),
@@ -40,6 +41,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
             (f"{members.hypervolume(run.members, summary):.3f}", "hypervolume of the retrained front"),
             (f"{summary['hypervolume']:.3f}", "hypervolume of the search's front, by its own errors"),
             *([(f"{order.value:+.2f}", "tau of the search's order with the true one")] if order.known else []),
+            *([(f"{foretold[0]} of {foretold[1]}", "retrained networks are within the search's forecast")] if foretold else []),
             (str(len(run.front)), "networks on the search's front"),
         ]
     return [
@@ -144,6 +146,11 @@ def table_note(run: Run) -> str:
         note += (
             f" It is a posterior mean with a {CONFIDENCE:.0%} interval, from {_range(counts)} of each network and those of "
             f"similar ones. The test {name} after full training is another quantity, and need not lie in it."
+        )
+    if forecast_of(run.error)[0] in run.members:
+        note += (
+            f" The forecast is of that test {name}: the search trained networks alone as well, for a shorter time, and what a "
+            f"longer training takes off is extrapolated, with a {CONFIDENCE:.0%} interval."
         )
     if summary["spreads"]:
         when = "again after the search, alone" if summary.get("timed_again") else "while the search ran"

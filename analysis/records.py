@@ -127,6 +127,20 @@ def measured_of(column: str) -> str:
     return _with(column, "_measured")
 
 
+def forecast_of(column: str) -> tuple[str, str, str]:
+    """Name the columns of a judged front with the forecast of the test error after retraining, and the ends of its interval.
+
+    Args:
+        column: Column of the first objective.
+
+    Example:
+        >>> forecast_of("error_percent")
+        ('forecast_error_percent', 'forecast_error_low_percent', 'forecast_error_high_percent')
+    """
+    value, low, high = (_with(f"forecast_{column}", part) for part in ("", "_low", "_high"))
+    return value, low, high
+
+
 RESERVED = (
     "seed", "step", "stage", "kind", "arch", "seconds", "search", "accuracy", "train_loss", "retrain_seconds", "machine",
     "proxy", MEMBER, SEED, MEASUREMENTS, *AFTERWARDS,

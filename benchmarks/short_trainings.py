@@ -1,12 +1,15 @@
-"""Rank correlation of short trainings with a table of trained networks: from shared weights, and from scratch.
+"""Rank correlation of short trainings with a table of trained networks, from shared weights and from scratch, and their errors.
 
     python benchmarks/short_trainings.py RUN TABLE [--networks 48] [--epochs 1,3] [--column cifar10_val_accuracy]
+        [--cost params] [--lr 0.1] [--batch 64]
 
-RUN is a run directory of a finished search with shared weights over NAS-Bench-201, as by random-search, and TABLE the file of
+RUN is a run directory of a finished search with shared weights, as by random-search over NAS-Bench-201, and TABLE the file of
 the space's networks. A quarter of the networks are random cells; the others come from the best sixth,
 by the table, of each of the twelve most frequent levels of parameters. Each is measured on 5,000 validation images: with the
-shared weights, after an epoch more of them alone (lr 0.05, cosine), and after training from scratch for so many epochs (lr
-0.1). Printed are tau among the random and among the good, and concordance of pairs of one level among the good.
+shared weights, after an epoch more of them alone (lr 0.05, cosine), and after training from scratch for so many epochs. Printed
+are tau among the random and among the good, concordance of pairs of one level among the good, the mean error, and by which
+exponent of the epochs the error falls from the training before to each longer one: mean and deviation over the networks, and
+over means of cost levels.
 """
 
 from __future__ import annotations
@@ -34,8 +37,6 @@ from orchestrator.training.scoring import quality
 from orchestrator.training.trainer import fit
 from orchestrator.trust.weights import SharedWeights
 from searchers import Architecture
-
-SETTINGS: dict[str, Any] = {"batch": 64, "weight_decay": 5e-4}
 
 
 def chosen(space: SearchSpace, table: TabularBenchmark, count: int) -> tuple[list[Architecture], int]:
@@ -72,15 +73,19 @@ def tuned(network: torch.nn.Module, data: Dataset, seed: list[int]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
-    parser.add_argument("table", type=Path)
+    parser.add_argument("table", type=Path, help="file, or name of a table that comes with a space")
     parser.add_argument("--networks", type=int, default=48)
     parser.add_argument("--epochs", default="1,3")
     parser.add_argument("--column", default="cifar10_val_accuracy")
+    parser.add_argument("--cost", default="params")
+    parser.add_argument("--lr", type=float, default=0.1)
+    parser.add_argument("--batch", type=int, default=64)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     plan = SearchPlan.of(open_run(arguments.run))
     space, data = plan.problem.space, plan.problem.data
-    table = TabularBenchmark.read(arguments.table, space, [arguments.column, "params"])
+    table = TabularBenchmark.read(arguments.table, space, [arguments.column, arguments.cost])
+    settings: dict[str, Any] = {"lr": arguments.lr, "batch": arguments.batch, "weight_decay": 5e-4}
     networks, random = chosen(space, table, arguments.networks)
     order = np.random.default_rng(1).permutation(len(data.valid))[:5000]
     valid = Part(data.valid.images[order], data.valid.labels[order])
@@ -94,7 +99,7 @@ def main() -> None:
         found = {"shared weights": inherited, "an epoch more": 100 - quality(network, data, valid)}
         for epochs in map(int, arguments.epochs.split(",")):
             alone = space.network(architecture)
-            fit(alone, architecture, data, data.train, Parts(epochs=epochs, lr=0.1, **SETTINGS))
+            fit(alone, architecture, data, data.train, Parts(epochs=epochs, **settings))
             found[f"from scratch, {epochs} epochs"] = 100 - quality(alone, data, valid)
         for name, error in found.items():
             errors.setdefault(name, []).append(error)
@@ -108,7 +113,19 @@ def main() -> None:
         e = np.array(measured)
         agree = np.mean([np.sign((e[i] - e[j]) * (true[i] - true[j])) for i, j in pairs])
         taus = [kendalltau(e[part], true[part]).statistic for part in (slice(random), slice(random, None))]
-        print(f"{name:<26} tau of random {taus[0]:.2f}, of good {taus[1]:.2f}, within levels {agree:.2f} of {len(pairs)} pairs")
+        print(
+            f"{name:<26} error {e.mean():.1f} %, tau of random {taus[0]:.2f}, of good {taus[1]:.2f}, within levels {agree:.2f} "
+            f"of {len(pairs)} pairs"
+        )
+    least = 50 / len(valid)  # percent, half an image
+    for brief, longer in itertools.pairwise(map(int, arguments.epochs.split(","))):
+        logs = [np.log(np.maximum(errors[f"from scratch, {epochs} epochs"], least)) for epochs in (brief, longer)]
+        each = (logs[0] - logs[1]) / np.log(longer / brief)
+        means = [each[level == number].mean() for number in np.unique(level)]
+        print(
+            f"from {brief} to {longer} epochs the error falls by the power {each.mean():.2f}, {each.std():.2f} over networks, "
+            f"{np.std(means):.2f} over means of levels"
+        )
 
 
 if __name__ == "__main__":

@@ -84,6 +84,9 @@ def _costs(run: Run, row: pd.Series) -> list[tuple[str, str, str]]:
     half = margins(row.to_frame().T, run.error).iloc[0]
     margin = "" if pd.isna(half) else f"\N{PLUS-MINUS SIGN}{half:.2f} ({CONFIDENCE:.0%} interval)"
     rows.append((f"{titles[run.error]}, in the search", f"{row[run.error]:.2f}", margin))
+    value, between = front_table.forecast(row, run.error)
+    if value:
+        rows.append((f"{front_table.test_title(titles[run.error])}, forecast by the search", value, between))
     for title, costs in run.devices.items():
         if str(row["arch"]) in costs:
             rows.append((title, front_table.number(title, costs[str(row["arch"])]), ""))

@@ -17,6 +17,7 @@ from analysis.pareto import violations
 from orchestrator.config.plan import Alone, SearchPlan, Source
 from orchestrator.judge.belief import FEWEST, Belief, Observation, believe, normal_scores
 from orchestrator.judge.evidence import Evidence, Key, Measurement
+from orchestrator.judge.forecast import Forecast, forecast
 from orchestrator.judge.process import Floats
 from orchestrator.judge.selection import (
     best_of_levels,
@@ -62,12 +63,14 @@ class Verdict:
         notations: All notations in which it was measured.
         costs: Its costs, the first of which is the error that it expects.
         deviation: Of that error, in its unit.
+        forecast: Its test error after retraining; None where nothing can be said of that.
     """
 
     architecture: Architecture
     notations: frozenset[Architecture]
     costs: tuple[float, ...]
     deviation: float
+    forecast: Forecast | None = None
 
 
 class Judge:
@@ -436,8 +439,31 @@ class Judge:
             error, above, below = (self._task.from_share(float(mean[i] + d * deviation[i])) for d in (0, 1, -1))
             spread = float(deviation[i]) if self._task.from_share(50.0) == 50 else (above - below) / 2
             expected = (error, *map(float, costs[i]))
-            found.append(Verdict(measured[key], frozenset(notations[key]), expected, spread))
+            found.append(Verdict(measured[key], frozenset(notations[key]), expected, spread, self._forecast(error, spread)))
         return found
+
+    def _forecast(self, error: float, deviation: float) -> Forecast | None:
+        """Forecast the test error of a network from what the most faithful source says of it.
+
+        Nothing is said of it where that source is shared weights, or trains something else than the network at the target from
+        scratch.
+        """
+        place, epochs, _ = list(self._beliefs)[-1]
+        if not self.plan.shares_weights and not epochs:
+            epochs = self.plan.experiment.training.settings.get("epochs", 0)
+        at = self.plan.places[place]
+        if not epochs or at or self.plan.problem.space.pretrained:
+            return None
+        data, task = self.plan.problem.data, self._task
+        longer = self.plan.retraining.parts.epochs * (len(data.train) + len(data.valid)) / (epochs * len(data.train))
+
+        def chance(error: float) -> float:
+            share = task.to_share(error)
+            by = math.sqrt(task.chance(share, len(data.test))) if len(data.test) else 0.0
+            return (task.from_share(share + by) - task.from_share(share - by)) / 2
+
+        worst = 100.0 if task.metric.unit == "%" else math.inf
+        return forecast(error, deviation, longer, worst, chance)
 
     def expected(self, architectures: Sequence[Architecture]) -> list[float] | None:
         """Return the errors that networks are expected to have by all measurements so far; None where these are too few.

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -149,6 +149,7 @@ def _judged(plan: SearchPlan, table: pd.DataFrame, front: Sequence[Verdict]) -> 
         rows.append({
             **last, "arch": name, **judged, records.deviation_of(error): verdict.deviation,
             records.measured_of(error): measured, records.MEASUREMENTS: len(same),
+            **(dict(zip(records.forecast_of(error), astuple(verdict.forecast), strict=True)) if verdict.forecast else {}),
         })  # fmt: skip
     return pd.DataFrame(rows).astype({c: table[c].dtype for c in costs if c in records.COUNTS})
 

@@ -98,6 +98,27 @@ def test_a_posterior_is_shown_with_its_interval() -> None:
     assert front_table.rows(front, SUMMARY)[0].cells[-1] == ("10.00", "±3.29")
 
 
+def test_what_was_forecast_is_shown_and_counted_once_it_is_known() -> None:
+    """The second's forecast does not contain its test error, the third was not retrained, and the fourth had none."""
+    nan = float("nan")
+    values = {"": [5.0, 9.0, 9.0, nan], "_low": [3.0, 6.0, 6.0, nan], "_high": [8.0, 14.0, 14.0, nan]}
+    searched_front = searched(**{f"forecast_error{part}_percent": column for part, column in values.items()})
+    before = judged(searched_front, None)
+    assert members.foretold(before, "error_percent") is None
+    assert front_table.heads(before, SUMMARY) == [
+        "#", "error (%)", "test error forecast (90% interval)", "parameters", "latency (ms)"
+    ]  # fmt: skip
+    cells = [row.cells[2] for row in front_table.rows(before, SUMMARY)]
+    assert [(value, ends.replace("\N{EN DASH}", " to ")) for value, ends in cells] == [
+        ("5.00", "(3.0 to 8.0)"), ("9.00", "(6.0 to 14.0)"), ("9.00", "(6.0 to 14.0)"), ("", "")
+    ]  # fmt: skip
+    after = judged(searched_front, trainings(a=8.0, b=15.0, d=20.0))
+    assert members.foretold(after, "error_percent") == (1, 2)
+    assert "1 of 2 are as the search forecast" in front_table.lead(after, SUMMARY)[1]
+    assert not any("forecast" in head for head in front_table.heads(after, SUMMARY))
+    assert members.foretold(judged(searched(), trainings(a=8.0)), "error_percent") is None
+
+
 def test_tables_from_before_members_had_numbers_open(tmp_path: Path) -> None:
     searched().drop(columns="member").to_csv(tmp_path / "front.csv", index=False)
     trainings(c=5.0).drop(columns=["test_images", "retrain_epochs"]).merge(searched()).to_csv(tmp_path / "r.csv", index=False)
