@@ -37,7 +37,7 @@ def test_intervals_contain_as_many_errors_as_they_say() -> None:
     true = starts * longer ** -rng.normal(module.EXPONENT, module.SPREAD, len(starts))
     measured = 100 * rng.binomial(images, np.minimum(true / 100, 1)) / images
     within = np.mean((measured >= found.low) & (measured <= found.high))
-    assert within == pytest.approx(records.CONFIDENCE, abs=0.02)
+    assert within == pytest.approx(records.CONFIDENCE, abs=0.03)  # a share of few images is not log-normal
     assert np.median(true) == pytest.approx(found.value, rel=0.03)
 
 
