@@ -32,6 +32,9 @@ def table() -> pd.DataFrame:
 def cluster() -> Iterator[None]:
     import ray
 
+    from orchestrator.cluster.connection import NICENESS
+
+    os.environ[NICENESS] = "0"
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     yield
     ray.shutdown()

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from orchestrator.cluster.connection import NICENESS
+
 RAY = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus=1", "--object-store-memory=80000000"]
 RAY += ["--min-worker-port=0", "--max-worker-port=0", "--disable-usage-stats"]
 HEAD = 2
@@ -39,6 +41,7 @@ class Nodes:
         self.temporary = Path(f"/tmp/paretoray-{os.getpid()}-{free.fileno() % 1000}-{time.time_ns() % 10**6}")
         keep = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
         self.environment = keep | {"HOME": str(home), "OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "token" if token else "disabled"}
+        self.environment[NICENESS] = "0"
         self.environment["XDG_STATE_HOME"] = str(home / "state")
         if token:
             (home / ".ray").mkdir()

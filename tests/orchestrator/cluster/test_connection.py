@@ -36,20 +36,22 @@ with cluster(plan.workers):
     me = psutil.Process()
     family = (me, *me.children(recursive=True))
     sockets = [c for p in family for c in p.net_connections() if c.status == "LISTEN"]
-    print(json.dumps([[c.laddr.ip for c in sockets], [" ".join(p.cmdline()) for p in family]]))
+    nice = max(p.nice() for p in family) - me.nice()
+    print(json.dumps([[c.laddr.ip for c in sockets], [" ".join(p.cmdline()) for p in family], nice]))
     replicas.close()
 """
 
 
 @pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere others' sockets cannot be listed without rights")
-def test_a_private_cluster_and_its_replicas_listen_on_loopback_only(tmp_path: Path) -> None:
+def test_a_private_cluster_and_its_replicas_listen_on_loopback_only_and_are_no_nicer_than_the_driver(tmp_path: Path) -> None:
     run = subprocess.run([sys.executable, "-c", LISTENERS], env=os.environ | {"HOME": str(tmp_path)}, capture_output=True)
-    addresses, commands = json.loads(run.stdout.splitlines()[-1])
+    addresses, commands, nice = json.loads(run.stdout.splitlines()[-1])
     assert len(addresses) > 5, run.stderr.decode()
     assert {address.removeprefix("::ffff:") for address in addresses} <= {"127.0.0.1", "::1"}
     assert any("gcs_server" in command for command in commands)
     assert not [command for command in commands if "dashboard.py" in command or "monitor.py" in command]
+    assert nice == 0
 
 
 def test_what_is_left_out_of_a_private_cluster_is_back_for_others() -> None:
