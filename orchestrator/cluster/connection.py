@@ -36,7 +36,7 @@ TOKEN_HINT = (
     "RAY_AUTH_MODE=disabled, if it is set, has to go"
 )
 NICENESS = "RAY_worker_niceness"
-"""Environment variable for how far Ray's workers give way to everything else on their machine. With its default, 15, they did not
+"""Environment variable for how far Ray's workers give way to all else on their machine. With its default, 15, they did not
 start within two minutes beside other work."""
 
 

@@ -98,6 +98,7 @@ def test_a_searcher_of_ones_own_resumes_to_the_same_records(tmp_path: Path) -> N
     assert len(tables[0]) > 10
 
 
+@pytest.mark.long
 def test_a_trained_model_that_shrinks(tmp_path: Path) -> None:
     said = follow("elastic.md", tmp_path)
     assert "The smaller networks inside a MobileNetV3" in said and "features.1.block.0.0/width" in said
@@ -152,6 +153,7 @@ def test_the_page_on_export(tmp_path: Path) -> None:
     assert all(sum(bool(line.strip()) for line in block.splitlines()) <= 5 for block in uses)
 
 
+@pytest.mark.long
 def test_the_page_on_tasks(tmp_path: Path) -> None:
     import pandas as pd
 

@@ -340,7 +340,7 @@ def test_killed_in_the_middle_and_resumed_gives_the_same_records(
     assert killed_at < never_killed.count("\n")
 
 
-@pytest.mark.parametrize("ray", [False, True])
+@pytest.mark.parametrize("ray", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_ctrl_c_saves_says_how_to_go_on_and_exits_130(tmp_path: Path, never_killed: str, ray: bool) -> None:
     path = toml(tmp_path, budget=LONG | {"checkpoint": 1000.0}, workers={"ray": ray, "count": 1})
     process = spawn("search", path, "--out", tmp_path / "run")

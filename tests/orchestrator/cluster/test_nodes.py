@@ -139,6 +139,7 @@ class TestRoom:
         assert said[0].startswith("room for ") and "gives up" in said[-1]
 
 
+@pytest.mark.long
 def test_a_search_goes_on_on_the_node_that_replaces_a_lost_one(tmp_path: Path) -> None:
     with nodes(tmp_path / "home", count=1, cpus=0) as cluster:
         cluster.start(SECOND)

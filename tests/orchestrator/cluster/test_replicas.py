@@ -166,6 +166,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.long
 def test_replicas_on_a_stream_hold_the_weights_of_memory_and_leave_no_process(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for name in ("a", "b"):

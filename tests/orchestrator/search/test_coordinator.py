@@ -215,7 +215,7 @@ def test_networks_are_trained_alone_at_the_end_and_decide(alone: SearchPlan, tmp
     assert images == (alone.schedule.rounds * 2 * 32) + 20 * len(alone.problem.data.train)
 
 
-@pytest.mark.parametrize("rounds", [1, 4])
+@pytest.mark.parametrize("rounds", [4, pytest.param(1, marks=pytest.mark.long)])
 def test_trainings_alone_go_on_where_they_were_stopped(alone: SearchPlan, tmp_path: Path, rounds: int) -> None:
     run(alone, tmp_path / "straight")
     stopped_and_continued_is_as_straight(alone, rounds, tmp_path / "straight", tmp_path / "stopped")
@@ -425,7 +425,11 @@ def test_normalisation_is_fitted_where_networks_train_for_a_round_only(
 def test_a_plateau_of_hypervolume_ends_a_search_and_the_same_one_where_it_was_stopped(digits: Dataset, tmp_path: Path) -> None:
     def plan(**budget: Any) -> SearchPlan:
         return tiny_plan(
-            digits, **FAKE, budget={"epochs": 120, "interval": 2} | budget, searcher={"name": "nsga2", "warmup": 0.1}
+            digits,
+            **FAKE,
+            budget={"epochs": 120, "interval": 2} | budget,
+            searcher={"name": "nsga2", "warmup": 0.1},
+            front={"judge": False},
         )
 
     (_, whole), (_, less) = run(plan(), tmp_path / "all"), run(plan(plateau=0.2), tmp_path / "less")

@@ -88,6 +88,7 @@ def test_records_are_equal_when_interrupted_and_with_actors(digits: Dataset, clu
             assert timeless(tmp_path / other, name) == timeless(tmp_path / "whole", name)
 
 
+@pytest.mark.long
 def test_replicas_leave_out_the_same_steps(digits: Dataset, cluster: None, tmp_path: Path) -> None:
     sections = OWN | {"training": {"batch": 32}, "budget": {"epochs": 6, "landmarks": 0.0, "finalists": 0.0}}
     (tmp_path / "checkpoints").mkdir()
