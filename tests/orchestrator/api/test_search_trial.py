@@ -53,6 +53,7 @@ def opened(result: Any, folder: Path) -> pr.Result:
 
 @pytest.mark.usefixtures("cluster")
 class TestInATuner:
+    @pytest.mark.long
     def test_a_killed_trial_goes_on_with_the_same_records(self, problem: pr.Problem, tmp_path: Path) -> None:
         class KillOnce(tune.Callback):  # type: ignore[misc]
             evaluations = 0

@@ -78,7 +78,7 @@ def test_replicas_stay_in_step_and_share_out_the_work(statistics: str) -> None:
 
 
 @chooses_kernels
-@pytest.mark.parametrize("statistics", ["batch", "running"])
+@pytest.mark.parametrize("statistics", ["batch", pytest.param("running", marks=pytest.mark.long)])
 def test_replicas_on_unlike_processors_hold_the_same_bits(statistics: str, monkeypatch: pytest.MonkeyPatch) -> None:
     class Unlike:
         """Replicas of which the second one computes as another processor would."""

@@ -127,6 +127,7 @@ def plan_of(photos: Path, **keywords: Any) -> SearchPlan:
     return tiny_plan(data={k: v for k, v in data.items() if v is not None}, **SEARCH)
 
 
+@pytest.mark.long
 def test_a_killed_search_on_a_stream_goes_on_to_the_records_of_memory(photos: Path, tmp_path: Path) -> None:
     records = {}
     for name, stopped, keywords in (

@@ -185,6 +185,7 @@ def test_choices_inside_of_choices(tmp_path: Path) -> None:
         plan.choose(space)
 
 
+@pytest.mark.long
 def test_the_real_thing_predicts_networks_it_has_not_seen(tmp_path: Path) -> None:
     """Convolutions of this size take so long that no noise hides them."""
     out = tmp_path / "me.toml"
