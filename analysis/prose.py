@@ -134,24 +134,30 @@ def table_note(run: Run) -> str:
         )
         if (trained[STANDING] == members.BEATEN).any():
             note += "A beaten network, in grey, is no better in anything than the one that is named. "
-    note += (
-        f"The {name} in the search is an estimate with shared weights on the validation set, which the search used for its "
-        f"decisions. It ranks networks; it is not the {name} that they reach when trained alone."
-        if summary["weights"] == "shared"
-        else f"In the search each network was trained from scratch. That {name} is on the validation set, which the search "
-        "used for decisions."
-    )
+    foretold = forecast_of(run.error)[0] in run.members
+    if summary["weights"] != "shared":
+        note += (
+            f"In the search each network was trained from scratch. That {name} is on the validation set, which the search used "
+            "for decisions."
+        )
+    elif foretold:
+        note += (
+            f"The {name} in the search is the one expected after a short training of the network alone, on the validation set, "
+            "which the search used for its decisions."
+        )
+    else:
+        note += (
+            f"The {name} in the search is an estimate with shared weights on the validation set, which the search used for its "
+            f"decisions. It ranks networks; it is not the {name} that they reach when trained alone."
+        )
     counts = measurements(run.front)
     if len(counts):
         note += (
             f" It is a posterior mean with a {CONFIDENCE:.0%} interval, from {_range(counts)} of each network and those of "
             f"similar ones. The test {name} after full training is another quantity, and need not lie in it."
         )
-    if forecast_of(run.error)[0] in run.members:
-        note += (
-            f" The forecast is of that test {name}: the search trained networks alone as well, for a shorter time, and what a "
-            f"longer training takes off is extrapolated, with a {CONFIDENCE:.0%} interval."
-        )
+    if foretold:
+        note += f" The forecast is of that: it extrapolates what a longer training takes off, with a {CONFIDENCE:.0%} interval."
     if summary["spreads"]:
         when = "again after the search, alone" if summary.get("timed_again") else "while the search ran"
         note += f" Members were timed {when}; ± there is the interquartile range of repeated timings."
