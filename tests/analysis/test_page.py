@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from matplotlib.text import Text
 
-from analysis import choosing, front_plots, pareto, pictures, plots
+from analysis import choosing, front_plots, pareto, pictures, plots, prose
 from analysis.page import cards
 from analysis.page.data import page_data
 from analysis.page.render import embedded
@@ -211,3 +211,18 @@ def test_choices_with_other_options_have_other_colours() -> None:
 def test_what_is_attained_within_two_costs() -> None:
     costs = [[5.0, 3.0, 1.0], [7.0, 1.0, 2.0]]
     assert np.array_equal(pareto.attained(costs, [1, 3], [1, 2]), [[np.nan, 5.0], [7.0, 5.0]], equal_nan=True)
+
+
+def test_the_note_below_the_table_says_what_the_error_of_the_search_is() -> None:
+    values = {"forecast_error_percent": 5.0, "forecast_error_low_percent": 3.0, "forecast_error_high_percent": 8.0}
+    own = made_run(summary={"weights": "own"})
+    plain = made_run()
+    forecast = made_run(front=plain.front.assign(**values))
+    assert "is an estimate with shared weights" in prose.table_note(plain)
+    assert "each network was trained from scratch" in prose.table_note(own)
+    said = prose.table_note(forecast)
+    assert "expected after a short training of the network alone" in said and "shared weights" not in said
+    assert "The forecast is of that" in said and "forecast" not in prose.table_note(plain)
+    assert ("3 of 4", "retrained networks are within the search's forecast") in prose.facts(forecast)
+    (card,) = (c for c in cards.cards(forecast, 0, {}) if c.arch == "a")
+    assert ("test error (%), forecast by the search", "5.00", "(3.0\N{EN DASH}8.0)") in card.costs
