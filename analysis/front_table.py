@@ -47,7 +47,7 @@ def lead(front: pd.DataFrame, summary: Mapping[str, Any]) -> list[str]:
     names = "errors" if name == "error" else name
     known, order = members.retrained(front), members.agreement(front, next(iter(summary["objectives"])))
     tau = f"; tau of the search's order with the true one {order.value:+.2f}" if order.known else ""
-    foretold = members.foretold(front, next(iter(summary["objectives"])))
+    foretold = members.foretold(front, summary)
     forecast = f"; {foretold[0]} of {foretold[1]} are as the search forecast, within its intervals" if foretold else ""
     return [
         f"The front: hypervolume {retrained:.3f} after retraining, {summary['hypervolume']:.3f} by the {names} of the search",

@@ -87,20 +87,25 @@ def of_run(front: pd.DataFrame, retrained: pd.DataFrame | None, summary: Mapping
     return table(front, retrained, list(summary["objectives"]), records.spreads_of(summary), summary["limits"], failed)
 
 
-def foretold(members: pd.DataFrame, error: str) -> tuple[int, int] | None:
+def foretold(members: pd.DataFrame, summary: Mapping[str, Any]) -> tuple[int, int] | None:
     """Count the retrained members whose test error is in the interval that was forecast for it, and those that had a forecast.
+
+    A forecast is of the epochs that retraining was to have when the search ended, and says nothing of a longer or shorter one.
 
     Args:
         members: Rows as `table` returns them.
-        error: Column of the first objective.
+        summary: Content of summary.json.
 
     Returns:
-        None where nothing was forecast, or nothing retrained.
+        None where nothing was forecast, or nothing retrained as it was to be.
     """
+    error = next(iter(summary["objectives"]))
     value, low, high = records.forecast_of(error)
     if value not in members:
         return None
     known = retrained(members).dropna(subset=value)
+    if records.FORECAST_EPOCHS in summary and len(known):
+        known = known[known[records.EPOCHS] == summary[records.FORECAST_EPOCHS]]
     if known.empty:
         return None
     return int(known[tested(error).value].between(known[low], known[high]).sum()), len(known)

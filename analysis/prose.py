@@ -31,7 +31,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
     if len(trained):
         best = members.on_front(run.members)
         lowest = trained.nsmallest(1, tested(run.error).value).iloc[0]
-        order, foretold = members.agreement(run.members, run.error), members.foretold(run.members, run.error)
+        order, foretold = members.agreement(run.members, run.error), members.foretold(run.members, summary)
         facts = [
             (
                 front_table.test_error(lowest),

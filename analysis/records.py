@@ -127,6 +127,10 @@ def measured_of(column: str) -> str:
     return _with(column, "_measured")
 
 
+FORECAST_EPOCHS = "forecast_epochs"
+"""Key of summary.json: the epochs of retraining that the forecasts of test errors are of."""
+
+
 def forecast_of(column: str) -> tuple[str, str, str]:
     """Name the columns of a judged front with the forecast of the test error after retraining, and the ends of its interval.
 

@@ -71,6 +71,7 @@ def write_results(
         "hypervolume": pareto.hypervolume(chosen[columns].to_numpy(), archive.reference),
         "hypervolume_of_samples": archive.hypervolume,
         "judged": bool(front),
+        **({records.FORECAST_EPOCHS: plan.retraining.parts.epochs} if any(v.forecast for v in front) else {}),
         "weights": "shared" if plan.shares_weights else "own",
         **({records.FINE_TUNED: True} if problem.space.pretrained else {}),
         **({"proxy": {"words": plan.proxy.words, **plan.proxy.to_dict()}} if plan.proxy else {}),

@@ -104,7 +104,7 @@ def test_what_was_forecast_is_shown_and_counted_once_it_is_known() -> None:
     values = {"": [5.0, 9.0, 9.0, nan], "_low": [3.0, 6.0, 6.0, nan], "_high": [8.0, 14.0, 14.0, nan]}
     searched_front = searched(**{f"forecast_error{part}_percent": column for part, column in values.items()})
     before = judged(searched_front, None)
-    assert members.foretold(before, "error_percent") is None
+    assert members.foretold(before, SUMMARY) is None
     assert front_table.heads(before, SUMMARY) == [
         "#", "error (%)", "test error forecast (90% interval)", "parameters", "latency (ms)"
     ]  # fmt: skip
@@ -113,10 +113,12 @@ def test_what_was_forecast_is_shown_and_counted_once_it_is_known() -> None:
         ("5.00", "(3.0 to 8.0)"), ("9.00", "(6.0 to 14.0)"), ("9.00", "(6.0 to 14.0)"), ("", "")
     ]  # fmt: skip
     after = judged(searched_front, trainings(a=8.0, b=15.0, d=20.0))
-    assert members.foretold(after, "error_percent") == (1, 2)
+    assert members.foretold(after, SUMMARY) == (1, 2)
+    assert members.foretold(after, SUMMARY | {"forecast_epochs": 20}) == (1, 2)
+    assert members.foretold(after, SUMMARY | {"forecast_epochs": 10}) is None, "of a shorter training"
     assert "1 of 2 are as the search forecast" in front_table.lead(after, SUMMARY)[1]
     assert not any("forecast" in head for head in front_table.heads(after, SUMMARY))
-    assert members.foretold(judged(searched(), trainings(a=8.0)), "error_percent") is None
+    assert members.foretold(judged(searched(), trainings(a=8.0)), SUMMARY) is None
 
 
 def test_tables_from_before_members_had_numbers_open(tmp_path: Path) -> None:
