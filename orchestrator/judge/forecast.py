@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from analysis.records import QUANTILE
 
-EXPONENT, SPREAD = 0.6, 0.35
+EXPONENT, SPREAD = 0.5, 0.4
 """Exponent by which errors fall with the examples that a training sees, and its deviation. That they follow power laws is known
 of different examples (Hestness et al., arXiv:1712.00409); both numbers are from our own trainings of networks on digits and
 CIFAR-10 (docs/figures.md, "What short trainings are worth")."""
@@ -47,7 +47,7 @@ def forecast(error: float, deviation: float, longer: float, worst: float, chance
     Example:
         >>> found = forecast(8.0, 1.0, 4.0, 100.0, lambda error: 0.0)
         >>> round(found.value, 1), round(found.low, 1), round(found.high, 1)
-        (3.5, 1.5, 7.9)
+        (4.0, 1.6, 10.2)
     """
     if error <= 0 or not 1 < longer <= FARTHEST:
         return None
