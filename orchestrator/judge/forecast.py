@@ -13,7 +13,7 @@ EXPONENT, SPREAD = 0.5, 0.4
 of different examples (Hestness et al., arXiv:1712.00409); both numbers are from our own trainings of networks on digits and
 CIFAR-10 (docs/figures.md, "What short trainings are worth")."""
 FARTHEST = 30.0
-"""How many times as many examples retraining may see: an interval for more than that would span all that is possible."""
+"""Most times as many examples that retraining may see: an interval for more would span all that is possible."""
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ print(json.dumps(found))
 """
 WRITTEN = ("network", "pt2", "torchscript", "onnx")
 FEW = {"nas-bench-201", "own"}
-"""What is tried every time; exporting a network of each other space takes minutes in all."""
+"""Networks whose formats are tried every time; those of the other spaces take minutes in all."""
 
 
 def exporter(network: TrainedNetwork, folder: Path) -> Exporter:
