@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ LONGEST = 3
 """Longest sequence of operations that is a feature of its own; of longer ones the kinds of operation are counted."""
 RARE, MOST = 0.001, 300
 """A sequence is a feature if at least this share of the networks has it, and only the most frequent ones are."""
+
+NOWHERE = 0
+"""Number of what has no paths."""
 
 Row = tuple[str, ...]
 
@@ -32,21 +35,30 @@ def encode_paths(networks: Sequence[Mapping[str, Graph]], skips: Collection[str]
     Returns:
         The features and their groups. Features that are the same for all networks are left out; chains of one length have none.
     """
-    found = [[_paths(graph, skips) for graph in parts.values()] for parts in networks]
+    count = _Counting(skips)
+    once: dict[int, list[int]] = {}
+    for network in networks:
+        if id(network) not in once:
+            once[id(network)] = [count.paths(graph) for graph in network.values()]
+    parts = [once[id(network)] for network in networks]
     every = len(networks)
     columns: list[tuple[int | None, NDArray[np.float64]]] = []
-    for part in range(max((len(paths) for paths in found), default=0)):
-        rows = [paths[part] if part < len(paths) else _Paths() for paths in found]
+    for part in range(max((len(of) for of in parts), default=0)):
+        found = [of[part] if part < len(of) else NOWHERE for of in parts]
+        different, which, often = np.unique(found, return_inverse=True, return_counts=True)
+        rows = [count.known[number] for number in different]
         kinds = sorted({kind for path in rows for kind in path.total})
         presence = [[path.count, path.count > 0, path.rows[()] > 0] for path in rows]
         counts = [[path.total[k] for k in kinds] + [path.most.get(k, 0) for k in kinds] for path in rows]
-        columns += [
-            (None, column) for column in np.array([a + b for a, b in zip(presence, counts, strict=True)], dtype=float).T
-        ]
-        seen = Counter(row for path in rows for row in path.rows)
+        both = [a + b for a, b in zip(presence, counts, strict=True)]
+        columns += [(None, column[which]) for column in np.array(both, dtype=float).T]
+        seen: Counter[Row] = Counter()
+        for path, n in zip(rows, often.tolist(), strict=True):
+            for row in path.rows:
+                seen[row] += n
         common = [row for row, n in seen.most_common(MOST) if n >= RARE * every]
         for row in sorted(common, key=lambda r: (len(r), r)):
-            columns.append((len(row), np.array([path.rows[row] for path in rows], dtype=float)))
+            columns.append((len(row), np.array([path.rows.get(row, 0) for path in rows], dtype=float)[which]))
     columns = [(group, column) for group, column in columns if np.ptp(column) > 0]
     groups: dict[object, int] = {}
     numbers = [groups.setdefault(i if group is None else ("row", group), len(groups)) for i, (group, _) in enumerate(columns)]
@@ -93,27 +105,46 @@ class _Paths:
         return longer
 
 
-def _paths(graph: Graph, skips: Collection[str]) -> _Paths:
-    """Count the paths from the boxes without an incoming arrow to those without an outgoing one."""
-    feeding: dict[str, list[str]] = {}
-    for source, target in graph.arrows:
-        feeding.setdefault(target, []).append(source)
-    leading = {source for source, _ in graph.arrows}
-    known: dict[str, _Paths] = {}
+class _Counting:
+    """Counts over the paths of many graphs, where parts that graphs have in common are counted once.
 
-    def to(box: str) -> _Paths:
-        if box not in known:
+    Args:
+        skips: Kinds that count as no operation.
+
+    Attributes:
+        known: What was counted, by number; boxes of a number have the same operations and paths before them.
+    """
+
+    def __init__(self, skips: Collection[str]) -> None:
+        self.known = [_Paths()]
+        self._skips = skips
+        self._numbers: dict[tuple[str | None, tuple[int, ...]], int] = {(None, ()): NOWHERE}
+
+    def paths(self, graph: Graph) -> int:
+        """Count the paths from the boxes without an incoming arrow to those without an outgoing one; return their number."""
+        feeding: dict[str, list[str]] = {}
+        for source, target in graph.arrows:
+            feeding.setdefault(target, []).append(source)
+        leading = {source for source, _ in graph.arrows}
+        boxes: dict[str, int] = {}
+
+        def to(box: str) -> int:
+            if box not in boxes:
+                kind = graph.kinds.get(box, "")
+                boxes[box] = self._number("" if kind in self._skips else kind, map(to, feeding.get(box, ())))
+            return boxes[box]
+
+        return self._number(None, (to(box) for box in feeding if box not in leading))
+
+    def _number(self, kind: str | None, before: Iterable[int]) -> int:
+        """Return the number of a box of a kind, "" for no operation; None is what lies behind the boxes before."""
+        key = kind, tuple(sorted(before))
+        if key not in self._numbers:
             paths = _Paths()
-            if box not in feeding:
+            if not key[1]:
                 paths.count, paths.rows[()] = 1, 1
-            for source in feeding.get(box, ()):
-                paths.join(to(source))
-            kind = graph.kinds.get(box, "")
-            known[box] = paths.through(kind) if kind and kind not in skips else paths
-        return known[box]
-
-    total = _Paths()
-    for box in feeding:
-        if box not in leading:
-            total.join(to(box))
-    return total
+            for number in key[1]:
+                paths.join(self.known[number])
+            self._numbers[key] = len(self.known)
+            self.known.append(paths.through(kind) if kind else paths)
+        return self._numbers[key]
