@@ -14,7 +14,7 @@ from pymoo.algorithms.moo.sms import SMSEMOA
 from pymoo.algorithms.moo.spea2 import SPEA2, SPEA2Survival
 from pymoo.algorithms.moo.unsga3 import UNSGA3
 from pymoo.core.algorithm import Algorithm
-from pymoo.core.duplicate import ElementwiseDuplicateElimination
+from pymoo.core.duplicate import DuplicateElimination
 from pymoo.core.evaluator import Evaluator
 from pymoo.core.mutation import Mutation
 from pymoo.core.population import Population
@@ -87,6 +87,7 @@ class PymooAlgorithm(UniformPaths):
         self.population, self.crossover, self.seed = population, crossover, seed
         self._algorithm: Algorithm | None = None
         self._offspring: Population | None = None
+        self._answers: dict[Hashable, Evaluation] = {}
 
     def _propose(self, n: int) -> list[Architecture]:
         for _ in range(TRIES):
@@ -98,6 +99,9 @@ class PymooAlgorithm(UniformPaths):
             self._advance()
         return self._new(n, self._random)  # it goes in circles: the space is nearly used up
 
+    def _learn(self, evaluations: list[Evaluation]) -> None:
+        self._answers |= {self._canonical(e.architecture): e for e in evaluations}
+
     def _missing(self) -> list[Architecture]:
         """List the members of the current generation of which nothing is known, each network once."""
         if self._offspring is None:
@@ -107,7 +111,7 @@ class PymooAlgorithm(UniformPaths):
 
     def _members(self) -> list[Architecture]:
         assert self._offspring is not None
-        return [tuple(int(v) for v in member.X) for member in self._offspring]
+        return [_architecture(member.X) for member in self._offspring]
 
     def _start(self) -> Algorithm:
         problem = Problem(
@@ -145,8 +149,7 @@ class PymooAlgorithm(UniformPaths):
     def _advance(self) -> None:
         """Tell pymoo the costs of the current generation, all of which are known by now, and ask for the next."""
         assert self._algorithm is not None and self._offspring is not None
-        known: dict[Hashable, Evaluation] = {self._canonical(e.architecture): e for e in self.told}
-        answers = [known[self._canonical(a)] for a in self._members()]
+        answers = [self._answers[self._canonical(a)] for a in self._members()]
         costs = np.array([e.costs for e in answers])
         broken = np.array([[e.violation] for e in answers])
         Evaluator().eval(StaticProblem(self._algorithm.problem, F=costs, G=broken), self._offspring)
@@ -159,10 +162,11 @@ class PymooAlgorithm(UniformPaths):
         super().load_state_dict(state)
         self.seed = state["seed"]
         self._algorithm = self._offspring = None
-        known = {self._canonical(e.architecture) for e in self.told}
+        self._answers = {}
+        self._learn(self.told)
         for _ in range(state["generations"]):
             self._missing()
-            assert {self._canonical(a) for a in self._members()} <= known
+            assert {self._canonical(a) for a in self._members()} <= self._answers.keys()
             self._advance()
 
     def state_dict(self) -> dict[str, Any]:
@@ -193,10 +197,24 @@ class _AnotherOption(Mutation):  # type: ignore[misc]
         return np.where(random_state.random(x.shape) < 1 / x.shape[1], other, x)
 
 
-class _SameNetwork(ElementwiseDuplicateElimination):  # type: ignore[misc]
+class _SameNetwork(DuplicateElimination):  # type: ignore[misc]
+    """Leave out members whose network comes again behind them, or in another population; in time that is linear in both."""
+
     def __init__(self, canonical: Callable[[Architecture], Hashable]) -> None:
-        super().__init__(cmp_func=lambda a, b: canonical(_architecture(a.X)) == canonical(_architecture(b.X)))
+        super().__init__()
+        self._canonical = canonical
+
+    def _do(self, pop: Any, other: Any, is_duplicate: Any) -> Any:
+        known = set() if other is None else set(self._keys(other))
+        for i, key in reversed(list(enumerate(self._keys(pop)))):
+            is_duplicate[i] |= key in known
+            if other is None:
+                known.add(key)
+        return is_duplicate
+
+    def _keys(self, members: Any) -> list[Hashable]:
+        return [self._canonical(_architecture(member.X)) for member in members]
 
 
 def _architecture(x: Any) -> Architecture:
-    return tuple(int(v) for v in x)
+    return tuple(map(int, x))
