@@ -127,5 +127,5 @@ class NoisyImprovement(UniformPaths):
 class _WithoutNumber(SingleTaskGP):
     """A process of all columns but the last."""
 
-    def posterior(self, x: torch.Tensor, *arguments: Any, **settings: Any) -> Any:
-        return super().posterior(x[..., :-1], *arguments, **settings)
+    def posterior(self, X: torch.Tensor, *arguments: Any, **settings: Any) -> Any:  # noqa: N803, as BoTorch passes it by name
+        return super().posterior(X[..., :-1], *arguments, **settings)
