@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
+from functools import cache
 
 import pandas as pd
 import pytest
@@ -12,6 +13,8 @@ import torch
 
 from orchestrator.data import loaders
 from orchestrator.data.dataset import Dataset
+from orchestrator.spaces.base import SearchSpace
+from orchestrator.spaces.nas_bench_201 import NasBench201
 from tests.helpers import TINY, larger_table
 
 
@@ -50,6 +53,15 @@ def state_home(tmp_path_factory: pytest.TempPathFactory) -> None:
 def one_thread() -> None:
     """Use one thread, as a worker of the tests' experiments: the order of a sum depends on their number."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def encoded_once() -> Iterator[None]:
+    """Encode the graphs of NAS-Bench-201 once, which takes seconds and is the same for all its sizes."""
+    encoded = cache(lambda: SearchSpace.path_encoding.func(NasBench201()))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(NasBench201, "path_encoding", property(lambda space: encoded()), raising=False)
+        yield
 
 
 @pytest.fixture

@@ -317,7 +317,8 @@ def test_a_cluster_that_does_not_answer_leaves_nothing_behind(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("ray", "count"), [(False, 1), *(pytest.param(True, count, marks=pytest.mark.faults) for count in (1, 2))]
+    ("ray", "count"),
+    [pytest.param(ray, count, marks=pytest.mark.faults) for ray, count in ((False, 1), (True, 1), (True, 2))],
 )
 def test_killed_in_the_middle_and_resumed_gives_the_same_records(
     tmp_path: Path, never_killed: str, ray: bool, count: int

@@ -56,6 +56,7 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> list[Replicas]:
     return kept
 
 
+@pytest.mark.long
 def test_a_killed_actor_costs_no_more_than_the_last_checkpoint(digits: Dataset, tmp_path: Path, kept: list[Replicas]) -> None:
     (tmp_path / "ray" / "checkpoints").mkdir(parents=True)
     rounds = 0

@@ -359,6 +359,7 @@ def test_bfloat16_learns_in_single_precision_weights(digits: Dataset) -> None:
     assert np.isfinite(loss) and any(c != 0 for row in cotangents for c in row)
 
 
+@pytest.mark.long
 @pytest.mark.numeric  # `make portability` runs it under several kernels, which share torch's folder of compiled code
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch compiles for the CPU with a C++ compiler, and there is none")
 def test_compiled_operations_compute_the_same(digits: Dataset) -> None:

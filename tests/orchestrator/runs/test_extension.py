@@ -166,6 +166,7 @@ def test_what_cannot_change_is_refused_with_its_name(done: Path, setting: str, p
     assert {name: (done / name).read_bytes() for name in before} == before
 
 
+@pytest.mark.long
 def test_more_of_a_finished_run_in_several_steps(done: Path) -> None:
     before = (done / records.EVALUATIONS).read_text()
     weights = [path.read_bytes() for path in (done / "networks").glob("*.pt")]

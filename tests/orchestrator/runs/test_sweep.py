@@ -84,6 +84,7 @@ def damaged_results_are_made_again(out: Path) -> None:
     records.write_text(whole)
 
 
+@pytest.mark.long
 def test_a_sweep_in_process_stopped_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_toml(tmp_path, searcher={"name": "random-search", "samples": 4}, retrain={"members": 1, "epochs": 1})
     began = Coordinator.run

@@ -427,7 +427,7 @@ def test_a_plateau_of_hypervolume_ends_a_search_and_the_same_one_where_it_was_st
         return tiny_plan(
             digits,
             **FAKE,
-            budget={"epochs": 120, "interval": 2} | budget,
+            budget={"epochs": 60, "interval": 2} | budget,
             searcher={"name": "nsga2", "warmup": 0.1},
             front={"judge": False},
         )
