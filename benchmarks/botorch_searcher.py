@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from botorch.acquisition.multi_objective.logei import qLogNoisyExpectedHypervolumeImprovement
 from botorch.fit import fit_gpytorch_mll
-from botorch.models import ModelListGP, SingleTaskGP
+from botorch.models import SingleTaskGP
 from botorch.models.deterministic import GenericDeterministicModel
 from botorch.models.model import ModelList
 from botorch.models.transforms.outcome import Standardize
@@ -38,8 +38,9 @@ OUTCOMES = 64
 class NoisyImprovement(UniformPaths):
     """Propose the network of the largest qLogNEHVI among all of a space, with BoTorch's defaults for model and acquisition.
 
-    The process sees choices, counts of options, and what else `Encoding` knows, scaled to 0..1. As in surrogate search, costs
-    in `additive` are computed and not predicted, and the first networks are a Latin hypercube.
+    The process sees choices and counts of options, scaled to 0..1, and not the paths that surrogate search sees as well. As
+    there, costs in `additive` are computed and not predicted, and the first networks are a Latin hypercube. A round proposes
+    one network.
 
     Args:
         sizes: Number of options of each choice.
@@ -47,9 +48,11 @@ class NoisyImprovement(UniformPaths):
         additive: Each cost after the error as a sum over the options, or None where it has to be learned.
         canonical: From an architecture to a key that is equal for the same networks, from the space. None: all differ.
         start: Networks before the first prediction.
-        samples: Architectures per round.
         warmup: Share of the rounds that only trains shared weights.
         seed: Seed of all sampling.
+
+    Raises:
+        ValueError: where constraints are violated, of which the acquisition would know nothing.
     """
 
     needs = ("rounds", "additive", "canonical", "seed")
@@ -62,11 +65,10 @@ class NoisyImprovement(UniformPaths):
         additive: Sequence[Additive | None] = (),
         canonical: Callable[[Architecture], Hashable] | None = None,
         start: int = 20,
-        samples: int = 1,
         warmup: float = 0.6,
         seed: int = 0,
     ) -> None:
-        super().__init__(sizes, rounds=rounds, canonical=canonical, samples=samples, warmup=warmup, seed=seed)
+        super().__init__(sizes, rounds=rounds, canonical=canonical, samples=1, warmup=warmup, seed=seed)
         self.start, self.seed = start, seed
         different: dict[Hashable, Architecture] = {}
         for architecture in itertools.product(*map(range, sizes)):
@@ -86,6 +88,8 @@ class NoisyImprovement(UniformPaths):
     def _propose(self, n: int) -> list[Architecture]:
         if len(self.told) < self.start:
             return self._new(n, lambda: self._design.pop(0) if self._design else self._random())
+        if any(e.violation > 0 for e in self.told):
+            raise ValueError("constraints: this searcher has none; leave them out")
         torch.manual_seed(self.seed * 100_003 + len(self.told))
         seen = [self._place[self._canonical(e.architecture)] for e in self.told]
         costs = np.array([e.costs for e in self.told])
@@ -109,12 +113,9 @@ class NoisyImprovement(UniformPaths):
         free = np.setdiff1d(np.arange(len(self._space)), [self._place[key] for key in self._known])
         with torch.no_grad():
             worth = torch.cat([acquisition(part[:, None]) for part in numbered[free].split(512)])
-        best = free[worth.argsort(descending=True)[:n].numpy()]
-        proposed = [tuple(a) for a in self._space[best].tolist()]
-        self._known.update(map(self._canonical, proposed))
-        return proposed
+        return [tuple(self._space[free[int(worth.argmax())]].tolist())]
 
-    def _process(self, seen: list[int], values: np.ndarray) -> ModelListGP | SingleTaskGP:
+    def _process(self, seen: list[int], values: np.ndarray) -> SingleTaskGP:
         model = _WithoutNumber(self._points[seen], torch.from_numpy(values)[:, None], outcome_transform=Standardize(1))
         fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
         return model
