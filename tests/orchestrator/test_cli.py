@@ -316,10 +316,8 @@ def test_a_cluster_that_does_not_answer_leaves_nothing_behind(tmp_path: Path) ->
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(
-    ("ray", "count"),
-    [pytest.param(ray, count, marks=pytest.mark.faults) for ray, count in ((False, 1), (True, 1), (True, 2))],
-)
+@pytest.mark.faults
+@pytest.mark.parametrize(("ray", "count"), [(False, 1), (True, 1), (True, 2)])
 def test_killed_in_the_middle_and_resumed_gives_the_same_records(
     tmp_path: Path, never_killed: str, ray: bool, count: int
 ) -> None:

@@ -3,12 +3,14 @@
 import itertools
 from typing import Any
 
+import numpy as np
 import pytest
+from pymoo.core.population import Population
 
 from analysis.pareto import hypervolume, non_dominated
 from searchers import Architecture, Evaluation
 from searchers.nsga2 import Nsga2
-from searchers.pymoo_algorithm import BY_DIRECTION, BY_RANK, PymooAlgorithm
+from searchers.pymoo_algorithm import BY_DIRECTION, BY_RANK, PymooAlgorithm, _SameNetwork
 from searchers.random_search import RandomSearch
 from tests.searchers.evolution import SIZES, costs, generations
 
@@ -82,3 +84,11 @@ def test_nsga2_is_one_of_them() -> None:
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(settings))):
         made(**settings)
+
+
+def test_networks_that_are_known_are_left_out_in_any_notation() -> None:
+    bred = Population.new(X=np.array([[0, 1], [1, 0], [2, 3], [1, 1]]))
+    parents = Population.new(X=np.array([[3, 2], [0, 0]]))
+    same = _SameNetwork(lambda a: tuple(sorted(a)))
+    assert same.do(bred, parents).get("X").tolist() == [[1, 0], [1, 1]]
+    assert same.do(bred).get("X").tolist() == [[1, 0], [2, 3], [1, 1]]

@@ -36,7 +36,7 @@ def encode_paths(networks: Sequence[Mapping[str, Graph]], skips: Collection[str]
         The features and their groups. Features that are the same for all networks are left out; chains of one length have none.
     """
     count = _Counting(skips)
-    once: dict[int, list[int]] = {}
+    once: dict[int, list[int]] = {}  # by identity, as a network of several notations is the same object in every place
     for network in networks:
         if id(network) not in once:
             once[id(network)] = [count.paths(graph) for graph in network.values()]

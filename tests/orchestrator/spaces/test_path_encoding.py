@@ -5,7 +5,8 @@ import pytest
 
 from analysis.graphs import Graph
 from orchestrator.config.spaces import make_space
-from orchestrator.spaces.base import SKIPS
+from orchestrator.spaces.base import SKIPS, SearchSpace
+from orchestrator.spaces.nas_bench_201 import NasBench201
 from orchestrator.spaces.parts.path_encoding import encode_paths
 
 
@@ -65,6 +66,37 @@ def test_the_same_network_looks_the_same_and_another_does_not(cells: dict[str, n
     np.testing.assert_array_equal(cells["conv"], cells["conv, and one that leads nowhere"])
     assert (cells["conv"] != cells["two"]).any()
     assert not cells["no way"].any() and not cells["nothing"].any()
+
+
+def test_the_size_of_the_networks_does_not_matter() -> None:
+    # Elsewhere in the tests spaces of all sizes share the encoding of the default one (conftest.py).
+    shared, own = NasBench201().path_encoding, SearchSpace.path_encoding.func(NasBench201(channels=4, cells=1, classes=3))
+    assert shared is not None and own is not None and shared[1] == own[1]
+    np.testing.assert_array_equal(shared[0], own[0])
+
+
+def test_what_graphs_have_in_common_counts_in_each_of_them() -> None:
+    one = drawn("ia", "ab", "bo", a="conv", b="pool")
+    longer = drawn("ia", "ab", "bc", "co", a="conv", b="pool", c="conv")
+    values, _ = encode_paths([one, longer, one, {}], SKIPS)
+    # Ways, whether any, conv and pool on all, conv and pool at most on one.
+    counts = values[:, :6] / values[:, :6].max(axis=0)
+    np.testing.assert_allclose(counts, [[1, 1, 0.5, 1, 0.5, 1], [1] * 6, [1, 1, 0.5, 1, 0.5, 1], [0] * 6])
+    np.testing.assert_array_equal(values[:, 6:], [[1, 0], [0, 1], [1, 0], [0, 0]])  # conv-pool, conv-pool-conv
+
+
+def test_equal_ways_side_by_side_count_each() -> None:
+    values, _ = encode_paths([drawn("ia", "ao", a="conv"), drawn("ia", "ib", "ao", "bo", a="conv", b="conv")], SKIPS)
+    counts = values / values.max(axis=0)
+    # Ways, conv on all, and the row conv; both have a way, and one conv on it.
+    np.testing.assert_allclose(counts, [[0.5] * 3, [1] * 3])
+
+
+@pytest.mark.parametrize(("networks", "rows"), [(2000, 2), (3000, 1)])
+def test_a_sequence_that_hardly_any_network_has_is_no_feature(networks: int, rows: int) -> None:
+    often, rare = drawn("ia", "ao", a="conv"), drawn("ia", "ao", a="pool")
+    values, _ = encode_paths([often] * (networks - 2) + [rare] * 2, SKIPS)
+    assert values.shape == (networks, 4 + rows)  # conv and pool on all and on one way; then the rows
 
 
 def test_pictures_do_not_enter_the_features(monkeypatch: pytest.MonkeyPatch) -> None:
